@@ -1,0 +1,87 @@
+"""Files that are whole or absent: everything the package writes goes through here (temporary, fsync, rename)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MAX_JSON_BYTES = 64 * 1024 * 1024
+"""No JSON file of ours comes near this; a larger one is not read into memory."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content`` in one step: after a crash there is the old file or the new one."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """The parsed file.
+
+    Raises:
+        ValueError: if it is too large or not JSON; the message names the file.
+    """
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; no file of this kind is larger than {MAX_JSON_BYTES}")
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears whole under its name when the block ends well, and replaces an older one then.
+
+    The block fills ``NAME.part``; whatever it leaves there is synced to disk before the rename.
+    """
+    part, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old")
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    for file in part.rglob("*"):
+        sync_file(file)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(part, path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside a folder survive a power cut."""
+    sync_file(path)
+
+
+def xxh3(path: Path) -> str:
+    """The 64-bit XXH3 checksum of a file, as hexadecimal digits."""
+    import xxhash
+
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

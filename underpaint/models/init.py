@@ -1,0 +1,88 @@
+"""Initial weights: every parameter is filled from a generator of its own, seeded by its name.
+
+So the start is the same for any number of ranks and does not change when a layer is added elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from underpaint import draws
+from underpaint.models.vit import ViT, sincos_positions
+
+Scheme = Literal["mae", "swag"]
+Rule = Callable[[str, Tensor, torch.Generator], None]
+
+
+def mae_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
+    """MAE (paper.md 1.3): xavier-uniform linear layers and patch embedding, zero biases, tokens N(0, 0.02)."""
+    if name.endswith(("cls_token", "mask_token", "pos_embed")):
+        nn.init.normal_(value, std=0.02, generator=generator)
+    elif value.ndim >= 2:
+        nn.init.xavier_uniform_(value.flatten(1), generator=generator)
+    else:
+        _norm_or_bias(name, value)
+
+
+def swag_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
+    """SWAG's ViT (paper.md 1.4): cls zero, positions N(0, 0.02), patch embedding by fan-in, MLP bias N(0, 1e-6)."""
+    if name.endswith("cls_token"):
+        nn.init.zeros_(value)
+    elif name.endswith("pos_embed"):
+        nn.init.normal_(value, std=0.02, generator=generator)
+    elif value.ndim == 4:
+        fan_in = value[0].numel()
+        nn.init.trunc_normal_(value, std=fan_in**-0.5, generator=generator)
+    elif name.endswith("attn.proj.weight"):  # torch's own default for the output projection of attention
+        nn.init.kaiming_uniform_(value, a=5**0.5, generator=generator)
+    elif value.ndim >= 2:
+        nn.init.xavier_uniform_(value, generator=generator)
+    elif ".mlp." in name:
+        nn.init.normal_(value, std=1e-6, generator=generator)
+    else:
+        _norm_or_bias(name, value)
+
+
+def head_rule(std: float) -> Rule:
+    """A classifier's head: truncated normal weights (all zero for ``std=0``, as SWAG starts its 28K head)."""
+
+    def rule(name: str, value: Tensor, generator: torch.Generator) -> None:
+        if value.ndim >= 2 and std > 0:
+            nn.init.trunc_normal_(value, std=std, a=-2 * std, b=2 * std, generator=generator)
+        elif value.ndim >= 2:
+            nn.init.zeros_(value)
+        else:
+            _norm_or_bias(name, value)
+
+    return rule
+
+
+def _norm_or_bias(name: str, value: Tensor) -> None:
+    if name.endswith("weight"):
+        nn.init.ones_(value)
+    else:
+        nn.init.zeros_(value)
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, *, rule: Rule, seed: int, prefix: str) -> None:
+    """Fill every trained parameter of ``module`` (not on ``meta``); ``prefix`` is its name inside the objective."""
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad or parameter.is_meta:
+            continue
+        value = torch.empty(parameter.shape)
+        full_name = f"{prefix}.{name}"
+        rule(full_name, value, draws.parameter_generator(seed, full_name))
+        parameter.copy_(value)
+
+
+@torch.no_grad()
+def initialise_encoder(vit: ViT, *, scheme: Scheme, seed: int) -> None:
+    """Fill an encoder; sin-cos positions are written last because only they are not random."""
+    initialise(vit, rule=mae_rule if scheme == "mae" else swag_rule, seed=seed, prefix="encoder")
+    if vit.config.positions != "learned":
+        vit.pos_embed.copy_(sincos_positions(vit.config.width, vit.config.grid))

@@ -1,0 +1,144 @@
+"""Softmax cross-entropy against the labels of an image: WSP on tags, finetuning and linear probing on classes.
+
+The paper's loss (paper.md 1.4): an image with k distinct labels has the target 1/k for each of them. Options beside it:
+targets weighted by inverse document frequency (SuperClass) and one binary cross-entropy per label (CatLIP).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from underpaint import draws
+from underpaint.core import PAD_LABEL, Facts, LabelBatch, Step, weighted_mean
+from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
+from underpaint.models.vit import NORM_EPS, ViT, ViTConfig, drop_path_factors
+
+Loss = Literal["softmax", "softmax_idf", "bce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig:
+    encoder: ViTConfig = field(default_factory=ViTConfig)
+    stage: Literal["wsp", "finetune", "linear"] = "wsp"
+    loss: Loss = "softmax"
+    pooling: Literal["cls", "mean"] = "cls"  # cls after `norm`, or mean of the patch tokens and `fc_norm`
+    label_smoothing: float = 0.0
+    drop_path: float = 0.0  # rate at the last block
+    frozen_encoder: bool = False
+    batch_norm: bool = False  # BatchNorm without affine before the head (MAE's linear probe)
+    head_init_std: float = 0.0
+    init: Scheme = "swag"  # of an encoder that starts from scratch
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing} must lie in [0, 1)")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path={self.drop_path} must lie in [0, 1)")
+        if self.loss == "bce" and self.label_smoothing:
+            raise ValueError("label_smoothing applies to softmax losses; set it to 0 with loss=bce")
+        if self.pooling == "mean" and self.encoder.final_norm:
+            raise ValueError("pooling=mean norms the mean of the tokens itself (fc_norm): set encoder.final_norm=false")
+
+    def build(self, facts: Facts) -> Classify:
+        if len(facts.labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, but the data has {len(facts.labels)}")
+        return Classify(self, facts)
+
+
+class Classify(nn.Module):
+    """Encoder, one linear head, and the loss of the head's scores."""
+
+    idf: Tensor
+
+    def __init__(self, config: ClassifyConfig, facts: Facts) -> None:
+        super().__init__()
+        self.config = config
+        self.labels = facts.labels
+        self.drop_path_key = draws.key(facts.seed, config.stage, "drop_path")
+        width = config.encoder.width
+        self.encoder = ViT(config.encoder)
+        self.fc_norm = nn.LayerNorm(width, eps=NORM_EPS) if config.pooling == "mean" else nn.Identity()
+        self.batch_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if config.batch_norm else nn.Identity()
+        self.head = nn.Linear(width, len(facts.labels))
+        self.register_buffer("idf", inverse_document_frequency(facts), persistent=False)
+        initialise_encoder(self.encoder, scheme=config.init, seed=facts.seed)
+        initialise(self.fc_norm, rule=head_rule(0.0), seed=facts.seed, prefix="fc_norm")
+        initialise(self.head, rule=head_rule(config.head_init_std), seed=facts.seed, prefix="head")
+        if config.frozen_encoder:
+            self.encoder.requires_grad_(False)
+
+    def forward(self, batch: LabelBatch) -> Step:
+        drop_path = None
+        if self.training and self.config.drop_path:
+            depth = self.config.encoder.depth
+            drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.config.drop_path)
+        scores = self.score(batch["image"], drop_path).float()
+        per_image = self.loss(scores, batch["labels"])
+        hit = (scores.argmax(dim=1)[:, None] == batch["labels"]).any(dim=1).float()
+        return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Scores of the classes, whose names are ``labels``."""
+        return self.score(image, None)
+
+    def score(
+        self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
+    ) -> Float[Tensor, "b k"]:
+        tokens = self.encoder(image, drop_path=drop_path)
+        feature = tokens[:, 0] if self.config.pooling == "cls" else tokens[:, 1:].mean(dim=1)
+        return self.head(self.batch_norm(self.fc_norm(feature)))
+
+    def loss(self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
+        if self.config.loss == "bce":
+            return binary_cross_entropy(scores, labels)
+        importance = self.idf if self.config.loss == "softmax_idf" else torch.ones_like(self.idf)
+        mass = target_mass(labels, importance)
+        return softmax_cross_entropy(scores, labels, mass, label_smoothing=self.config.label_smoothing)
+
+
+def inverse_document_frequency(facts: Facts) -> Float[Tensor, " k"]:
+    """log(images / images with the label), at least a little above zero so that a label on every image still counts."""
+    if not facts.label_count:
+        return torch.ones(len(facts.labels))
+    count = torch.tensor(facts.label_count, dtype=torch.float64)
+    return torch.log((1 + facts.images) / count.clamp(min=1)).clamp(min=math.log1p(1 / max(facts.images, 1))).float()
+
+
+def target_mass(labels: Int64[Tensor, "b l"], importance: Float[Tensor, " k"]) -> Float[Tensor, "b l"]:
+    """The share of the target each listed label gets: proportional to its importance, 1/k where all are equal."""
+    present = labels != PAD_LABEL
+    weight = importance[labels.clamp(min=0)] * present
+    return weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def softmax_cross_entropy(
+    scores: Float[Tensor, "b k"],
+    labels: Int64[Tensor, "b l"],
+    mass: Float[Tensor, "b l"],
+    *,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, " b"]:
+    """``-sum_c t_c log p_c`` from label ids and their target mass, without a dense target.
+
+    ``mass`` may hold any soft labels (rows that sum to 1); padded entries have mass 0.
+    """
+    log_z = scores.logsumexp(dim=1)
+    picked = scores.gather(1, labels.clamp(min=0))
+    loss = mass.sum(dim=1) * log_z - (mass * picked).sum(dim=1)
+    if not label_smoothing:
+        return loss
+    return (1 - label_smoothing) * loss + label_smoothing * (log_z - scores.mean(dim=1))
+
+
+def binary_cross_entropy(scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
+    """Mean over all classes of the binary cross-entropy, listed labels positive and all others negative."""
+    present = labels != PAD_LABEL
+    positive = (scores.gather(1, labels.clamp(min=0)) * present).sum(dim=1)
+    return (F.softplus(scores).sum(dim=1) - positive) / scores.shape[1]

@@ -1,0 +1,134 @@
+"""Stage 1, MAE pre-pretraining: predict the pixels of hidden patches from the visible ones (paper.md 1.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from underpaint import draws
+from underpaint.core import Facts, ImageBatch, Step, unnormalise, weighted_mean
+from underpaint.models.init import initialise, initialise_encoder, mae_rule
+from underpaint.models.mae_decoder import DecoderConfig, MAEDecoder
+from underpaint.models.vit import ViT, ViTConfig, gather_patches
+
+TARGET_EPS = 1e-6
+MASK_GREY = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MAEConfig:
+    encoder: ViTConfig = field(default_factory=ViTConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    mask_ratio: float = 0.75
+    norm_pix: bool = True  # targets normalised per patch
+
+    stage: ClassVar[str] = "mae"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_ratio < 1 or not 0 < self.num_kept < self.encoder.num_patches:
+            raise ValueError(
+                f"mask_ratio={self.mask_ratio} keeps {self.num_kept} of {self.encoder.num_patches} patches; "
+                "at least one must stay visible and one hidden"
+            )
+
+    @property
+    def num_kept(self) -> int:
+        return int(self.encoder.num_patches * (1 - self.mask_ratio))
+
+    def build(self, facts: Facts) -> MAE:
+        return MAE(self, seed=facts.seed)
+
+
+def random_masking(
+    position: Int64[Tensor, " b"], num_patches: int, num_kept: int, *, key: int
+) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
+    """A uniform random split of the patches of each sample into kept and hidden, drawn from its position alone."""
+    order = draws.uniform(key, position, num_patches).argsort(dim=1, stable=True)
+    return order[:, :num_kept], order[:, num_kept:]
+
+
+def patch_pixels(
+    image: Float[Tensor, "b c h w"], patch: int, ids: Int64[Tensor, "b m"]
+) -> Float[Tensor, "b m p"]:
+    """Pixel values of the named patches, (row, column, channel) within a patch as in MAE's files."""
+    return gather_patches(image, patch, ids).permute(0, 1, 3, 4, 2).flatten(2)
+
+
+def normalise_patches(
+    pixels: Float[Tensor, "b m p"],
+) -> tuple[Float[Tensor, "b m p"], Float[Tensor, "b m 1"], Float[Tensor, "b m 1"]]:
+    """(x - mean) / sqrt(var + 1e-6) over each patch, with the unbiased variance; also the mean and the root."""
+    mean = pixels.mean(dim=-1, keepdim=True)
+    root = (pixels.var(dim=-1, keepdim=True) + TARGET_EPS).sqrt()
+    return (pixels - mean) / root, mean, root
+
+
+def reconstruction_loss(predicted: Float[Tensor, "b m p"], target: Float[Tensor, "b m p"]) -> Float[Tensor, " b"]:
+    """Mean squared error over the hidden patches of each image, in fp32."""
+    return (predicted.float() - target).square().mean(dim=(1, 2))
+
+
+class MAE(nn.Module):
+    """Encode the visible patches, decode the hidden ones, compare pixels."""
+
+    def __init__(self, config: MAEConfig, *, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.mask_key = draws.key(seed, config.stage, "mask")
+        self.encoder = ViT(config.encoder)
+        self.decoder = MAEDecoder(config.decoder, config.encoder)
+        initialise_encoder(self.encoder, scheme="mae", seed=seed)
+        initialise(self.decoder, rule=mae_rule, seed=seed, prefix="decoder")
+
+    def forward(self, batch: ImageBatch) -> Step:
+        keep, hidden = self.masks(batch["position"])
+        predicted = self.decoder(self.encoder(batch["image"], keep=keep), keep, hidden)
+        pixels = self.pixels(batch["image"], hidden)
+        target = normalise_patches(pixels)[0] if self.config.norm_pix else pixels
+        per_image = reconstruction_loss(predicted, target)
+        return Step(weighted_mean(per_image, batch["weight"]), {"flat_patches": flat_share(pixels)})
+
+    def masks(self, position: Int64[Tensor, " b"]) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
+        return random_masking(position, self.config.encoder.num_patches, self.config.num_kept, key=self.mask_key)
+
+    def pixels(self, image: Float[Tensor, "b c h w"], ids: Int64[Tensor, "b m"]) -> Float[Tensor, "b m p"]:
+        return patch_pixels(image.float(), self.config.encoder.patch, ids)
+
+    @torch.no_grad()
+    def pictures(self, batch: ImageBatch) -> Float[Tensor, "rows b c h w"]:
+        """Three rows: the image, what the encoder sees, and the reconstruction, as values in [0, 1].
+
+        Per-patch-normalised predictions are put back with the mean and deviation of the true patch, which the network
+        never sees: the picture shows structure and contrast it found, not brightness.
+        """
+        keep, hidden = self.masks(batch["position"])
+        image, encoder = batch["image"], self.config.encoder
+        predicted = self.decoder(self.encoder(image, keep=keep), keep, hidden).float()
+        if self.config.norm_pix:
+            _, mean, root = normalise_patches(self.pixels(image, hidden))
+            predicted = predicted * root + mean
+        shown = unnormalise(image.float(), encoder.mean, encoder.std)
+        grey = torch.full_like(predicted, MASK_GREY)
+        masked = scatter_patches(shown, encoder.patch, hidden, grey)
+        canvas = scatter_patches(image.float(), encoder.patch, hidden, predicted)
+        return torch.stack([shown, masked, unnormalise(canvas, encoder.mean, encoder.std)])
+
+
+def flat_share(pixels: Float[Tensor, "b m p"]) -> Float[Tensor, ""]:
+    """Share of patches without any variation: their normalised target is 0 (most patches of drawings)."""
+    return (pixels.amax(dim=-1) == pixels.amin(dim=-1)).float().mean()
+
+
+def scatter_patches(
+    image: Float[Tensor, "b c h w"], patch: int, ids: Int64[Tensor, "b m"], pixels: Float[Tensor, "b m p"]
+) -> Float[Tensor, "b c h w"]:
+    """A copy of the image with the named patches replaced; the inverse of ``patch_pixels``."""
+    b, c, h, w = image.shape
+    rows, columns = h // patch, w // patch
+    tiles = image.reshape(b, c, rows, patch, columns, patch).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    tiles = tiles.scatter(1, ids[:, :, None].expand_as(pixels), pixels)
+    return tiles.view(b, rows, columns, patch, patch, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
