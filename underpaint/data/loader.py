@@ -1,0 +1,276 @@
+"""Batches of images: an endless stream for training, and plain reading for evaluation and statistics."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from underpaint import draws
+from underpaint.core import PAD_LABEL, LabelBatch, normalisation
+from underpaint.data.images import BadImage, decode
+from underpaint.data.order import sample_at
+from underpaint.data.quarantine import Quarantine
+from underpaint.data.records import Problem, Source
+from underpaint.data.transforms import eval_view, train_view
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """How stored pixels become what a network takes; equals the fields of the same names in the encoder's config."""
+
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    channels: int
+    value_range: tuple[float, float]
+    """The stored values that stand for 0 and 1: (0, 255) for 8-bit images, (0, 65535) or less for 16-bit ones."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the values in [0, 1], one per channel."""
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean={self.mean} and std={self.std} need one number for each of channels={self.channels}")
+        if self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range={self.value_range} must be (low, high) with low < high, as in (0, 255)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How the endless stream is cut, and by how many processes."""
+
+    batch_size: int
+    """Samples per optimizer step."""
+    microbatch: int
+    """Samples per forward pass; divides batch_size."""
+    workers: int
+    """Processes that read and decode; 0 does it in the main process. Changes no bit of any batch."""
+
+    def __post_init__(self) -> None:
+        if self.microbatch < 1 or self.batch_size % self.microbatch:
+            raise ValueError(f"microbatch={self.microbatch} must divide batch_size={self.batch_size}")
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers} must be 0 or more")
+
+
+class ImageStream:
+    """Endless microbatches of augmented images; satisfies ``core.Data``.
+
+    Batch k covers the positions [k * batch_size, (k + 1) * batch_size) and comes in microbatches, in order. What
+    stands at a position depends on the rows, the seed and the position only, so setting ``position`` to that of a
+    checkpoint before iterating continues exactly there, with any number of workers.
+
+    ``targets`` holds the label ids of each row, or is empty where the objective needs none (MAE). Rows whose target is
+    empty have nothing to teach such an objective: they are left out of the order and stand in ``unlabelled``. Labels
+    are padded to the longest target of the whole stream, so that shapes are static.
+
+    A record that cannot be decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with
+    the problems of the source. Raises ValueError for a batch larger than the data, TooManyBadRecords when building or
+    iterating.
+    """
+
+    position: int
+
+    def __init__(
+        self,
+        source: Source,
+        rows: Sequence[int],
+        *,
+        targets: Sequence[tuple[int, ...]],
+        format: ImageFormat,
+        scale: tuple[float, float],
+        seed: int,
+        batching: Batching,
+        quarantine: Quarantine,
+    ) -> None:
+        assert not targets or len(targets) == len(rows), (len(targets), len(rows))
+        kept = [index for index in range(len(rows)) if not targets or targets[index]]
+        self.rows = tuple(rows[index] for index in kept)
+        self.unlabelled = tuple(rows[index] for index in range(len(rows)) if targets and not targets[index])
+        if batching.batch_size > len(self.rows):
+            raise ValueError(
+                f"batch_size={batching.batch_size} is more than the {len(self.rows)} images that '{source.name}' has to "
+                f"train on; choose at most {len(self.rows)}"
+            )
+        self.position = 0
+        self.batching = batching
+        self.quarantine = quarantine
+        self._samples = _Samples(
+            root=source.root,
+            path=tuple(source.path[row] for row in self.rows),
+            flip=tuple(source.flip[row] for row in self.rows),
+            targets=tuple(targets[index] for index in kept) if targets else (),
+            format=format,
+            scale=scale,
+            seed=seed,
+        )
+        quarantine.add(source.problems)
+
+    def __iter__(self) -> Iterator[LabelBatch]:
+        assert self.position % self.batching.batch_size == 0, (self.position, self.batching)
+        loader = _data_loader(self._samples, self.position, self.batching)
+        for batch, problems in loader:
+            self.quarantine.add(problems)
+            self.position += self.batching.microbatch
+            yield batch
+
+
+def read_images(
+    source: Source, rows: Sequence[int], *, format: ImageFormat
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
+    """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
+    read = [_read(source.root / source.path[row], format) for row in rows]
+    views = [_blank(format) if isinstance(image, BadImage) else _evaluated(image, format) for image in read]
+    weight = torch.tensor([0.0 if isinstance(image, BadImage) else 1.0 for image in read])
+    image = torch.stack(views) if views else torch.zeros(0, format.channels, *format.size)
+    return image, weight
+
+
+def channel_statistics(
+    source: Source, rows: Sequence[int], *, channels: int, value_range: tuple[float, float], size: tuple[int, int]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of the evaluation views, values in [0, 1], rounded to 4 digits.
+
+    Bad records are skipped. Raises ValueError when none can be read or a channel is the same value everywhere.
+    """
+    format = ImageFormat(size=size, channels=channels, value_range=value_range, mean=(0.0,) * channels, std=(1.0,) * channels)
+    count = 0
+    total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
+    for row in rows:
+        image = _read(source.root / source.path[row], format)
+        if isinstance(image, BadImage):
+            continue
+        pixels = eval_view(image, size=size).double().flatten(1)
+        count += pixels.shape[1]
+        total += pixels.sum(1)
+        squares += pixels.square().sum(1)
+    if count == 0:
+        raise ValueError(f"none of the {len(rows)} images of '{source.name}' could be read: no mean and deviation")
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    constant = [channel for channel in range(channels) if std[channel] < 5e-5]
+    if constant:
+        raise ValueError(f"channels {constant} of '{source.name}' hold one value only; check value_range={value_range}")
+    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
+
+
+class _Sample(NamedTuple):
+    image: Float[Tensor, "c h w"]
+    position: int
+    labels: tuple[int, ...]
+    problem: Problem | None
+
+
+class _Samples(Dataset[_Sample]):
+    """The sample at each position of the stream; what a worker process gets."""
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        path: tuple[str, ...],
+        flip: tuple[bool, ...],
+        targets: tuple[tuple[int, ...], ...],
+        format: ImageFormat,
+        scale: tuple[float, float],
+        seed: int,
+    ) -> None:
+        self.root, self.path, self.flip, self.targets = root, path, flip, targets
+        self.format, self.scale = format, scale
+        self.order_key, self.crop_key = draws.key(seed, "order"), draws.key(seed, "crop")
+        self.longest_target = max(map(len, targets), default=0)
+
+    def __getitem__(self, position: int) -> _Sample:
+        index = sample_at(self.order_key, len(self.path), position)
+        labels = self.targets[index] if self.targets else ()
+        image = _read(self.root / self.path[index], self.format)
+        if isinstance(image, BadImage):
+            problem = Problem(key=self.path[index], reason=str(image))
+            return _Sample(_blank(self.format), position, (), problem)
+        seed = draws.sample_seed(self.crop_key, position)
+        view = train_view(image, size=self.format.size, scale=self.scale, flip=self.flip[index], seed=seed)
+        return _Sample(_normalised(view, self.format), position, labels, None)
+
+    def collate(self, samples: list[_Sample]) -> tuple[LabelBatch, list[Problem]]:
+        labels = torch.full((len(samples), self.longest_target), PAD_LABEL, dtype=torch.int64)
+        for row, sample in enumerate(samples):
+            labels[row, : len(sample.labels)] = torch.tensor(sample.labels, dtype=torch.int64)
+        batch: LabelBatch = {
+            "image": torch.stack([sample.image for sample in samples]),
+            "position": torch.tensor([sample.position for sample in samples], dtype=torch.int64),
+            "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in samples]),
+            "labels": labels,
+        }
+        return batch, [sample.problem for sample in samples if sample.problem]
+
+
+class _Positions:
+    """The stateless batch sampler: microbatches of positions from ``start``, without end."""
+
+    def __init__(self, start: int, count: int) -> None:
+        self.start, self.count = start, count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self.start
+        while True:
+            yield list(range(first, first + self.count))
+            first += self.count
+
+
+def _data_loader(
+    samples: _Samples, position: int, batching: Batching
+) -> DataLoader[tuple[LabelBatch, list[Problem]]]:
+    return DataLoader(
+        samples,
+        batch_sampler=_Positions(position, batching.microbatch),
+        num_workers=batching.workers,
+        collate_fn=samples.collate,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=_process_context() if batching.workers else None,
+        generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
+    )
+
+
+def _process_context() -> multiprocessing.context.BaseContext:
+    """A server that has imported this module once and forks workers from there: quick, and, unlike a fork of the main
+    process, safe beside the threads of torch."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C reaches the whole process group, but stopping is the main process's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _read(file: Path, format: ImageFormat) -> Tensor | BadImage:
+    try:
+        return decode(file.read_bytes(), channels=format.channels, value_range=format.value_range)
+    except BadImage as problem:
+        return problem
+    except OSError as problem:
+        return BadImage(f"cannot be read: {problem.strerror}")
+
+
+def _evaluated(image: Tensor, format: ImageFormat) -> Float[Tensor, "c h w"]:
+    return _normalised(eval_view(image, size=format.size), format)
+
+
+def _normalised(image: Float[Tensor, "c h w"], format: ImageFormat) -> Float[Tensor, "c h w"]:
+    mean, std = normalisation(format.mean, format.std, image)
+    return (image - mean) / std
+
+
+def _blank(format: ImageFormat) -> Float[Tensor, "c h w"]:
+    return torch.zeros(format.channels, *format.size)

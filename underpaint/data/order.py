@@ -1,0 +1,47 @@
+"""The order of the samples, a pure function of (key, epoch, position).
+
+A Feistel network on the smallest even or odd number of bits that holds n items permutes the numbers below a power of
+two; numbers that fall outside [0, n) are permuted again until they fall inside (cycle walking, Black and Rogaway 2002),
+which is again a permutation. So any position of any epoch of billions of items is found in microseconds and no memory,
+and the whole state of a loader is one integer. The order is our promise: golden values stand in the tests for ever.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from underpaint import draws
+
+_ROUNDS = 6
+
+
+def sample_at(key: int, n: int, position: int) -> int:
+    """The row, in [0, n), at ``position`` of the endless stream in which every epoch is its own permutation."""
+    assert n >= 1 and position >= 0, (n, position)
+    epoch, index = divmod(position, n)
+    return permute(draws.mix(key, epoch), n, index)
+
+
+def permute(key: int, n: int, index: int) -> int:
+    """Where the permutation ``key`` of n items sends ``index``, which lies in [0, n)."""
+    if n == 1:
+        return 0
+    bits = max((n - 1).bit_length(), 2)
+    low_bits = bits // 2
+    low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
+    keys = _round_keys(key)
+    mix = draws.mix
+    while True:  # below two turns on average: 2**bits < 2n, but for n < 3
+        low, high = index & low_mask, index >> low_bits
+        for even, odd in keys:
+            high ^= mix(even, low) & high_mask
+            low ^= mix(odd, high) & low_mask
+        index = high << low_bits | low
+        if index < n:
+            return index
+
+
+@lru_cache(maxsize=64)
+def _round_keys(key: int) -> tuple[tuple[int, int], ...]:
+    keys = [draws.mix(key, number) for number in range(_ROUNDS)]
+    return tuple(zip(keys[::2], keys[1::2], strict=True))

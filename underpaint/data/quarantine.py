@@ -1,0 +1,61 @@
+"""Bad records: each is named once in a file, they are counted, and too many of them end the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from underpaint.data.records import Problem
+
+
+class TooManyBadRecords(ValueError):
+    """The share of bad records passed the limit: the data needs a look before more time is spent on it."""
+
+
+class Quarantine:
+    """The bad records of one run, kept as ``{"key", "reason"}`` lines in a file, so that a restart goes on counting.
+
+    ``images`` is the number of images that ``max_bad`` is a share of. Raises TooManyBadRecords when a record more than
+    that share is reported; the file then names them all.
+    """
+
+    def __init__(self, file: Path, *, images: int, max_bad: float) -> None:
+        if not 0 <= max_bad <= 1:
+            raise ValueError(f"max_bad={max_bad} must be a share between 0 and 1, for example 0.01")
+        self.file = file
+        self.images = images
+        self.max_bad = max_bad
+        self._keys = set(_read_keys(file))
+
+    def __len__(self) -> int:
+        """The number of distinct bad records so far."""
+        return len(self._keys)
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Append what was not known yet."""
+        for problem in problems:
+            if problem.key not in self._keys:
+                self._keys.add(problem.key)
+                self._append(problem)
+        if len(self._keys) > self.max_bad * self.images:
+            raise TooManyBadRecords(
+                f"{len(self._keys)} bad records among {self.images} images are more than max_bad={self.max_bad:g} allows; "
+                f"they are named in {self.file}; repair or remove them, or raise max_bad"
+            )
+
+    def _append(self, problem: Problem) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": problem.key, "reason": problem.reason}, ensure_ascii=False) + "\n")
+
+
+def _read_keys(file: Path) -> Iterable[str]:
+    """The keys in the file; a line that a killed process left unfinished is cut off."""
+    if not file.exists():
+        return []
+    data = file.read_bytes()
+    complete = data[: data.rfind(b"\n") + 1]
+    if len(complete) < len(data):
+        file.write_bytes(complete)
+    return [json.loads(line)["key"] for line in complete.splitlines()]
