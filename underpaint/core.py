@@ -122,15 +122,3 @@ class Facts:
     labels: tuple[str, ...] = ()
     label_count: tuple[int, ...] = ()  # images that carry each label
     images: int = 0  # images in the training rows
-
-
-@runtime_checkable
-class ObjectiveConfig(Protocol):
-    """The frozen dataclass that stands in a Run and builds its objective."""
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage ("mae", "wsp", ...): part of the key of every random draw, and of the record."""
-        ...
-
-    def build(self, facts: Facts) -> nn.Module: ...

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, Facts, LabelBatch, Step, weighted_mean
+from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
 from underpaint.models.vit import NORM_EPS, ViT, ViTConfig, drop_path_factors
 
@@ -50,6 +51,9 @@ class ClassifyConfig:
         if len(facts.labels) < 2:
             raise ValueError(f"a classifier needs at least two labels, but the data has {len(facts.labels)}")
         return Classify(self, facts)
+
+    def flops_per_sample(self, facts: Facts) -> int:
+        return classify_flops(self.encoder, len(facts.labels), frozen_encoder=self.frozen_encoder)
 
 
 class Classify(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from underpaint import draws
 from underpaint.core import Facts, ImageBatch, Step, unnormalise, weighted_mean
+from underpaint.models.flops import mae_flops
 from underpaint.models.init import initialise, initialise_encoder, mae_rule
 from underpaint.models.mae_decoder import DecoderConfig, MAEDecoder
 from underpaint.models.vit import ViT, ViTConfig, gather_patches
@@ -41,6 +42,9 @@ class MAEConfig:
 
     def build(self, facts: Facts) -> MAE:
         return MAE(self, seed=facts.seed)
+
+    def flops_per_sample(self, facts: Facts) -> int:
+        return mae_flops(self.encoder, self.decoder, self.num_kept)
 
 
 def random_masking(

@@ -1,0 +1,38 @@
+"""underpaint: pre-pretrain vision models on your images, pretrain them on your tags, and see what that bought.
+
+The verbs are imported when they are first used, so that ``import underpaint`` is quick and needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "evaluate", "load_encoder", "load_model", "recipes", "run_study", "train", "write_report"]
+
+if TYPE_CHECKING:
+    from underpaint import recipes
+    from underpaint.models.weights import load_encoder
+    from underpaint.products import load_model
+    from underpaint.report import write_report
+    from underpaint.verbs import evaluate, run_study, train
+
+_HOMES = {
+    "evaluate": "underpaint.verbs",
+    "load_encoder": "underpaint.models.weights",
+    "load_model": "underpaint.products",
+    "run_study": "underpaint.verbs",
+    "train": "underpaint.verbs",
+    "write_report": "underpaint.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "recipes":
+        return importlib.import_module("underpaint.recipes")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'underpaint' has no attribute {name!r}")

@@ -1,0 +1,197 @@
+"""The command line: the verbs of the package, their help, and exit codes people and schedulers can rely on.
+
+0 done, 2 the user's input, 3 the machine (disk, memory), 75 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from underpaint import __version__
+
+INPUT, MACHINE, RESUMABLE = 2, 3, 75
+
+EXAMPLES = {
+    "train": """\
+examples:
+  underpaint train mae_laptop
+  underpaint train mae_vit_b16 data.source=/data/images budget.samples=50_000_000 --out runs/mae
+  underpaint train wsp_vit_b16 data.source=/data/images data.tags=tags.csv init_from=runs/mae --out runs/mae_wsp
+  underpaint train my_lab.recipes:mae_satellite --dry-run
+Run the same command again to continue after an interruption.""",
+    "eval": """\
+examples:
+  underpaint eval linear runs/mae dataset=digits
+  underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
+  underpaint eval accuracy runs/finetuned dataset=digits""",
+    "study": """\
+examples:
+  underpaint study stages
+  underpaint study stages --size smoke --out /tmp/smoke
+  underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
+  underpaint study stages --plan
+Run the same command again to continue; finished parts are skipped.""",
+    "report": """\
+examples:
+  underpaint report runs/stages_tiny
+  underpaint report runs/mae_laptop --no-images""",
+    "list": """\
+examples:
+  underpaint list
+  underpaint list --source mae_vit_b16""",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="underpaint",
+        description="Pre-pretrain vision models on your images (MAE), pretrain them on your tags (WSP), "
+        "and see what that bought.",
+        epilog="The first thing to run: underpaint study stages",
+    )
+    top.add_argument("--version", action="version", version=f"underpaint {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, help: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    train = verb("train", "train a recipe, or continue it")
+    train.add_argument("recipe", metavar="RECIPE", help="a name from `underpaint list`, or module:function")
+    train.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the run to set")
+    train.add_argument("--out", metavar="DIR", default="", help="run folder (default: runs/NAME)")
+    train.add_argument("--dry-run", action="store_true", help="two steps of everything, in a temporary folder")
+
+    evaluation = verb("eval", "score a finished run on a dataset")
+    evaluation.add_argument("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, or module:class")
+    evaluation.add_argument("folder", metavar="DIR", help="a finished run")
+    evaluation.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the evaluation to set")
+    evaluation.add_argument("--seed", type=int, default=0, help="of the splits it draws (default: 0)")
+
+    study = verb("study", "run a study: several runs, their evaluations, one report")
+    study.add_argument("study", metavar="STUDY", help="stages")
+    study.add_argument("--size", choices=("smoke", "tiny"), default="tiny", help="default: tiny")
+    study.add_argument("--out", metavar="DIR", default="", help="study folder (default: runs/STUDY_SIZE)")
+    study.add_argument("--images", metavar="DIR", default="", help="your own images instead of OpenMoji's")
+    study.add_argument("--tags", metavar="FILE", default="", help="their tags: CSV or Parquet with path and tags")
+    study.add_argument("--labels", metavar="FILE", default="", help="their classes, to test transfer: CSV path,class")
+    study.add_argument("--only", metavar="PART", nargs="+", default=[], help="run these parts alone")
+    study.add_argument("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
+
+    report = verb("report", "write report.html of a run or a study")
+    report.add_argument("folder", metavar="DIR", help="a run or study folder")
+    report.add_argument("--no-images", action="store_true", help="leave all pictures of the data out")
+
+    listing = verb("list", "show recipes, studies, evaluations and collections")
+    listing.add_argument("--source", metavar="RECIPE", default="", help="file and line of a recipe and of its loss")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser().parse_args(given)
+    from underpaint.run import OutOfSpace
+    from underpaint.training.signals import Interrupted
+
+    try:
+        VERBS[options.verb](options)
+    except Interrupted as stop:
+        print(f"{stop}; continue with\n  underpaint {shlex.join(given)}", file=sys.stderr)
+        return RESUMABLE
+    except (OutOfSpace, MemoryError) as error:
+        print(f"underpaint: {error}", file=sys.stderr)
+        return MACHINE
+    except (ValueError, BlockingIOError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        print(f"underpaint: {error}", file=sys.stderr)
+        return INPUT
+    except OSError as error:
+        print(f"underpaint: {error}", file=sys.stderr)
+        return MACHINE
+    except KeyboardInterrupt:
+        print(f"interrupted; continue with\n  underpaint {shlex.join(given)}", file=sys.stderr)
+        return RESUMABLE
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    import underpaint
+
+    underpaint.train(options.recipe, options.overrides, out=options.out, dry_run=options.dry_run)
+
+
+def _eval(options: argparse.Namespace) -> None:
+    import underpaint
+
+    rows = underpaint.evaluate(options.evaluation, options.folder, options.overrides, seed=options.seed)
+    for row in rows:
+        shots = f" {row['shots']}-shot" if row["shots"] else ""
+        print(
+            f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "
+            f"of {row['n_test']}"
+        )
+
+
+def _study(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+
+    where = {
+        "size": options.size,
+        "out": options.out,
+        "images": options.images,
+        "tags": options.tags,
+        "labels": options.labels,
+    }
+    if options.plan:
+        _print_plan(verbs.plan_study(options.study, **where))
+    else:
+        verbs.run_study(options.study, only=options.only, **where)
+
+
+def _print_plan(rows: Sequence) -> None:  # pyright: ignore[reportMissingTypeArgument]
+    from underpaint.training.log import duration
+
+    print(f"{'part':40} {'samples':>10} {'FLOPs':>9} {'time':>8} {'disk':>9}")
+    for row in rows:
+        state = "done" if row.done else duration(row.seconds)
+        print(f"{row.part:40} {row.samples:>10,} {row.flops:>9.2e} {state:>8} {row.bytes / 2**20:>6.1f} MiB")
+    left = [row for row in rows if not row.done]
+    print(
+        f"{len(left)} of {len(rows)} training parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
+        f"{duration(sum(row.seconds for row in left))} of training on this machine, "
+        f"{sum(row.bytes for row in left) / 2**20:.0f} MiB; evaluations and reading images come on top"
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    import underpaint
+
+    print(underpaint.write_report(Path(options.folder), images=not options.no_images))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+
+    if options.source:
+        for what, file, line in verbs.source_of(options.source):
+            print(f"{what:8} {file}:{line}")
+        return
+    for title, entries in verbs.contents().items():
+        print(f"{title}:")
+        for name, description in entries:
+            print(f"  {name:20} {description}")
+
+
+VERBS = {"train": _train, "eval": _eval, "study": _study, "report": _report, "list": _list}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Frozen dataclasses as the configuration: overrides from the command line, and their record in JSON.
+
+A field with ``metadata=OPERATIONAL`` may change when a run is resumed (paths, workers, cadences); every other field is
+part of the run's identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+OPERATIONAL = {"operational": True}
+
+
+def override(config: T, assignments: Sequence[str]) -> T:
+    """Apply ``a.b=value`` assignments in order.
+
+    Raises:
+        ValueError: for an unknown name (with a suggestion) or a value of the wrong type (with the accepted form).
+    """
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise ValueError(f"{assignment!r} is no override; write field=value, for example optim.base_lr=1e-3")
+        config = _replace(config, name.split("."), text, full_name=name)
+    return config
+
+
+def _replace(config: Any, path: list[str], text: str, *, full_name: str) -> Any:
+    names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    if path[0] not in names:
+        raise ValueError(_unknown(full_name, path, names))
+    value = getattr(config, path[0])
+    if len(path) > 1:
+        new = _replace(value, path[1:], text, full_name=full_name)
+    elif dataclasses.is_dataclass(value):
+        inside = ", ".join(f"{full_name}.{field.name}" for field in dataclasses.fields(value))
+        raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
+    else:
+        new = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
+    return dataclasses.replace(config, **{path[0]: new})
+
+
+def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
+    if not names:
+        parent = ".".join(full_name.split(".")[: -len(path)])
+        return f"unknown field {full_name!r}: {parent} is a single value and has no fields"
+    prefix = full_name.split(".")[: -len(path)]
+    close = difflib.get_close_matches(path[0], names, n=1, cutoff=0.5)
+    hint = f"did you mean {'.'.join([*prefix, close[0], *path[1:]])}?" if close else f"known are {', '.join(names)}"
+    return f"unknown field {full_name!r}; {hint}"
+
+
+def parse(text: str, kind: Any, *, name: str) -> Any:
+    """One value from the command line, as the type its field declares."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is int:
+            return _whole(text)
+        if kind in (float, str):
+            return kind(text)
+        if kind is Path:
+            return Path(text)
+        if origin is Literal and text in arguments:
+            return text
+        if origin is tuple:
+            return _parse_tuple(text, arguments, name=name)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name}={text!r} is not {describe(kind)}") from error
+    raise ValueError(f"{name}={text!r} is not {describe(kind)}")
+
+
+def _whole(text: str) -> int:
+    """Whole numbers, also as 1_000_000 and 5e9."""
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if not value.is_integer():
+            raise
+        return int(value)
+
+
+def _parse_tuple(text: str, arguments: tuple[Any, ...], *, name: str) -> tuple[Any, ...]:
+    parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(parts)
+    if len(parts) != len(arguments):
+        raise ValueError(text)
+    return tuple(parse(part, kind, name=name) for part, kind in zip(parts, arguments, strict=True))
+
+
+def describe(kind: Any) -> str:
+    """The accepted form of a type, for people."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    if kind in plain:
+        return plain[kind]
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        inner = [describe(a) for a in arguments if a is not Ellipsis]
+        return f"a list such as 1,2 ({', '.join(inner)}{', ...' if Ellipsis in arguments else ''})"
+    return f"settable from the command line ({getattr(kind, '__name__', kind)}); write a recipe for it"
+
+
+def record(value: Any, *, identity_only: bool = False) -> Any:
+    """A configuration as plain JSON values; infinities become strings, since JSON has none."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in dataclasses.fields(value) if not (identity_only and f.metadata.get("operational"))]
+        return {
+            "type": type(value).__name__,
+            **{f.name: record(getattr(value, f.name), identity_only=identity_only) for f in kept},
+        }
+    if isinstance(value, (tuple, list)):
+        return [record(item, identity_only=identity_only) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Path):
+        return str(value)
+    assert value is None or isinstance(value, (bool, int, float, str)), f"{value!r} cannot be recorded"
+    return value
+
+
+def from_record(kind: type[T], value: dict[str, Any], *, where: str) -> T:
+    """A dataclass of known type from its record, every field present and of the declared type.
+
+    Raises:
+        ValueError: naming ``where`` and the field that is missing, unknown or of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    given = set(value) - {"type"}
+    if given != fields:
+        wrong = ", ".join(sorted(given ^ fields))
+        raise ValueError(f"{where}: {kind.__name__} has missing or unknown fields: {wrong}")
+    return kind(**{name: _from_json(hints[name], value[name], where=f"{where}: {name}") for name in fields})
+
+
+def _from_json(kind: Any, value: Any, *, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return from_record(kind, value, where=where)
+    if origin is tuple and isinstance(value, list):
+        inner = (arguments[0],) * len(value) if Ellipsis in arguments else arguments
+        if len(inner) == len(value):
+            return tuple(_from_json(k, v, where=where) for k, v in zip(inner, value, strict=True))
+    elif origin is Literal and value in arguments:
+        return value
+    elif kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return float(value)
+    elif kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{where}={value!r} is not {describe(kind)}")
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The leaves in which two records differ: (name, old value, new value)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
+    elif old != new:
+        yield prefix, old, new
+
+

@@ -1,0 +1,35 @@
+"""Systematic repeats: an epoch in which row i stands floor or ceil of its factor times, with the right mean.
+
+Row i of an epoch takes the slots from floor(C_{i-1} + u) to floor(C_i + u) - 1, C the running sum of the factors and u a
+draw of the epoch. The sum is scaled to a whole number, so that every epoch is equally long and the row at any position
+is found by one search, with no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from underpaint import draws
+from underpaint.data.order import permute
+
+
+class Repeats:
+    """The endless stream over rows with repeat factors; every epoch is its own permutation of its slots."""
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        assert min(factors) > 0
+        running = np.cumsum(np.asarray(factors, dtype=np.float64))
+        self.length = round(float(running[-1]))  # slots of an epoch
+        self.running = running * (self.length / running[-1])
+        self.running[-1] = self.length
+
+    def row_at(self, key: int, position: int) -> int:
+        epoch, index = divmod(position, self.length)
+        slot = permute(draws.mix(key, epoch), self.length, index)
+        return self.row_of(slot, draws.mix(draws.key(key, "repeats"), epoch) / 2**64)
+
+    def row_of(self, slot: int, shift: float) -> int:
+        """The first row whose share of the slots, shifted by the epoch's draw, ends behind ``slot``."""
+        return int(np.searchsorted(self.running, slot + 1 - shift, side="left"))

@@ -1,0 +1,54 @@
+"""Training FLOPs in closed form (paper.md 1.1): patch embedding, attention, MLP, decoder and head.
+
+A FLOP is one multiplication or one addition; a multiply-add counts two. Normalisation, activations and the optimizer
+are left out, as in torch's own counter, which the tests compare with.
+"""
+
+from __future__ import annotations
+
+from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.vit import ViTConfig
+
+BACKWARD = 2
+"""The backward pass computes two products for each of the forward pass: for the inputs and for the weights."""
+
+
+def block_macs(tokens: int, width: int, mlp_ratio: int) -> int:
+    """Multiply-adds of one transformer block for one image."""
+    projections = tokens * width * width * (4 + 2 * mlp_ratio)
+    attention = 2 * tokens * tokens * width
+    return projections + attention
+
+
+def encoder_macs(config: ViTConfig, patches: int) -> int:
+    """Multiply-adds of the encoder for one image of which ``patches`` patches are embedded."""
+    embedding = patches * config.patch_values * config.width
+    return embedding + config.depth * block_macs(1 + patches, config.width, config.mlp_ratio)
+
+
+def decoder_macs(config: DecoderConfig, encoder: ViTConfig, num_kept: int) -> int:
+    """Multiply-adds of the MAE decoder for one image; only hidden patches are predicted."""
+    embedding = (1 + num_kept) * encoder.width * config.width
+    blocks = config.depth * block_macs(1 + encoder.num_patches, config.width, config.mlp_ratio)
+    prediction = (encoder.num_patches - num_kept) * config.width * encoder.patch_values
+    return embedding + blocks + prediction
+
+
+def mae_flops(encoder: ViTConfig, decoder: DecoderConfig, num_kept: int) -> int:
+    """FLOPs of one training sample of MAE, forward and backward.
+
+    The patch embedding's backward needs no gradient for the pixels, so it has one product instead of two.
+    """
+    forward = encoder_macs(encoder, num_kept) + decoder_macs(decoder, encoder, num_kept)
+    embedding = num_kept * encoder.patch_values * encoder.width
+    return 2 * ((1 + BACKWARD) * forward - embedding)
+
+
+def classify_flops(encoder: ViTConfig, classes: int, *, frozen_encoder: bool = False) -> int:
+    """FLOPs of one training sample of classification, forward and backward; a frozen encoder has no backward."""
+    forward = encoder_macs(encoder, encoder.num_patches)
+    embedding = encoder.num_patches * encoder.patch_values * encoder.width
+    head = encoder.width * classes
+    if frozen_encoder:
+        return 2 * (forward + 2 * head)
+    return 2 * ((1 + BACKWARD) * (forward + head) - embedding)

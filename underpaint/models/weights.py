@@ -1,0 +1,141 @@
+"""Folders that hold a network: ``config.json`` + ``model.safetensors``, written whole, checked before they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from underpaint import config as configs
+from underpaint import files
+from underpaint.models.vit import ViT, ViTConfig
+
+FORMAT = 1
+
+
+def save_module(
+    folder: Path, module: nn.Module, description: dict[str, Any], beside: dict[str, Any] | None = None
+) -> None:
+    """Write a module's tensors, its description and other JSON files; ``folder`` appears whole or not at all."""
+    from safetensors.torch import save_file
+
+    with files.new_folder(folder) as part:
+        path = part / "model.safetensors"
+        save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
+        for name, value in (beside or {}).items():
+            files.write_json(part / name, value)
+        weights = {"size": path.stat().st_size, "xxh3": files.xxh3(path)}
+        files.write_json(part / "config.json", {"format": FORMAT, **description, "weights": weights})
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The checked ``config.json`` of a network's folder.
+
+    Raises:
+        ValueError: if the folder is none, comes from a newer release, or its weights are not those that were saved.
+    """
+    path, weights = folder / "config.json", folder / "model.safetensors"
+    missing = [str(file) for file in (path, weights) if not file.is_file()]
+    if missing:
+        raise ValueError(f"{folder} holds no saved network: {' and '.join(missing)} missing")
+    description = files.read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"{path} is not of format {FORMAT}; it may come from a newer release of underpaint")
+    expected = description.get("weights")
+    if not isinstance(expected, dict) or weights.stat().st_size != expected.get("size"):
+        raise ValueError(f"{weights} has {weights.stat().st_size} bytes, not what {path} says; the file is damaged")
+    if files.xxh3(weights) != expected.get("xxh3"):
+        raise ValueError(f"{weights} does not match the checksum in {path}; the file is damaged")
+    return description
+
+
+def load_tensors(folder: Path, module: nn.Module) -> None:
+    """Fill a module from its folder; every name and shape must fit."""
+    from safetensors.torch import load_file
+
+    path = folder / "model.safetensors"
+    tensors, expected = load_file(path), module.state_dict()
+    if tensors.keys() != expected.keys():
+        names = ", ".join(sorted(tensors.keys() ^ expected.keys())[:5])
+        raise ValueError(f"{path} and its config.json disagree on the tensors: {names}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")
+    module.load_state_dict(tensors)
+
+
+def save_encoder(folder: Path, encoder: ViT) -> None:
+    save_module(folder, encoder, {"type": "vit", "config": configs.record(encoder.config)})
+
+
+def encoder_folder(folder: str | Path) -> Path:
+    """A run folder or its ``encoder/``: where the encoder's files are.
+
+    Raises:
+        ValueError: if there is no encoder, saying whether the run is unfinished.
+    """
+    folder = Path(folder)
+    for candidate in (folder / "encoder", folder):
+        if (candidate / "model.safetensors").is_file():
+            return candidate
+    if (folder / "run.json").is_file():
+        raise ValueError(f"{folder} is a run that has not finished: it has no encoder/ yet; continue it first")
+    raise ValueError(f"{folder} holds no encoder; give a finished run folder or its encoder/ folder")
+
+
+def load_encoder(folder: str | Path) -> ViT:
+    """The encoder of a finished run, in evaluation mode on the CPU.
+
+    Called on float images (b, c, h, w), normalised with ``encoder.config.mean`` and ``.std`` from values in [0, 1], it
+    returns tokens (b, 1 + n, d), cls first.
+
+    Raises:
+        ValueError: if the folder holds no encoder or a damaged one.
+    """
+    folder = encoder_folder(folder)
+    description = read_description(folder)
+    if description.get("type") != "vit":
+        raise ValueError(f"{folder} holds a {description.get('type')!r}, not an encoder; give the run's encoder/ folder")
+    config = configs.from_record(ViTConfig, description["config"], where=str(folder / "config.json"))
+    encoder = ViT(config)
+    load_tensors(folder, encoder)
+    return encoder.eval()
+
+
+@torch.no_grad()
+def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
+    """Copy an earlier stage's encoder into a new one: the hand-over between stages (paper.md 1.5).
+
+    Positions are resized where the grids differ. The final norm is left as initialised with ``reset_final_norm``
+    (unknown in the paper), or where the new encoder has none.
+
+    Raises:
+        ValueError: if the architectures differ.
+    """
+    for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio"):
+        old, new = getattr(source.config, name), getattr(encoder.config, name)
+        if old != new:
+            raise ValueError(f"the encoder to start from has {name}={old}, this run has {name}={new}; make them equal")
+    tensors = source.state_dict()
+    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, encoder.config.grid)
+    kept = encoder.state_dict()
+    for name, value in kept.items():
+        if name.startswith("norm.") and (reset_final_norm or name not in tensors):
+            tensors[name] = value
+    encoder.load_state_dict({name: tensors[name] for name in kept})
+
+
+def resize_positions(
+    positions: Float[Tensor, "1 old d"], old: tuple[int, int], new: tuple[int, int]
+) -> Float[Tensor, "1 new d"]:
+    """Bicubic resize of the grid rows, the cls row kept; corners are not aligned (MAE; paper.md 2.2)."""
+    if old == new:
+        return positions
+    cls, grid = positions[:, :1], positions[:, 1:]
+    grid = grid.reshape(1, *old, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=new, mode="bicubic", align_corners=False)
+    return torch.cat([cls, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

@@ -1,0 +1,95 @@
+"""What a finished run hands over: ``encoder/``, ``model/``, ``preview.png`` and ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from underpaint import config as configs
+from underpaint import files
+from underpaint.core import Batch, Facts, Pictured
+from underpaint.models.weights import load_tensors, read_description, save_encoder, save_module
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+
+FORMAT = 1
+PICTURED_IMAGES = 8
+PICTURE_SIDE = 144
+"""Smaller images are enlarged by a whole factor to about so many pixels."""
+
+OBJECTIVES = {"MAEConfig": MAEConfig, "ClassifyConfig": ClassifyConfig}
+"""The objectives that ``load_model`` builds from their record; for one of your own, pass its config's class."""
+
+
+def hand_over(folder: Path, *, objective: Any, network: nn.Module, facts: Facts, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the product; ``result.json`` comes last and marks the run as finished."""
+    save_encoder(folder / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
+    description = {
+        "type": type(objective).__name__,
+        "config": configs.record(objective),
+        "facts": {"seed": facts.seed, "images": facts.images},
+    }
+    labels = {"labels": list(facts.labels), "count": list(facts.label_count)}
+    save_module(folder / "model", network, description, {"labels.json": {"format": FORMAT, **labels}})
+    record = {"format": FORMAT, **result}
+    files.write_json(folder / "result.json", record)
+    return record
+
+
+def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Module:
+    """The whole objective of a finished run, in evaluation mode on the CPU.
+
+    ``config_type`` is the config class of an objective that is not the package's own.
+
+    Raises:
+        ValueError: if the folder holds no finished model, a damaged one, or one of an unknown objective.
+    """
+    folder = Path(folder)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    description = read_description(folder)
+    kind = config_type or OBJECTIVES.get(description.get("type", ""))
+    if kind is None:
+        raise ValueError(f"{folder} holds the objective {description.get('type')!r}; pass its class as config_type")
+    where = str(folder / "config.json")
+    labels = files.read_json(folder / "labels.json")
+    facts = Facts(
+        seed=description["facts"]["seed"],
+        images=description["facts"]["images"],
+        labels=tuple(labels["labels"]),
+        label_count=tuple(labels["count"]),
+    )
+    model = configs.from_record(kind, description["config"], where=where).build(facts)
+    load_tensors(folder, model)
+    return model.eval()
+
+
+def save_pictures(folder: Path, network: nn.Module, batches: Iterator[Batch]) -> None:
+    """Draw what the objective can show of the first images to ``preview.png``."""
+    if not isinstance(network, Pictured):
+        return
+    batch = next(batches)
+    few = {name: value[:PICTURED_IMAGES] for name, value in batch.items()}
+    network.eval()
+    write_sheet(folder / "preview.png", network.pictures(few))
+
+
+def write_sheet(path: Path, rows: Float[Tensor, "rows b c h w"]) -> None:
+    """Rows of pictures as one PNG; values in [0, 1]; one channel is shown grey, of more than three the first three."""
+    from PIL import Image
+
+    rows = rows.cpu()
+    rows = rows.expand(-1, -1, 3, -1, -1) if rows.shape[2] < 3 else rows[:, :, :3]
+    factor = max(1, PICTURE_SIDE // max(rows.shape[-2:]))
+    rows = rows.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
+    padded = nn.functional.pad(rows, (4, 4, 4, 4), value=1.0)
+    count, images, channels, height, width = padded.shape
+    sheet = padded.permute(0, 3, 1, 4, 2).reshape(count * height, images * width, channels)
+    picture = Image.fromarray((sheet * 255).round().to(torch.uint8).numpy())
+    part = path.with_name(f"{path.name}.part")
+    picture.save(part, format="PNG")
+    part.replace(path)

@@ -1,0 +1,87 @@
+"""Recipes: functions that return a Run. ``underpaint list`` shows them; variants are ``dataclasses.replace``.
+
+A recipe outside the package is named ``module:function``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from underpaint.recipes.finetune import finetune_laptop, finetune_smoke
+from underpaint.recipes.linear import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
+from underpaint.recipes.mae import (
+    mae_laptop,
+    mae_smoke,
+    mae_vit_2b14,
+    mae_vit_6b5_14,
+    mae_vit_b16,
+    mae_vit_h14,
+    mae_vit_l16,
+)
+from underpaint.recipes.wsp import (
+    wsp_laptop,
+    wsp_smoke,
+    wsp_vit_2b14,
+    wsp_vit_6b5_14,
+    wsp_vit_b16,
+    wsp_vit_h14,
+    wsp_vit_l16,
+)
+from underpaint.run import Run
+
+__all__ = [
+    "finetune_laptop",
+    "finetune_smoke",
+    "linear_smoke",
+    "linear_vit_b16",
+    "linear_vit_h14",
+    "linear_vit_l16",
+    "mae_laptop",
+    "mae_smoke",
+    "mae_vit_2b14",
+    "mae_vit_6b5_14",
+    "mae_vit_b16",
+    "mae_vit_h14",
+    "mae_vit_l16",
+    "wsp_laptop",
+    "wsp_smoke",
+    "wsp_vit_2b14",
+    "wsp_vit_6b5_14",
+    "wsp_vit_b16",
+    "wsp_vit_h14",
+    "wsp_vit_l16",
+]
+
+
+def published_name(function_name: str) -> str:
+    """The name on the command line: ``mae_vit_6.5b14``, which no Python name can be."""
+    return function_name.replace("6b5_14", "6.5b14")
+
+
+def find_recipe(name: str) -> Callable[[], Run]:
+    """The recipe of a name, or of ``module:function`` outside the package.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    if ":" in name:
+        return import_function(name)
+    names = {published_name(known): known for known in __all__}
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "see `underpaint list`"
+        raise ValueError(f"unknown recipe {name!r}; {hint}")
+    return globals()[names[name]]
+
+
+def import_function(name: str) -> Callable[..., Any]:
+    """``module:function``, imported because the user named it on the command line or in Python."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be imported ({error}); write module:function, importable from here") from error
+    return found

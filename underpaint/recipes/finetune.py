@@ -1,0 +1,53 @@
+"""Full finetuning of an encoder on labelled images.
+
+    underpaint train finetune_laptop data.source=digits init_from=runs/mae_wsp --out runs/finetuned
+
+The form is MAE's (paper.md 2.2): layer-wise learning rates, drop path, no decay of tokens and positions, a head that
+starts near zero on the cls token. RandAugment, mixup and the other strong augmentations of the large recipes are not
+here yet, nor are the large recipes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from underpaint.data.dataset import ImageData
+from underpaint.models.sizes import SIZES
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.run import Budget, Cadence, Run
+from underpaint.training.optim import OptimConfig
+from underpaint.training.schedule import ScheduleConfig
+
+
+def finetune_laptop() -> Run:
+    """48-px drawings on a processor."""
+    return Run(
+        name="finetune_laptop",
+        objective=ClassifyConfig(
+            encoder=replace(SIZES["vit_laptop8"], positions="sincos_trained"),
+            stage="finetune",
+            label_smoothing=0.1,
+            drop_path=0.1,
+            head_init_std=2e-5,
+            init="mae",
+        ),
+        data=ImageData(source="openmoji", split="train", targets="class", scale=(0.3, 1.0)),
+        budget=Budget(samples=4_000, batch_size=32, microbatch=32, warmup=400),
+        optim=OptimConfig(
+            base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False
+        ),
+        schedule=ScheduleConfig(min_lr=1e-6),
+        cadence=Cadence(log=320, save=3_200, keep=10_000_000, evaluate=10_000_000),
+    )
+
+
+def finetune_smoke() -> Run:
+    """Seconds, for tests."""
+    laptop = finetune_laptop()
+    return replace(
+        laptop,
+        name="finetune_smoke",
+        objective=replace(laptop.objective, encoder=replace(SIZES["vit_smoke8"], positions="sincos_trained")),
+        budget=Budget(samples=320, batch_size=32, microbatch=32, warmup=32),
+        cadence=Cadence(log=64, save=96, keep=10_000_000, evaluate=10_000_000),
+    )

@@ -1,0 +1,63 @@
+"""MAE's linear probe: a linear layer on frozen features, trained with LARS on augmented images (paper.md 2.3).
+
+    underpaint train linear_vit_b16 data.source=/data/imagenet init_from=runs/mae_vit_b16 --out runs/linear
+
+For small data, ``underpaint eval linear`` (logistic regression on features extracted once) is quicker and needs no
+learning rate. The head starts from N(0, 0.01), truncated; BatchNorm without affine parameters stands before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from underpaint.data.dataset import ImageData
+from underpaint.models.sizes import SIZES
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.run import Budget, Cadence, Run
+from underpaint.training.optim import OptimConfig
+
+IMAGENET = 1_281_167
+
+
+def linear(size: str, epochs: int) -> Run:
+    """The recipe for one of the sizes of models/sizes.py; an epoch is one of ImageNet-1k."""
+    return Run(
+        name=f"linear_{size}",
+        objective=ClassifyConfig(
+            encoder=SIZES[size], stage="linear", frozen_encoder=True, batch_norm=True, head_init_std=0.01, init="mae"
+        ),
+        data=ImageData(source="./images", split="train", targets="class", scale=(0.08, 1.0), workers=8),
+        budget=Budget(samples=epochs * IMAGENET, batch_size=16_384, microbatch=512, warmup=10 * IMAGENET),
+        optim=OptimConfig(name="lars", base_lr=0.1, weight_decay=0.0),
+        precision="bf16",
+        cadence=Cadence(log=163_840, save=IMAGENET, keep=100 * IMAGENET, evaluate=IMAGENET),
+    )
+
+
+def linear_vit_b16() -> Run:
+    """ViT-B/16, 90 epochs."""
+    return linear("vit_b16", epochs=90)
+
+
+def linear_vit_l16() -> Run:
+    """ViT-L/16, 50 epochs."""
+    return linear("vit_l16", epochs=50)
+
+
+def linear_vit_h14() -> Run:
+    """ViT-H/14, 50 epochs."""
+    return linear("vit_h14", epochs=50)
+
+
+def linear_smoke() -> Run:
+    """Seconds, for tests."""
+    small = linear("vit_b16", epochs=90)
+    return replace(
+        small,
+        name="linear_smoke",
+        objective=replace(small.objective, encoder=SIZES["vit_smoke8"]),
+        data=ImageData(source="digits", split="train", targets="class", scale=(0.5, 1.0)),
+        budget=Budget(samples=1_280, batch_size=128, microbatch=128, warmup=128),
+        precision="fp32",
+        cadence=Cadence(log=128, save=640, keep=10_000_000, evaluate=10_000_000),
+    )

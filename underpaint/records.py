@@ -1,0 +1,122 @@
+"""The record of a run folder: whose it is, whether it is finished, and what was run there (docs/formats.md)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from underpaint import config, files
+from underpaint.models.weights import encoder_folder, read_description
+from underpaint.training.log import say
+
+FORMAT = 1
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; the kernel frees the lock however the process ends.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process is working in {folder}; wait for it or choose another folder") from error
+        yield
+
+
+def identity(run: Any, *, data: str, init_from: str) -> dict[str, Any]:
+    """What makes a run the same run: its non-operational fields, the data and the weights it starts from."""
+    start = read_description(encoder_folder(init_from))["weights"]["xxh3"] if init_from else ""
+    return {"run": config.record(run, identity_only=True), "data": data, "init_from": start}
+
+
+def digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of a finished run, None for an unfinished or new one.
+
+    Raises:
+        ValueError: if the folder holds a run of another identity; the message names what differs.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        _refuse_strangers(folder)
+        return None
+    recorded = files.read_json(path)
+    differing = list(config.differences(recorded.get("identity"), identity))
+    if differing:
+        listed = "; ".join(f"{name.removeprefix('run.')}: was {old!r}, is {new!r}" for name, old, new in differing[:4])
+        raise ValueError(f"{folder} holds a run of another configuration ({listed}); choose another --out")
+    result = folder / "result.json"
+    return files.read_json(result) if result.is_file() else None
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """A folder that holds somebody's files and no run is not ours to write in."""
+    names = sorted(p.name for p in folder.iterdir() if p.name not in {".lock", "run.json.part"})
+    if names:
+        raise ValueError(f"{folder} is not empty and holds no run ({', '.join(names[:3])}); choose another --out")
+
+
+def kept_threads(folder: Path, wanted: int) -> int:
+    """The number of threads of the first start: another number would change the bits."""
+    path = folder / "run.json"
+    recorded = files.read_json(path)["derived"]["threads"] if path.is_file() else wanted
+    if recorded != wanted:
+        say(f"{folder} was started with {recorded} threads and keeps them (asked for: {wanted})")
+    return recorded
+
+
+def start(
+    folder: Path, run: Any, *, identity: dict[str, Any], derived: dict[str, Any], overrides: Sequence[str]
+) -> None:
+    """Write run.json at the first start, and add this start to env.json."""
+    path = folder / "run.json"
+    if path.is_file():
+        for name, old, new in config.differences(files.read_json(path)["run"], config.record(run)):
+            say(f"{folder}: {name} was {old!r}, is now {new!r}")
+    record = {"format": FORMAT, "run": config.record(run), "derived": derived, "overrides": list(overrides)}
+    files.write_json(path, {**record, "identity": identity, "identity_hash": digest(identity)})
+    starts = files.read_json(folder / "env.json")["starts"] if (folder / "env.json").is_file() else []
+    lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
+    files.write_json(folder / "env.json", {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]})
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware of this process, and the command that started it."""
+    import torch
+
+    packages = ("underpaint", "torch", "torchvision", "numpy", "pillow", "safetensors")
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it; elsewhere what Python knows."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()

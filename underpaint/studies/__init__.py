@@ -1,0 +1,1 @@
+"""Studies: the paper's figures as commands (``underpaint study NAME``)."""

@@ -1,0 +1,1 @@
+"""From the tags people left on images to the labels a classifier learns."""

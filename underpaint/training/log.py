@@ -1,0 +1,144 @@
+"""The record of a run: ``log.jsonl`` (the source of truth), TensorBoard beside it, and what people see meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+PLAIN_EVERY_SECONDS = 10.0
+
+
+def say(message: str) -> None:
+    """One line for people, on standard error, so that standard output stays free for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class RunLog:
+    """Appends one JSON object per logged step; a resumed run first drops the lines after its checkpoint."""
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        self.path = folder / "log.jsonl"
+        self._truncate(step)
+        self.board = _tensorboard(folder / "tensorboard", step)
+        self.full_disk = False
+
+    def _truncate(self, step: int) -> None:
+        kept = [line for line in read_log(self.path) if line["step"] <= step]
+        part = self.path.with_name("log.jsonl.part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(part, self.path)
+
+    def write(self, step: int, samples: int, values: dict[str, Any]) -> None:
+        """Append a line; a disk that takes no more is reported once and does not end the run."""
+        plain = {name: _plain(value) for name, value in values.items()}
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, "samples": samples, **plain}) + "\n")
+            for name, value in _leaves(plain):
+                self.board.add_scalar(name, value, step)
+        except OSError as error:
+            if not self.full_disk:
+                say(f"ALARM: {self.path} takes no more lines ({error}); the run goes on, its curves will have a gap")
+            self.full_disk = True
+
+    def close(self) -> None:
+        try:
+            self.board.close()
+        except OSError as error:
+            say(f"ALARM: TensorBoard's file could not be closed ({error})")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a last line cut off by a crash is left out."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    """Tensors become numbers; a value that is not finite becomes null, since JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Tensor):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    leaves: list[tuple[str, float]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            leaves += _leaves(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            leaves.append((prefix + name, value))
+    return leaves
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+class Progress:
+    """Images per second and time left: a bar on a terminal, else a plain line now and then."""
+
+    def __init__(self, name: str, *, samples: int, done: int) -> None:
+        self.name, self.samples, self.last = name, samples, time.monotonic()
+        self.started, self.start_samples = time.monotonic(), done
+        self.bar: Any = _bar(name, samples, done) if sys.stderr.isatty() else None
+
+    def update(self, seen: int, *, loss: float) -> None:
+        rate = (seen - self.start_samples) / max(time.monotonic() - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=seen, loss=f"{loss:.4f}", rate=f"{rate:,.0f}")
+        elif time.monotonic() - self.last >= PLAIN_EVERY_SECONDS or seen >= self.samples:
+            self.last = time.monotonic()
+            left = (self.samples - seen) / max(rate, 1e-9)
+            say(
+                f"{self.name}: {seen:,}/{self.samples:,} images  loss {loss:.4f}  {rate:,.0f} images/s  "
+                f"{duration(left)} left"
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """``1h02m``, ``3m05s`` or ``12s``."""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+
+
+def _bar(name: str, samples: int, done: int) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
+        TextColumn("loss {task.fields[loss]}"),
+        TextColumn("{task.fields[rate]} images/s"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.add_task(name, total=samples, completed=done, loss="-", rate="-")
+    bar.start()
+    return bar

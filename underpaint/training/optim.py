@@ -1,0 +1,122 @@
+"""Optimizers and their parameter groups: no-decay groups, layer-wise rates, AdamW and LARS."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+REFERENCE_BATCH = 256
+"""``base_lr`` is the peak rate at this batch size; it scales linearly (Goyal et al. 2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    name: Literal["adamw", "lars"] = "adamw"
+    base_lr: float = 1.5e-4  # per 256 samples
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)  # adamw
+    momentum: float = 0.9  # lars
+    trust: float = 0.001  # lars
+    layer_decay: float = 1.0  # factor of the rate from one block to the block below it
+    decay_tokens: bool = True  # weight decay on cls, mask and position tokens (MAE: yes; finetuning: no)
+    clip: float = math.inf  # largest gradient norm
+
+    def __post_init__(self) -> None:
+        if self.base_lr <= 0 or self.clip <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"base_lr={self.base_lr} and clip={self.clip} must be positive, weight_decay={self.weight_decay} not negative"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay={self.layer_decay} must lie in (0, 1]")
+
+    def peak_lr(self, batch_size: int) -> float:
+        return self.base_lr * batch_size / REFERENCE_BATCH
+
+
+def layer_of(name: str, depth: int) -> int:
+    """0 for the patch embedding and tokens of the encoder, i + 1 for its block i, depth + 1 for all above."""
+    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
+    if block:
+        return int(block[1]) + 1
+    return 0 if re.match(r"encoder\.(cls_token|pos_embed|patch_embed)", name) else depth + 1
+
+
+def is_decayed(name: str, parameter: Tensor, *, decay_tokens: bool) -> bool:
+    """Weight decay goes to matrices; never to biases and norms, to tokens only where asked."""
+    if parameter.ndim <= 1:
+        return False
+    return decay_tokens or not name.endswith(("_token", "pos_embed"))
+
+
+def build_optimizer(objective: nn.Module, config: OptimConfig, *, depth: int) -> torch.optim.Optimizer:
+    """One group per (layer, decayed); ``lr_scale`` of a group is ``layer_decay ** (depth + 1 - layer)``."""
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in objective.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer = layer_of(name, depth) if config.layer_decay < 1 else depth + 1
+        decayed = is_decayed(name, parameter, decay_tokens=config.decay_tokens)
+        group = groups.setdefault(
+            (layer, decayed),
+            {
+                "params": [],
+                "weight_decay": config.weight_decay if decayed else 0.0,
+                "lr_scale": config.layer_decay ** (depth + 1 - layer),
+            },
+        )
+        group["params"].append(parameter)
+    if not groups:
+        raise ValueError("the objective has no trained parameter; is everything frozen?")
+    ordered = [groups[key] for key in sorted(groups)]
+    if config.name == "lars":
+        return LARS(ordered, momentum=config.momentum, trust=config.trust)
+    return torch.optim.AdamW(ordered, lr=0.0, betas=config.betas, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017) as MAE's linear probe uses it (paper.md 2.3).
+
+    Matrices: the gradient (with decay) is rescaled by ``trust * |w| / |g|``; vectors take a plain momentum step.
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, momentum: float, trust: float) -> None:
+        super().__init__(params, {"lr": 0.0, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        assert closure is None, "LARS takes no closure"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return None
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        update = parameter.grad
+        if parameter.ndim > 1:
+            update = update.add(parameter, alpha=group["weight_decay"])
+            weight_norm, update_norm = parameter.norm(), update.norm()
+            usable = (weight_norm > 0) & (update_norm > 0)
+            scale = group["trust"] * weight_norm / update_norm.clamp(min=torch.finfo(update.dtype).tiny)
+            update = update * torch.where(usable, scale, torch.ones_like(scale))
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum = state["momentum_buffer"].mul_(group["momentum"]).add_(update)
+        parameter.add_(momentum, alpha=-group["lr"])

@@ -1,0 +1,39 @@
+"""Learning rate as a function of the samples seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    kind: Literal["cosine", "wsd"] = "cosine"
+    min_lr: float = 0.0  # the end of the decay, absolute
+    cooldown: float = 0.2  # wsd: share of the budget over which the rate falls linearly to min_lr
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cooldown <= 1:
+            raise ValueError(f"schedule.cooldown={self.cooldown} must lie in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up to ``peak``, then half a cosine, or a plateau and a linear cooldown (warm-up-stable-decay)."""
+
+    config: ScheduleConfig
+    peak: float
+    samples: int  # the whole budget
+    warmup: int  # samples
+
+    def __call__(self, seen: int) -> float:
+        """The rate of the step that starts after ``seen`` samples (the first step of a warm-up has rate 0, as in MAE)."""
+        if seen < self.warmup:
+            return self.peak * seen / self.warmup
+        low = self.config.min_lr
+        if self.config.kind == "cosine":
+            progress = (seen - self.warmup) / (self.samples - self.warmup)
+            return low + (self.peak - low) * 0.5 * (1 + math.cos(math.pi * progress))
+        left = (self.samples - seen) / (self.config.cooldown * self.samples)
+        return low + (self.peak - low) * min(1.0, left)

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM ask a run to finish its step, save, and say how to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from underpaint.training.log import say
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """A run stopped by a signal, after its state was saved; it can be continued."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__(f"stopped at step {step:,}; the state is saved in {folder}")
+
+
+@contextmanager
+def catch_signals() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether a signal came; a second one has its usual, immediate effect.
+
+    Only the main thread may set signal handlers; elsewhere the function is always False.
+    """
+    received = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield received.is_set
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.set()
+        say(f"{signal.Signals(number).name}: finishing this step and saving; again to stop at once")
+        for each in SIGNALS:
+            signal.signal(each, previous[each])
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield received.is_set
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, previous[number])

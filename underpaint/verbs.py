@@ -1,0 +1,166 @@
+"""The verbs of the package as Python functions; the command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from underpaint import config, files, recipes, study
+from underpaint.data.sources import open_source
+from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.knn import Knn
+from underpaint.evals.linear import Linear
+from underpaint.evals.lowshot import LowShot
+from underpaint.models.weights import encoder_folder, load_encoder
+from underpaint.products import load_model
+from underpaint.report import write_report
+from underpaint.run import Budget, Cadence, Run, choose_device, execute
+from underpaint.studies.stages import Size, stages
+from underpaint.training.log import duration, say
+
+EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy}
+STUDIES = {"stages": stages}
+
+
+def train(recipe: str | Run, overrides: Sequence[str] = (), *, out: str | Path = "", dry_run: bool = False) -> dict[str, Any]:
+    """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
+
+    ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
+    ``dry_run`` does two steps of everything, saving and evaluation included, in a temporary folder.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    run = config.override(recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe, overrides)
+    if dry_run:
+        return _dry_run(run)
+    folder = Path(out) if out else Path("runs") / run.name
+    result = execute(run, folder, overrides=overrides)
+    write_report(folder)
+    return result
+
+
+def _dry_run(run: Run) -> dict[str, Any]:
+    """Two steps with everything around them; nothing is kept."""
+    batch = run.budget.batch_size
+    budget = Budget(
+        samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch, warmup=min(run.budget.warmup, batch)
+    )
+    short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="underpaint-dry-run-") as folder:
+        result = execute(short, Path(folder) / "run")
+        write_report(Path(folder) / "run")
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+    say(
+        f"dry run of {run.name}: two steps, a checkpoint each, evaluation, model and report in "
+        f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, {size / 2**20:,.0f} MiB written "
+        f"and deleted; the whole run has {run.budget.steps:,} steps"
+    )
+    return result
+
+
+def evaluate(evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0) -> list[dict[str, Any]]:
+    """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
+
+    The rows are returned and kept in ``FOLDER/evals/``.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    if isinstance(evaluation, str):
+        evaluation = _build_evaluation(evaluation, overrides)
+    device = choose_device("any")
+    source = open_source(evaluation.dataset)
+    needs_classifier = isinstance(evaluation, Accuracy)
+    network: Any = load_model(folder) if needs_classifier else load_encoder(folder)
+    scores = evaluation(network.to(device), source=source, device=device, seed=seed)
+    rows = [score.row() for score in scores]
+    target = (encoder_folder(folder).parent if not needs_classifier else Path(folder)) / "evals"
+    target.mkdir(exist_ok=True)
+    record = {"format": 1, "evaluation": config.record(evaluation), "seed": seed, "rows": rows}
+    files.write_json(target / f"{type(evaluation).__name__.lower()}-{source.name}.json", record)
+    return rows
+
+
+def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
+    kind = recipes.import_function(name) if ":" in name else EVALUATIONS.get(name)
+    if kind is None:
+        raise ValueError(f"unknown evaluation {name!r}; known are {', '.join(EVALUATIONS)}, or give module:class")
+    return config.override(kind(dataset="openmoji"), overrides)
+
+
+def run_study(
+    name: str,
+    *,
+    size: Size = "tiny",
+    out: str | Path = "",
+    images: str = "",
+    tags: str = "",
+    labels: str = "",
+    only: Sequence[str] = (),
+) -> Path:
+    """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
+
+    Parts that are finished are skipped. ``images`` is a folder of one's own, with ``tags`` and ``labels``.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    folder = Path(out) if out else Path("runs") / f"{name}_{size}"
+    built = build_study(name, size=size, images=images, tags=tags, labels=labels)
+    complete = study.run_parts(built, folder, only=only)
+    if not complete:
+        say(f"{folder}: parts are missing; results and report are written when all are done")
+        return folder
+    files.write_json(folder / "results.json", built.results(folder))
+    say(f"report: {write_report(folder)}")
+    return folder
+
+
+def plan_study(
+    name: str, *, size: Size = "tiny", out: str | Path = "", images: str = "", tags: str = "", labels: str = ""
+) -> list[study.PlanRow]:
+    """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
+    folder = Path(out) if out else Path("runs") / f"{name}_{size}"
+    return study.plan(build_study(name, size=size, images=images, tags=tags, labels=labels), folder)
+
+
+def build_study(name: str, *, size: Size, images: str, tags: str, labels: str) -> study.Study:
+    if name not in STUDIES:
+        raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    return STUDIES[name](size=size, images=images or "openmoji", tags=tags, labels=labels)
+
+
+def source_of(recipe: str) -> list[tuple[str, str, int]]:
+    """Where a recipe and its loss stand: (what, file, line)."""
+    function = recipes.find_recipe(recipe)
+    objective = function().objective
+    network = inspect.getmodule(type(objective))
+    assert network is not None
+    built = inspect.signature(type(objective).build).return_annotation
+    loss = getattr(network, built).forward
+    return [(what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1]) for what, f in (("recipe", function), ("loss", loss))]
+
+
+
+
+def contents() -> dict[str, list[tuple[str, str]]]:
+    """Everything with a name, and the first line of its description."""
+    from underpaint.data.catalog import collections
+
+    def described(named: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(name, (inspect.getdoc(thing) or "").partition("\n")[0]) for name, thing in named.items()]
+
+    found = {recipes.published_name(name): recipes.find_recipe(recipes.published_name(name)) for name in recipes.__all__}
+    return {
+        "recipes": described(found),
+        "studies": described(STUDIES),
+        "evaluations": described(EVALUATIONS),
+        "collections": collections(),
+    }
