@@ -102,7 +102,9 @@ def environment() -> dict[str, Any]:
     """Versions and hardware of this process, and the command that started it."""
     import torch
 
-    packages = ("underpaint", "torch", "torchvision", "numpy", "pillow", "safetensors")
+    import underpaint
+
+    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -111,7 +113,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"underpaint": underpaint.__version__} | {name: importlib.metadata.version(name) for name in packages},
     }
 
 

@@ -15,6 +15,7 @@ from underpaint.data.loader import Batching, ImageFormat, ImageStream, pad_label
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source, Split
 from underpaint.data.sources import open_source
+from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 
 HELDOUT_IMAGES = 1024
@@ -34,6 +35,8 @@ class ImageData:
     targets: Targets = "none"
     vocabulary_size: int = 28_000  # targets=tags: the most frequent tags that become labels
     min_tag_count: int = 1  # targets=tags: training images a tag must stand on
+    resample: Literal["none", "sqrt"] = "none"  # repeat images with rare tags within an epoch (paper.md 1.2)
+    resample_ratio: float = 5 / 3  # resample=sqrt: samples of an epoch per image (the paper's 5 billion from 3)
     scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
     max_bad: float = 0.01  # largest share of bad records
     workers: int = field(default=0, metadata=OPERATIONAL)  # processes that read and decode
@@ -62,7 +65,16 @@ class ImageData:
             rows=rows,
             vocabulary=vocabulary,
             targets=tuple(vocabulary.ids(labels[row]) for row in rows) if self.targets != "none" else (),
+            factors=self._factors(source, rows),
         )
+
+    def _factors(self, source: Source, rows: tuple[int, ...]) -> tuple[float, ...]:
+        """Repeat factors from the tags, whatever the targets: stage 1 may see the same stream as stage 2."""
+        if self.resample == "none":
+            return ()
+        tags = [source.tags[row] for row in rows]
+        vocabulary = count_vocabulary(tags, min_count=self.min_tag_count, size=self.vocabulary_size)
+        return repeat_factors([vocabulary.ids(own) for own in tags], vocabulary.count, ratio=self.resample_ratio)
 
     def _vocabulary(self, source: Source, rows: tuple[int, ...]) -> Vocabulary:
         labels = _labels(source, self.targets)
@@ -98,6 +110,7 @@ class OpenImages:
     rows: tuple[int, ...]
     vocabulary: Vocabulary
     targets: tuple[tuple[int, ...], ...]  # per row; () where nothing is a target
+    factors: tuple[float, ...]  # per row, how often it stands in an epoch; () where once
 
     @property
     def trained_rows(self) -> tuple[int, ...]:
@@ -121,6 +134,7 @@ class OpenImages:
             self.source,
             self.rows,
             targets=self.targets,
+            factors=self.factors,
             format=format,
             scale=self.config.scale,
             seed=seed,
