@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,20 @@ def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
         known = ", ".join(part.name for part in study.parts)
         raise ValueError(f"unknown part {sorted(unknown)[0]!r} in --only; the parts are {known}")
     claim(study, folder)
-    for number, part in enumerate(study.parts, 1):
-        if only and part.name not in only:
-            continue
-        say(f"[{number}/{len(study.parts)}] {part.name}")
-        if isinstance(part, TrainPart):
-            start = str(folder / part.init_from) if part.init_from else ""
-            execute(replace(part.run, init_from=start), folder / part.name)
-        else:
-            compute(part, folder)
+    with records.lock(folder) if not only else nullcontext():  # single parts may run side by side
+        for number, part in enumerate(study.parts, 1):
+            if not only or part.name in only:
+                say(f"[{number}/{len(study.parts)}] {part.name}")
+                run_part(part, folder)
     return all(is_done(part, folder) for part in study.parts)
+
+
+def run_part(part: Part, folder: Path) -> None:
+    if isinstance(part, TrainPart):
+        start = str(folder / part.init_from) if part.init_from else ""
+        execute(replace(part.run, init_from=start), folder / part.name)
+    else:
+        compute(part, folder)
 
 
 def claim(study: Study, folder: Path) -> None:

@@ -134,6 +134,8 @@ def plan_study(
 def build_study(name: str, *, size: Size, images: str, tags: str, labels: str) -> study.Study:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    if images and Path(images).is_dir() and "/" not in images:
+        images = f"./{images}"  # a bare word would be the name of a collection
     return STUDIES[name](size=size, images=images or "openmoji", tags=tags, labels=labels)
 
 
