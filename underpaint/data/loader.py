@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, LabelBatch, normalisation
-from underpaint.data.images import BadImage, decode
+from underpaint.data.images import decode
+from underpaint.data.limits import BadImage
 from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source
+from underpaint.data.repeats import Repeats
 from underpaint.data.transforms import eval_view, train_view
+
+
+CACHE_BYTES = 128 * 1024 * 1024
+"""Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,8 @@ class ImageStream:
     empty have nothing to teach such an objective: they are left out of the order and stand in ``unlabelled``. Labels
     are padded to the longest target of the whole stream, so that shapes are static.
 
+    ``factors`` says how often each row stands in an epoch; without it, once.
+
     A record that cannot be decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with
     the problems of the source. Raises ValueError for a batch larger than the data, TooManyBadRecords when building or
     iterating.
@@ -85,6 +93,7 @@ class ImageStream:
         rows: Sequence[int],
         *,
         targets: Sequence[tuple[int, ...]],
+        factors: Sequence[float] = (),
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
@@ -108,6 +117,7 @@ class ImageStream:
             path=tuple(source.path[row] for row in self.rows),
             flip=tuple(source.flip[row] for row in self.rows),
             targets=tuple(targets[index] for index in kept) if targets else (),
+            factors=tuple(factors[index] for index in kept) if factors else (),
             format=format,
             scale=scale,
             seed=seed,
@@ -128,10 +138,9 @@ def read_images(
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
     """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
     read = [_read(source.root / source.path[row], format) for row in rows]
-    views = [_blank(format) if isinstance(image, BadImage) else _evaluated(image, format) for image in read]
-    weight = torch.tensor([0.0 if isinstance(image, BadImage) else 1.0 for image in read])
-    image = torch.stack(views) if views else torch.zeros(0, format.channels, *format.size)
-    return image, weight
+    views = [None if isinstance(image, BadImage) else eval_view(image, size=format.size) for image in read]
+    weight = torch.tensor([0.0 if view is None else 1.0 for view in views])
+    return _normalised(views, format), weight
 
 
 def channel_statistics(
@@ -162,8 +171,17 @@ def channel_statistics(
     return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
 
 
+def pad_labels(targets: Sequence[tuple[int, ...]], longest: int) -> Int64[Tensor, "b l"]:
+    """Label ids as one tensor, rows filled up with PAD_LABEL."""
+    labels = torch.full((len(targets), longest), PAD_LABEL, dtype=torch.int64)
+    for row, ids in enumerate(targets):
+        labels[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+    return labels
+
+
 class _Sample(NamedTuple):
-    image: Float[Tensor, "c h w"]
+    image: Float[Tensor, "c h w"] | None
+    """In [0, 1]; None where the record is bad."""
     position: int
     labels: tuple[int, ...]
     problem: Problem | None
@@ -179,6 +197,7 @@ class _Samples(Dataset[_Sample]):
         path: tuple[str, ...],
         flip: tuple[bool, ...],
         targets: tuple[tuple[int, ...], ...],
+        factors: tuple[float, ...],
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
@@ -186,28 +205,43 @@ class _Samples(Dataset[_Sample]):
         self.root, self.path, self.flip, self.targets = root, path, flip, targets
         self.format, self.scale = format, scale
         self.order_key, self.crop_key = draws.key(seed, "order"), draws.key(seed, "crop")
+        self.cache: dict[int, Tensor] = {}
+        self.free_cache = CACHE_BYTES
+        self.repeats = Repeats(factors) if factors else None
         self.longest_target = max(map(len, targets), default=0)
 
     def __getitem__(self, position: int) -> _Sample:
-        index = sample_at(self.order_key, len(self.path), position)
+        index = self.index_at(position)
         labels = self.targets[index] if self.targets else ()
-        image = _read(self.root / self.path[index], self.format)
+        image = self.decoded(index)
         if isinstance(image, BadImage):
             problem = Problem(key=self.path[index], reason=str(image))
-            return _Sample(_blank(self.format), position, (), problem)
+            return _Sample(None, position, (), problem)
         seed = draws.sample_seed(self.crop_key, position)
         view = train_view(image, size=self.format.size, scale=self.scale, flip=self.flip[index], seed=seed)
-        return _Sample(_normalised(view, self.format), position, labels, None)
+        return _Sample(view, position, labels, None)
+
+    def decoded(self, index: int) -> Tensor | BadImage:
+        """The decoded image; small collections stay in memory, since decoding again costs more than the crop."""
+        if index in self.cache:
+            return self.cache[index]
+        image = _read(self.root / self.path[index], self.format)
+        if not isinstance(image, BadImage) and self.free_cache >= image.nbytes:
+            self.free_cache -= image.nbytes
+            self.cache[index] = image
+        return image
+
+    def index_at(self, position: int) -> int:
+        if self.repeats is not None:
+            return self.repeats.row_at(self.order_key, position)
+        return sample_at(self.order_key, len(self.path), position)
 
     def collate(self, samples: list[_Sample]) -> tuple[LabelBatch, list[Problem]]:
-        labels = torch.full((len(samples), self.longest_target), PAD_LABEL, dtype=torch.int64)
-        for row, sample in enumerate(samples):
-            labels[row, : len(sample.labels)] = torch.tensor(sample.labels, dtype=torch.int64)
         batch: LabelBatch = {
-            "image": torch.stack([sample.image for sample in samples]),
+            "image": _normalised([sample.image for sample in samples], self.format),
             "position": torch.tensor([sample.position for sample in samples], dtype=torch.int64),
             "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in samples]),
-            "labels": labels,
+            "labels": pad_labels([sample.labels for sample in samples], self.longest_target),
         }
         return batch, [sample.problem for sample in samples if sample.problem]
 
@@ -263,14 +297,11 @@ def _read(file: Path, format: ImageFormat) -> Tensor | BadImage:
         return BadImage(f"cannot be read: {problem.strerror}")
 
 
-def _evaluated(image: Tensor, format: ImageFormat) -> Float[Tensor, "c h w"]:
-    return _normalised(eval_view(image, size=format.size), format)
-
-
-def _normalised(image: Float[Tensor, "c h w"], format: ImageFormat) -> Float[Tensor, "c h w"]:
+def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Tensor, "b c h w"]:
+    """A batch of views in [0, 1], normalised; zeros where there is none."""
+    image = torch.zeros(len(views), format.channels, *format.size)
     mean, std = normalisation(format.mean, format.std, image)
-    return (image - mean) / std
-
-
-def _blank(format: ImageFormat) -> Float[Tensor, "c h w"]:
-    return torch.zeros(format.channels, *format.size)
+    for row, view in enumerate(views):
+        if view is not None:
+            torch.sub(view, mean, out=image[row])
+    return image.div_(std)

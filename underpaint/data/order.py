@@ -1,6 +1,6 @@
 """The order of the samples, a pure function of (key, epoch, position).
 
-A Feistel network on the smallest even or odd number of bits that holds n items permutes the numbers below a power of
+A Feistel network on as many bits as n items need, split in two halves, permutes the numbers below a power of
 two; numbers that fall outside [0, n) are permuted again until they fall inside (cycle walking, Black and Rogaway 2002),
 which is again a permutation. So any position of any epoch of billions of items is found in microseconds and no memory,
 and the whole state of a loader is one integer. The order is our promise: golden values stand in the tests for ever.
@@ -13,6 +13,8 @@ from functools import lru_cache
 from underpaint import draws
 
 _ROUNDS = 6
+_FEWEST_BITS = 4
+"""Below that a Feistel network has too few functions to choose from, and some orders come too often."""
 
 
 def sample_at(key: int, n: int, position: int) -> int:
@@ -26,12 +28,12 @@ def permute(key: int, n: int, index: int) -> int:
     """Where the permutation ``key`` of n items sends ``index``, which lies in [0, n)."""
     if n == 1:
         return 0
-    bits = max((n - 1).bit_length(), 2)
+    bits = max((n - 1).bit_length(), _FEWEST_BITS)
     low_bits = bits // 2
     low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
     keys = _round_keys(key)
     mix = draws.mix
-    while True:  # below two turns on average: 2**bits < 2n, but for n < 3
+    while True:  # below two turns on average, since 2**bits < 2n for all but tiny n
         low, high = index & low_mask, index >> low_bits
         for even, odd in keys:
             high ^= mix(even, low) & high_mask

@@ -1,0 +1,86 @@
+"""TIFF files with 16 bits or more, or with more than four channels, as microscopes and satellites write them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from underpaint.data.limits import BadImage, check_pixels
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
+
+_CHANNEL_AXES = "SCQ"
+"""Axes that tifffile may find before or after the plane: samples, channels (ImageJ, OME), unnamed (its own writer)."""
+
+_DEFLATE_AND_NONE = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+
+
+def is_plain(data: bytes) -> bool:
+    """Can Pillow read it without loss: up to 8 bits and four channels, or one channel of 16 bits?"""
+    with _opened(data) as tiff:
+        page = tiff.pages.first
+        check_pixels(page.imagewidth, page.imagelength)
+        if _channel_pages(tiff):
+            return False
+        return page.bitspersample <= 8 and page.samplesperpixel <= 4 or (
+            page.bitspersample == 16 and page.samplesperpixel == 1 and page.sampleformat == 1
+        )
+
+
+def read(data: bytes, channels: int) -> np.ndarray:
+    """The stored values of the first image, (c, h, w)."""
+    with _opened(data) as tiff:
+        page = tiff.pages.first
+        pages = _channel_pages(tiff)
+        found = pages if pages else page.samplesperpixel
+        if found not in (channels, 1, 3):  # before decoding: the header tells
+            raise BadImage(f"the image has {found} channels, {channels} are declared")
+        if page.compression.name not in _DEFLATE_AND_NONE:
+            _require_codecs(page.compression.name)
+        values = tiff.series[0].asarray() if pages else page.asarray()
+        axes = tiff.series[0].axes if pages else page.axes
+    return _channels_first(values, axes)
+
+
+def _channel_pages(tiff: TiffFile) -> int:
+    """The number of pages, where each page of the first series is one channel; 0 where pages are separate images."""
+    series = tiff.series[0]
+    stacked = len(series.axes) == 3 and series.axes[0] in "CQ" and series.axes[1:] == "YX"
+    return series.shape[0] if stacked and len(series) > 1 else 0
+
+
+def _channels_first(values: np.ndarray, axes: str) -> np.ndarray:
+    channel = [index for index, axis in enumerate(axes) if axis in _CHANNEL_AXES]
+    if sorted(axes.translate({ord(axis): None for axis in _CHANNEL_AXES})) != ["X", "Y"] or len(channel) > 1:
+        raise BadImage(f"the axes {axes} with sizes {values.shape} are not one image")
+    planes = np.moveaxis(values, channel[0], 0) if channel else values[None]
+    kind = np.float32 if planes.dtype.kind == "f" or planes.dtype.itemsize > 2 else np.int32
+    return np.ascontiguousarray(planes, dtype=kind)  # torch has few functions for unsigned 16-bit integers
+
+
+def _require_codecs(compression: str) -> None:
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError as error:
+        raise BadImage(
+            f"a TIFF with {compression} compression and more than 8 bits or 4 channels needs `pip install imagecodecs`"
+        ) from error
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[TiffFile]:
+    import tifffile
+
+    log = logging.getLogger("tifffile")
+    before, log.disabled = log.disabled, True  # it reports what we report as BadImage
+    try:
+        with tifffile.TiffFile(BytesIO(data)) as tiff:
+            yield tiff
+    finally:
+        log.disabled = before
