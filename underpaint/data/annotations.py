@@ -1,0 +1,100 @@
+"""Tags and classes that stand in a file beside the images."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path, PurePosixPath
+
+from underpaint.data.records import Problem
+
+
+def read_tags(file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """(path, tags) of each row of a CSV or Parquet file with the columns ``path`` and ``tags``.
+
+    In CSV, only ``;`` separates tags if the file contains any, else spaces. In Parquet the column holds lists, or
+    strings to which the same rule applies. Tags are lower-cased, without surrounding spaces and a leading ``#``.
+    """
+    if file.suffix.lower() == ".parquet":
+        rows = _parquet(file, ("path", "tags"))
+        texts = [tags for _, tags in rows if isinstance(tags, str)]
+        semicolons = any(";" in text for text in texts)
+    else:
+        text = _text(file)
+        rows = _csv(file, text, ("path", "tags"))
+        semicolons = ";" in text
+    return [(str(path), _clean(_split(tags, semicolons))) for path, tags in rows]
+
+
+def read_classes(file: Path) -> list[tuple[str, str]]:
+    """(path, class) of each row of a CSV file with the columns ``path`` and ``class``."""
+    return [(path, name.strip()) for path, name in _csv(file, _text(file), ("path", "class"))]
+
+
+def misplaced(path: str, root: Path, known: Iterable[str]) -> Problem | None:
+    """Why a row's path names none of the ``known`` images of ``root``; no problem where it does."""
+    pure = PurePosixPath(path)
+    if path in known:
+        return None
+    if pure.is_absolute() or ".." in pure.parts:
+        return Problem(key=path, reason="the path leaves the folder")
+    if (root / path).is_file():
+        return Problem(key=path, reason="not an image file that is read")
+    return Problem(key=path, reason="missing file")
+
+
+def normal_path(path: str) -> str:
+    """The path as a folder listing spells it: without spaces around it and without ``./``."""
+    return str(PurePosixPath(path.strip()))
+
+
+def _split(tags: object, semicolons: bool) -> Iterable[str]:
+    if tags is None:
+        return ()
+    if isinstance(tags, str):
+        return tags.split(";") if semicolons else tags.split()
+    return [str(tag) for tag in tags if tag is not None]  # type: ignore[union-attr]  # a list column
+
+
+def _clean(tags: Iterable[str]) -> tuple[str, ...]:
+    """Distinct tags in the order given. Real normalisation of hashtags is the vocabulary's business."""
+    cleaned = (tag.strip().removeprefix("#").strip().lower() for tag in tags)
+    return tuple(dict.fromkeys(tag for tag in cleaned if tag))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a CSV file in UTF-8: {error}; save it as UTF-8") from error
+
+
+def _csv(file: Path, text: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
+    reader = csv.DictReader(StringIO(text, newline=""))
+    try:
+        _require(file, columns, tuple(reader.fieldnames or ()))
+        return [(row[columns[0]] or "", row[columns[1]] or "") for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{file} line {reader.line_num} is not CSV: {error}") from error
+
+
+def _parquet(file: Path, columns: tuple[str, str]) -> list[tuple[object, object]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        _require(file, columns, tuple(pyarrow.parquet.read_schema(file).names))
+        table = pyarrow.parquet.read_table(file, columns=list(columns))
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file} is not a Parquet file: {error}") from error
+    return list(zip(table[columns[0]].to_pylist(), table[columns[1]].to_pylist(), strict=True))
+
+
+def _require(file: Path, columns: tuple[str, str], found: tuple[str, ...]) -> None:
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise ValueError(
+            f"{file} has the columns {', '.join(map(repr, found)) or 'none'}; it needs {columns[0]!r} and {columns[1]!r}, "
+            f"separated by a comma"
+        )
