@@ -95,6 +95,6 @@ def _require(file: Path, columns: tuple[str, str], found: tuple[str, ...]) -> No
     missing = [name for name in columns if name not in found]
     if missing:
         raise ValueError(
-            f"{file} has the columns {', '.join(map(repr, found)) or 'none'}; it needs {columns[0]!r} and {columns[1]!r}, "
-            f"separated by a comma"
+            f"{file} has the columns {', '.join(map(repr, found)) or 'none'}; it needs {columns[0]!r} and "
+            f"{columns[1]!r}, separated by a comma"
         )

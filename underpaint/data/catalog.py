@@ -42,7 +42,7 @@ COLLECTIONS = (
     Collection(
         name="openmoji",
         description="4,495 drawings of emoji and more, with the words of their names in 14 languages as tags",
-        edition=1,
+        edition=2,
         prepare=openmoji.prepare,
         licence="CC BY-SA 4.0",
         attribution="All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org); "
@@ -147,8 +147,18 @@ def _write_records(file: Path, records: list[Record]) -> None:
 def _read_records(file: Path) -> list[Record]:
     import pyarrow.parquet
 
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(file, schema=_schema()).to_pylist()
-    return [Record(**row | {"tags": tuple(row["tags"]), "splits": tuple(row["splits"])}) for row in rows]
+    rows = pyarrow.parquet.read_table(file, schema=_schema()).to_pylist()
+    return [
+        Record(
+            path=row["path"],
+            tags=tuple(row["tags"]),
+            label=row["label"],
+            family=row["family"],
+            splits=tuple(row["splits"]),
+            flip=row["flip"],
+        )
+        for row in rows
+    ]
 
 
 def _schema() -> Any:

@@ -18,11 +18,11 @@ def prepare(images: Path) -> tuple[list[Record], str]:
     import sklearn
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    pixels, digits = load_digits(return_X_y=True)
     family: dict[str, str] = {}
     label: dict[str, str] = {}
-    for number, (pixels, digit) in enumerate(zip(found.images, found.target, strict=True)):
-        grey = (pixels * 255 / 16).round().astype("uint8")  # stored as 0 to 16
+    for number, (row, digit) in enumerate(zip(pixels, digits, strict=True)):
+        grey = (row.reshape(8, 8) * 255 / 16).round().astype("uint8")  # stored as 0 to 16
         path = f"images/{number:04}.png"
         Image.fromarray(grey).save(images / f"{number:04}.png")
         family[path], label[path] = xxhash.xxh3_64_hexdigest(grey.tobytes()), str(digit)

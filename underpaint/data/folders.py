@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from underpaint.data.annotations import misplaced, normal_path, read_classes, read_tags
@@ -132,7 +132,7 @@ def _classes(labels: str, root: Path, known: dict[str, str]) -> tuple[dict[str, 
     return found, problems
 
 
-def _require_any(file: Path, root: Path, found: dict[str, object] | dict[str, str] | dict[str, tuple[str, ...]]) -> None:
+def _require_any(file: Path, root: Path, found: Collection[str]) -> None:
     if not found:
         raise ValueError(f"{file} names no existing image; its paths must be relative to {root}")
 

@@ -6,8 +6,9 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -23,7 +24,6 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source
 from underpaint.data.repeats import Repeats
 from underpaint.data.transforms import eval_view, train_view
-
 
 CACHE_BYTES = 128 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
@@ -44,7 +44,9 @@ class ImageFormat:
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
-            raise ValueError(f"mean={self.mean} and std={self.std} need one number for each of channels={self.channels}")
+            raise ValueError(
+                f"mean={self.mean} and std={self.std} need one number for each of {self.channels} channels"
+            )
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range={self.value_range} must be (low, high) with low < high, as in (0, 255)")
 
@@ -106,8 +108,8 @@ class ImageStream:
         self.unlabelled = tuple(rows[index] for index in range(len(rows)) if targets and not targets[index])
         if batching.batch_size > len(self.rows):
             raise ValueError(
-                f"batch_size={batching.batch_size} is more than the {len(self.rows)} images that '{source.name}' has to "
-                f"train on; choose at most {len(self.rows)}"
+                f"batch_size={batching.batch_size} is more than the {len(self.rows)} images that '{source.name}' has "
+                f"to train on; choose at most {len(self.rows)}"
             )
         self.position = 0
         self.batching = batching
@@ -150,7 +152,8 @@ def channel_statistics(
 
     Bad records are skipped. Raises ValueError when none can be read or a channel is the same value everywhere.
     """
-    format = ImageFormat(size=size, channels=channels, value_range=value_range, mean=(0.0,) * channels, std=(1.0,) * channels)
+    plain = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
+    format = ImageFormat(size=size, channels=channels, value_range=value_range, **plain)
     count = 0
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for row in rows:
@@ -259,9 +262,7 @@ class _Positions:
             first += self.count
 
 
-def _data_loader(
-    samples: _Samples, position: int, batching: Batching
-) -> DataLoader[tuple[LabelBatch, list[Problem]]]:
+def _data_loader(samples: _Samples, position: int, batching: Batching) -> DataLoader[Any]:
     return DataLoader(
         samples,
         batch_sampler=_Positions(position, batching.microbatch),
@@ -273,9 +274,10 @@ def _data_loader(
     )
 
 
-def _process_context() -> multiprocessing.context.BaseContext:
+def _process_context() -> BaseContext:
     """A server that has imported this module once and forks workers from there: quick, and, unlike a fork of the main
-    process, safe beside the threads of torch."""
+    process, safe beside the threads of torch.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from underpaint.data.openmoji_categories import HELD_OUT, WRITTEN, category
+from underpaint.data.openmoji_categories import HELD_OUT, LOOK_ALIKE, WRITTEN, category
 from underpaint.data.progress import progress
 from underpaint.data.records import Record, Split
 from underpaint.data.splits import by_family, heldout_families, test_families
@@ -33,16 +32,19 @@ _ADULTS = frozenset((0x1F468, 0x1F469, 0x1F9D1))
 _JOINERS = frozenset((0x200D, 0xFE0F))
 _DIRECTION = 0x27A1
 
-_VARIANT_WORDS = frozenset(
-    "man woman men women person people boy girl boys girls adult child "
-    "facing left right up down upwards downwards leftwards rightwards left-facing right-facing front-facing oncoming tilted "
-    "pointing red blue green yellow orange purple brown black white grey pink small large medium-small open closed raised "
-    "lowered low high volume old face and of s 1st 2nd 3rd".split()
-)
+# fmt: off
+_VARIANT_WORDS = frozenset((
+    "man", "woman", "men", "women", "person", "people", "boy", "girl", "boys", "girls", "adult", "child", "facing",
+    "left", "right", "up", "down", "upwards", "downwards", "leftwards", "rightwards", "left-facing", "right-facing",
+    "front-facing", "oncoming", "tilted", "pointing", "red", "blue", "green", "yellow", "orange", "purple", "brown",
+    "black", "white", "grey", "pink", "small", "large", "medium-small", "open", "closed", "raised", "lowered",
+    "low", "high", "volume", "old", "face", "and", "of", "s", "1st", "2nd", "3rd",
+))
+# fmt: on
 """English words that tell variants of a drawing apart, not what it shows."""
 
 _TONE_NAME = re.compile(r"\b(?:medium-light|medium-dark|light|medium|dark) skin tone\b")
-_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")
 _ALPHABETS = ("LATIN", "CYRILLIC", "ARABIC", "GREEK", "DIGIT")
 
 
@@ -75,10 +77,11 @@ class Drawing:
     @cached_property
     def base(self) -> tuple[int, ...]:
         """The code points without tone, gender and direction; of unnamed composites only what they are made of."""
-        codes = self.codes[:-1] if self.codes[-1] == _DIRECTION and len(self.codes) > 1 else self.codes
-        kept = (code for code in codes if code not in _TONES | _GENDERS | _JOINERS)
-        base = tuple(0x1F9D1 if code in _ADULTS else code for code in kept) or self.codes
-        return base if self.names or base[0] == 0x1F9D1 else base[:1]
+        first, *rest = self.codes  # what stands alone is no variant: the tones, the signs of gender, the arrow
+        kept = (code for code in rest if code not in _TONES | _GENDERS | _JOINERS | {_DIRECTION})
+        base = tuple(0x1F9D1 if code in _ADULTS else code for code in (first, *kept))
+        composed = self.names or base[0] == 0x1F9D1
+        return base if composed else base[:1]
 
 
 def prepare(images: Path) -> tuple[list[Record], str]:
@@ -149,14 +152,15 @@ def _splits(family: dict[str, str], kind: dict[str, str]) -> dict[str, tuple[Spl
             category_of_family.setdefault(family[stem], kind[stem])
     tested = test_families(category_of_family, share=TEST_SHARE)
     members = by_family(family, family.__getitem__)
-    heldout = heldout_families({name: len(stems) for name, stems in members.items() if name not in category_of_family})
+    sizes = {name: len(stems) for name, stems in members.items() if LOOK_ALIKE not in map(kind.__getitem__, stems)}
+    heldout = heldout_families({name: size for name, size in sizes.items() if name not in category_of_family})
 
     def split(stem: str) -> tuple[Split, ...]:
         name = family[stem]
+        if kind[stem] == LOOK_ALIKE or (name in category_of_family and kind[stem] not in HELD_OUT):
+            return ()
         if name not in category_of_family:
             return ("heldout",) if name in heldout else ("pretrain",)
-        if kind[stem] not in HELD_OUT:
-            return ()
         return ("test",) if name in tested else ("train",)
 
     return {stem: split(stem) for stem in family}

@@ -19,7 +19,8 @@ _FEWEST_BITS = 4
 
 def sample_at(key: int, n: int, position: int) -> int:
     """The row, in [0, n), at ``position`` of the endless stream in which every epoch is its own permutation."""
-    assert n >= 1 and position >= 0, (n, position)
+    assert n >= 1, n
+    assert position >= 0, position
     epoch, index = divmod(position, n)
     return permute(draws.mix(key, epoch), n, index)
 

@@ -1,8 +1,8 @@
 """Systematic repeats: an epoch in which row i stands floor or ceil of its factor times, with the right mean.
 
-Row i of an epoch takes the slots from floor(C_{i-1} + u) to floor(C_i + u) - 1, C the running sum of the factors and u a
-draw of the epoch. The sum is scaled to a whole number, so that every epoch is equally long and the row at any position
-is found by one search, with no state.
+Row i of an epoch takes the slots from floor(C_{i-1} + u) to floor(C_i + u) - 1, C the running sum of the factors and u
+a draw of the epoch. The sum is scaled to a whole number, so that every epoch is equally long and the row at any
+position is found by one search, with no state.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _CHANNEL_AXES = "SCQ"
 """Axes that tifffile may find before or after the plane: samples, channels (ImageJ, OME), unnamed (its own writer)."""
 
-_DEFLATE_AND_NONE = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+_WITHOUT_CODECS = ("NONE", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
 
 
 def is_plain(data: bytes) -> bool:
@@ -28,21 +29,22 @@ def is_plain(data: bytes) -> bool:
         check_pixels(page.imagewidth, page.imagelength)
         if _channel_pages(tiff):
             return False
-        return page.bitspersample <= 8 and page.samplesperpixel <= 4 or (
-            page.bitspersample == 16 and page.samplesperpixel == 1 and page.sampleformat == 1
-        )
+        small = page.bitspersample <= 8 and page.samplesperpixel <= 4
+        grey = page.bitspersample == 16 and page.samplesperpixel == 1 and page.sampleformat == 1
+        return small or grey
 
 
 def read(data: bytes, channels: int) -> np.ndarray:
     """The stored values of the first image, (c, h, w)."""
+    import tifffile
+
     with _opened(data) as tiff:
         page = tiff.pages.first
         pages = _channel_pages(tiff)
         found = pages if pages else page.samplesperpixel
         if found not in (channels, 1, 3):  # before decoding: the header tells
             raise BadImage(f"the image has {found} channels, {channels} are declared")
-        if page.compression.name not in _DEFLATE_AND_NONE:
-            _require_codecs(page.compression.name)
+        _require_codecs(tifffile.COMPRESSION(page.compression).name)
         values = tiff.series[0].asarray() if pages else page.asarray()
         axes = tiff.series[0].axes if pages else page.axes
     return _channels_first(values, axes)
@@ -65,12 +67,10 @@ def _channels_first(values: np.ndarray, axes: str) -> np.ndarray:
 
 
 def _require_codecs(compression: str) -> None:
-    try:
-        import imagecodecs  # noqa: F401
-    except ImportError as error:
+    if compression not in _WITHOUT_CODECS and importlib.util.find_spec("imagecodecs") is None:
         raise BadImage(
             f"a TIFF with {compression} compression and more than 8 bits or 4 channels needs `pip install imagecodecs`"
-        ) from error
+        )
 
 
 @contextmanager

@@ -32,8 +32,8 @@ def train_view(
 def random_crop(height: int, width: int, *, scale: tuple[float, float], seed: int) -> tuple[int, int, int, int]:
     """(top, left, height, width), distributed as torchvision's RandomResizedCrop draws them.
 
-    Written again because torchvision's takes no generator: lending it torch's global one in a state of each sample's own
-    costs more than decoding a small image.
+    Written again because torchvision's takes no generator: lending it torch's global one in a state of each sample's
+    own costs more than decoding a small image.
     """
     area, low, high = height * width, math.log(RATIO[0]), math.log(RATIO[1])
     for attempt in range(ATTEMPTS):
