@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from underpaint.core import Objective
@@ -17,7 +16,7 @@ from underpaint.evals.lowshot import LowShot
 
 @dataclass(frozen=True, kw_only=True)
 class Online:
-    """Top-1 of the objective's encoder as it stands, for ``Run.evals``: ``Online(evaluation=Knn(dataset="digits"))``."""
+    """Top-1 of the encoder as it stands, for ``Run.evals``: ``Online(evaluation=Knn(dataset="digits"))``."""
 
     evaluation: Linear | LowShot | Knn
     seed: int = 0

@@ -1,0 +1,106 @@
+"""Intervals of differences, against scipy and by the coverage they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from underpaint.evals import statistics
+from underpaint.evals.score import Score
+from underpaint.evals.statistics import paired_bootstrap, paired_t, student_quantile, summarise
+
+
+def score(correct: list[float], *, family: list[str] | None = None, dataset: str = "toy") -> Score:
+    names = tuple(f"{i}.png" for i in range(len(correct)))
+    return Score(
+        dataset=dataset,
+        protocol="knn",
+        correct=tuple(correct),
+        image=names,
+        family=tuple(family) if family else names,
+        settings={},
+        remarks=(),
+    )
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30, 101])
+@pytest.mark.parametrize("probability", [0.5, 0.6, 0.9, 0.975, 0.9995])
+def test_student_quantile_equals_scipy(probability: float, freedom: int) -> None:
+    expected = scipy.stats.t.ppf(probability, freedom)
+    assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_paired_t_equals_scipy() -> None:
+    a, b = np.array([0.61, 0.64, 0.58, 0.66]), np.array([0.66, 0.65, 0.67, 0.69])
+    oracle = scipy.stats.ttest_rel(b, a).confidence_interval(0.95)
+    interval = paired_t((b - a).tolist())
+    assert interval == pytest.approx(((b - a).mean(), oracle.low, oracle.high), rel=1e-9)
+
+
+def test_bootstrap_equals_scipy_up_to_resampling() -> None:
+    difference = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], size=300, p=[0.1, 0.6, 0.3])
+    oracle = scipy.stats.bootstrap(
+        (difference,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    interval = paired_bootstrap(difference.tolist(), [str(i) for i in range(300)], seed=0, resamples=20_000)
+    assert interval.mean == pytest.approx(difference.mean())
+    assert (interval.low, interval.high) == pytest.approx((oracle.low, oracle.high), abs=0.005)
+
+
+def test_bootstrap_is_seeded_and_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    difference, family = [1.0, 0.0, -1.0, 1.0, 0.0, 1.0], list("abcdef")
+    first = paired_bootstrap(difference, family, seed=0)
+    assert first == paired_bootstrap(difference, family, seed=0)
+    monkeypatch.setattr(statistics, "CHUNK", 60)
+    assert first == paired_bootstrap(difference, family, seed=0)
+
+
+@pytest.mark.parametrize(("variants", "families"), [(1, 120), (6, 60)])
+def test_bootstrap_covers_the_truth(variants: int, families: int) -> None:
+    """The 95% interval holds the true difference in about 95% of 300 worlds, also where families vary as one."""
+    generator = np.random.default_rng(3)
+    family = [str(i // variants) for i in range(variants * families)]
+    covered = 0
+    for world in range(300):
+        per_family = generator.choice([-1.0, 0.0, 1.0], size=families, p=[0.15, 0.55, 0.3])
+        interval = paired_bootstrap(per_family.repeat(variants).tolist(), family, seed=world, resamples=400)
+        covered += interval.low <= 0.15 <= interval.high
+    assert 0.91 <= covered / 300 <= 0.985
+
+
+def test_families_are_drawn_whole() -> None:
+    """Twenty copies of each image must not make the interval narrower than the images themselves do."""
+    generator = np.random.default_rng(0)
+    difference = generator.choice([-1.0, 0.0, 1.0], size=80)
+    alone = paired_bootstrap(difference.tolist(), [str(i) for i in range(80)], seed=0)
+    copied = paired_bootstrap(difference.repeat(20).tolist(), [str(i // 20) for i in range(1600)], seed=0)
+    assert (copied.high - copied.low) == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_summary_of_one_seed_is_a_bootstrap_and_says_so() -> None:
+    a, b = score([0.0, 1.0, 0.0, 1.0] * 20), score([1.0, 1.0, 0.0, 1.0] * 20)
+    summary = summarise([a], [b], seed=0)
+    assert summary["mean"] == pytest.approx(0.25)
+    assert summary["n_seeds"] == 1
+    assert 0 < summary["low"] < 0.25 < summary["high"] < 0.5
+    assert summary["method"] == "paired bootstrap over 80 test images, 2000 resamples, one seed"
+    grouped = [score(list(s.correct), family=[str(i // 4) for i in range(80)]) for s in (a, b)]
+    method = summarise(grouped[:1], grouped[1:], seed=0)["method"]
+    assert method == "paired bootstrap over 80 test images in 20 families, 2000 resamples, one seed"
+
+
+def test_summary_of_several_seeds_is_students_and_says_so() -> None:
+    first = [score([0.0, 1.0, 0.0, 0.0]), score([0.0, 1.0, 0.0, 1.0]), score([1.0, 0.0, 0.0, 0.0])]
+    second = [score([1.0, 1.0, 0.0, 0.0]), score([1.0, 1.0, 0.0, 1.0]), score([1.0, 1.0, 0.0, 1.0])]
+    summary = summarise(first, second, seed=0)
+    oracle = scipy.stats.ttest_rel([0.5, 0.75, 0.75], [0.25, 0.5, 0.25]).confidence_interval(0.95)
+    assert (summary["low"], summary["high"]) == pytest.approx((oracle.low, oracle.high))
+    assert (summary["n_seeds"], summary["method"]) == (3, "paired t over 3 seeds")
+
+
+def test_arms_of_different_tasks_are_not_compared() -> None:
+    with pytest.raises(AssertionError):
+        summarise([score([1.0])], [score([1.0], dataset="other")], seed=0)
+    with pytest.raises(AssertionError):
+        summarise([score([1.0])], [score([1.0, 0.0])], seed=0)

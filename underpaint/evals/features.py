@@ -1,0 +1,187 @@
+"""Frozen features of a transfer task: computed once per encoder, shared by every evaluation that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.records import Source
+from underpaint.evals.mode import evaluation_mode
+from underpaint.models.vit import ViTConfig
+
+Pooling = Literal["cls", "mean"]
+"""``cls``: the cls token after the final norm. ``mean``: the mean of the patch tokens."""
+
+
+UNKNOWN_CLASS = -1
+"""No evaluation predicts it, so such a test image counts as wrong."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A module that turns images into tokens, cls first, and says which images it takes; satisfied by ``ViT``."""
+
+    config: ViTConfig
+
+    def __call__(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens d"]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Features of the images that could be read, and which those are."""
+
+    x: Float[Tensor, "b d"]
+    """Float32 on the CPU."""
+    kept: Bool[Tensor, " images"]
+    """One entry per image asked for; False where the record was bad."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledFeatures:
+    """One half of a transfer task."""
+
+    x: Float[Tensor, "b d"]
+    y: Int64[Tensor, " b"]
+    """Index into the task's ``classes``; UNKNOWN_CLASS for a test image whose class no training image has."""
+    image: tuple[str, ...]
+    """Path of each image: its name in every keyed draw, so that the order of the rows decides nothing."""
+    family: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.x) == len(self.y) == len(self.image) == len(self.family)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskFeatures:
+    """Everything an evaluation of frozen features may look at. Only ``train`` takes part in any fit."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    train: LabelledFeatures
+    test: LabelledFeatures
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert not set(self.train.family) & set(self.test.family), f"{self.dataset}: a family is in train and in test"
+
+
+def image_format(config: ViTConfig) -> ImageFormat:
+    """The images that an encoder takes."""
+    return ImageFormat(
+        size=config.size,
+        channels=config.channels,
+        value_range=config.value_range,
+        mean=config.mean,
+        std=config.std,
+    )
+
+
+def image_batches(
+    source: Source, rows: Sequence[int], *, format: ImageFormat, batch_size: int
+) -> Iterator[tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]]:
+    """Normalised evaluation views of the rows in order, and their weights (0 for a bad record)."""
+    for start in range(0, len(rows), batch_size):
+        yield read_images(source, rows[start : start + batch_size], format=format)
+
+
+def extract(
+    encoder: Encoder, batches: Iterable[tuple[Tensor, Tensor]], *, pooling: Pooling, device: torch.device
+) -> Features:
+    """Features of batches of (image (b, c, h, w), weight (b,)); images of weight 0 are left out.
+
+    The encoder stands on ``device`` already.
+
+    Raises:
+        ValueError: if no image could be read, or the encoder gives values that are not finite.
+    """
+    features, kept = [], []
+    with evaluation_mode(encoder, device):
+        for image, weight in batches:
+            tokens = encoder(image.to(device)).float()
+            pooled = tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)
+            features.append(pooled.cpu()[weight > 0])
+            kept.append(weight > 0)
+    if not features or not any(len(part) for part in features):
+        raise ValueError("none of the images to evaluate on could be read; check the files of the dataset")
+    x = torch.cat(features)
+    if not x.isfinite().all():
+        bad = int((~x.isfinite()).any(dim=1).sum())
+        raise ValueError(
+            f"the encoder gives features that are not finite for {bad} of {len(x)} images; it has diverged"
+        )
+    return Features(x=x, kept=torch.cat(kept))
+
+
+def transfer_classes(source: Source) -> tuple[str, ...]:
+    """Names of the classes of the transfer task, sorted: those of its training images.
+
+    Raises:
+        ValueError: if the source has no transfer task.
+    """
+    classes = tuple(sorted({source.label[row] for row in source.rows("train")} - {""}))
+    if len(classes) < 2:
+        raise ValueError(
+            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer task needs two or "
+            f"more; give a labels file with the columns path and class"
+        )
+    return classes
+
+
+def extract_task(
+    encoder: Encoder, source: Source, *, pooling: Pooling, batch_size: int, device: torch.device
+) -> TaskFeatures:
+    """Features of both halves of a source's transfer task.
+
+    Raises:
+        ValueError: if the source has no transfer task, or no readable image in one of its halves.
+    """
+    classes = transfer_classes(source)
+    number = {name: index for index, name in enumerate(classes)}
+    halves, remarks = {}, unseen_classes(source)
+    for split in ("train", "test"):
+        rows = labelled_rows(source, split)
+        batches = image_batches(source, rows, format=image_format(encoder.config), batch_size=batch_size)
+        features = extract(encoder, batches, pooling=pooling, device=device)
+        readable = [row for row, kept in zip(rows, features.kept.tolist(), strict=True) if kept]
+        halves[split] = LabelledFeatures(
+            x=features.x,
+            y=torch.tensor([number.get(source.label[row], UNKNOWN_CLASS) for row in readable]),
+            image=tuple(source.path[row] for row in readable),
+            family=tuple(source.family[row] for row in readable),
+        )
+        if len(readable) < len(rows):
+            remarks.append(f"{len(rows) - len(readable)} of {len(rows)} {split} images could not be read")
+    return TaskFeatures(
+        dataset=source.name, classes=classes, train=halves["train"], test=halves["test"], remarks=tuple(remarks)
+    )
+
+
+def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
+    """Rows of one half of the transfer task.
+
+    Raises:
+        ValueError: if there are none, or an image has no class.
+    """
+    rows = source.rows(split)
+    if not rows:
+        raise ValueError(f"'{source.name}' has no images in its split '{split}'; a transfer task needs train and test")
+    for row in rows:
+        if not source.label[row]:
+            raise ValueError(f"{source.path[row]} of '{source.name}' is a {split} image without a class; label it")
+    return rows
+
+
+def unseen_classes(source: Source) -> list[str]:
+    """A remark about test images that no classifier of this task can get right, if there are any."""
+    trained = {source.label[row] for row in source.rows("train")}
+    rows = source.rows("test")
+    unseen = sum(source.label[row] not in trained for row in rows)
+    return [f"{unseen} of {len(rows)} test images have a class that no training image has"] if unseen else []

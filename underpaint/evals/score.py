@@ -1,0 +1,73 @@
+"""What every evaluation returns: the rows of ``results.json``, and per image what statistics needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+
+class Row(TypedDict):
+    """A row of ``results.json`` without the arm and its seed, which the study knows."""
+
+    dataset: str
+    protocol: str
+    shots: int
+    split: str
+    language: str
+    metric: str
+    value: float
+    n_test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Top-1 accuracy of one model under one protocol on one dataset, image by image."""
+
+    dataset: str
+    protocol: str
+    """linear, lowshot, knn or finetune."""
+    shots: int = 0
+    """Training images per class; 0 where the protocol uses them all."""
+    split: str = "test"
+    """test; for lowshot the number of the split, or "mean" over the splits."""
+    correct: tuple[float, ...]
+    """Per test image 1 or 0; for the mean over splits, the share of splits that got it right."""
+    image: tuple[str, ...]
+    """Paths of the test images, in the order of ``correct``."""
+    family: tuple[str, ...]
+    """Images of one family are variants of each other, no independent observations."""
+    settings: dict[str, float]
+    """What was chosen or found on the training images: the penalty, the accuracy it was chosen by."""
+    remarks: tuple[str, ...]
+    """What the reader must know: bad images, a fit that did not converge, classes with too few images."""
+
+    def __post_init__(self) -> None:
+        assert len(self.correct) == len(self.image) == len(self.family) > 0
+
+    @property
+    def value(self) -> float:
+        """Top-1 accuracy, from 0 to 1."""
+        return sum(self.correct) / len(self.correct)
+
+    def row(self) -> Row:
+        return {
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "shots": self.shots,
+            "split": self.split,
+            "language": "",
+            "metric": "top1",
+            "value": self.value,
+            "n_test": len(self.correct),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """For a JSON file; ``from_record`` gives an equal Score."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> Score:
+        fields = dict(record)
+        for name in ("correct", "image", "family", "remarks"):
+            fields[name] = tuple(fields[name])
+        return Score(**fields)

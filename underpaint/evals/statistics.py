@@ -1,0 +1,125 @@
+"""How sure a difference between two arms is: over seeds where there are several, else over test images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+
+from underpaint.evals.score import Score
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+CHUNK = 1 << 22
+"""Draws held at once: 32 MiB of int64."""
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Summary(TypedDict):
+    """A row of ``summary`` in ``results.json`` without the names of the contrast and the task."""
+
+    mean: float
+    low: float
+    high: float
+    n_seeds: int
+    method: str
+
+
+def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int) -> Summary:
+    """The accuracy of ``second`` minus that of ``first``, with a 95% interval.
+
+    The two hold one score per seed, in the same order of seeds, of the same task. With two or more seeds the interval
+    is Student's over the differences per seed: it covers everything that a new seed changes. With one it is a paired
+    bootstrap over the test images, which says nothing about another training run; ``method`` tells which.
+    """
+    assert len(first) == len(second) > 0, (len(first), len(second))
+    for a, b in zip(first, second, strict=True):
+        assert (task_of(a), a.image) == (task_of(b), b.image), (task_of(a), task_of(b))
+    if len(first) > 1:
+        interval = paired_t([b.value - a.value for a, b in zip(first, second, strict=True)])
+        method = f"paired t over {len(first)} seeds"
+    else:
+        a, b = first[0], second[0]
+        difference = [y - x for x, y in zip(a.correct, b.correct, strict=True)]
+        interval = paired_bootstrap(difference, a.family, seed=seed)
+        families = len(set(a.family))
+        grouped = f" in {families} families" if families < len(a.family) else ""
+        method = f"paired bootstrap over {len(a.image)} test images{grouped}, {RESAMPLES} resamples, one seed"
+    mean, low, high = interval
+    return {"mean": mean, "low": low, "high": high, "n_seeds": len(first), "method": method}
+
+
+def task_of(score: Score) -> tuple[str, str, int, str]:
+    """What two scores must share to be compared."""
+    return score.dataset, score.protocol, score.shots, score.split
+
+
+def paired_bootstrap(
+    difference: Sequence[float],
+    family: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Percentile interval of the mean of per-image differences; families are drawn whole.
+
+    Variants of one drawing are right or wrong together: drawn one by one they would count as independent evidence,
+    and the interval would come out too narrow.
+    """
+    names, group = np.unique(np.asarray(family), return_inverse=True)
+    total = np.bincount(group, weights=np.asarray(difference, dtype=np.float64), minlength=len(names))
+    count = np.bincount(group, minlength=len(names))
+    generator = np.random.default_rng(seed)
+    means = []
+    for size in _chunks(resamples, CHUNK // len(names)):
+        drawn = generator.integers(len(names), size=(size, len(names)))
+        means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(total.sum() / count.sum()), float(low), float(high))
+
+
+def paired_t(difference: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
+    """Student's interval of the mean of two or more differences."""
+    assert len(difference) > 1, "one seed has no deviation"
+    n = len(difference)
+    mean = math.fsum(difference) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in difference) / (n - 1))
+    half = student_quantile(0.5 + confidence / 2, n - 1) * deviation / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The value that Student's t with ``freedom`` degrees falls below with a probability of 0.5 or more, under 1."""
+    assert 0.5 <= probability < 1, probability
+    assert freedom >= 1, freedom
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:  # until they are neighbours in float64
+        low, high = (middle, high) if _student_center(middle, freedom) < 2 * probability - 1 else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _student_center(theta: float, freedom: int) -> float:
+    """P(|t| < tan(theta) * sqrt(freedom)): a finite sum for whole degrees (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    cos, sin = math.cos(theta), math.sin(theta)
+    odd = freedom % 2
+    term, total = (cos if odd else 1.0), 0.0
+    for power in range(odd, freedom - 1, 2):
+        total += term
+        term *= cos * cos * (power + 1) / (power + 2)
+    return 2 / math.pi * (theta + sin * total) if odd else sin * total
+
+
+def _chunks(total: int, size: int) -> list[int]:
+    size = max(1, size)
+    return [min(size, total - start) for start in range(0, total, size)]
