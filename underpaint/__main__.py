@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from underpaint import __version__
 
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
+    signal.signal(signal.SIGTERM, _as_interrupt)
     from underpaint.run import OutOfSpace
     from underpaint.training.signals import Interrupted
 
@@ -121,6 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"interrupted; continue with\n  underpaint {shlex.join(given)}", file=sys.stderr)
         return RESUMABLE
     return 0
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside the training loop, which finishes its step and saves first, ends like Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _train(options: argparse.Namespace) -> None:

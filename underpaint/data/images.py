@@ -33,6 +33,7 @@ DECODER_ERRORS = (
     LookupError,
     TypeError,
     AttributeError,
+    AssertionError,
     RuntimeError,
     EOFError,
     MemoryError,
@@ -137,8 +138,7 @@ def _in_channels(values: np.ndarray, channels: int) -> np.ndarray:
 def _scaled(values: Tensor, value_range: tuple[float, float]) -> Tensor:
     if values.dtype == torch.uint8 and value_range == EIGHT_BIT:
         return values
-    low, high = value_range
-    scaled = (values.to(torch.float32) - low) / (high - low)
-    if not torch.isfinite(scaled).all():
+    if values.is_floating_point() and not torch.isfinite(values).all():
         raise BadImage("pixels are NaN or infinite")
-    return scaled.clamp_(0, 1)
+    low, high = value_range
+    return ((values.to(torch.float32) - low) / (high - low)).clamp_(0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import numpy as np
 from underpaint.data.limits import BadImage, check_pixels
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffFrame, TiffPage
 
 _CHANNEL_AXES = "SCQ"
 """Axes that tifffile may find before or after the plane: samples, channels (ImageJ, OME), unnamed (its own writer)."""
@@ -45,6 +45,7 @@ def read(data: bytes, channels: int) -> np.ndarray:
         if found not in (channels, 1, 3):  # before decoding: the header tells
             raise BadImage(f"the image has {found} channels, {channels} are declared")
         _require_codecs(tifffile.COMPRESSION(page.compression).name)
+        _require_complete([*tiff.series[0].pages] if pages else [page], len(data))
         values = tiff.series[0].asarray() if pages else page.asarray()
         axes = tiff.series[0].axes if pages else page.axes
     return _channels_first(values, axes)
@@ -71,6 +72,18 @@ def _require_codecs(compression: str) -> None:
         raise BadImage(
             f"a TIFF with {compression} compression and more than 8 bits or 4 channels needs `pip install imagecodecs`"
         )
+
+
+def _require_complete(pages: Sequence[TiffPage | TiffFrame | None], size: int) -> None:
+    """tifffile fills what a truncated file lacks with zeros; better no image than half of one."""
+    for page in pages:
+        if page is None or page.keyframe is None:
+            raise BadImage("a page is missing")
+        stored = sum(page.databytecounts)
+        ends = (start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+        uncompressed = page.keyframe.compression == 1
+        if max(ends, default=0) > size or (uncompressed and stored < page.keyframe.nbytes):
+            raise BadImage("the file is truncated")
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""What every test runs under: shapes checked, one thread, no network for model hubs, a cache of their own.
+
+Everything here must happen before the first import of torch or underpaint, hence at import or in pytest_configure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# One thread: bits depend on the number of threads, and tensors this small are faster without a second one.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+# The oracles (timm, transformers) are built from their configurations; none may fetch weights.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+# Every annotated argument and result of the package is checked while the tests run, tensor shapes included.
+install_import_hook("underpaint", "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests, and the commands they start, a cache that lasts from one session to the next.
+
+    Drawing the built-in collections takes longer than most tests, so they are kept in ``.pytest_cache``, apart from
+    the user's own cache; ``pytest --cache-clear`` or ``make clean`` empties it.
+    """
+    assert config.cache is not None, "the tests need pytest's cacheprovider plugin"
+    os.environ["UNDERPAINT_CACHE"] = str(config.cache.mkdir("underpaint"))
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Path:
+    """The folder that stands for the user's cache; shared by all tests, so a test only adds to it."""
+    return Path(os.environ["UNDERPAINT_CACHE"])

@@ -1,0 +1,201 @@
+"""Curves over training: their coordinates, drawn by ``templates/figures.html.j2``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from underpaint.report.arms import MEANING, Mark
+from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_text
+from underpaint.report.folders import RunFolder, StudyFolder, is_number
+from underpaint.report.tables import flop_unit
+
+MAX_POINTS = 300
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One curve, as an SVG path, with the marker of its arm on some of its points."""
+
+    name: str
+    mark: Mark
+    path: str
+    markers: tuple[Point, ...]
+    dashed: bool  # the held-out loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Curves in one frame."""
+
+    title: str
+    x_label: str
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+    width: int = WIDTH
+    height: int = 270
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What one run logged: (samples, FLOPs, loss) of training, and of the held-out images."""
+
+    name: str
+    mark: Mark
+    train: tuple[tuple[float, float, float], ...]
+    heldout: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Charts that share a legend."""
+
+    title: str
+    legend: tuple[Key, ...]
+    charts: tuple[Chart, ...]
+    has_heldout: bool
+
+
+def study_curves(study: StudyFolder, marks: dict[str, Mark]) -> list[Figure]:
+    """One figure per stage: loss against samples, and against the FLOPs of all stages so far."""
+    figures = []
+    for stage in dict.fromkeys(record["stage"] for record in study.stages):
+        curves = _stage_curves(study, stage, marks)
+        if curves:
+            figures.append(loss_figure(f"{stage.upper()} loss", curves))
+    return figures
+
+
+def _stage_curves(study: StudyFolder, stage: str, marks: dict[str, Mark]) -> list[Curve]:
+    curves: dict[Path, Curve] = {}  # a run that two arms share is drawn once, as the first of them
+    spent: dict[tuple[str, int], float] = {}
+    for record in study.stages:
+        arm_seed = (record["arm"], record["seed"])
+        before = spent.get(arm_seed, 0.0)
+        spent[arm_seed] = before + record["train_flops"]
+        run = study.run_of(record)
+        if record["stage"] == stage and run is not None and run.log and run.path not in curves:
+            curves[run.path] = curve_of(run, name=record["arm"], mark=marks[record["arm"]], flops_before=before)
+    return list(curves.values())
+
+
+def curve_of(run: RunFolder, *, name: str, mark: Mark, flops_before: float) -> Curve:
+    """The losses of a run; the FLOPs of earlier stages are added, for they were paid for this curve too."""
+    per_sample = run.log[-1]["train_flops"] / run.log[-1]["samples"]
+    heldout = [(line["samples"], line["eval"].get("heldout_loss")) for line in run.evals]
+    return Curve(
+        name=name,
+        mark=mark,
+        train=tuple((line["samples"], flops_before + line["train_flops"], line["loss"]) for line in run.log),
+        heldout=tuple(
+            (samples, flops_before + per_sample * samples, loss) for samples, loss in heldout if is_number(loss)
+        ),
+    )
+
+
+def loss_figure(title: str, curves: Sequence[Curve]) -> Figure:
+    """The same losses twice: against samples of this stage, and against training FLOPs."""
+    most = max(point[1] for curve in curves for point in curve.train)
+    unit, power = flop_unit(most)
+    charts = (
+        _loss_chart(f"{title} against samples", "samples", curves, lambda point: (point[0], point[2])),
+        _loss_chart(f"{title} against compute", f"training {unit}s", curves, lambda p: (p[1] / 10**power, p[2])),
+    )
+    legend = {curve.name: Key(name=curve.name, mark=curve.mark, meaning=MEANING.get(curve.name, "")) for curve in curves}
+    return Figure(
+        title=title,
+        legend=tuple(legend.values()),
+        charts=charts,
+        has_heldout=any(curve.heldout for curve in curves),
+    )
+
+
+def run_charts(run: RunFolder, mark: Mark) -> list[Figure]:
+    """The loss of one run, and beside it the learning rate and the speed."""
+    if not run.log:
+        return []
+    figures = [loss_figure("Loss", [curve_of(run, name=run.name, mark=mark, flops_before=0.0)])]
+    others = []
+    for key, title in (("lr", "Learning rate"), ("images_per_second", "Images per second")):
+        points_ = [(float(line["samples"]), float(line[key])) for line in run.log if is_number(line.get(key))]
+        if points_:
+            lines = ((run.name, mark, points_, False),)
+            others.append(_chart(f"{title} against samples", "samples", lines, from_zero=True))
+    return [*figures, Figure(title="Learning rate and speed", legend=(), charts=tuple(others), has_heldout=False)]
+
+
+Series = tuple[str, Mark, Sequence[Point], bool]
+"""Name, mark, points and whether it is dashed."""
+
+
+def _loss_chart(
+    title: str, x_label: str, curves: Sequence[Curve], point: Callable[[tuple[float, float, float]], Point]
+) -> Chart:
+    series: list[Series] = []
+    for curve in curves:
+        series.append((curve.name, curve.mark, thin(smooth([point(one) for one in curve.train])), False))
+        if curve.heldout:
+            series.append((curve.name, curve.mark, thin([point(one) for one in curve.heldout]), True))
+    return _chart(title, x_label, series, from_zero=False)
+
+
+def _chart(title: str, x_label: str, series: Sequence[Series], *, from_zero: bool) -> Chart:
+    """Fit the axes to the points and place them."""
+    left, right, top, bottom = 52.0, WIDTH - 14.0, 12.0, 224.0
+    xs = [x for _, _, line, _ in series for x, _ in line]
+    ys = [y for _, _, line, _ in series for _, y in line]
+    x_axis = nice_ticks(0.0, max(xs))
+    y_axis = nice_ticks(0.0 if from_zero else min(ys), max(ys))
+    x_of = scale(0.0, max(x_axis[-1], max(xs)), left, right)
+    y_of = scale(min(y_axis[0], min(ys)), max(y_axis[-1], max(ys)), bottom, top)
+    return Chart(
+        title=title,
+        x_label=x_label,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_ticks=tuple(Tick(at=x_of(x), text=tick_text(x)) for x in x_axis),
+        y_ticks=tuple(Tick(at=y_of(y), text=tick_text(y)) for y in y_axis),
+        lines=tuple(_line(one, x_of, y_of) for one in series),
+    )
+
+
+def _line(series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float]) -> Line:
+    name, mark, line, dashed = series
+    placed = [(x_of(x), y_of(y)) for x, y in line]
+    every = max(1, len(placed) // 6)
+    return Line(
+        name=f"{name}, held-out images" if dashed else name,
+        mark=mark,
+        path="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed),
+        markers=tuple(placed) if dashed and len(placed) <= 12 else tuple(placed[every // 2 :: every]),
+        dashed=dashed,
+    )
+
+
+def smooth(line: Sequence[Point]) -> list[Point]:
+    """Replace each value by the mean over the twentieth of the line around it; the window shrinks towards the ends."""
+    half = len(line) // 40
+    total = [0.0]
+    for _, y in line:
+        total.append(total[-1] + y)
+    smoothed = []
+    for index, (x, _) in enumerate(line):
+        reach = min(half, index, len(line) - 1 - index)  # symmetric, or the ends would lean inwards
+        smoothed.append((x, (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)))
+    return smoothed
+
+
+def thin(line: Sequence[Point]) -> list[Point]:
+    """At most MAX_POINTS of the points, evenly spaced, the first and the last among them."""
+    if len(line) <= MAX_POINTS:
+        return list(line)
+    return [line[round(k * (len(line) - 1) / (MAX_POINTS - 1))] for k in range(MAX_POINTS)]

@@ -1,0 +1,168 @@
+"""Say in plain sentences what the contrasts of a study show, and no more than they show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from underpaint.report.folders import Record
+
+MEAN_TASK = "mean over tasks"
+
+CONDITIONS = {
+    "mae_wsp - wsp": "at equal WSP steps",
+    "mae_wsp - wsp_equal_compute": "at equal compute",
+    "mae_wsp - wsp_equal_time": "at equal wall time",
+}
+
+Verdict = Literal["above", "across", "below"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One line of ``summary``: first arm minus second arm, as a fraction of correct images."""
+
+    contrast: str
+    task: str
+    mean: float
+    low: float | None  # None where no interval could be computed
+    high: float | None
+    method: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """Where the interval lies; a difference without an interval decides nothing."""
+        if self.low is None or self.high is None:
+            return "across"
+        return "above" if self.low > 0 else "below" if self.high < 0 else "across"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """One comparison of two arms: per task, and on average where the study computed that."""
+
+    name: str
+    tasks: tuple[Difference, ...]
+    mean: Difference | None
+    method: str
+    n_seeds: int
+
+    @property
+    def condition(self) -> str:
+        return CONDITIONS.get(self.name, "")
+
+    @property
+    def baseline(self) -> str:
+        """The second arm: the one that the first is measured against."""
+        return self.name.partition(" - ")[2]
+
+    @property
+    def title(self) -> str:
+        return self.name.replace(" - ", " − ")
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        return self.tasks if self.mean is None else (*self.tasks, self.mean)
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(task.verdict == verdict for task in self.tasks)
+
+    def difference(self, task: str) -> Difference | None:
+        return next((one for one in self.differences if one.task == task), None)
+
+
+def read_contrasts(summary: Sequence[Record]) -> list[Contrast]:
+    """Group the lines of ``summary`` by contrast, in the order in which they come."""
+    lines: dict[str, list[Record]] = {}
+    for line in summary:
+        lines.setdefault(line["contrast"], []).append(line)
+    contrasts = []
+    for name, group in lines.items():
+        differences = [_difference(line) for line in group]
+        contrasts.append(
+            Contrast(
+                name=name,
+                tasks=tuple(one for one in differences if one.task != MEAN_TASK),
+                mean=next((one for one in differences if one.task == MEAN_TASK), None),
+                # "paired t over 5 seeds": its kind; what it goes over is told per task
+                method=str(group[0]["method"]).partition(" over ")[0],
+                n_seeds=min(line["n_seeds"] for line in group),
+            )
+        )
+    return contrasts
+
+
+def _difference(line: Record) -> Difference:
+    return Difference(
+        contrast=line["contrast"],
+        task=line["task"],
+        mean=line["mean"],
+        low=_bound(line["low"]),
+        high=_bound(line["high"]),
+        method=line["method"],
+    )
+
+
+def _bound(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def lead(contrasts: Sequence[Contrast]) -> str:
+    """The one sentence at the top: what pre-pretraining bought here."""
+    known = [contrast for contrast in contrasts if contrast.condition]
+    if not known:
+        return _lead_without_tags(contrasts)
+    sentence = "; ".join(_clause(contrast) for contrast in known)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
+    trained = next((one.mean for one in contrasts if one.name == "mae - random"), None)
+    if trained is None:
+        return "This study compared no arm with and without pre-pretraining, so it cannot say what pre-pretraining buys."
+    return (
+        f"No arm learned from tags, so this says nothing about pre-pretraining for WSP; MAE alone stands "
+        f"{points(trained.mean)} points from the untrained encoder, on average over the tasks."
+    )
+
+
+def _clause(contrast: Contrast) -> str:
+    if contrast.mean is None:
+        return f"{contrast.condition} pre-pretraining won on {contrast.count('above')} of {len(contrast.tasks)} tasks"
+    size = points(contrast.mean.mean)
+    match contrast.mean.verdict:
+        case "above":
+            return f"{contrast.condition} pre-pretraining helped, by {size} points on average over the tasks"
+        case "below":
+            return f"{contrast.condition} pre-pretraining cost {size.lstrip('−')} points on average over the tasks"
+        case _:
+            return f"{contrast.condition} no average difference can be told from noise ({size} points)"
+
+
+def counts(contrast: Contrast) -> str:
+    """How many tasks lie above, across and below zero, in one sentence."""
+    total = len(contrast.tasks)
+    above, across, below = (contrast.count(verdict) for verdict in ("above", "across", "below"))
+    better = f"better on {above} of {total} {'task' if total == 1 else 'tasks'} (interval above zero)"
+    return f"{better}, not decided on {across} (interval across zero), worse on {below} (interval below zero)"
+
+
+def caveat(contrasts: Sequence[Contrast]) -> str:
+    """What the intervals cover: with one seed, the noise of the test images and nothing else."""
+    if not contrasts:
+        return ""
+    methods = ", ".join(dict.fromkeys(contrast.method for contrast in contrasts))
+    seeds = min(contrast.n_seeds for contrast in contrasts)
+    if seeds == 1:
+        return (
+            f"One seed: the intervals ({methods}) cover the noise of the test images only. Another initialisation, "
+            "another order of the data or another MAE run could move every number by more than they show."
+        )
+    return f"{seeds} seeds: intervals by {methods} over seeds. Each task is judged on its own."
+
+
+def points(fraction: float) -> str:
+    """A difference in percentage points, with its sign and a true minus."""
+    return f"{100 * fraction:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")

@@ -1,0 +1,128 @@
+"""Write the page of a run or of a study."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from underpaint import files
+from underpaint.report import curves, dots, headline, pictures, tables
+from underpaint.report.arms import KNOWN, MEANING, marks
+from underpaint.report.axes import Key
+from underpaint.report.folders import (
+    RUN_FILE,
+    STUDY_FILE,
+    RunFolder,
+    StudyFolder,
+    count_reasons,
+    is_run,
+    is_study,
+    read_run,
+    read_study,
+)
+
+REFERENCE_ARM = "wsp"
+"""Costs are printed relative to the arm that the question is about: tags alone, without pre-pretraining."""
+
+
+def write_report(folder: str | Path, *, images: bool = True) -> Path:
+    """Write ``report.html`` into a run folder or a study folder, from nothing but the files in it.
+
+    ``images=False`` leaves out the photographs and drawings, for images that must not travel with the numbers.
+
+    Raises:
+        ValueError: if the folder holds neither a run nor a finished study, or a damaged file.
+    """
+    folder = Path(folder)
+    if is_study(folder):
+        page = _study_page(read_study(folder), images=images)
+    elif is_run(folder):
+        page = _run_page(read_run(folder), images=images)
+    elif (folder / "study.json").is_file():
+        raise ValueError(f"{folder} holds a study that is not finished: {STUDY_FILE} is missing; run the study again")
+    else:
+        raise ValueError(f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing)")
+    path = folder / "report.html"
+    files.write_bytes(path, page.encode())
+    return path
+
+
+def _study_page(study: StudyFolder, *, images: bool) -> str:
+    by_arm = marks([*KNOWN, *study.arms])
+    columns = tables.results_columns(study)
+    contrasts = headline.read_contrasts(study.summary)
+    # The plot answers the question; comparisons with the other arms stand in the table below it.
+    asked = [contrast for contrast in contrasts if contrast.condition] or contrasts
+    costs = tables.stage_costs(study)
+    preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
+    return _render(
+        "study.html.j2",
+        study=study,
+        images=images,
+        marks=by_arm,
+        lead=headline.lead(contrasts),
+        asked=[(contrast, headline.counts(contrast)) for contrast in asked],
+        contrasts=contrasts,
+        tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
+        caveat=headline.caveat(contrasts),
+        columns=columns,
+        datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
+        results=dots.results_plot(columns, by_arm),
+        differences=dots.contrast_plot(asked, columns, by_arm) if asked else None,
+        legend=[Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in study.arms],
+        contrast_legend=dots.contrast_legend(asked, by_arm),
+        figures=curves.study_curves(study, by_arm),
+        costs=costs,
+        totals=tables.arm_totals(costs, REFERENCE_ARM),
+        measuring=tables.measuring_cost(study.measuring),
+        bad_records=count_reasons(study.runs.values()),
+        preview=pictures.data_uri(preview) if preview else "",
+        flat=tables.flat_patches(study.runs.values()),
+        queries=pictures.read_queries(study) if images else [],
+        tagged=pictures.read_tagged(study) if images else [],
+        collections=study.data.get("collections", {}),
+    )
+
+
+def _run_page(run: RunFolder, *, images: bool) -> str:
+    mark = marks([run.name])[run.name]
+    return _render(
+        "run.html.j2",
+        run=run,
+        images=images,
+        figures=curves.run_charts(run, mark),
+        metrics=tables.metrics_of(run),
+        bad_records=count_reasons([run]),
+        preview=pictures.data_uri(run.preview) if images and run.preview else "",
+        flat=tables.flat_patches([run]),
+    )
+
+
+def _render(template: str, **content: Any) -> str:
+    """Fill a template; tags, labels and file names are strangers' text, so everything is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("underpaint.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        flatten=lambda value: list(tables.flatten(value)),
+        command=_command,
+        flops=tables.flops,
+        duration=tables.duration,
+        points=headline.points,
+        sum_values=lambda counts: sum(counts.values()),
+    )
+    return environment.get_template(template).render(**content)
+
+
+def _command(start: Mapping[str, Any]) -> str:
+    """The command of a recorded start, as it can be pasted into a shell; "" where none was recorded."""
+    return shlex.join(start.get("command", ()))

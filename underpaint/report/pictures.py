@@ -1,0 +1,65 @@
+"""The pictures of a page, as data URIs, so that it needs no second file."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underpaint.report.folders import StudyFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    uri: str  # "" where the file is missing
+    label: str
+    agrees: bool = False  # has the class of the query
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One test image, and what each arm holds to be nearest to it among the training images."""
+
+    picture: Picture
+    neighbours: dict[str, tuple[Picture, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged:
+    uri: str
+    tags: tuple[str, ...]
+
+
+def data_uri(path: Path) -> str:
+    """A PNG file as text, "" where it is missing."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+
+
+def read_queries(study: StudyFolder) -> list[Query]:
+    """The neighbours of ``pictures.json`` by query instead of by arm: side by side they can be compared."""
+    pictures: dict[str, Picture] = {}
+    found: dict[str, dict[str, tuple[Picture, ...]]] = {}
+    for arm, queries in study.pictures.get("neighbours", {}).items():
+        for query in queries:
+            name, label = query["query"], query["query_label"]
+            pictures.setdefault(name, Picture(uri=_uri(study, name), label=label))
+            found.setdefault(name, {})[arm] = tuple(_neighbour(study, one, label) for one in query["neighbours"])
+    return [Query(picture=picture, neighbours=found[name]) for name, picture in pictures.items()]
+
+
+def _neighbour(study: StudyFolder, neighbour: dict[str, Any], query_label: str) -> Picture:
+    label = neighbour["label"]
+    return Picture(uri=_uri(study, neighbour["image"]), label=label, agrees=bool(label) and label == query_label)
+
+
+def read_tagged(study: StudyFolder) -> list[Tagged]:
+    return [
+        Tagged(uri=_uri(study, one["image"]), tags=tuple(one["tags"])) for one in study.pictures.get("tagged", ())
+    ]
+
+
+def _uri(study: StudyFolder, name: str) -> str:
+    if Path(name).name != name:
+        raise ValueError(f"{study.path}/pictures/pictures.json names {name!r}; expected a file in that folder")
+    return data_uri(study.path / "pictures" / name)

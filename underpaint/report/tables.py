@@ -1,0 +1,237 @@
+"""Lay out the numbers of a study or a run as tables; every cell keeps the exact value beside the printed one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from underpaint.report.folders import Record, RunFolder, StudyFolder, stage_folder
+
+SHOWN_SPLITS = ("test", "mean")
+
+PROTOCOLS = {"linear": "linear probe", "knn": "kNN", "finetune": "finetuned"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number as printed, and as it stands in the file (mean over seeds where there are several)."""
+
+    text: str
+    value: float
+    note: str = ""  # spread over seeds
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One task of the results table."""
+
+    dataset: str
+    protocol: str  # as printed, for example "5-shot"
+    metric: str
+    key: str  # as the study names the task in its summary
+    n_test: int
+    chance: Cell | None  # what guessing among the classes reaches, where their number is known
+    cells: dict[str, Cell]  # by arm; arms that were not measured on the task are missing
+
+
+def task_key(row: Record) -> str:
+    """The name of a row's task, as ``summary`` has it: ``openmoji linear``, ``openmoji 5-shot``."""
+    protocol = f"{row['shots']}-shot" if row["shots"] else row["protocol"]
+    return " ".join(part for part in (row["dataset"], protocol, row["language"]) if part)
+
+
+def protocol_name(row: Record) -> str:
+    name = f"{row['shots']}-shot" if row["shots"] else PROTOCOLS.get(row["protocol"], row["protocol"])
+    return " ".join(part for part in (name, row["language"]) if part)
+
+
+def results_columns(study: StudyFolder) -> list[Column]:
+    """One column per task and metric, datasets together, in the order in which they come.
+
+    Low-shot tasks are shown as the mean over their draws of training images; the single draws stay in results.json.
+    """
+    tasks: dict[tuple[str, str, str, str], list[Record]] = {}
+    for row in study.rows:
+        if row["split"] in SHOWN_SPLITS:
+            tasks.setdefault((row["dataset"], task_key(row), row["split"], row["metric"]), []).append(row)
+    datasets = list(dict.fromkeys(row["dataset"] for row in study.rows))
+    ordered = sorted(tasks.items(), key=lambda item: datasets.index(item[0][0]))
+    classes = {name: one.get("classes", 0) for name, one in study.data.get("collections", {}).items()}
+    return [_column(rows, classes=classes.get(dataset, 0)) for (dataset, *_), rows in ordered]
+
+
+def _column(rows: Sequence[Record], *, classes: int) -> Column:
+    by_arm: dict[str, list[float]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], []).append(row["value"])
+    top = max((round(statistics.fmean(values), 3) for values in by_arm.values()), default=math.nan)
+    return Column(
+        dataset=rows[0]["dataset"],
+        protocol=protocol_name(rows[0]),
+        metric=rows[0]["metric"],
+        key=task_key(rows[0]),
+        n_test=rows[0]["n_test"],
+        chance=Cell(text=f"{100 / classes:.1f}", value=1 / classes) if classes else None,
+        # Equal as printed is equal: a difference below the last shown digit is no reason to mark one of the two.
+        cells={arm: _score(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
+    )
+
+
+def _score(values: Sequence[float], *, best: bool) -> Cell:
+    mean = statistics.fmean(values)
+    spread = f"± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return Cell(text=f"{100 * mean:.1f}", value=mean, note=spread, best=best)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one stage of an arm took; the mean over seeds."""
+
+    arm: str
+    stage: str
+    samples: Cell
+    train_flops: Cell
+    wall_seconds: Cell
+    images_per_second: Cell
+    shared: bool = False  # the run of another arm, used again: counted in both totals, computed once
+
+
+def stage_costs(study: StudyFolder) -> list[Cost]:
+    """One line per arm and stage, in the order in which they come."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for stage in study.stages:
+        groups.setdefault((stage["arm"], stage["stage"]), []).append(stage)
+    owner: dict[str, str] = {}
+    costs = []
+    for (arm, stage), records in groups.items():
+        folders = [stage_folder(record) for record in records if stage_folder(record)]
+        shared = any(owner.setdefault(folder, arm) != arm for folder in folders)
+        costs.append(_cost(arm, stage, records, shared=shared))
+    return costs
+
+
+def _cost(arm: str, stage: str, records: Sequence[Record], *, shared: bool) -> Cost:
+    mean = {
+        key: statistics.fmean(record[key] for record in records)
+        for key in ("samples", "train_flops", "wall_seconds", "images_per_second")
+    }
+    return Cost(
+        arm=arm,
+        stage=stage,
+        samples=Cell(text=count(mean["samples"]), value=mean["samples"]),
+        train_flops=Cell(text=flops(mean["train_flops"]), value=mean["train_flops"]),
+        wall_seconds=Cell(text=duration(mean["wall_seconds"]), value=mean["wall_seconds"]),
+        images_per_second=Cell(text=f"{mean['images_per_second']:,.0f}", value=mean["images_per_second"]),
+        shared=shared,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """All stages of one arm, MAE included, and how that compares with the arm of reference."""
+
+    arm: str
+    train_flops: Cell
+    wall_seconds: Cell
+    flops_ratio: Cell
+    time_ratio: Cell
+
+
+def arm_totals(costs: Sequence[Cost], reference: str) -> list[Total]:
+    """Add up the stages of every arm; ratios are to the arm `reference`, empty where that did not run."""
+    sums: dict[str, tuple[float, float]] = {}
+    for cost in costs:
+        before = sums.get(cost.arm, (0.0, 0.0))
+        sums[cost.arm] = (before[0] + cost.train_flops.value, before[1] + cost.wall_seconds.value)
+    base = sums.get(reference, (math.nan, math.nan))
+    return [
+        Total(
+            arm=arm,
+            train_flops=Cell(text=flops(compute), value=compute),
+            wall_seconds=Cell(text=duration(seconds), value=seconds),
+            flops_ratio=_ratio(compute, base[0]),
+            time_ratio=_ratio(seconds, base[1]),
+        )
+        for arm, (compute, seconds) in sums.items()
+    ]
+
+
+def _ratio(value: float, base: float) -> Cell:
+    ratio = value / base if base else math.nan
+    return Cell(text=f"{ratio:.2f}" if math.isfinite(ratio) else "", value=ratio)
+
+
+def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
+    """Number, FLOPs and time of finished runs together; None where there are none."""
+    finished = [run.result for run in runs if run.result]
+    if not finished:
+        return None
+    compute, seconds = (sum(result[key] for result in finished) for key in ("train_flops", "wall_seconds"))
+    return len(finished), Cell(text=flops(compute), value=compute), Cell(text=duration(seconds), value=seconds)
+
+
+def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
+    """What a run measured: (when, metric, value), the last evaluation of the log and then the final result."""
+    lines = []
+    if run.evals:
+        last = run.evals[-1]
+        lines = [(f"after {last['samples']:,} samples", name, value) for name, value in last["eval"].items()]
+    lines += [("at the end", name, value) for name, value in run.result.get("metrics", {}).items()]
+    return [(when, name, Cell(text=f"{value:.4g}", value=value)) for when, name, value in lines]
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested JSON value as (dotted name, text) pairs, for a table of two columns."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, (Mapping, list)) for inner in value):
+        for index, inner in enumerate(value):
+            yield from flatten(inner, f"{prefix}[{index}]")
+    elif isinstance(value, list):
+        yield prefix, ", ".join(map(_plain, value))
+    else:
+        yield prefix, _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def flat_patches(runs: Iterable[RunFolder]) -> float | None:
+    """The share of patches without any contrast, from the first run that measured it."""
+    shares = (run.result.get("metrics", {}).get("flat_patches") for run in runs)
+    return next((share for share in shares if share is not None), None)
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def flops(number: float) -> str:
+    """FLOPs in the unit that leaves one to three digits before the point: ``2.41 PFLOP``."""
+    unit, power = flop_unit(number)
+    scaled = number / 10**power
+    return f"{scaled:,.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
+
+
+def flop_unit(number: float) -> tuple[str, int]:
+    """The unit to print `number` FLOPs in, and its power of ten."""
+    for power, unit in ((18, "EFLOP"), (15, "PFLOP"), (12, "TFLOP"), (9, "GFLOP")):
+        if number >= 10**power:
+            return unit, power
+    return "MFLOP", 6
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, then minutes and seconds, then hours and minutes."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
