@@ -214,7 +214,8 @@ def test_a_tiff_bomb_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*\0\0\0\1", b"no image", b"<svg/>", b"%!PS-Adobe-3.0"]
+    "data",
+    [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*\0\0\0\1", b"no image", b"<svg/>", b"%!PS-Adobe-3.0"],
 )
 def test_no_image_is_a_bad_image(data: bytes) -> None:
     with pytest.raises(BadImage):

@@ -32,7 +32,7 @@ def finetune_laptop() -> Run:
             init="mae",
         ),
         data=ImageData(source="openmoji", split="train", targets="class", scale=(0.3, 1.0)),
-        budget=Budget(samples=4_000, batch_size=32, microbatch=32, warmup=400),
+        budget=Budget(samples=1_600, batch_size=32, microbatch=32, warmup=160),
         optim=OptimConfig(
             base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False
         ),
