@@ -1,4 +1,4 @@
-"""Small real runs for the tests: a folder of generated images with tags and classes, and one run of each stage on it."""
+"""Small real runs for the tests: a generated folder with tags and classes, and a run of each stage on it."""
 
 from __future__ import annotations
 

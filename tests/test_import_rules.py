@@ -146,7 +146,8 @@ def layers(modules: Modules) -> Iterator[str]:
         for target, line in ((i.target, i.line) for i in imports(module, modules)):
             part = target.split(".")[1] if target.startswith("underpaint.") else module.part
             if module.part != "__init__" and part not in {module.part, *MAY_IMPORT[module.part]}:
-                yield f"{module.name}:{line} imports {target}; '{module.part}' may import {sorted(MAY_IMPORT[module.part])}"
+                allowed = sorted(MAY_IMPORT[module.part])
+                yield f"{module.name}:{line} imports {target}; '{module.part}' may import {allowed}"
 
 
 def cycles(modules: Modules) -> Iterator[str]:

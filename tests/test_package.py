@@ -65,7 +65,7 @@ def test_no_submodule_shadows_a_verb() -> None:
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     python(
-        *"-m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w".split(),
+        *["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "-w"],
         str(tmp_path),
         ".",
     )

@@ -165,7 +165,7 @@ def _study(options: argparse.Namespace) -> None:
         verbs.run_study(options.study, only=options.only, **where)
 
 
-def _print_plan(rows: Sequence) -> None:  # pyright: ignore[reportMissingTypeArgument]
+def _print_plan(rows: Sequence) -> None:
     from underpaint.training.log import duration
 
     print(f"{'part':40} {'samples':>10} {'FLOPs':>9} {'time':>8} {'disk':>9}")

@@ -45,7 +45,7 @@ def _replace(config: Any, path: list[str], text: str, *, full_name: str) -> Any:
         raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
     else:
         new = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
-    return dataclasses.replace(config, **{path[0]: new})
+    return dataclasses.replace(config, **{path[0]: new})  # pyright: ignore[reportArgumentType]
 
 
 def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
@@ -170,5 +170,3 @@ def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any
             yield from differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
     elif old != new:
         yield prefix, old, new
-
-

@@ -116,7 +116,7 @@ def unnormalise(
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What an objective may know of its run beyond its own config: the seed of its draws, and the classes in the data."""
+    """What an objective may know of its run beyond its own config: the seed of its draws and the data's classes."""
 
     seed: int
     labels: tuple[str, ...] = ()

@@ -36,7 +36,9 @@ def read_json(path: Path) -> Any:
         ValueError: if it is too large or not JSON; the message names the file.
     """
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes; no file of this kind is larger than {MAX_JSON_BYTES}")
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes; no file of this kind is larger than {MAX_JSON_BYTES}"
+        )
     try:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

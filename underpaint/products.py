@@ -26,7 +26,9 @@ OBJECTIVES = {"MAEConfig": MAEConfig, "ClassifyConfig": ClassifyConfig}
 """The objectives that ``load_model`` builds from their record; for one of your own, pass its config's class."""
 
 
-def hand_over(folder: Path, *, objective: Any, network: nn.Module, facts: Facts, result: dict[str, Any]) -> dict[str, Any]:
+def hand_over(
+    folder: Path, *, objective: Any, network: nn.Module, facts: Facts, result: dict[str, Any]
+) -> dict[str, Any]:
     """Write the product; ``result.json`` comes last and marks the run as finished."""
     save_encoder(folder / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
     description = {

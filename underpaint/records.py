@@ -34,7 +34,9 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(f"another process is working in {folder}; wait for it or choose another folder") from error
+            raise BlockingIOError(
+                f"another process is working in {folder}; wait for it or choose another folder"
+            ) from error
         yield
 
 
@@ -113,7 +115,8 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "versions": {"underpaint": underpaint.__version__} | {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"underpaint": underpaint.__version__}
+        | {name: importlib.metadata.version(name) for name in packages},
     }
 
 

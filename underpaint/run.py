@@ -6,19 +6,18 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from underpaint import draws, files, products, records
+from underpaint import draws, products, records
 from underpaint.config import OPERATIONAL
 from underpaint.core import Batch, Evaluator, Facts
-from underpaint.data.dataset import ImageData, OpenImages
-from underpaint.data.loader import ImageFormat
+from underpaint.data.dataset import OpenImages
 from underpaint.evals.features import image_format
 from underpaint.evals.heldout import HeldoutLoss
-from underpaint.models.vit import ViTConfig
+from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import load_encoder, start_from
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.log import Progress, RunLog, read_log, say
@@ -50,6 +49,8 @@ class ObjectiveConfig(Protocol):
     @property
     def encoder(self) -> ViTConfig: ...
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     def build(self, facts: Facts) -> nn.Module: ...
 
     def flops_per_sample(self, facts: Facts) -> int:
@@ -59,6 +60,8 @@ class ObjectiveConfig(Protocol):
 
 class DataConfig(Protocol):
     """What stands in ``Run.data``: ``ImageData``, or one's own dataclass that opens a ``Source`` of one's own."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def open(self) -> OpenImages: ...
 
@@ -114,7 +117,9 @@ class Run:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evals: tuple[Evaluator, ...] = field(default=(), metadata=OPERATIONAL)
-    init_from: str = field(default="", metadata=OPERATIONAL)  # run folder; its hash is part of the identity. "" is scratch
+    init_from: str = field(
+        default="", metadata=OPERATIONAL
+    )  # run folder; its hash is part of the identity. "" is scratch
     reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
     precision: Precision = "fp32"
     ema_decay: float = 0.0  # 0 keeps no average
@@ -195,8 +200,8 @@ def _announce(run: Run, folder: Path, opened: OpenImages, derived: dict[str, Any
     start = run.init_from or "scratch"
     say(
         f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.source.name}, "
-        f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, start from {start}, "
-        f"on {derived['device']} with {derived['threads']} threads"
+        f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, "
+        f"start from {start}, on {derived['device']} with {derived['threads']} threads"
     )
     if opened.untagged:
         say(f"{run.name}: {len(opened.untagged):,} images have no label of the vocabulary and are left out")
@@ -269,6 +274,7 @@ def _build(run: Run, facts: Facts, device: torch.device) -> TrainState:
         if not isinstance(objective, evaluator.needs):
             raise ValueError(f"{type(evaluator).__name__} needs a {evaluator.needs.__name__}, {run.name} is none")
     if run.init_from:
+        assert isinstance(objective.encoder, ViT), "init_from fills a ViT"
         start_from(objective.encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
     objective.to(device)
     optimizer = build_optimizer(objective, run.optim, depth=run.objective.encoder.depth)
@@ -349,7 +355,9 @@ class _Watcher:
             newest = next((path.name for path in self.checkpoints.newest()), "none")
             say(f"ALARM: the checkpoint of step {state.step} was not saved ({error}); the newest good one is {newest}")
             if self.failures >= SAVE_FAILURES or state.step >= self.run.budget.steps:
-                raise OutOfSpace(f"{self.failures} checkpoints in a row were not saved; free some space and go on") from error
+                raise OutOfSpace(
+                    f"{self.failures} checkpoints in a row were not saved; free some space and go on"
+                ) from error
 
     def close(self) -> None:
         self.progress.close()

@@ -1,7 +1,8 @@
-"""A study: named parts (runs and evaluations) in order, each skipped when its output is there, and results at the end."""
+"""A study: named parts (runs and evaluations) in order, each skipped when it is done, and results at the end."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -200,7 +201,5 @@ def measure(run: Run, facts: Facts) -> tuple[float, int]:
         evaluate=lambda state: None,
         stopped=lambda: False,
     )
-    seconds = sorted(after - before for before, after in zip(times[:-1], times[1:], strict=True))
+    seconds = sorted(after - before for before, after in itertools.pairwise(times))
     return seconds[len(seconds) // 2] / size, sum(p.numel() for p in objective.parameters())
-
-

@@ -27,7 +27,9 @@ EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Acc
 STUDIES = {"stages": stages}
 
 
-def train(recipe: str | Run, overrides: Sequence[str] = (), *, out: str | Path = "", dry_run: bool = False) -> dict[str, Any]:
+def train(
+    recipe: str | Run, overrides: Sequence[str] = (), *, out: str | Path = "", dry_run: bool = False
+) -> dict[str, Any]:
     """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
 
     ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
@@ -59,13 +61,15 @@ def _dry_run(run: Run) -> dict[str, Any]:
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     say(
         f"dry run of {run.name}: two steps, a checkpoint each, evaluation, model and report in "
-        f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, {size / 2**20:,.0f} MiB written "
-        f"and deleted; the whole run has {run.budget.steps:,} steps"
+        f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, "
+        f"{size / 2**20:,.0f} MiB written and deleted; the whole run has {run.budget.steps:,} steps"
     )
     return result
 
 
-def evaluate(evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0) -> list[dict[str, Any]]:
+def evaluate(
+    evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0
+) -> list[dict[str, Any]]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
     The rows are returned and kept in ``FOLDER/evals/``.
@@ -73,18 +77,17 @@ def evaluate(evaluation: str | Any, folder: str | Path, overrides: Sequence[str]
     Raises:
         ValueError: for input the user can mend.
     """
-    if isinstance(evaluation, str):
-        evaluation = _build_evaluation(evaluation, overrides)
+    chosen: Any = _build_evaluation(evaluation, overrides) if isinstance(evaluation, str) else evaluation
     device = choose_device("any")
-    source = open_source(evaluation.dataset)
-    needs_classifier = isinstance(evaluation, Accuracy)
+    source = open_source(chosen.dataset)
+    needs_classifier = isinstance(chosen, Accuracy)
     network: Any = load_model(folder) if needs_classifier else load_encoder(folder)
-    scores = evaluation(network.to(device), source=source, device=device, seed=seed)
+    scores = chosen(network.to(device), source=source, device=device, seed=seed)
     rows = [score.row() for score in scores]
     target = (encoder_folder(folder).parent if not needs_classifier else Path(folder)) / "evals"
     target.mkdir(exist_ok=True)
-    record = {"format": 1, "evaluation": config.record(evaluation), "seed": seed, "rows": rows}
-    files.write_json(target / f"{type(evaluation).__name__.lower()}-{source.name}.json", record)
+    record = {"format": 1, "evaluation": config.record(chosen), "seed": seed, "rows": rows}
+    files.write_json(target / f"{type(chosen).__name__.lower()}-{source.name}.json", record)
     return rows
 
 
@@ -147,9 +150,10 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
     assert network is not None
     built = inspect.signature(type(objective).build).return_annotation
     loss = getattr(network, built).forward
-    return [(what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1]) for what, f in (("recipe", function), ("loss", loss))]
-
-
+    return [
+        (what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1])
+        for what, f in (("recipe", function), ("loss", loss))
+    ]
 
 
 def contents() -> dict[str, list[tuple[str, str]]]:
@@ -159,7 +163,9 @@ def contents() -> dict[str, list[tuple[str, str]]]:
     def described(named: dict[str, Any]) -> list[tuple[str, str]]:
         return [(name, (inspect.getdoc(thing) or "").partition("\n")[0]) for name, thing in named.items()]
 
-    found = {recipes.published_name(name): recipes.find_recipe(recipes.published_name(name)) for name in recipes.__all__}
+    found = {
+        recipes.published_name(name): recipes.find_recipe(recipes.published_name(name)) for name in recipes.__all__
+    }
     return {
         "recipes": described(found),
         "studies": described(STUDIES),

@@ -4,7 +4,8 @@
     python benchmarks/faults/kill_study.py --size tiny --kills 1
 
 The kills are spread over all kinds of parts (each stage, finetuning, evaluation): the part is drawn among those not
-finished, then the moment inside it. Prints where each kill struck; exits with 1 if any weight or metric differs in a bit.
+finished, then the moment inside it. Prints where each kill struck; exits with 1 if any weight or
+metric differs in a bit.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def kill_in(kind: str, size: str, out: Path, generator: random.Random) -> str | 
 
 
 def outcome(folder: Path) -> dict[str, str]:
-    """Everything that must not differ: weights byte by byte, outputs of evaluations, rows and summary of the results."""
+    """Everything that must not differ: weights byte by byte, evaluations, rows and summary."""
     import xxhash
 
     found = {}
@@ -84,7 +85,9 @@ def main() -> int:
         # in the order of the study, so that no kill waits for a part that is done
         kinds = [KINDS[number % len(KINDS)] for number in range(options.kills)]
         struck = 0
-        for kind in sorted(kinds, key=KINDS.index) if options.kills >= len(KINDS) else generator.sample(KINDS, options.kills):
+        for kind in (
+            sorted(kinds, key=KINDS.index) if options.kills >= len(KINDS) else generator.sample(KINDS, options.kills)
+        ):
             where = kill_in(kind, options.size, disturbed, generator)
             struck += where is not None
             print(f"kill {struck}: {where or f'none: {kind} was done'}", flush=True)

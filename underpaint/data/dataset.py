@@ -83,12 +83,12 @@ class ImageData:
         if self.targets == "class":
             named = [labels[row] for row in rows]
             if not any(named):
-                raise ValueError(f"{self.source} has no classes; give data.labels=FILE (CSV path,class) or class folders")
+                raise ValueError(
+                    f"{self.source} has no classes; give data.labels=FILE (CSV path,class) or class folders"
+                )
             found = count_vocabulary(named, min_count=1, size=len(rows))
             order = sorted(range(len(found.labels)), key=lambda index: found.labels[index])
-            return Vocabulary(
-                labels=tuple(found.labels[i] for i in order), count=tuple(found.count[i] for i in order)
-            )
+            return Vocabulary(labels=tuple(found.labels[i] for i in order), count=tuple(found.count[i] for i in order))
         if not any(labels[row] for row in rows):
             raise ValueError(f"{self.source} has no tags; give data.tags=FILE with the columns path and tags")
         return count_vocabulary([labels[row] for row in rows], min_count=self.min_tag_count, size=self.vocabulary_size)
@@ -115,7 +115,9 @@ class OpenImages:
     @property
     def trained_rows(self) -> tuple[int, ...]:
         """The rows that training draws from: all of them, or those with a target."""
-        return tuple(row for row, ids in zip(self.rows, self.targets, strict=True) if ids) if self.targets else self.rows
+        return (
+            tuple(row for row, ids in zip(self.rows, self.targets, strict=True) if ids) if self.targets else self.rows
+        )
 
     @property
     def untagged(self) -> tuple[Problem, ...]:

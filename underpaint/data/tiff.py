@@ -75,7 +75,7 @@ def _require_codecs(compression: str) -> None:
 
 
 def _require_complete(pages: Sequence[TiffPage | TiffFrame | None], size: int) -> None:
-    """tifffile fills what a truncated file lacks with zeros; better no image than half of one."""
+    """Tifffile fills what a truncated file lacks with zeros; better no image than half of one."""
     for page in pages:
         if page is None or page.keyframe is None:
             raise BadImage("a page is missing")

@@ -30,9 +30,7 @@ class MAEDecoder(nn.Module):
         super().__init__()
         self.decoder_embed = nn.Linear(encoder.width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
-        self.decoder_pos_embed = nn.Parameter(
-            sincos_positions(config.width, encoder.grid), requires_grad=False
-        )
+        self.decoder_pos_embed = nn.Parameter(sincos_positions(config.width, encoder.grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
             Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
         )

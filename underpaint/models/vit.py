@@ -152,9 +152,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, mlp_ratio * width)
 
-    def forward(
-        self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None
-    ) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b n d"]:
         if scale is None:
             x = x + self.attn(self.norm1(x))
             return x + self.mlp(self.norm2(x))
@@ -176,9 +174,7 @@ class ViT(nn.Module):
         self.pos_embed = nn.Parameter(
             torch.zeros(1, 1 + config.num_patches, config.width), requires_grad=config.positions != "sincos"
         )
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS) if config.final_norm else nn.Identity()
 
     def forward(
@@ -206,9 +202,7 @@ class ViT(nn.Module):
         return self.norm(x)
 
 
-def drop_path_factors(
-    key: int, position: Int64[Tensor, " b"], depth: int, rate: float
-) -> Float[Tensor, "b depth 2"]:
+def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate: float) -> Float[Tensor, "b depth 2"]:
     """Stochastic depth: 0 with a probability that rises linearly from 0 to ``rate`` over the blocks, else 1/(1 - p).
 
     Drawn per sample from its position, so that recomputed activations and resumed runs see the same factors.

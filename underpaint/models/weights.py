@@ -99,7 +99,9 @@ def load_encoder(folder: str | Path) -> ViT:
     folder = encoder_folder(folder)
     description = read_description(folder)
     if description.get("type") != "vit":
-        raise ValueError(f"{folder} holds a {description.get('type')!r}, not an encoder; give the run's encoder/ folder")
+        raise ValueError(
+            f"{folder} holds a {description.get('type')!r}, not an encoder; give the run's encoder/ folder"
+        )
     config = configs.from_record(ViTConfig, description["config"], where=str(folder / "config.json"))
     encoder = ViT(config)
     load_tensors(folder, encoder)

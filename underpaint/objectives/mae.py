@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,7 +27,7 @@ class MAEConfig:
     mask_ratio: float = 0.75
     norm_pix: bool = True  # targets normalised per patch
 
-    stage: ClassVar[str] = "mae"
+    stage: Literal["mae"] = "mae"
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1 or not 0 < self.num_kept < self.encoder.num_patches:
@@ -55,9 +55,7 @@ def random_masking(
     return order[:, :num_kept], order[:, num_kept:]
 
 
-def patch_pixels(
-    image: Float[Tensor, "b c h w"], patch: int, ids: Int64[Tensor, "b m"]
-) -> Float[Tensor, "b m p"]:
+def patch_pixels(image: Float[Tensor, "b c h w"], patch: int, ids: Int64[Tensor, "b m"]) -> Float[Tensor, "b m p"]:
     """Pixel values of the named patches, (row, column, channel) within a patch as in MAE's files."""
     return gather_patches(image, patch, ids).permute(0, 1, 3, 4, 2).flatten(2)
 

@@ -83,5 +83,7 @@ def import_function(name: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name!r} cannot be imported ({error}); write module:function, importable from here") from error
+        raise ValueError(
+            f"{name!r} cannot be imported ({error}); write module:function, importable from here"
+        ) from error
     return found

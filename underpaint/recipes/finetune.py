@@ -33,9 +33,7 @@ def finetune_laptop() -> Run:
         ),
         data=ImageData(source="openmoji", split="train", targets="class", scale=(0.3, 1.0)),
         budget=Budget(samples=1_600, batch_size=32, microbatch=32, warmup=160),
-        optim=OptimConfig(
-            base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False
-        ),
+        optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False),
         schedule=ScheduleConfig(min_lr=1e-6),
         cadence=Cadence(log=320, save=3_200, keep=10_000_000, evaluate=10_000_000),
     )

@@ -108,7 +108,9 @@ def loss_figure(title: str, curves: Sequence[Curve]) -> Figure:
         _loss_chart(f"{title} against samples", "samples", curves, lambda point: (point[0], point[2])),
         _loss_chart(f"{title} against compute", f"training {unit}s", curves, lambda p: (p[1] / 10**power, p[2])),
     )
-    legend = {curve.name: Key(name=curve.name, mark=curve.mark, meaning=MEANING.get(curve.name, "")) for curve in curves}
+    legend = {
+        curve.name: Key(name=curve.name, mark=curve.mark, meaning=MEANING.get(curve.name, "")) for curve in curves
+    }
     return Figure(
         title=title,
         legend=tuple(legend.values()),

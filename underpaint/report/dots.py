@@ -129,7 +129,13 @@ def _row(label: str, y: float, dots: tuple[Dot, ...], *, chance: float | None = 
 
 
 def _plot(
-    title: str, x_label: str, rows: Sequence[DotRow], ticks: tuple[Tick, ...], *, pitch: float, zero: float | None = None
+    title: str,
+    x_label: str,
+    rows: Sequence[DotRow],
+    ticks: tuple[Tick, ...],
+    *,
+    pitch: float,
+    zero: float | None = None,
 ) -> DotPlot:
     bottom = TOP + pitch * len(rows)
     return DotPlot(

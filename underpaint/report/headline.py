@@ -121,7 +121,9 @@ def lead(contrasts: Sequence[Contrast]) -> str:
 def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
     trained = next((one.mean for one in contrasts if one.name == "mae - random"), None)
     if trained is None:
-        return "This study compared no arm with and without pre-pretraining, so it cannot say what pre-pretraining buys."
+        return (
+            "This study compared no arm with and without pre-pretraining, so it cannot say what pre-pretraining buys."
+        )
     return (
         f"No arm learned from tags, so this says nothing about pre-pretraining for WSP; MAE alone stands "
         f"{points(trained.mean)} points from the untrained encoder, on average over the tasks."

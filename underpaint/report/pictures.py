@@ -54,9 +54,7 @@ def _neighbour(study: StudyFolder, neighbour: dict[str, Any], query_label: str) 
 
 
 def read_tagged(study: StudyFolder) -> list[Tagged]:
-    return [
-        Tagged(uri=_uri(study, one["image"]), tags=tuple(one["tags"])) for one in study.pictures.get("tagged", ())
-    ]
+    return [Tagged(uri=_uri(study, one["image"]), tags=tuple(one["tags"])) for one in study.pictures.get("tagged", ())]
 
 
 def _uri(study: StudyFolder, name: str) -> str:

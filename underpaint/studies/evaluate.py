@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-
 from underpaint.data.records import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.knn import Knn

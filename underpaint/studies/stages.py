@@ -6,7 +6,7 @@ Arms, all of one architecture and started from the same initial weights of a see
 * ``mae``: stage 1 on the images alone;
 * ``wsp``: stage 2 on the tags, from scratch;
 * ``mae_wsp``: the same recipe and steps of stage 2, from the encoder of ``mae``;
-* ``wsp_equal_compute``: ``wsp`` with its own schedule, lengthened to the training FLOPs of ``mae`` and ``mae_wsp`` together.
+* ``wsp_equal_compute``: ``wsp``, its own schedule lengthened to the training FLOPs of ``mae`` and ``mae_wsp``.
 """
 
 from __future__ import annotations
@@ -192,6 +192,6 @@ def _on_images(
     encoder = replace(run.objective.encoder, mean=mean, std=std)
     return replace(
         run,
-        objective=replace(run.objective, encoder=encoder),  # pyright: ignore[reportArgumentType]
+        objective=replace(run.objective, encoder=encoder),
         data=replace(run.data, source=images, tags=tags, labels=labels),
     )

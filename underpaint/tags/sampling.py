@@ -1,8 +1,8 @@
 """How often an image appears in an epoch: tail images are repeated (paper.md 1.2).
 
 Per label the repeat is max(1, sqrt(t / f)), f its frequency and t a threshold; an image takes the largest of its
-labels'. The formula is recalled for Mahajan et al. and SWAG and marked unverified; the ratio of samples to images, 5 billion
-to 3 billion in the paper, is verified, and the threshold is solved from it.
+labels'. The formula is recalled for Mahajan et al. and SWAG and marked unverified; the ratio of samples to images, 5
+billion to 3 billion in the paper, is verified, and the threshold is solved from it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.base_lr <= 0 or self.clip <= 0 or self.weight_decay < 0:
             raise ValueError(
-                f"base_lr={self.base_lr} and clip={self.clip} must be positive, weight_decay={self.weight_decay} not negative"
+                f"base_lr={self.base_lr} and clip={self.clip} must be positive, "
+                f"weight_decay={self.weight_decay} not negative"
             )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must lie in (0, 1]")
@@ -108,6 +109,7 @@ class LARS(torch.optim.Optimizer):
         return None
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        assert parameter.grad is not None
         update = parameter.grad
         if parameter.ndim > 1:
             update = update.add(parameter, alpha=group["weight_decay"])

@@ -28,7 +28,7 @@ class Schedule:
     warmup: int  # samples
 
     def __call__(self, seen: int) -> float:
-        """The rate of the step that starts after ``seen`` samples (the first step of a warm-up has rate 0, as in MAE)."""
+        """The rate of the step that starts after ``seen`` samples (a warm-up's first step has rate 0, as in MAE)."""
         if seen < self.warmup:
             return self.peak * seen / self.warmup
         low = self.config.min_lr
