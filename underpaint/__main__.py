@@ -166,7 +166,7 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _print_plan(rows: Sequence) -> None:
-    from underpaint.training.log import duration
+    from underpaint.messages import duration
 
     print(f"{'part':40} {'samples':>10} {'FLOPs':>9} {'time':>8} {'disk':>9}")
     for row in rows:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import config, files
+from underpaint.messages import say
 from underpaint.models.weights import encoder_folder, read_description
-from underpaint.training.log import say
 
 FORMAT = 1
 

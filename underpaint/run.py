@@ -17,10 +17,11 @@ from underpaint.core import Batch, Evaluator, Facts
 from underpaint.data.dataset import OpenImages
 from underpaint.evals.features import image_format
 from underpaint.evals.heldout import HeldoutLoss
+from underpaint.messages import say
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import load_encoder, start_from
 from underpaint.training.checkpoint import Checkpoints
-from underpaint.training.log import Progress, RunLog, read_log, say
+from underpaint.training.log import Progress, RunLog, read_log
 from underpaint.training.loop import LoopConfig, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
 from underpaint.training.schedule import Schedule, ScheduleConfig

@@ -16,12 +16,12 @@ from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
 from underpaint.studies.stages import Size, stages
-from underpaint.training.log import duration, say
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy}
 STUDIES = {"stages": stages}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from underpaint import draws
 from underpaint.data.progress import progress
 from underpaint.data.records import Problem
 from underpaint.files import read_json, write_bytes
+from underpaint.messages import say
 
 _FORMAT = 1
 
@@ -72,4 +72,4 @@ def _remember(store: Path, entries: dict[str, list[int | str]]) -> None:
         store.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(store, json.dumps({"format": _FORMAT, "files": entries}).encode())
     except OSError as error:  # it would only have saved time
-        print(f"The file hashes were not kept in {store}: {error.strerror}", file=sys.stderr)
+        say(f"The file hashes were not kept in {store}: {error.strerror}")

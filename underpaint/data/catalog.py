@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from underpaint.data import digits, openmoji
 from underpaint.data.cache import cache_folder
 from underpaint.data.records import Record, Source, make_source
 from underpaint.files import read_json, write_json
+from underpaint.messages import say
 
 _FORMAT = 1
 
@@ -98,8 +98,8 @@ def _find(name: str) -> Collection:
 
 def _make(collection: Collection, folder: Path) -> None:
     """Make the folder under another name and rename it, so that it is whole or absent."""
-    print(f"Preparing {collection.name} in {folder}", file=sys.stderr)
-    print(f"Licence: {collection.licence}. {collection.attribution}", file=sys.stderr)
+    say(f"Preparing {collection.name} in {folder}")
+    say(f"Licence: {collection.licence}. {collection.attribution}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder.parent)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as name:

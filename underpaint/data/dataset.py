@@ -132,17 +132,19 @@ class OpenImages:
         self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
     ) -> ImageStream:
         """The endless stream of training batches."""
-        return ImageStream(
+        stream = ImageStream(
             self.source,
             self.rows,
             targets=self.targets,
-            factors=self.factors,
             format=format,
             scale=self.config.scale,
             seed=seed,
             batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=self.config.workers),
             quarantine=Quarantine(quarantine, images=len(self.source.path), max_bad=self.config.max_bad),
         )
+        if self.factors:
+            stream.repeat(self.factors)
+        return stream
 
     def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
         """Batches of the held-out images with their targets, in a fixed order; none where there is no such split."""

@@ -80,8 +80,6 @@ class ImageStream:
     empty have nothing to teach such an objective: they are left out of the order and stand in ``unlabelled``. Labels
     are padded to the longest target of the whole stream, so that shapes are static.
 
-    ``factors`` says how often each row stands in an epoch; without it, once.
-
     A record that cannot be decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with
     the problems of the source. Raises ValueError for a batch larger than the data, TooManyBadRecords when building or
     iterating.
@@ -95,7 +93,6 @@ class ImageStream:
         rows: Sequence[int],
         *,
         targets: Sequence[tuple[int, ...]],
-        factors: Sequence[float] = (),
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
@@ -111,6 +108,7 @@ class ImageStream:
                 f"batch_size={batching.batch_size} is more than the {len(self.rows)} images that '{source.name}' has "
                 f"to train on; choose at most {len(self.rows)}"
             )
+        self.all_rows = tuple(rows)
         self.position = 0
         self.batching = batching
         self.quarantine = quarantine
@@ -119,12 +117,16 @@ class ImageStream:
             path=tuple(source.path[row] for row in self.rows),
             flip=tuple(source.flip[row] for row in self.rows),
             targets=tuple(targets[index] for index in kept) if targets else (),
-            factors=tuple(factors[index] for index in kept) if factors else (),
             format=format,
             scale=scale,
             seed=seed,
         )
         quarantine.add(source.problems)
+
+    def repeat(self, factors: Sequence[float]) -> None:
+        """Let each row stand in an epoch as often as its factor says; call it before iterating."""
+        of_row = dict(zip(self.all_rows, factors, strict=True))
+        self._samples.repeats = Repeats([of_row[row] for row in self.rows])
 
     def __iter__(self) -> Iterator[LabelBatch]:
         assert self.position % self.batching.batch_size == 0, (self.position, self.batching)
@@ -200,7 +202,6 @@ class _Samples(Dataset[_Sample]):
         path: tuple[str, ...],
         flip: tuple[bool, ...],
         targets: tuple[tuple[int, ...], ...],
-        factors: tuple[float, ...],
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
@@ -210,7 +211,7 @@ class _Samples(Dataset[_Sample]):
         self.order_key, self.crop_key = draws.key(seed, "order"), draws.key(seed, "crop")
         self.cache: dict[int, Tensor] = {}
         self.free_cache = CACHE_BYTES
-        self.repeats = Repeats(factors) if factors else None
+        self.repeats: Repeats | None = None
         self.longest_target = max(map(len, targets), default=0)
 
     def __getitem__(self, position: int) -> _Sample:

@@ -25,8 +25,8 @@ from underpaint.data.sources import open_source
 from underpaint.models.weights import save_encoder
 from underpaint.run import Run
 from underpaint.studies import stages_results
-from underpaint.studies.evaluate import classifier_scores, frozen_scores
 from underpaint.studies.pictures import draw_pictures
+from underpaint.studies.protocols import classifier_scores, frozen_scores
 from underpaint.study import ComputePart, Part, Study, TrainPart
 
 Size = Literal["smoke", "tiny"]

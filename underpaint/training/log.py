@@ -12,12 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from underpaint.messages import duration, say
+
 PLAIN_EVERY_SECONDS = 10.0
-
-
-def say(message: str) -> None:
-    """One line for people, on standard error, so that standard output stays free for results."""
-    print(message, file=sys.stderr, flush=True)
 
 
 class RunLog:
@@ -116,14 +113,6 @@ class Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """``1h02m``, ``3m05s`` or ``12s``."""
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
-    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
 
 
 def _bar(name: str, samples: int, done: int) -> Any:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from underpaint.training.log import say
+from underpaint.messages import say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
