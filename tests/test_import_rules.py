@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -87,9 +87,15 @@ class Module:
         """``models`` for underpaint.models.vit, ``__init__`` for underpaint itself."""
         return self.name.split(".")[1] if "." in self.name else "__init__"
 
-    def walk(self) -> Iterator[ast.AST]:
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
         """Every node of the file."""
-        return ast.walk(self.tree)
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def calls(self) -> list[tuple[int, str]]:
+        """Line and callee of every call: ``print``, ``torch.load``, ``step.loss.backward``."""
+        return [(node.lineno, ast.unparse(node.func)) for node in self.nodes if isinstance(node, ast.Call)]
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ def parse(sources: dict[str, str]) -> Modules:
     return {name: Module(name, ast.parse(text), text.count("\n")) for name, text in sources.items()}
 
 
+@cache
 def package() -> Modules:
     """All modules of the package; a folder is named like its ``__init__``."""
     paths = sorted(PACKAGE.rglob("*.py"))
@@ -124,11 +131,11 @@ def imports(module: Module, modules: Modules) -> Iterator[Import]:
     """What a module imports, wherever the statement stands; relative imports are ruff's matter (TID)."""
     deferred = {
         inner
-        for node in module.walk()
+        for node in module.nodes
         if isinstance(node, Function) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
         for inner in ast.walk(node)
     }
-    for node in module.walk():
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -197,7 +204,7 @@ def forbidden(modules: Modules) -> Iterator[str]:
                 yield f"{module.name}:{found.line} imports {found.target}"
         for call in FORBIDDEN_CALLS:
             yield from (f"{module.name}:{line} calls {call}" for line in _calls(module, call))
-        for node in module.walk():
+        for node in module.nodes:
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 yield f"{module.name}:{node.value.lineno} passes shell="
             if isinstance(node, ast.ImportFrom) and node.module == "torch" and "load" in {a.name for a in node.names}:
@@ -207,7 +214,7 @@ def forbidden(modules: Modules) -> Iterator[str]:
 def blind_except(modules: Modules) -> Iterator[str]:
     """An except clause names what it expects."""
     for module in modules.values():
-        for node in module.walk():
+        for node in module.nodes:
             if isinstance(node, ast.ExceptHandler):
                 caught = (
                     {inner.id for inner in ast.walk(node.type) if isinstance(inner, ast.Name)} if node.type else set()
@@ -228,7 +235,7 @@ def sizes(modules: Modules) -> Iterator[str]:
     for module in modules.values():
         if module.lines > MAX_FILE_LINES:
             yield f"{module.name} has {module.lines} lines, more than {MAX_FILE_LINES}"
-        for function in (node for node in module.walk() if isinstance(node, Function)):
+        for function in (node for node in module.nodes if isinstance(node, Function)):
             where = f"{module.name}:{function.lineno} {function.name}"
             assert function.end_lineno is not None
             if (length := function.end_lineno - function.lineno + 1) > MAX_FUNCTION_LINES:
@@ -239,8 +246,7 @@ def sizes(modules: Modules) -> Iterator[str]:
 
 def _calls(module: Module, callee: str) -> list[int]:
     """Lines that call ``name`` or ``a.name``; a callee like ``.name`` means a method of anything."""
-    called = [(node, ast.unparse(node.func)) for node in module.walk() if isinstance(node, ast.Call)]
-    return [node.lineno for node, text in called if text == callee or (callee[0] == "." and text.endswith(callee))]
+    return [line for line, text in module.calls if text == callee or (callee[0] == "." and text.endswith(callee))]
 
 
 def _parameters(function: Function) -> int:
@@ -312,7 +318,7 @@ def test_what_is_fine_passes(rule: Rule) -> None:
 
 
 def test_every_rule_has_been_broken() -> None:
-    assert Counter(rule for rule, _ in BROKEN).keys() == set(RULES)
+    assert {rule for rule, _ in BROKEN} == set(RULES)
 
 
 def test_every_line_of_the_table_is_about_something() -> None:
