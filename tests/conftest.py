@@ -21,7 +21,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # Every annotated argument and result of the package is checked while the tests run, tensor shapes included.
-install_import_hook("underpaint", "beartype.beartype")
+install_import_hook("underpaint", "typechecker.check")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,7 +26,7 @@ from underpaint.data.quarantine import Quarantine, TooManyBadRecords
 from underpaint.data.records import Problem, Record, Source, make_source
 from underpaint.data.transforms import eval_view, train_view
 
-FORMAT = ImageFormat(size=(8, 8), channels=3, value_range=(0, 255), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+FORMAT = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 SCALE = (0.2, 1.0)
 N = 24
 
@@ -210,9 +210,9 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"microbatch=3 must divide batch_size=8"):
         Batching(batch_size=8, microbatch=3, workers=0)
     with pytest.raises(ValueError, match="max_bad=2"):
-        Quarantine(tmp_path / "bad.jsonl", images=3, max_bad=2)
+        Quarantine(tmp_path / "bad.jsonl", images=3, max_bad=2.0)
     with pytest.raises(ValueError, match="value_range"):
-        ImageFormat(size=(8, 8), channels=1, value_range=(255, 0), mean=(0.5,), std=(1.0,))
+        ImageFormat(size=(8, 8), channels=1, value_range=(255.0, 0.0), mean=(0.5,), std=(1.0,))
 
 
 def test_reading_for_evaluation(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_reading_for_evaluation(tmp_path: Path) -> None:
 def test_statistics_equal_those_of_all_pixels_at_once(tmp_path: Path) -> None:
     source = source_of(tmp_path, bad=(4,))
     rows = [row for row in range(N) if row % 3]
-    mean, std = channel_statistics(source, rows, channels=3, value_range=(0, 255), size=(8, 8))
+    mean, std = channel_statistics(source, rows, channels=3, value_range=(0.0, 255.0), size=(8, 8))
     views = [eval_view(torch.from_numpy(pixels(row)).permute(2, 0, 1), size=(8, 8)) for row in rows if row != 4]
     values = torch.stack(views).double().transpose(0, 1).flatten(1)
     assert mean == pytest.approx(values.mean(1).tolist(), abs=5e-5)
@@ -242,9 +242,9 @@ def test_statistics_of_nothing_or_of_a_constant(tmp_path: Path) -> None:
     source = source_of(tmp_path, bad=(0,))
     Image.new("RGB", (4, 4), "white").save(tmp_path / "001.png")
     with pytest.raises(ValueError, match="could be read"):
-        channel_statistics(source, [0], channels=3, value_range=(0, 255), size=(8, 8))
+        channel_statistics(source, [0], channels=3, value_range=(0.0, 255.0), size=(8, 8))
     with pytest.raises(ValueError, match="one value only"):
-        channel_statistics(source, [1], channels=3, value_range=(0, 255), size=(8, 8))
+        channel_statistics(source, [1], channels=3, value_range=(0.0, 255.0), size=(8, 8))
 
 
 PROGRAM = """
@@ -257,7 +257,7 @@ from underpaint.data.sources import open_source
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     source = open_source(str(root))
-    format = ImageFormat(size=(8, 8), channels=3, value_range=(0, 255), mean=(0.5,) * 3, std=(0.5,) * 3)
+    format = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
     bad = Quarantine(root / "bad.jsonl", images=len(source.path), max_bad=0.5)
     stream = ImageStream(source, source.rows("pretrain"), targets=(), format=format, scale=(0.2, 1.0), seed=0,
                          batching=Batching(batch_size=8, microbatch=4, workers=2), quarantine=bad)

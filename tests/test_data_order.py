@@ -55,9 +55,9 @@ def test_billions_of_items_stay_distinct_and_inside() -> None:
     assert max(rows) < n
 
 
-@pytest.mark.parametrize("n", [5, 16, 17, 100])
+@pytest.mark.parametrize("n", [5, 16, 17, 40])
 def test_every_row_is_equally_likely_everywhere_and_behind_every_other(n: int) -> None:
-    keys = 3000 if n < 50 else 600
+    keys = 6000 // n
     place: Counter[tuple[int, int]] = Counter()
     follows: Counter[tuple[int, int]] = Counter()
     for number in range(keys):

@@ -49,6 +49,7 @@ def test_the_training_view_is_the_drawn_crop_resized_and_sometimes_mirrored() ->
     assert 70 < mirrored < 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(72, 72), (48, 200), (200, 20)])
 def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int) -> None:
     torch.manual_seed(0)

@@ -72,6 +72,7 @@ class Pictured(Protocol):
     def pictures(self, batch: Any) -> Float[Tensor, "rows b c h w"]: ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Scores an objective; several of them stand in a run's ``evals``."""
 

@@ -56,7 +56,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
     yield part
-    for file in part.rglob("*"):
+    for file in (part, *part.rglob("*")):
         sync_file(file)
     if path.exists():
         os.replace(path, old)

@@ -59,6 +59,7 @@ class ObjectiveConfig(Protocol):
         ...
 
 
+@runtime_checkable
 class DataConfig(Protocol):
     """What stands in ``Run.data``: ``ImageData``, or one's own dataclass that opens a ``Source`` of one's own."""
 

@@ -15,7 +15,7 @@ from io import BytesIO
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError, UnidentifiedImageError
 from torch import Tensor
 
 from underpaint.data.limits import BadImage, check_pixels
@@ -61,6 +61,8 @@ def decode(
             values = _values(data, channels, value_range)
     except BadImage:
         raise
+    except UnidentifiedImageError as error:  # its own message names an address in memory
+        raise BadImage("it is no image of a known format") from error
     except DECODER_ERRORS as error:
         raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
     return _scaled(torch.from_numpy(values), value_range)

@@ -68,7 +68,7 @@ def mae_laptop() -> Run:
         name="mae_laptop",
         objective=MAEConfig(encoder=SIZES["vit_laptop8"], decoder=DecoderConfig(width=64, depth=1, heads=4)),
         data=ImageData(source="openmoji", scale=(0.2, 1.0)),
-        budget=Budget(samples=36_000, batch_size=64, microbatch=64, warmup=3_600),
+        budget=Budget(samples=32_000, batch_size=64, microbatch=64, warmup=3_200),
         optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.95)),
         cadence=Cadence(log=640, save=12_800, keep=10_000_000, evaluate=12_800),
     )

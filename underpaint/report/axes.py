@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from underpaint.report.arms import Mark
 
@@ -31,13 +32,13 @@ class Key:
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """The linear map that takes `low` to `start` and `high` to `stop`; a range of one value lands at `start`."""
+    """The linear map that takes ``low`` to ``start`` and ``high`` to ``stop``; a range of one value lands at ``start``."""
     length = high - low
     return lambda value: round(start + (stop - start) * ((value - low) / length if length else 0.0), 1)
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to seven round numbers, the first at or below `low`, the last at or above `high`."""
+    """Three to seven round numbers, the first at or below ``low``, the last at or above ``high``."""
     if high - low <= 1e-12 * max(1.0, abs(low), abs(high)):
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / 4
@@ -47,10 +48,13 @@ def nice_ticks(low: float, high: float) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def tick_text(value: float) -> str:
-    """A tick with no more digits than it needs: ``20k``, ``1.5M``, ``0.25``, ``3e-05``."""
-    size = abs(value)
-    for power, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= power:
-            return f"{value / (1e3 if unit == 'k' else power):.6g}{unit}"
-    return f"{0.0 if size < 1e-12 else value:.6g}".replace("-", "−")
+def tick_texts(ticks: list[float]) -> list[str]:
+    """Ticks of one axis, all with the digits that their step needs: ``0.8 1.0 1.2``, ``50k 100k``, ``3e−05``."""
+    largest = max(map(abs, ticks))
+    power, unit = next(((p, u) for p, u in ((9, "G"), (6, "M"), (3, "k")) if largest >= 2 * 10**p), (0, ""))
+    scaled = [tick / 10**power for tick in ticks]
+    step = min(abs(b - a) for a, b in pairwise(scaled))
+    if step < 1e-4:
+        return ["0" if tick == 0 else f"{tick:.2g}".replace("-", "−") for tick in scaled]
+    digits = next(n for n in range(6) if abs(step * 10**n - round(step * 10**n)) < 1e-6)
+    return ["0" if tick == 0 else f"{tick:.{digits}f}{unit}".replace("-", "−") for tick in scaled]

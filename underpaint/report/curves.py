@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from underpaint.report.arms import MEANING, Mark
-from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_text
+from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_texts
 from underpaint.report.folders import RunFolder, StudyFolder, is_number
 from underpaint.report.tables import flop_unit
 
 MAX_POINTS = 300
+MAX_MARKERS = 10
 Point = tuple[float, float]
 
 
@@ -153,10 +154,12 @@ def _chart(title: str, x_label: str, series: Sequence[Series], *, from_zero: boo
     left, right, top, bottom = 52.0, WIDTH - 14.0, 12.0, 224.0
     xs = [x for _, _, line, _ in series for x, _ in line]
     ys = [y for _, _, line, _ in series for _, y in line]
-    x_axis = nice_ticks(0.0, max(xs))
-    y_axis = nice_ticks(0.0 if from_zero else min(ys), max(ys))
-    x_of = scale(0.0, max(x_axis[-1], max(xs)), left, right)
-    y_of = scale(min(y_axis[0], min(ys)), max(y_axis[-1], max(ys)), bottom, top)
+    x_low, x_high = 0.0, max(xs)
+    margin = 0.04 * (max(ys) - min(ys)) or 0.5
+    y_low, y_high = (0.0 if from_zero else min(ys) - margin), max(ys) + margin
+    x_axis = [tick for tick in nice_ticks(x_low, x_high) if tick <= x_high]
+    y_axis = [tick for tick in nice_ticks(y_low, y_high) if y_low <= tick <= y_high]
+    x_of, y_of = scale(x_low, x_high, left, right), scale(y_low, y_high, bottom, top)
     return Chart(
         title=title,
         x_label=x_label,
@@ -164,8 +167,8 @@ def _chart(title: str, x_label: str, series: Sequence[Series], *, from_zero: boo
         right=right,
         top=top,
         bottom=bottom,
-        x_ticks=tuple(Tick(at=x_of(x), text=tick_text(x)) for x in x_axis),
-        y_ticks=tuple(Tick(at=y_of(y), text=tick_text(y)) for y in y_axis),
+        x_ticks=tuple(Tick(at=x_of(x), text=text) for x, text in zip(x_axis, tick_texts(x_axis), strict=True)),
+        y_ticks=tuple(Tick(at=y_of(y), text=text) for y, text in zip(y_axis, tick_texts(y_axis), strict=True)),
         lines=tuple(_line(one, x_of, y_of) for one in series),
     )
 
@@ -173,26 +176,32 @@ def _chart(title: str, x_label: str, series: Sequence[Series], *, from_zero: boo
 def _line(series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float]) -> Line:
     name, mark, line, dashed = series
     placed = [(x_of(x), y_of(y)) for x, y in line]
-    every = max(1, len(placed) // 6)
+    every = -(-len(placed) // MAX_MARKERS)
     return Line(
         name=f"{name}, held-out images" if dashed else name,
         mark=mark,
         path="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed),
-        markers=tuple(placed) if dashed and len(placed) <= 12 else tuple(placed[every // 2 :: every]),
+        # from the end backwards: the last value is the one that is looked for
+        markers=tuple(placed[::-1][::every]) if dashed else tuple(placed[-1:]),
         dashed=dashed,
     )
 
 
 def smooth(line: Sequence[Point]) -> list[Point]:
-    """Replace each value by the mean over the twentieth of the line around it; the window shrinks towards the ends."""
+    """Replace each value by the mean over the twentieth of the line around it.
+
+    The window opens from the first point on, which keeps the steep start, and looks back only at the end, where a
+    shrinking one would show the noise of the last steps as the result.
+    """
     half = len(line) // 40
     total = [0.0]
     for _, y in line:
         total.append(total[-1] + y)
     smoothed = []
     for index, (x, _) in enumerate(line):
-        reach = min(half, index, len(line) - 1 - index)  # symmetric, or the ends would lean inwards
-        smoothed.append((x, (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)))
+        reach = min(half, index)
+        first, stop = index - reach, min(len(line), index + reach + 1)
+        smoothed.append((x, (total[stop] - total[first]) / (stop - first)))
     return smoothed
 
 

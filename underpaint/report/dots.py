@@ -10,8 +10,10 @@ from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale
 from underpaint.report.headline import MEAN_TASK, Contrast, Difference, points
 from underpaint.report.tables import Column
 
-LABEL_LETTERS = 20
-LEFT, RIGHT, TOP = 136.0, WIDTH - 14.0, 8.0
+LABEL_LETTERS = 18
+LEFT, RIGHT, TOP = 138.0, WIDTH - 14.0, 8.0
+PITCH = 30.0
+"""From row to row: both plots have the same, so that side by side the tasks stand in line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +59,17 @@ class DotPlot:
 def results_plot(columns: Sequence[Column], marks: dict[str, Mark]) -> DotPlot:
     """One row per task, one marker per arm, per cent correct from 0 to 100."""
     x_of = scale(0.0, 1.0, LEFT, RIGHT)
-    pitch = 26.0
     rows = []
     for index, column in enumerate(columns):
-        y = TOP + pitch * (index + 0.5)
+        y = TOP + PITCH * (index + 0.5)
         dots = tuple(
-            Dot(x=x_of(cell.value), y=y, mark=marks[arm], tip=f"{arm}: {cell.text}")
-            for arm, cell in column.cells.items()
+            Dot(x=x_of(cell.value), y=y + _shift(number, len(column.cells)), mark=marks[arm], tip=f"{arm}: {cell.text}")
+            for number, (arm, cell) in enumerate(column.cells.items())
         )
         chance = None if column.chance is None else x_of(column.chance.value)
         rows.append(_row(f"{column.dataset} {column.protocol}", y, dots, chance=chance))
     ticks = tuple(Tick(at=x_of(value / 100), text=str(value)) for value in range(0, 101, 20))
-    return _plot("What each arm reaches on each task", "per cent correct", rows, ticks, pitch=pitch)
+    return _plot("What each arm reaches on each task", "per cent correct", rows, ticks, pitch=PITCH)
 
 
 def contrast_plot(contrasts: Sequence[Contrast], columns: Sequence[Column], marks: dict[str, Mark]) -> DotPlot:
@@ -78,7 +79,7 @@ def contrast_plot(contrasts: Sequence[Contrast], columns: Sequence[Column], mark
     edges = [100 * edge for one in differences for edge in (one.mean, one.low, one.high) if edge is not None]
     axis = nice_ticks(min(0.0, *edges), max(0.0, *edges))
     x_of = scale(axis[0], axis[-1], LEFT, RIGHT)
-    pitch = max(26.0, 13.0 * len(contrasts))
+    pitch = max(PITCH, 12.0 * len(contrasts))
     tasks = list(dict.fromkeys(one.task for one in differences if one.task != MEAN_TASK))
     if any(contrast.mean for contrast in contrasts):
         tasks.append(MEAN_TASK)
@@ -95,6 +96,11 @@ def contrast_plot(contrasts: Sequence[Contrast], columns: Sequence[Column], mark
     ticks = tuple(Tick(at=x_of(value), text="0" if value == 0 else f"{value:+g}".replace("-", "−")) for value in axis)
     title = "Differences with their intervals"
     return _plot(title, "difference in percentage points", rows, ticks, pitch=pitch, zero=x_of(0.0))
+
+
+def _shift(number: int, count: int) -> float:
+    """Arms of one task stand slightly one below the other, or equal ones would hide each other."""
+    return 3.5 * (number - (count - 1) / 2)
 
 
 def contrast_legend(contrasts: Sequence[Contrast], marks: dict[str, Mark]) -> tuple[Key, ...]:

@@ -114,8 +114,14 @@ def lead(contrasts: Sequence[Contrast]) -> str:
     known = [contrast for contrast in contrasts if contrast.condition]
     if not known:
         return _lead_without_tags(contrasts)
-    sentence = "; ".join(_clause(contrast) for contrast in known)
-    return sentence[0].upper() + sentence[1:] + "."
+    clauses = [_clause(contrast, "it" if number else "pre-pretraining") for number, contrast in enumerate(known)]
+    averaged = any(contrast.mean is not None for contrast in known)
+    tail = f" Points are percentage points, averaged over {len(known[0].tasks)} tasks." if averaged else ""
+    return capital("; ".join(clauses)) + "." + tail
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
@@ -130,24 +136,24 @@ def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
     )
 
 
-def _clause(contrast: Contrast) -> str:
+def _clause(contrast: Contrast, subject: str) -> str:
     if contrast.mean is None:
-        return f"{contrast.condition} pre-pretraining won on {contrast.count('above')} of {len(contrast.tasks)} tasks"
+        return f"{contrast.condition} {subject} won on {contrast.count('above')} of {len(contrast.tasks)} tasks"
     size = points(contrast.mean.mean)
     match contrast.mean.verdict:
         case "above":
-            return f"{contrast.condition} pre-pretraining helped, by {size} points on average over the tasks"
+            return f"{contrast.condition} {subject} gained {size.lstrip('+')} points"
         case "below":
-            return f"{contrast.condition} pre-pretraining cost {size.lstrip('−')} points on average over the tasks"
+            return f"{contrast.condition} {subject} lost {size.lstrip('−')} points"
         case _:
-            return f"{contrast.condition} no average difference can be told from noise ({size} points)"
+            return f"{contrast.condition} {subject} made no difference that can be told from noise ({size})"
 
 
 def counts(contrast: Contrast) -> str:
     """How many tasks lie above, across and below zero, in one sentence."""
     total = len(contrast.tasks)
     above, across, below = (contrast.count(verdict) for verdict in ("above", "across", "below"))
-    better = f"better on {above} of {total} {'task' if total == 1 else 'tasks'} (interval above zero)"
+    better = f"Better on {above} of {total} {'task' if total == 1 else 'tasks'} (interval above zero)"
     return f"{better}, not decided on {across} (interval across zero), worse on {below} (interval below zero)"
 
 

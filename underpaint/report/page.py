@@ -66,6 +66,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         lead=headline.lead(contrasts),
         asked=[(contrast, headline.counts(contrast)) for contrast in asked],
         contrasts=contrasts,
+        mean_task=headline.MEAN_TASK,
         tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
         caveat=headline.caveat(contrasts),
         columns=columns,
@@ -118,6 +119,7 @@ def _render(template: str, **content: Any) -> str:
         flops=tables.flops,
         duration=tables.duration,
         points=headline.points,
+        capital=headline.capital,
         sum_values=lambda counts: sum(counts.values()),
     )
     return environment.get_template(template).render(**content)

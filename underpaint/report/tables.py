@@ -12,7 +12,7 @@ from underpaint.report.folders import Record, RunFolder, StudyFolder, stage_fold
 
 SHOWN_SPLITS = ("test", "mean")
 
-PROTOCOLS = {"linear": "linear probe", "knn": "kNN", "finetune": "finetuned"}
+PROTOCOLS = {"knn": "kNN", "finetune": "finetuned"}
 
 
 @dataclass(frozen=True, kw_only=True)
