@@ -15,7 +15,11 @@ MASK = (1 << 64) - 1
 GOLDEN_KEY = 5600138693012636679
 GOLDEN_SEED = 5376582964150736101
 GOLDEN_PARAMETER = 7986783780668098065
-GOLDEN_UNIFORM = [[10115182, 9763688, 8127383], [2473352, 11471852, 7095368], [12988717, 11500448, 8445751]]  # in units of 2**-24
+GOLDEN_UNIFORM = [
+    [10115182, 9763688, 8127383],
+    [2473352, 11471852, 7095368],
+    [12988717, 11500448, 8445751],
+]  # in units of 2**-24
 
 
 def splitmix64(state: int) -> int:
@@ -44,7 +48,9 @@ def test_golden_values() -> None:
 
 
 def test_keys_tell_their_parts_apart() -> None:
-    keys = [draws.key(*parts) for parts in ((1,), ("1",), (1, 1), (11,), ("a", "b"), ("ab",), ("a", "b", ""), ("b", "a"))]
+    keys = [
+        draws.key(*parts) for parts in ((1,), ("1",), (1, 1), (11,), ("a", "b"), ("ab",), ("a", "b", ""), ("b", "a"))
+    ]
     assert len(set(keys)) == len(keys)
     assert all(0 <= key < 1 << 63 for key in keys)
 
@@ -79,7 +85,8 @@ def chi_square(counts: torch.Tensor) -> float:
 @pytest.mark.parametrize("key", [0, draws.key(0, "mae", "mask"), draws.key(1, "mae", "mask")])
 def test_draws_are_uniform(key: int) -> None:
     drawn = draws.uniform(key, torch.arange(20_000), 5)
-    assert 0 <= float(drawn.min()) and float(drawn.max()) < 1
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) < 1
     bins = 64
     limit = bins - 1 + 5 * math.sqrt(2 * (bins - 1))  # mean and deviation of chi-square; five deviations above
     across, along = drawn[:, 0], drawn[:4000].flatten()

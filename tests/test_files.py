@@ -96,9 +96,14 @@ def test_an_exception_inside_leaves_the_old_folder(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     with files.new_folder(path) as part:
         (part / "one").write_text("1")
-    with pytest.raises(RuntimeError, match="in the middle"), files.new_folder(path) as part:
-        (part / "two").write_text("2")
-        raise RuntimeError("in the middle")
+
+    def fail() -> None:
+        with files.new_folder(path) as part:
+            (part / "two").write_text("2")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
     assert [p.name for p in path.iterdir()] == ["one"]
     with files.new_folder(path) as part:  # what the failed one left is no part of the next
         (part / "three").write_text("3")
@@ -127,7 +132,7 @@ def test_kill_9_leaves_old_or_new(tmp_path: Path) -> None:
 
 def test_json_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
-    value = {"text": "日本語 \"quoted\"", "number": 1e-300, "list": [1, None, True], "none": {}}
+    value = {"text": '日本語 "quoted"', "number": 1e-300, "list": [1, None, True], "none": {}}
     files.write_json(path, value)
     assert files.read_json(path) == value
     assert json.loads(path.read_text(encoding="utf-8")) == value
@@ -137,7 +142,9 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe\x00", b'{"a": 1,}', b"[" * 100_000], ids=["empty", "cut", "bytes", "comma", "deep"]
+    "content",
+    [b"", b"{", b"\xff\xfe\x00", b'{"a": 1,}', b"[" * 100_000],
+    ids=["empty", "cut", "bytes", "comma", "deep"],
 )
 def test_bad_json_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.json"
