@@ -21,7 +21,7 @@ EXAMPLES = {
     "train": """\
 examples:
   underpaint train mae_laptop
-  underpaint train mae_vit_b16 data.source=/data/images budget.samples=50_000_000 --out runs/mae
+  underpaint train mae_vit_b16 data.source=/data/images budget.samples=50_000_000 budget.warmup=2_500_000 --out runs/mae
   underpaint train wsp_vit_b16 data.source=/data/images data.tags=tags.csv init_from=runs/mae --out runs/mae_wsp
   underpaint train my_lab.recipes:mae_satellite --dry-run
 Run the same command again to continue after an interruption.""",

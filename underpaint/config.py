@@ -20,32 +20,42 @@ OPERATIONAL = {"operational": True}
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
-    """Apply ``a.b=value`` assignments in order.
+    """Apply ``a.b=value`` assignments, all at once, so that values which only fit together may come in any order.
 
     Raises:
-        ValueError: for an unknown name (with a suggestion) or a value of the wrong type (with the accepted form).
+        ValueError: for an unknown name (with a suggestion), a value of the wrong type (with the accepted form), or
+            values that the configuration itself refuses.
     """
+    changes: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
             raise ValueError(f"{assignment!r} is no override; write field=value, for example optim.base_lr=1e-3")
-        config = _replace(config, name.split("."), text, full_name=name)
-    return config
+        _note(changes, config, path=name.split("."), text=text, full_name=name)
+    return _replaced(config, changes)
 
 
-def _replace(config: Any, path: list[str], text: str, *, full_name: str) -> Any:
+def _note(changes: dict[str, Any], config: Any, *, path: list[str], text: str, full_name: str) -> None:
+    """Put the parsed value into ``changes``, a tree like the configuration; the last of a name counts."""
     names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
     if path[0] not in names:
         raise ValueError(_unknown(full_name, path, names))
     value = getattr(config, path[0])
     if len(path) > 1:
-        new = _replace(value, path[1:], text, full_name=full_name)
+        _note(changes.setdefault(path[0], {}), value, path=path[1:], text=text, full_name=full_name)
     elif dataclasses.is_dataclass(value):
         inside = ", ".join(f"{full_name}.{field.name}" for field in dataclasses.fields(value))
         raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
     else:
-        new = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
-    return dataclasses.replace(config, **{path[0]: new})  # pyright: ignore[reportArgumentType]
+        changes[path[0]] = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
+
+
+def _replaced(config: Any, changes: dict[str, Any]) -> Any:
+    values = {
+        name: _replaced(getattr(config, name), change) if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    return dataclasses.replace(config, **values)
 
 
 def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
@@ -66,8 +76,10 @@ def parse(text: str, kind: Any, *, name: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind is int:
             return _whole(text)
-        if kind in (float, str):
-            return kind(text)
+        if kind is float and not math.isnan(float(text)):
+            return float(text)
+        if kind is str:
+            return text
         if kind is Path:
             return Path(text)
         if origin is Literal and text in arguments:
@@ -107,7 +119,7 @@ def describe(kind: Any) -> str:
         return plain[kind]
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
-    if origin is tuple:
+    if origin is tuple and plain.keys() >= set(arguments) - {Ellipsis}:
         inner = [describe(a) for a in arguments if a is not Ellipsis]
         return f"a list such as 1,2 ({', '.join(inner)}{', ...' if Ellipsis in arguments else ''})"
     return f"settable from the command line ({getattr(kind, '__name__', kind)}); write a recipe for it"
@@ -156,7 +168,7 @@ def _from_json(kind: Any, value: Any, *, where: str) -> Any:
             return tuple(_from_json(k, v, where=where) for k, v in zip(inner, value, strict=True))
     elif origin is Literal and value in arguments:
         return value
-    elif kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+    elif kind is float and (type(value) in (int, float) or value in ("inf", "-inf")):
         return float(value)
     elif kind in (int, str, bool) and type(value) is kind:
         return value
