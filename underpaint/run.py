@@ -136,6 +136,7 @@ class Run:
             raise ValueError(f"ema_decay={self.ema_decay} must lie in [0, 1)")
         if self.threads < 1:
             raise ValueError(f"threads={self.threads} must be at least 1")
+        _schedule(self)  # refuses a schedule that does not fit the budget or the rate
 
 
 def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:

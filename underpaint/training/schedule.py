@@ -27,6 +27,18 @@ class Schedule:
     samples: int  # the whole budget
     warmup: int  # samples
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.config.min_lr <= self.peak:
+            raise ValueError(
+                f"schedule.min_lr={self.config.min_lr} must lie between 0 and the peak rate, {self.peak:g}"
+            )
+        cooldown = self.config.cooldown * self.samples
+        if self.config.kind == "wsd" and self.warmup + cooldown > self.samples:
+            raise ValueError(
+                f"warm-up ({self.warmup:,} samples) and schedule.cooldown={self.config.cooldown} ({cooldown:,.0f}) "
+                f"overlap in a budget of {self.samples:,}; shorten one of them"
+            )
+
     def __call__(self, seen: int) -> float:
         """The rate of the step that starts after ``seen`` samples (a warm-up's first step has rate 0, as in MAE)."""
         if seen < self.warmup:
