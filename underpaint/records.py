@@ -62,11 +62,22 @@ def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         return None
     recorded = files.read_json(path)
     differing = list(config.differences(recorded.get("identity"), identity))
+    if differing and not (folder / "log.jsonl").exists():
+        _clear_false_start(folder)
+        return None
     if differing:
         listed = "; ".join(f"{name.removeprefix('run.')}: was {old!r}, is {new!r}" for name, old, new in differing[:4])
         raise ValueError(f"{folder} holds a run of another configuration ({listed}); choose another --out")
     result = folder / "result.json"
     return files.read_json(result) if result.is_file() else None
+
+
+def _clear_false_start(folder: Path) -> None:
+    """Make room where a run ended before its first step, as with a batch larger than the data: its mended form may
+    have the folder.
+    """
+    for name in ("env.json", "bad_records.jsonl", "run.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _refuse_strangers(folder: Path) -> None:
