@@ -75,7 +75,8 @@ def _rows(arm: str, seed: int, chance: random.Random) -> list[dict[str, Any]]:
             common = {"arm": arm, "seed": seed, "dataset": dataset, "protocol": protocol, "shots": shots}
             n_test = 905 if dataset == "openmoji" else 450
             tail = {"language": "", "metric": "top1", "n_test": n_test}
-            single = [min(0.99, value + 0.06 * (number == 3) + chance.gauss(0, 0.012)) for _ in range(5 if shots else 1)]
+            value += 0.06 * (protocol == "finetune")
+            single = [min(0.99, value + chance.gauss(0, 0.012)) for _ in range(5 if shots else 1)]
             if shots:
                 rows += [{**common, "split": str(k), "value": one, **tail} for k, one in enumerate(single)]
             split = "mean" if shots else "test"

@@ -32,7 +32,7 @@ class Key:
 
 
 def scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
-    """The linear map that takes ``low`` to ``start`` and ``high`` to ``stop``; a range of one value lands at ``start``."""
+    """The linear map that takes ``low`` to ``start`` and ``high`` to ``stop``; an empty range lands at ``start``."""
     length = high - low
     return lambda value: round(start + (stop - start) * ((value - low) / length if length else 0.0), 1)
 
@@ -49,7 +49,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def tick_texts(ticks: list[float]) -> list[str]:
-    """Ticks of one axis, all with the digits that their step needs: ``0.8 1.0 1.2``, ``50k 100k``, ``3e−05``."""
+    """Ticks of one axis, all with the digits that their step needs: ``0.8 1.0 1.2``, ``50k 100k``, ``3e-05``."""
     largest = max(map(abs, ticks))
     power, unit = next(((p, u) for p, u in ((9, "G"), (6, "M"), (3, "k")) if largest >= 2 * 10**p), (0, ""))
     scaled = [tick / 10**power for tick in ticks]

@@ -131,8 +131,8 @@ def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
             "This study compared no arm with and without pre-pretraining, so it cannot say what pre-pretraining buys."
         )
     return (
-        f"No arm learned from tags, so this says nothing about pre-pretraining for WSP; MAE alone stands "
-        f"{points(trained.mean)} points from the untrained encoder, on average over the tasks."
+        f"No arm learned from tags, so this says nothing about pre-pretraining for WSP; MAE alone differs from the "
+        f"untrained encoder by {points(trained.mean)} percentage points on average over the tasks."
     )
 
 

@@ -78,6 +78,8 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         figures=curves.study_curves(study, by_arm),
         costs=costs,
         totals=tables.arm_totals(costs, REFERENCE_ARM),
+        reference=REFERENCE_ARM,
+        relative=any(cost.arm == REFERENCE_ARM for cost in costs),
         measuring=tables.measuring_cost(study.measuring),
         bad_records=count_reasons(study.runs.values()),
         preview=pictures.data_uri(preview) if preview else "",
@@ -89,12 +91,12 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
 
 
 def _run_page(run: RunFolder, *, images: bool) -> str:
-    mark = marks([run.name])[run.name]
+    stage = run.result.get("stage", run.name)  # drawn as the arm that consists of this stage alone
     return _render(
         "run.html.j2",
         run=run,
         images=images,
-        figures=curves.run_charts(run, mark),
+        figures=curves.run_charts(run, marks([stage])[stage]),
         metrics=tables.metrics_of(run),
         bad_records=count_reasons([run]),
         preview=pictures.data_uri(run.preview) if images and run.preview else "",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from underpaint.report.folders import Record, RunFolder, StudyFolder, stage_folder
+from underpaint.report.folders import Record, RunFolder, StudyFolder, is_number, stage_folder
 
 SHOWN_SPLITS = ("test", "mean")
 
@@ -142,7 +142,7 @@ class Total:
 
 
 def arm_totals(costs: Sequence[Cost], reference: str) -> list[Total]:
-    """Add up the stages of every arm; ratios are to the arm `reference`, empty where that did not run."""
+    """Add up the stages of every arm; ratios are to the arm ``reference``, NaN where that did not run."""
     sums: dict[str, tuple[float, float]] = {}
     for cost in costs:
         before = sums.get(cost.arm, (0.0, 0.0))
@@ -162,7 +162,7 @@ def arm_totals(costs: Sequence[Cost], reference: str) -> list[Total]:
 
 def _ratio(value: float, base: float) -> Cell:
     ratio = value / base if base else math.nan
-    return Cell(text=f"{ratio:.2f}" if math.isfinite(ratio) else "", value=ratio)
+    return Cell(text=f"{ratio:.2f}", value=ratio)
 
 
 def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
@@ -175,13 +175,15 @@ def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
 
 
 def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
-    """What a run measured: (when, metric, value), the last evaluation of the log and then the final result."""
-    lines = []
-    if run.evals:
-        last = run.evals[-1]
-        lines = [(f"after {last['samples']:,} samples", name, value) for name, value in last["eval"].items()]
-    lines += [("at the end", name, value) for name, value in run.result.get("metrics", {}).items()]
-    return [(when, name, Cell(text=f"{value:.4g}", value=value)) for when, name, value in lines]
+    """What a run measured: (when, metric, value), from its result, or so far from its last evaluation."""
+    if run.result:
+        when, metrics = "at the end", run.result["metrics"]
+    elif run.evals:
+        when, metrics = f"after {run.evals[-1]['samples']:,} samples", run.evals[-1]["eval"]
+    else:
+        return []
+    numbers = {name: value for name, value in metrics.items() if is_number(value)}
+    return [(when, name, Cell(text=f"{value:.4g}", value=value)) for name, value in numbers.items()]
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -220,7 +222,7 @@ def flops(number: float) -> str:
 
 
 def flop_unit(number: float) -> tuple[str, int]:
-    """The unit to print `number` FLOPs in, and its power of ten."""
+    """The unit to print ``number`` FLOPs in, and its power of ten."""
     for power, unit in ((18, "EFLOP"), (15, "PFLOP"), (12, "TFLOP"), (9, "GFLOP")):
         if number >= 10**power:
             return unit, power
