@@ -43,7 +43,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _mix(key_: Tensor | int, counter: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+def _mix(key_: Tensor | int, counter: Int64[Tensor, "*_"]) -> Int64[Tensor, "*_"]:
     x = (counter + 1) * _signed(_GOLDEN) + key_
     x = (x ^ _shift_right(x, 30)) * _signed(_MIX_1)
     x = (x ^ _shift_right(x, 27)) * _signed(_MIX_2)
