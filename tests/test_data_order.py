@@ -49,7 +49,7 @@ def test_every_epoch_is_a_permutation_of_its_own(n: int) -> None:
 
 def test_billions_of_items_stay_distinct_and_inside() -> None:
     n = 3_456_789_012
-    rows = [sample_at(KEY, n, position) for position in range(10_000)]
+    rows = [sample_at(KEY, n, position) for position in range(3000)]
     assert len(set(rows)) == len(rows)
     assert min(rows) >= 0
     assert max(rows) < n
@@ -76,7 +76,7 @@ def test_repeats_are_floor_or_ceil_of_the_factor_with_the_right_mean() -> None:
     repeats = Repeats(factors)
     scale = repeats.length / sum(factors)
     total: Counter[int] = Counter()
-    epochs = 400
+    epochs = 200
     for epoch in range(epochs):
         start = epoch * repeats.length
         found = Counter(repeats.row_at(KEY, start + index) for index in range(repeats.length))

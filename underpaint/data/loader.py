@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -289,6 +291,15 @@ def _process_context() -> BaseContext:
 def _start_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group, but stopping is the main process's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _end_with_main_process() -> None:
+    """Torch's own watchdog would not do: it waits for the server to die, which waits for its last worker."""
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+    main_process.join()
+    os._exit(1)
 
 
 def _read(file: Path, format: ImageFormat) -> Tensor | BadImage:
