@@ -227,6 +227,27 @@ def test_rows_of_one_arm_and_no_stages(own_study: Path) -> None:
     assert "No stage was trained" in Page(write_report(own_study)).text
 
 
+def test_page_warns_where_training_does_not_beat_the_floor(own_study: Path) -> None:
+    assert "untrained encoder (random)" not in Page(write_report(own_study)).text
+    results = results_of(own_study)
+    for row in results["rows"]:
+        if row["arm"] == "random" and row["dataset"] == "digits" and row["protocol"] in ("linear", "knn"):
+            row["value"] = 0.99
+    write_json(own_study / "results.json", results)
+    assert "On 2 of 8 tasks no trained arm beats" in Page(write_report(own_study)).text
+
+
+def test_an_image_with_many_tags_shows_some(own_study: Path) -> None:
+    path = own_study / "pictures" / "pictures.json"
+    pictures = json.loads(path.read_text())
+    pictures["tagged"][0]["tags"] = [f"tag-{number}." for number in range(40)]
+    write_json(path, pictures)
+    text = Page(write_report(own_study)).text
+    assert "tag-11." in text
+    assert "tag-12." not in text
+    assert "and 28 more" in text
+
+
 def test_run_page(study: Path) -> None:
     folder = study / "mae-seed0"
     page = Page(write_report(folder))

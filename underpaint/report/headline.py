@@ -171,6 +171,16 @@ def caveat(contrasts: Sequence[Contrast]) -> str:
     return f"{seeds} seeds: intervals by {methods} over seeds. Each task is judged on its own."
 
 
+def floor(at_floor: int, tasks: int) -> str:
+    """A warning where training taught nothing that a task can see; "" where every task rises above the floor."""
+    if not at_floor:
+        return ""
+    return (
+        f"On {at_floor} of {tasks} tasks no trained arm beats the untrained encoder (random). There this study is too "
+        "small, or the task asks for nothing that training gives: differences between its arms mean little."
+    )
+
+
 def points(fraction: float) -> str:
     """A difference in percentage points, with its sign and a true minus."""
     return f"{100 * fraction:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")

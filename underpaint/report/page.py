@@ -27,6 +27,9 @@ from underpaint.report.folders import (
 REFERENCE_ARM = "wsp"
 """Costs are printed relative to the arm that the question is about: tags alone, without pre-pretraining."""
 
+SHOWN_TAGS = 12
+"""Of one picture; names in many languages make some images carry a hundred."""
+
 
 def write_report(folder: str | Path, *, images: bool = True) -> Path:
     """Write ``report.html`` into a run folder or a study folder, from nothing but the files in it.
@@ -69,6 +72,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         mean_task=headline.MEAN_TASK,
         tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
         caveat=headline.caveat(contrasts),
+        floor=headline.floor(tables.tasks_at_the_floor(columns), len(columns)),
         columns=columns,
         datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
         results=dots.results_plot(columns, by_arm),
@@ -85,6 +89,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         preview=pictures.data_uri(preview) if preview else "",
         flat=tables.flat_patches(study.runs.values()),
         queries=pictures.read_queries(study) if images else [],
+        shown_tags=SHOWN_TAGS,
         tagged=pictures.read_tagged(study) if images else [],
         collections=study.data.get("collections", {}),
     )

@@ -10,6 +10,9 @@ from typing import Any
 
 from underpaint.report.folders import Record, RunFolder, StudyFolder, is_number, stage_folder
 
+FLOOR_ARM = "random"
+"""The untrained encoder: what training did not beat there, it did not teach."""
+
 SHOWN_SPLITS = ("test", "mean")
 
 PROTOCOLS = {"knn": "kNN", "finetune": "finetuned"}
@@ -79,6 +82,16 @@ def _column(rows: Sequence[Record], *, classes: int) -> Column:
         # Equal as printed is equal: a difference below the last shown digit is no reason to mark one of the two.
         cells={arm: _score(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
     )
+
+
+def tasks_at_the_floor(columns: Sequence[Column]) -> int:
+    """How many tasks the untrained encoder does at least as well as every trained arm."""
+    count = 0
+    for column in columns:
+        trained = [cell.value for arm, cell in column.cells.items() if arm != FLOOR_ARM]
+        if FLOOR_ARM in column.cells and trained:
+            count += column.cells[FLOOR_ARM].value >= max(trained)
+    return count
 
 
 def _score(values: Sequence[float], *, best: bool) -> Cell:
