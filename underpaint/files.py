@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device.
+
+    Raises:
+        OSError: if the disk does not take it; safetensors has a class of its own for that.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 @contextmanager

@@ -21,11 +21,9 @@ def save_module(
     folder: Path, module: nn.Module, description: dict[str, Any], beside: dict[str, Any] | None = None
 ) -> None:
     """Write a module's tensors, its description and other JSON files; ``folder`` appears whole or not at all."""
-    from safetensors.torch import save_file
-
     with files.new_folder(folder) as part:
         path = part / "model.safetensors"
-        save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
+        files.write_tensors(path, module.state_dict())
         for name, value in (beside or {}).items():
             files.write_json(part / name, value)
         weights = {"size": path.stat().st_size, "xxh3": files.xxh3(path)}

@@ -64,17 +64,19 @@ class Checkpoints:
         """Fill the state from the newest good checkpoint; damaged ones are renamed, and a line is yielded about each.
 
         Raises:
-            DamagedCheckpoint: if there are checkpoints and none is good: starting over silently would lose the run.
+            DamagedCheckpoint: if there are or were checkpoints and none is good: starting over silently would lose the
+                run.
         """
-        paths = self.newest()
-        for path in paths:
+        for path in self.newest():
             try:
                 _read(path, state)
                 return
             except DamagedCheckpoint as error:
-                path.replace(path.with_name(f"{path.name}.damaged"))
+                aside = path.with_name(f"{path.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.replace(aside)
                 yield f"checkpoint {path.name} is damaged, renamed and passed over: {error}"
-        if paths:
+        if self.folder.is_dir() and any(self.folder.glob("step-*.damaged")):
             raise DamagedCheckpoint(
                 f"no checkpoint in {self.folder} is usable; move the folder away to start this run from the beginning"
             )
@@ -107,17 +109,10 @@ def _trained(state: TrainState) -> list[tuple[str, nn.Parameter]]:
 
 
 def _write(part: Path, state: TrainState) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     tensors: dict[str, Any] = {}
     for group, values in _groups(state).items():
         file = f"{group}-00000.safetensors"
-        values = {name: value.detach().cpu().contiguous() for name, value in values.items()}
-        try:
-            save_file(values, part / file)
-        except SafetensorError as error:  # its own class for a full disk, too
-            raise OSError(f"{part / file}: {error}") from error
+        files.write_tensors(part / file, values)
         for name, value in values.items():
             piece = {"file": file, "offset": [0] * value.ndim, "shape": list(value.shape)}
             tensors[f"{group}.{name}"] = {"shape": list(value.shape), "dtype": str(value.dtype), "pieces": [piece]}
@@ -128,8 +123,26 @@ def _write(part: Path, state: TrainState) -> None:
 
 
 def _read(path: Path, state: TrainState) -> None:
-    """Check a checkpoint against its manifest, then load it; the state is touched only when all of it is good."""
+    """Check a checkpoint against its manifest and the run, then load it; the state is touched only when all is good."""
     manifest = _checked_manifest(path)
+    try:
+        groups = _tensors(path, manifest)
+        numbers = files.read_json(path / "state.json")
+        step, skipped, seconds = int(numbers["step"]), int(numbers["skipped"]), float(numbers["seconds"])
+    except (OSError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DamagedCheckpoint(f"the manifest and the files disagree ({error!r})") from error
+    if path.name != f"step-{step:08d}":
+        raise DamagedCheckpoint(f"it holds step {step}")
+    _require_fit(groups, state)
+    state.objective.load_state_dict(groups["model"])
+    if state.average is not None:
+        state.average.load_state_dict(groups["average"])
+    _load_optimizer(state, groups["optimizer"])
+    state.step, state.skipped, state.seconds = step, skipped, seconds
+
+
+def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """The tensors the manifest names, by group, each of the shape and type it says."""
     pieces = {name: _load(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
     for name, entry in manifest["tensors"].items():
@@ -138,12 +151,24 @@ def _read(path: Path, state: TrainState) -> None:
         if list(value.shape) != entry["shape"] or str(value.dtype) != entry["dtype"]:
             raise DamagedCheckpoint(f"{name} is {value.dtype} {list(value.shape)}, not what the manifest says")
         groups[group][tensor] = value
-    numbers = files.read_json(path / "state.json")
-    state.objective.load_state_dict(groups["model"])
-    if state.average is not None:
-        state.average.load_state_dict(groups["average"])
-    _load_optimizer(state, groups["optimizer"])
-    state.step, state.skipped, state.seconds = numbers["step"], numbers["skipped"], numbers["seconds"]
+    return groups
+
+
+def _require_fit(groups: dict[str, dict[str, Tensor]], state: TrainState) -> None:
+    """The tensors are those of this run's network, average and trained parameters."""
+    average = {} if state.average is None else state.average.state_dict()
+    for group, expected in (("model", state.objective.state_dict()), ("average", average)):
+        other = sorted(groups[group].keys() ^ expected.keys())
+        other += [
+            name for name in groups[group] if name not in other and groups[group][name].shape != expected[name].shape
+        ]
+        if other:
+            raise DamagedCheckpoint(f"its {group} has other tensors than this run: {', '.join(other[:3])}")
+    trained = dict(_trained(state))
+    for name, value in groups["optimizer"].items():
+        parameter = trained.get(name.rpartition(".")[0])
+        if parameter is None or value.shape not in (parameter.shape, ()):
+            raise DamagedCheckpoint(f"its optimizer has other tensors than this run: {name}")
 
 
 def _checked_manifest(path: Path) -> dict[str, Any]:
@@ -152,13 +177,17 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
         if manifest["format"] != FORMAT:
             raise ValueError(f"{path} is of format {manifest['format']}; this release reads format {FORMAT}")
         for name, entry in manifest["files"].items():
-            file = path / Path(name).name
+            if Path(name).name != name:
+                raise DamagedCheckpoint(f"{name!r} does not lie in the folder")
+            file = path / name
             if file.stat().st_size != entry["size"]:
                 raise DamagedCheckpoint(f"{name} has {file.stat().st_size} bytes instead of {entry['size']}")
             if files.xxh3(file) != entry["xxh3"]:
                 raise DamagedCheckpoint(f"{name} does not match its checksum")
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"the manifest or a file it lists cannot be read ({error!r})") from error
+    except OSError as error:
+        raise DamagedCheckpoint(f"the manifest or a file it lists cannot be read: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"the manifest is none ({error!r})") from error
     except ValueError as error:
         raise DamagedCheckpoint(str(error)) from error
     return manifest
