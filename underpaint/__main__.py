@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
     signal.signal(signal.SIGTERM, _as_interrupt)
+    from torch import OutOfMemoryError
+
     from underpaint.run import OutOfSpace
     from underpaint.training.signals import Interrupted
 
@@ -111,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"{stop}; continue with\n  underpaint {shlex.join(given)}", file=sys.stderr)
         return RESUMABLE
-    except (OutOfSpace, MemoryError) as error:
+    except (OutOfSpace, MemoryError, OutOfMemoryError) as error:
         print(f"underpaint: {error}", file=sys.stderr)
         return MACHINE
     except (ValueError, BlockingIOError, FileNotFoundError, NotADirectoryError, PermissionError) as error:

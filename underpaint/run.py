@@ -249,7 +249,7 @@ def _train(run: Run, folder: Path, *, opened: OpenImages, facts: Facts, device: 
                 stopped=stopped,
             )
         if state.step < run.budget.steps:
-            raise Interrupted(folder, state.step)
+            raise watcher.interruption(folder, state.step)
         metrics = watcher.final_metrics(state)
     finally:
         watcher.close()
@@ -361,6 +361,12 @@ class _Watcher:
                 raise OutOfSpace(
                     f"{self.failures} checkpoints in a row were not saved; free some space and go on"
                 ) from error
+
+    def interruption(self, folder: Path, step: int) -> Exception:
+        """Why a run ended before its last step: a signal, after which the state was saved or could not be."""
+        if self.failures:
+            return OutOfSpace(f"stopped at step {step:,}, whose state could not be saved; free some space and go on")
+        return Interrupted(folder, step)
 
     def close(self) -> None:
         self.progress.close()

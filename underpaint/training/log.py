@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -36,8 +37,7 @@ class RunLog:
         """Append a line; a disk that takes no more is reported once and does not end the run."""
         plain = {name: _plain(value) for name, value in values.items()}
         try:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, "samples": samples, **plain}) + "\n")
+            _append(self.path, json.dumps({"step": step, "samples": samples, **plain}).encode() + b"\n")
             for name, value in _leaves(plain):
                 self.board.add_scalar(name, value, step)
         except OSError as error:
@@ -50,6 +50,18 @@ class RunLog:
             self.board.close()
         except OSError as error:
             say(f"ALARM: TensorBoard's file could not be closed ({error})")
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add the whole line or, on a full disk, nothing of it: half a line would hide all that come after it."""
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
