@@ -18,18 +18,22 @@ def repeat_factors(targets: Sequence[tuple[int, ...]], count: Sequence[int], *, 
     """One factor >= 1 per image, with the mean ``ratio``; images without a label have 1.
 
     Raises:
-        ValueError: if the ratio is below 1, or cannot be reached since every label is equally frequent.
+        ValueError: if the ratio is below 1, or no image has a label.
     """
     if ratio < 1:
         raise ValueError(f"data.resample_ratio={ratio} must be at least 1: images are repeated, never left out")
-    images = len(targets)
-    rarest = np.array([min((count[label] for label in ids), default=images) for ids in targets], dtype=np.float64)
-    frequency = rarest / images  # the largest factor is that of the rarest label
+    labelled = np.array([bool(ids) for ids in targets])
+    if not labelled.any():
+        raise ValueError("data.resample=sqrt repeats images by their labels, but no image has one")
+    # the largest factor of an image is that of its rarest label
+    rarest = np.array([min((count[label] for label in ids), default=1) for ids in targets], dtype=np.float64)
+    frequency = rarest / len(targets)
 
     def factors(threshold: float) -> np.ndarray:
-        return np.maximum(1.0, np.sqrt(threshold / frequency))
+        return np.where(labelled, np.maximum(1.0, np.sqrt(threshold / frequency)), 1.0)
 
-    low, high = 0.0, ratio**2  # at the upper end every factor is at least the ratio
+    enough = 1 + (ratio - 1) / labelled.mean()  # where every labelled image has at least this factor, so has the mean
+    low, high = 0.0, enough**2
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if factors(middle).mean() < ratio else (low, middle)
