@@ -18,6 +18,8 @@ from underpaint.models.vit import ViT, ViTConfig, gather_patches
 
 TARGET_EPS = 1e-6
 MASK_GREY = 0.5
+FLAT = 0.05
+"""Largest difference between normalised values of one channel in a patch that counts as flat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,10 @@ class MAE(nn.Module):
         pixels = self.pixels(batch["image"], hidden)
         target = normalise_patches(pixels)[0] if self.config.norm_pix else pixels
         per_image = reconstruction_loss(predicted, target)
-        return Step(weighted_mean(per_image, batch["weight"]), {"flat_patches": flat_share(pixels)})
+        return Step(
+            weighted_mean(per_image, batch["weight"]),
+            {"flat_patches": flat_share(pixels, self.config.encoder.channels)},
+        )
 
     def masks(self, position: Int64[Tensor, " b"]) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
         return random_masking(position, self.config.encoder.num_patches, self.config.num_kept, key=self.mask_key)
@@ -120,9 +125,13 @@ class MAE(nn.Module):
         return torch.stack([shown, masked, unnormalise(canvas, encoder.mean, encoder.std)])
 
 
-def flat_share(pixels: Float[Tensor, "b m p"]) -> Float[Tensor, ""]:
-    """Share of patches without any variation: their normalised target is 0 (most patches of drawings)."""
-    return (pixels.amax(dim=-1) == pixels.amin(dim=-1)).float().mean()
+def flat_share(pixels: Float[Tensor, "b m p"], channels: int) -> Float[Tensor, ""]:
+    """Share of patches that are one colour (most patches of drawings): there is nothing in them to predict.
+
+    Up to FLAT, since bicubic resizing leaves ripples. Where all channels have one mean and deviation their target is 0.
+    """
+    colours = pixels.unflatten(-1, (-1, channels))
+    return ((colours.amax(dim=-2) - colours.amin(dim=-2)) < FLAT).all(dim=-1).float().mean()
 
 
 def scatter_patches(
