@@ -1,18 +1,22 @@
 """Systematic repeats: an epoch in which row i stands floor or ceil of its factor times, with the right mean.
 
 Row i of an epoch takes the slots from floor(C_{i-1} + u) to floor(C_i + u) - 1, C the running sum of the factors and u
-a draw of the epoch. The sum is scaled to a whole number, so that every epoch is equally long and the row at any
-position is found by one search, with no state.
+a draw of the epoch. The sum is scaled up to a whole number, so that every epoch is equally long and the row at any
+position is found by one search, with no state, and so that a row with a factor of at least 1 is in every epoch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from underpaint import draws
 from underpaint.data.order import permute
+
+ROUNDING = 1e-6
+"""A sum of factors that is this little above a whole number is that number."""
 
 
 class Repeats:
@@ -21,7 +25,7 @@ class Repeats:
     def __init__(self, factors: Sequence[float]) -> None:
         assert min(factors) > 0
         running = np.cumsum(np.asarray(factors, dtype=np.float64))
-        self.length = round(float(running[-1]))  # slots of an epoch
+        self.length = math.ceil(float(running[-1]) - ROUNDING)  # slots of an epoch
         self.running = running * (self.length / running[-1])
         self.running[-1] = self.length
 
