@@ -81,11 +81,14 @@ def save_pictures(folder: Path, network: nn.Module, batches: Iterator[Batch]) ->
 
 
 def write_sheet(path: Path, rows: Float[Tensor, "rows b c h w"]) -> None:
-    """Rows of pictures as one PNG; values in [0, 1]; one channel is shown grey, of more than three the first three."""
+    """Rows of pictures as one PNG, from values in [0, 1].
+
+    Of one or two channels the first is shown in grey, of more than three the first three as colours.
+    """
     from PIL import Image
 
     rows = rows.cpu()
-    rows = rows.expand(-1, -1, 3, -1, -1) if rows.shape[2] < 3 else rows[:, :, :3]
+    rows = rows[:, :, :1].expand(-1, -1, 3, -1, -1) if rows.shape[2] < 3 else rows[:, :, :3]
     factor = max(1, PICTURE_SIDE // max(rows.shape[-2:]))
     rows = rows.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
     padded = nn.functional.pad(rows, (4, 4, 4, 4), value=1.0)
