@@ -29,7 +29,7 @@ BATCH = 16
 EVERY_STEP = Cadence(log=BATCH, save=2 * BATCH, keep=1_000_000, evaluate=3 * BATCH)
 
 
-def make_images(folder: Path, count: int = 120) -> Path:
+def make_images(folder: Path, count: int = 160) -> Path:
     """Boxes on noise in 4 colours and 2 shapes; ``tags.csv`` names both, ``labels.csv`` has the colour as the class."""
     rng = np.random.default_rng(0)
     (folder / "a" / "b").mkdir(parents=True)
