@@ -126,7 +126,11 @@ def describe(kind: Any) -> str:
 
 
 def record(value: Any, *, identity_only: bool = False) -> Any:
-    """A configuration as plain JSON values; infinities become strings, since JSON has none."""
+    """A configuration as plain JSON values; infinities become strings, since JSON has none.
+
+    Raises:
+        ValueError: for a value that is neither plain nor a dataclass, such as an evaluation of one's own.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kept = [f for f in dataclasses.fields(value) if not (identity_only and f.metadata.get("operational"))]
         return {
@@ -139,8 +143,9 @@ def record(value: Any, *, identity_only: bool = False) -> Any:
         return str(value)
     if isinstance(value, Path):
         return str(value)
-    assert value is None or isinstance(value, (bool, int, float, str)), f"{value!r} cannot be recorded"
-    return value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{value!r} cannot be recorded in run.json; make it a frozen dataclass of plain values")
 
 
 def from_record(kind: type[T], value: dict[str, Any], *, where: str) -> T:

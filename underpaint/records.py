@@ -117,7 +117,7 @@ def environment() -> dict[str, Any]:
 
     import underpaint
 
-    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    packages = ("torchvision", "numpy", "pillow", "safetensors")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -127,7 +127,8 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "versions": {"underpaint": underpaint.__version__}
-        | {name: importlib.metadata.version(name) for name in packages},
+        | {name: importlib.metadata.version(name) for name in packages}
+        | {"torch": torch.__version__},  # with the build, as in 2.14.1+cpu: another one may give other bits
     }
 
 
