@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
+from underpaint.core import Objective
 from underpaint.data.dataset import ImageData
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
@@ -132,3 +135,21 @@ def underpaint(*arguments: str | Path, **environment: str) -> subprocess.Complet
     process = python("import sys; from underpaint.__main__ import main; sys.exit(main())", *arguments, **environment)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep:
+    """An evaluation that takes its time, so that a signal can come in the middle of a run."""
+
+    seconds: float
+    needs: ClassVar[type] = Objective
+
+    def __call__(self, objective: nn.Module) -> dict[str, float]:
+        time.sleep(self.seconds)
+        return {}
+
+
+def recipe() -> Run:
+    """For the command line, as ``small:recipe``: the run named by ``SMALL_RUN`` on the images in ``SMALL_IMAGES``."""
+    run = RUNS[os.environ.get("SMALL_RUN", "mae")](Path(os.environ["SMALL_IMAGES"]))
+    return replace(run, evals=(Sleep(seconds=float(os.environ.get("SMALL_SLEEP", "0"))),))
