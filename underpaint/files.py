@@ -58,6 +58,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors leaves it to its owner alone; a run is for a team
 
 
 @contextmanager
