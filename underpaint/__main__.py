@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args(given)
     signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.path.append("")  # as `python -m` does: recipes of one's own lie where one works
     from torch import OutOfMemoryError
 
     from underpaint.run import OutOfSpace

@@ -50,9 +50,7 @@ def train(
 def _dry_run(run: Run) -> dict[str, Any]:
     """Two steps with everything around them; nothing is kept."""
     batch = run.budget.batch_size
-    budget = Budget(
-        samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch, warmup=min(run.budget.warmup, batch)
-    )
+    budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
     short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="underpaint-dry-run-") as folder:
@@ -79,9 +77,9 @@ def evaluate(
     """
     chosen: Any = _build_evaluation(evaluation, overrides) if isinstance(evaluation, str) else evaluation
     device = choose_device("any")
-    source = open_source(chosen.dataset)
     needs_classifier = isinstance(chosen, Accuracy)
     network: Any = load_model(folder) if needs_classifier else load_encoder(folder)
+    source = open_source(chosen.dataset)
     scores = chosen(network.to(device), source=source, device=device, seed=seed)
     rows = [score.row() for score in scores]
     target = (encoder_folder(folder).parent if not needs_classifier else Path(folder)) / "evals"
