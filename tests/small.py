@@ -118,7 +118,7 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
     return [{name: v for name, v in line.items() if name not in {"seconds", "images_per_second"}} for line in lines]
 
 
-def python(code: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+def python(code: str, *arguments: str | Path, new_group: bool = False, **environment: str) -> subprocess.Popen[str]:
     """A Python process that can import this module; its arguments are in ``sys.argv[1:]``."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     return subprocess.Popen(
@@ -127,6 +127,7 @@ def python(code: str, *arguments: str | Path, **environment: str) -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=new_group,
     )
 
 
@@ -146,6 +147,18 @@ class Sleep:
 
     def __call__(self, objective: nn.Module) -> dict[str, float]:
         time.sleep(self.seconds)
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendSignal:
+    """An evaluation during which a signal arrives."""
+
+    number: int
+    needs: ClassVar[type] = Objective
+
+    def __call__(self, objective: nn.Module) -> dict[str, float]:
+        os.kill(os.getpid(), self.number)
         return {}
 
 

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import xxhash
+from safetensors.torch import load_file
 from small import python
 
 from underpaint import files
@@ -128,6 +130,23 @@ def test_kill_9_leaves_old_or_new(tmp_path: Path) -> None:
         first, second = (folder / "a").read_bytes(), (folder / "b").read_bytes()
         assert first == second
         assert first.endswith(b"x" * 400_000)
+
+
+def test_tensors_come_back(tmp_path: Path) -> None:
+    tensors = {"turned": torch.arange(6.0).view(2, 3).T, "trained": torch.nn.Parameter(torch.ones(2))}
+    files.write_tensors(tmp_path / "file", tensors)
+    loaded = load_file(tmp_path / "file")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name]) for name, value in loaded.items())
+
+
+def test_tensors_may_be_read_by_whom_the_folder_may(tmp_path: Path) -> None:
+    for mode, expected in ((0o755, 0o644), (0o775, 0o664), (0o700, 0o600)):
+        folder = tmp_path / f"{mode:o}"
+        folder.mkdir()
+        folder.chmod(mode)
+        files.write_tensors(folder / "file", {"weight": torch.ones(2)})
+        assert (folder / "file").stat().st_mode & 0o777 == expected
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import BATCH, ENCODER, RUNS, log_lines, mae_run, make_images, wsp_run
+from small import BATCH, ENCODER, RUNS, SendSignal, log_lines, mae_run, make_images, wsp_run
 from torch import Tensor, nn
 
 import underpaint
@@ -30,18 +30,6 @@ from underpaint.training.loop import NonFiniteLoss
 from underpaint.training.signals import Interrupted
 
 STOP = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class SendSignal:
-    """An evaluation during which a signal arrives."""
-
-    number: int
-    needs: ClassVar[type] = Objective
-
-    def __call__(self, objective: nn.Module) -> dict[str, float]:
-        os.kill(os.getpid(), self.number)
-        return {}
 
 
 @pytest.fixture(scope="module")
