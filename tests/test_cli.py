@@ -249,14 +249,16 @@ def start(folder: Path, *overrides: str, sleep: float) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     ("number", "overrides"),
-    [(signal.SIGINT, []), (signal.SIGTERM, ["data.workers=2"])],
-    ids=["Ctrl-C", "SIGTERM with workers"],
+    [
+        pytest.param(signal.SIGINT, [], id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, ["data.workers=2"], id="SIGTERM with workers", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_prints_the_command_that_continues(
     here: Path, finished: Path, number: int, overrides: list[str]
 ) -> None:
     """The terminal and schedulers signal the whole process group."""
-    process = start(here / "run", *overrides, sleep=1.0)
+    process = start(here / "run", *overrides, sleep=0.5)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == RESUMABLE, err
