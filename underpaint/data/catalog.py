@@ -6,6 +6,7 @@ A new one is an entry of ``COLLECTIONS`` and a function that writes images into 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import shutil
 import tempfile
@@ -74,6 +75,12 @@ def open_collection(name: str) -> Source:
     folder = cache_folder() / "collections" / f"{name}-{collection.edition}"
     if not (folder / "collection.json").is_file():
         _make(collection, folder)
+    return _read(name, folder)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(name: str, folder: Path) -> Source:
+    """A prepared collection; kept, since a study opens the same one for each of its runs and it never changes."""
     about = read_json(folder / "collection.json")
     if about["format"] != _FORMAT:
         raise ValueError(f"{folder} has format {about['format']}, this version reads {_FORMAT}; delete the folder")
