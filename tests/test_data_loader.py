@@ -20,6 +20,7 @@ from PIL import Image
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, LabelBatch
+from underpaint.data import loader
 from underpaint.data.loader import Batching, ImageFormat, ImageStream, channel_statistics, read_images
 from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine, TooManyBadRecords
@@ -306,3 +307,12 @@ def test_workers_end_with_the_main_process_and_leave_ctrl_c_to_it(tmp_path: Path
     while in_group(process.pid) and time.monotonic() < until:
         time.sleep(0.2)
     assert in_group(process.pid) == []
+
+
+@pytest.mark.parametrize(("error", "said"), [(BrokenPipeError(32, "Broken pipe"), False), (ValueError("real"), True)])
+def test_a_worker_reports_every_error_but_a_main_process_that_hung_up(
+    error: Exception, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of the two comes up after Ctrl-C is a race: the hook is asked directly."""
+    loader._report_but_a_hung_up_main_process(type(error), error, None)
+    assert bool(capsys.readouterr().err) == said

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -291,7 +293,18 @@ def _process_context() -> BaseContext:
 def _start_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group, but stopping is the main process's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _report_but_a_hung_up_main_process
     threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _report_but_a_hung_up_main_process(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """The thread that hands tensors over reports here. A main process that stops in the middle of a batch is no error
+    of the worker's, and people who press Ctrl-C want no traceback; what goes wrong with a sample takes another way.
+    """
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _end_with_main_process() -> None:
