@@ -118,7 +118,9 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
     return [{name: v for name, v in line.items() if name not in {"seconds", "images_per_second"}} for line in lines]
 
 
-def python(code: str, *arguments: str | Path, new_group: bool = False, **environment: str) -> subprocess.Popen[str]:
+def python(
+    code: str, *arguments: str | Path, new_group: bool = False, cwd: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
     """A Python process that can import this module; its arguments are in ``sys.argv[1:]``."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     return subprocess.Popen(
@@ -127,13 +129,15 @@ def python(code: str, *arguments: str | Path, new_group: bool = False, **environ
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=cwd,
         start_new_session=new_group,
     )
 
 
-def underpaint(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def underpaint(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person runs it."""
-    process = python("import sys; from underpaint.__main__ import main; sys.exit(main())", *arguments, **environment)
+    command = "import sys; from underpaint.__main__ import main; sys.exit(main())"
+    process = python(command, *arguments, new_group=False, cwd=cwd, **environment)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

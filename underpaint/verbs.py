@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import tempfile
 import time
+import typing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from underpaint import config, files, recipes, study
+from underpaint import config, files, recipes, records, study
 from underpaint.data.sources import open_source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
@@ -77,20 +79,23 @@ def evaluate(
     """
     chosen: Any = _build_evaluation(evaluation, overrides) if isinstance(evaluation, str) else evaluation
     device = choose_device("any")
-    needs_classifier = isinstance(chosen, Accuracy)
-    network: Any = load_model(folder) if needs_classifier else load_encoder(folder)
+    frozen = chosen.needs is Encoder
+    network: Any = load_encoder(folder) if frozen else load_model(folder)
+    if not isinstance(network, chosen.needs):
+        raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
     source = open_source(chosen.dataset)
     scores = chosen(network.to(device), source=source, device=device, seed=seed)
     rows = [score.row() for score in scores]
-    target = (encoder_folder(folder).parent if not needs_classifier else Path(folder)) / "evals"
+    target = (encoder_folder(folder).parent if frozen else Path(folder)) / "evals"
     target.mkdir(exist_ok=True)
-    record = {"format": 1, "evaluation": config.record(chosen), "seed": seed, "rows": rows}
-    files.write_json(target / f"{type(chosen).__name__.lower()}-{source.name}.json", record)
+    settings = {"evaluation": config.record(chosen), "seed": seed}
+    name = f"{type(chosen).__name__.lower()}-{source.name}-{records.digest(settings)[:8]}.json"
+    files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
 
 
 def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
-    kind = recipes.import_function(name) if ":" in name else EVALUATIONS.get(name)
+    kind = config.import_function(name) if ":" in name else EVALUATIONS.get(name)
     if kind is None:
         raise ValueError(f"unknown evaluation {name!r}; known are {', '.join(EVALUATIONS)}, or give module:class")
     return config.override(kind(dataset="openmoji"), overrides)
@@ -144,10 +149,7 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
     """Where a recipe and its loss stand: (what, file, line)."""
     function = recipes.find_recipe(recipe)
     objective = function().objective
-    network = inspect.getmodule(type(objective))
-    assert network is not None
-    built = inspect.signature(type(objective).build).return_annotation
-    loss = getattr(network, built).forward
+    loss = typing.get_type_hints(type(objective).build)["return"].forward
     return [
         (what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1])
         for what, f in (("recipe", function), ("loss", loss))

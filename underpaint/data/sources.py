@@ -1,23 +1,35 @@
-"""Where images come from: a collection of the catalog, or a folder of one's own."""
+"""Where images come from: a collection of the catalog, several of them, a function of one's own, or a folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import xxhash
+
+from underpaint.config import import_function
 from underpaint.data import catalog, folders
 from underpaint.data.records import SPLITS, Problem, Source, Split
 
-__all__ = ["SPLITS", "Problem", "Source", "Split", "open_source"]
+__all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
+
+STAGES: tuple[Split, ...] = ("pretrain", "heldout")
+"""The splits of MAE and WSP."""
 
 
 def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
-    """Open a collection by its name, or a folder, whose name contains a ``/`` or starts with a ``.``.
+    """Open images by name; the name tells what it is.
 
-    ``tags`` is a CSV or Parquet file with the columns ``path`` and ``tags``; "" takes ``tags.csv`` or
-    ``tags.parquet`` of the folder where there is one. ``labels`` is a CSV file with the columns ``path`` and
-    ``class``, the transfer task; "" takes class folders where the images lie in such. Raises ValueError for what the
-    user can mend; single images that are no good are ``problems`` of the source instead.
+    * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a CSV or Parquet file with the columns
+      ``path`` and ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``labels`` is
+      a CSV file with the columns ``path`` and ``class``, the transfer task; "" takes class folders where the images
+      lie in such;
+    * with a ``:``: ``module:function`` of one's own, which returns a Source (docs/extend.md);
+    * with a ``+``: several of the catalog or one's own to pretrain on, see ``join``;
+    * else a collection of the catalog.
+
+    Raises ValueError for what the user can mend; single images that are no good are ``problems`` of the source instead.
     """
     if "/" in source or os.sep in source or source.startswith("."):
         return folders.open_folder(Path(source).expanduser(), tags=tags, labels=labels)
@@ -26,4 +38,44 @@ def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
             f"the collection '{source}' brings its own tags and labels: leave out tags={tags!r} and labels={labels!r}, "
             f"or name a folder, with a '/' in it"
         )
-    return catalog.open_collection(source)
+    if "+" in source:
+        return join([open_source(name) for name in source.split("+")])
+    return _own(source) if ":" in source else catalog.open_collection(source)
+
+
+def join(sources: Sequence[Source]) -> Source:
+    """Several sources as one to pretrain on: their splits ``pretrain`` and ``heldout``, without the transfer tasks.
+
+    Raises:
+        ValueError: if two of them have the same name.
+    """
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{'+'.join(names)} names a collection twice")
+    root = Path(os.path.commonpath([source.root for source in sources]))
+    prefix = {source.name: source.root.relative_to(root).as_posix() for source in sources}
+
+    def column(name: str) -> tuple:
+        return tuple(value for source in sources for value in getattr(source, name))
+
+    return Source(
+        name="+".join(names),
+        root=root,
+        path=tuple(f"{prefix[source.name]}/{path}" for source in sources for path in source.path),
+        tags=column("tags"),
+        label=("",) * len(column("path")),
+        family=tuple(f"{source.name}/{family}" for source in sources for family in source.family),
+        splits=tuple(tuple(split for split in own if split in STAGES) for own in column("splits")),
+        flip=column("flip"),
+        licence="; ".join(f"{source.name}: {source.licence}" for source in sources),
+        attribution="; ".join(source.attribution for source in sources),
+        problems=column("problems"),
+        content_hash=xxhash.xxh3_128("+".join(source.content_hash for source in sources).encode()).hexdigest(),
+    )
+
+
+def _own(name: str) -> Source:
+    source = import_function(name)()
+    if not isinstance(source, Source):
+        raise ValueError(f"{name} returns {type(source).__name__}, not a Source; see docs/extend.md")
+    return source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,8 @@ class FinishedClassifier(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """Top-1 of a classifier on the test images of a dataset; classes are matched by their names, never by number."""
+
+    needs: ClassVar[type] = FinishedClassifier
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     batch_size: int = 64  # images per forward pass

@@ -7,6 +7,7 @@ Each of the k nearest training images by cosine votes for its class with exp(sim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -25,6 +26,8 @@ CHUNK = 1 << 24
 @dataclass(frozen=True, kw_only=True)
 class Knn:
     """Nearest-neighbour top-1 of an encoder on the test images of a dataset."""
+
+    needs: ClassVar[type] = Encoder
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"

@@ -8,7 +8,7 @@ about the optimizer can then favour one encoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -30,6 +30,8 @@ class Linear:
     Features are standardised with the statistics of the images fitted on. The penalty that classifies the held-out
     training images best wins (ties: the stronger), and the probe is fitted again on all training images.
     """
+
+    needs: ClassVar[type] = Encoder
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"

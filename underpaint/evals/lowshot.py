@@ -8,6 +8,7 @@ that nothing is tuned on, as K images leave nothing to tune with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
@@ -30,6 +31,8 @@ class LowShot:
     that all images share would take up most of the unit length. And there is an intercept, as classes need not have
     K images each.
     """
+
+    needs: ClassVar[type] = Encoder
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"

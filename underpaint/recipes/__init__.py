@@ -6,10 +6,9 @@ A recipe outside the package is named ``module:function``.
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable
-from typing import Any
 
+from underpaint.config import import_function
 from underpaint.recipes.finetune import finetune_laptop, finetune_smoke
 from underpaint.recipes.linear import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
 from underpaint.recipes.mae import (
@@ -75,15 +74,3 @@ def find_recipe(name: str) -> Callable[[], Run]:
         hint = f"did you mean {close[0]}?" if close else "see `underpaint list`"
         raise ValueError(f"unknown recipe {name!r}; {hint}")
     return globals()[names[name]]
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """``module:function``, imported because the user named it on the command line or in Python."""
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{name!r} cannot be imported ({error}); write module:function, importable from here"
-        ) from error
-    return found
