@@ -65,6 +65,8 @@ VERBS = {
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAY_PRINT = {"underpaint.__main__", "underpaint.messages"}
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "subprocess"}
+MAY_IMPORT_FORBIDDEN = {("underpaint.data.registries", "subprocess")}
+"""It starts apt-get, dpkg-deb and npm, with lists of arguments, to get the packages that collections are made from."""
 FORBIDDEN_CALLS = {"eval", "exec", "hasattr", "torch.load", "os.system", "os.popen"}
 
 MAX_FILE_LINES = 400
@@ -200,7 +202,8 @@ def forbidden(modules: Modules) -> Iterator[str]:
     """Nothing that runs code found in data, starts a shell, or probes for attributes."""
     for module in modules.values():
         for found in imports(module, modules):
-            if found.target.split(".")[0] in FORBIDDEN_IMPORTS:
+            library = found.target.split(".")[0]
+            if library in FORBIDDEN_IMPORTS and (module.name, library) not in MAY_IMPORT_FORBIDDEN:
                 yield f"{module.name}:{found.line} imports {found.target}"
         for call in FORBIDDEN_CALLS:
             yield from (f"{module.name}:{line} calls {call}" for line in _calls(module, call))
@@ -282,6 +285,7 @@ BROKEN: list[tuple[Rule, dict[str, str]]] = [
     *((blind_except, {"underpaint.run": f"try:\n    f()\n{clause}:\n    pass\n"}) for clause in (
         "except", "except Exception", "except (OSError, Exception) as error", "except BaseException",
     )),
+    (forbidden, {"underpaint.data.registries": "import pickle\n"}),
     (printing, {"underpaint.data.cache": "print('hello')\n"}),
     (sizes, {"underpaint.run": "x = 1\n" * (MAX_FILE_LINES + 1)}),
     (sizes, {"underpaint.run": "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES}),
@@ -295,6 +299,7 @@ FINE = LOOP | {
     "underpaint.evals.linear": "def f(model):\n    import sklearn\n    return model.eval()\n",
     "underpaint.models.vit": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import timm\n",
     "underpaint.data.cache": "try:\n    f()\nexcept (OSError, ValueError) as error:\n    raise Exception from error\n",
+    "underpaint.data.registries": "import subprocess\n",
     "underpaint.draws": "class A:\n    def f(self, a, b, c, d, *, e, f, g, h): ...\n" + "    x = 1\n" * 300,
     "underpaint.objectives.mae": "class F:\n    def backward(self): ...\n",
     "underpaint.__main__": "print('hello')\n",

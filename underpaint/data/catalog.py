@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from underpaint.data import digits, openmoji
+from underpaint.data import digits, emoji_sets, openclipart, openmoji, tuxpaint
 from underpaint.data.cache import cache_folder
 from underpaint.data.records import Record, Source, make_source
 from underpaint.files import read_json, write_json
@@ -57,6 +57,42 @@ COLLECTIONS = (
         licence="CC BY 4.0",
         attribution="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning "
         "Repository, through scikit-learn",
+    ),
+    Collection(
+        name="openclipart",
+        description="5,488 drawings with the keywords their authors typed (a download of 156 MB with apt-get)",
+        edition=1,
+        prepare=openclipart.prepare,
+        licence="Public domain (Creative Commons Public Domain Dedication)",
+        attribution="The authors of the Open Clip Art Project (openclipart.org), through the Debian packages "
+        "openclipart-png and openclipart-svg",
+    ),
+    Collection(
+        name="tuxpaint",
+        description="616 stamps, half of them photographs, with captions in 70 languages (161 MB with apt-get)",
+        edition=1,
+        prepare=tuxpaint.prepare,
+        licence="GPL-2.0-or-later",
+        attribution="Bill Kendrick and the contributors of Tux Paint stamps (tuxpaint.org), through the Debian package "
+        "tuxpaint-stamps-default",
+    ),
+    Collection(
+        name="emoji-twitter",
+        description="1,906 emoji drawn for Twitter, with English keywords as tags (62 MB with npm)",
+        edition=1,
+        prepare=emoji_sets.prepare_twitter,
+        licence="Graphics CC BY 4.0; keywords MIT",
+        attribution="Twemoji, Twitter and other contributors, through emoji-datasource-twitter (Cal Henderson); "
+        "keywords from emojilib (Mu-An Chiou)",
+    ),
+    Collection(
+        name="emoji-google",
+        description="1,906 emoji drawn for Google, with English keywords as tags (74 MB with npm)",
+        edition=1,
+        prepare=emoji_sets.prepare_google,
+        licence="Graphics Apache-2.0; keywords MIT",
+        attribution="Noto Emoji, Google, through emoji-datasource-google (Cal Henderson); keywords from emojilib "
+        "(Mu-An Chiou)",
     ),
 )
 
