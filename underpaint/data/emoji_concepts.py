@@ -58,7 +58,7 @@ class Drawing:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The distinct words of all names; languages that write without spaces give a name as one word."""
-        return words(self.names.values())
+        return words(self.names.values(), marks=False)  # as the tags of OpenMoji were published
 
     @cached_property
     def concept(self) -> str:

@@ -77,6 +77,7 @@ _DIRECTED_WORDS = frozenset(
 )
 
 _MAX_SVG_BYTES = 16 * 1024**2
+_MAX_KEYWORD = 1000
 _SUBJECT = "http://purl.org/dc/elements/1.1/ subject"
 _ITEM = "http://www.w3.org/1999/02/22-rdf-syntax-ns# li"
 _PICTURE = "http://www.w3.org/2000/svg image"
@@ -172,12 +173,14 @@ def read_svg(file: Path) -> tuple[str, ...] | None:
         open_tags.pop()
 
     def text(characters: str) -> None:
-        if open_tags and open_tags[-1] == _ITEM and _SUBJECT in open_tags:
+        in_item = open_tags and open_tags[-1] == _ITEM and _SUBJECT in open_tags
+        if in_item and len(keywords[-1]) < _MAX_KEYWORD:  # entities may multiply to megabytes
             keywords[-1] += characters
 
     if not file.is_file() or file.stat().st_size > _MAX_SVG_BYTES:
         return ()
-    parser = expat.ParserCreate(namespace_separator=" ")  # expat itself stops entities that multiply
+    parser = expat.ParserCreate(namespace_separator=" ")  # expat itself stops entities that multiply beyond 8 MB
+    parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
     with suppress(expat.ExpatError, ValueError):  # ValueError: an unknown encoding
         parser.Parse(file.read_bytes(), True)

@@ -115,7 +115,7 @@ def read_stamp(file: Path) -> Stamp:
     unmirrored = file.with_name(re.sub(r"_(?:mirror|flip|mirror_flip)$", "", file.stem) + ".png")
     options = _text(unmirrored.with_suffix(".dat")).split()
     return Stamp(
-        tags=words(captions(_text(unmirrored.with_suffix(".txt")))),
+        tags=words(captions(_text(unmirrored.with_suffix(".txt"))), marks=True),
         photo=not drawn,
         flip="nomirror" not in options and unmirrored == file,  # a mirrored picture of its own has a reason
     )
