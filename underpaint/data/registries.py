@@ -58,7 +58,13 @@ def get_debian(packages: Sequence[str], folder: Path) -> str:
     for package in packages:
         (file,) = files.glob(f"{package}_*.deb")
         say(f"Unpacking {package} ({file.stat().st_size / 1e6:.0f} MB)")
-        _run(["dpkg-deb", "--extract", str(file), str(folder / package)], what, remedy, folder=files, seconds=600)
+        _run(
+            ["dpkg-deb", "--extract", str(file), str(folder / package)],
+            what,
+            remedy,
+            folder=files,
+            seconds=UNPACK_SECONDS,
+        )
         versions.append(f"{package} {unquote(file.stem.split('_')[1])}")
         file.unlink()
     return ", ".join(versions)
@@ -139,7 +145,7 @@ def _run(command: list[str], what: str, remedy: str, *, folder: Path, seconds: f
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
         told = next((line for line in lines if line.startswith(("E:", "npm error", "npm ERR!"))), lines[-1])
         raise ValueError(
-            f"{program} could not get {what} ({told.strip()[:200]}); check the network and the spelling of its "
-            f"sources, {_ELSEWHERE}"
+            f"{program} could not get {what} ({told.strip()[:200]}); check that its sources can be reached from "
+            f"here, {_ELSEWHERE}"
         )
     return done.stdout.decode(errors="replace")
