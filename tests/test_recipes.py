@@ -29,7 +29,18 @@ ENCODERS = {
 }
 LARGE = [f"{stage}_{size}" for stage in ("mae", "wsp") for size in ENCODERS]
 LINEAR = {"linear_vit_b16": 90, "linear_vit_l16": 50, "linear_vit_h14": 50}
-SMALL = ["mae_laptop", "mae_smoke", "wsp_laptop", "wsp_smoke", "finetune_laptop", "finetune_smoke", "linear_smoke"]
+SMALL = [
+    "mae_laptop",
+    "mae_smoke",
+    "wsp_laptop",
+    "wsp_smoke",
+    "finetune_laptop",
+    "finetune_smoke",
+    "linear_smoke",
+    "mae_small",
+    "wsp_small",
+    "finetune_small",
+]
 
 
 def recipe(name: str) -> Run:
@@ -154,7 +165,7 @@ def test_linear_probing(name: str) -> None:
     assert (images.split, images.targets) == ("train", "class")
 
 
-@pytest.mark.parametrize("name", ["finetune_laptop", "finetune_smoke"])
+@pytest.mark.parametrize("name", ["finetune_laptop", "finetune_small", "finetune_smoke"])
 def test_finetuning(name: str) -> None:
     """The form of paper.md 2.2; rates and lengths are tuned for small images."""
     run = recipe(name)
@@ -172,7 +183,7 @@ def test_finetuning(name: str) -> None:
     assert (images.split, images.targets) == ("train", "class")
 
 
-@pytest.mark.parametrize("suffix", ["laptop", "smoke"])
+@pytest.mark.parametrize("suffix", ["laptop", "small", "smoke"])
 def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> None:
     """One shape of network; WSP starts with the same kind of positions and weights from scratch as from MAE."""
     mae, wsp, finetune = (recipe(f"{stage}_{suffix}") for stage in ("mae", "wsp", "finetune"))

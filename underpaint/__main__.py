@@ -81,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
 
     study = verb("study", "run a study: several runs, their evaluations, one report")
     study.add_argument("study", metavar="STUDY", help="stages")
-    study.add_argument("--size", choices=("smoke", "tiny"), default="tiny", help="default: tiny")
+    study.add_argument("--size", choices=("smoke", "tiny", "small"), default="tiny", help="default: tiny")
+    study.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[], help="default: those of the size")
     study.add_argument("--out", metavar="DIR", default="", help="study folder (default: runs/STUDY_SIZE)")
     study.add_argument("--images", metavar="DIR", default="", help="your own images instead of OpenMoji's")
     study.add_argument("--tags", metavar="FILE", default="", help="their tags: CSV or Parquet with path and tags")
@@ -161,6 +162,7 @@ def _study(options: argparse.Namespace) -> None:
         "images": options.images,
         "tags": options.tags,
         "labels": options.labels,
+        "seeds": options.seeds,
     }
     if options.plan:
         _print_plan(verbs.plan_study(options.study, **where))

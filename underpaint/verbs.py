@@ -23,7 +23,8 @@ from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
-from underpaint.studies.stages import Size, stages
+from underpaint.studies.designs import Size
+from underpaint.studies.stages import stages
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy}
 STUDIES = {"stages": stages}
@@ -109,17 +110,19 @@ def run_study(
     images: str = "",
     tags: str = "",
     labels: str = "",
+    seeds: Sequence[int] = (),
     only: Sequence[str] = (),
 ) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
-    Parts that are finished are skipped. ``images`` is a folder of one's own, with ``tags`` and ``labels``.
+    Parts that are finished are skipped. ``images`` is a folder of one's own, with ``tags`` and ``labels``, or what else
+    ``open_source`` takes. Without ``seeds`` those of the size are run.
 
     Raises:
         ValueError: for input the user can mend.
     """
     folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    built = build_study(name, size=size, images=images, tags=tags, labels=labels)
+    built = build_study(name, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
     complete = study.run_parts(built, folder, only=only)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
@@ -130,19 +133,30 @@ def run_study(
 
 
 def plan_study(
-    name: str, *, size: Size = "tiny", out: str | Path = "", images: str = "", tags: str = "", labels: str = ""
+    name: str,
+    *,
+    size: Size = "tiny",
+    out: str | Path = "",
+    images: str = "",
+    tags: str = "",
+    labels: str = "",
+    seeds: Sequence[int] = (),
 ) -> list[study.PlanRow]:
     """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
     folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    return study.plan(build_study(name, size=size, images=images, tags=tags, labels=labels), folder)
+    return study.plan(build_study(name, size=size, images=images, tags=tags, labels=labels, seeds=seeds), folder)
 
 
-def build_study(name: str, *, size: Size, images: str, tags: str, labels: str) -> study.Study:
+def build_study(
+    name: str, *, size: Size, images: str, tags: str, labels: str, seeds: Sequence[int] = ()
+) -> study.Study:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
         images = f"./{images}"  # a bare word would be the name of a collection
-    return STUDIES[name](size=size, images=images or "openmoji", tags=tags, labels=labels)
+    return STUDIES[name](size=size, images=images, tags=tags, labels=labels, seeds=seeds)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

@@ -21,15 +21,16 @@ class Row(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Top-1 accuracy of one model under one protocol on one dataset, image by image."""
+    """Top-1 accuracy, or another share of hits, of one model under one protocol on one dataset, image by image."""
 
     dataset: str
     protocol: str
-    """linear, lowshot, knn or finetune."""
+    """linear, lowshot, knn, finetune or tags."""
     shots: int = 0
     """Training images per class; 0 where the protocol uses them all."""
     split: str = "test"
-    """test; for lowshot the number of the split, or "mean" over the splits."""
+    """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail."""
+    metric: str = "top1"
     correct: tuple[float, ...]
     """Per test image 1 or 0; for the mean over splits, the share of splits that got it right."""
     image: tuple[str, ...]
@@ -46,7 +47,7 @@ class Score:
 
     @property
     def value(self) -> float:
-        """Top-1 accuracy, from 0 to 1."""
+        """The metric, from 0 to 1."""
         return sum(self.correct) / len(self.correct)
 
     def row(self) -> Row:
@@ -56,7 +57,7 @@ class Score:
             "shots": self.shots,
             "split": self.split,
             "language": "",
-            "metric": "top1",
+            "metric": self.metric,
             "value": self.value,
             "n_test": len(self.correct),
         }

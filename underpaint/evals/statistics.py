@@ -32,30 +32,43 @@ class Summary(TypedDict):
     high: float
     n_seeds: int
     method: str
+    test_low: float
+    """With several seeds: the interval of test-image noise alone, for these trained networks; else as ``low``."""
+    test_high: float
 
 
-def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int) -> Summary:
+def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Summary:
     """The accuracy of ``second`` minus that of ``first``, with a 95% interval.
 
     The two hold one score per seed, in the same order of seeds, of the same task. With two or more seeds the interval
     is Student's over the differences per seed: it covers everything that a new seed changes. With one it is a paired
-    bootstrap over the test images, which says nothing about another training run; ``method`` tells which.
+    bootstrap over the test images, which says nothing about another training run; ``method`` tells which. Where
+    test images come from several datasets, ``stratum`` names that of each: each is drawn by itself.
     """
     assert len(first) == len(second) > 0, (len(first), len(second))
     for a, b in zip(first, second, strict=True):
         assert (task_of(a), a.image) == (task_of(b), b.image), (task_of(a), task_of(b))
+    family = first[0].family
+    difference = np.mean([np.subtract(b.correct, a.correct) for a, b in zip(first, second, strict=True)], axis=0)
+    test = paired_bootstrap(difference.tolist(), family, seed=seed, stratum=stratum)
     if len(first) > 1:
         interval = paired_t([b.value - a.value for a, b in zip(first, second, strict=True)])
         method = f"paired t over {len(first)} seeds"
     else:
-        a, b = first[0], second[0]
-        difference = [y - x for x, y in zip(a.correct, b.correct, strict=True)]
-        interval = paired_bootstrap(difference, a.family, seed=seed)
-        families = len(set(a.family))
-        grouped = f" in {families} families" if families < len(a.family) else ""
-        method = f"paired bootstrap over {len(a.image)} test images{grouped}, {RESAMPLES} resamples, one seed"
+        families = len(set(family))
+        grouped = f" in {families} families" if families < len(family) else ""
+        interval = test
+        method = f"paired bootstrap over {len(family)} test images{grouped}, {RESAMPLES} resamples, one seed"
     mean, low, high = interval
-    return {"mean": mean, "low": low, "high": high, "n_seeds": len(first), "method": method}
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "n_seeds": len(first),
+        "method": method,
+        "test_low": test.low,
+        "test_high": test.high,
+    }
 
 
 def task_of(score: Score) -> tuple[str, str, int, str]:
@@ -68,25 +81,41 @@ def paired_bootstrap(
     family: Sequence[str],
     *,
     seed: int,
+    stratum: Sequence[str] = (),
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """Percentile interval of the mean of per-image differences; families are drawn whole.
+    """Percentile interval of the mean of per-image differences; families are drawn whole, within their stratum.
 
     Variants of one drawing are right or wrong together: drawn one by one they would count as independent evidence,
     and the interval would come out too narrow.
     """
-    names, group = np.unique(np.asarray(family), return_inverse=True)
-    total = np.bincount(group, weights=np.asarray(difference, dtype=np.float64), minlength=len(names))
-    count = np.bincount(group, minlength=len(names))
+    values, families = np.asarray(difference, dtype=np.float64), np.asarray(family)
+    strata = np.asarray(stratum if len(stratum) else [""] * len(families))
     generator = np.random.default_rng(seed)
+    mean, means = 0.0, np.zeros(resamples)
+    for name in np.unique(strata):  # weighed by their images
+        own = strata == name
+        share = own.mean()
+        mean += share * values[own].mean()
+        means += share * _resampled_means(values[own], families[own], generator, resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(mean), float(low), float(high))
+
+
+def _resampled_means(
+    values: np.ndarray, family: np.ndarray, generator: np.random.Generator, resamples: int
+) -> np.ndarray:
+    """The mean of as many families as there are, drawn with replacement, ``resamples`` times."""
+    names, group = np.unique(family, return_inverse=True)
+    total = np.bincount(group, weights=values, minlength=len(names))
+    count = np.bincount(group, minlength=len(names))
     means = []
     for size in _chunks(resamples, CHUNK // len(names)):
         drawn = generator.integers(len(names), size=(size, len(names)))
         means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return Interval(float(total.sum() / count.sum()), float(low), float(high))
+    return np.concatenate(means)
 
 
 def paired_t(difference: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:

@@ -21,5 +21,6 @@ SIZES: dict[str, ViTConfig] = {
     "vit_6.5b14": _vit(14, 4096, 32, 32),
     # for drawings of 48 px on a laptop's processor
     "vit_laptop8": replace(_vit(8, 96, 4, 3), size=(48, 48)),
+    "vit_small8": replace(_vit(8, 128, 6, 4), size=(48, 48)),
     "vit_smoke8": replace(_vit(8, 32, 2, 2), size=(32, 32)),
 }

@@ -9,10 +9,11 @@ import difflib
 from collections.abc import Callable
 
 from underpaint.config import import_function
-from underpaint.recipes.finetune import finetune_laptop, finetune_smoke
+from underpaint.recipes.finetune import finetune_laptop, finetune_small, finetune_smoke
 from underpaint.recipes.linear import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
 from underpaint.recipes.mae import (
     mae_laptop,
+    mae_small,
     mae_smoke,
     mae_vit_2b14,
     mae_vit_6b5_14,
@@ -22,6 +23,7 @@ from underpaint.recipes.mae import (
 )
 from underpaint.recipes.wsp import (
     wsp_laptop,
+    wsp_small,
     wsp_smoke,
     wsp_vit_2b14,
     wsp_vit_6b5_14,
@@ -33,12 +35,14 @@ from underpaint.run import Run
 
 __all__ = [
     "finetune_laptop",
+    "finetune_small",
     "finetune_smoke",
     "linear_smoke",
     "linear_vit_b16",
     "linear_vit_h14",
     "linear_vit_l16",
     "mae_laptop",
+    "mae_small",
     "mae_smoke",
     "mae_vit_2b14",
     "mae_vit_6b5_14",
@@ -46,6 +50,7 @@ __all__ = [
     "mae_vit_h14",
     "mae_vit_l16",
     "wsp_laptop",
+    "wsp_small",
     "wsp_smoke",
     "wsp_vit_2b14",
     "wsp_vit_6b5_14",

@@ -32,11 +32,18 @@ def finetune_laptop() -> Run:
             init="mae",
         ),
         data=ImageData(source="openmoji", split="train", targets="class", scale=(0.3, 1.0)),
-        budget=Budget(samples=1_600, batch_size=32, microbatch=32, warmup=160),
+        budget=Budget(samples=4_000, batch_size=32, microbatch=32, warmup=400),
         optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False),
         schedule=ScheduleConfig(min_lr=1e-6),
         cadence=Cadence(log=320, save=3_200, keep=10_000_000, evaluate=10_000_000),
     )
+
+
+def finetune_small() -> Run:
+    """The encoder of the study of that size."""
+    laptop = finetune_laptop()
+    encoder = replace(SIZES["vit_small8"], positions="sincos_trained")
+    return replace(laptop, name="finetune_small", objective=replace(laptop.objective, encoder=encoder))
 
 
 def finetune_smoke() -> Run:

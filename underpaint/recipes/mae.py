@@ -22,6 +22,8 @@ from underpaint.run import Budget, Cadence, Run
 from underpaint.training.optim import OptimConfig
 
 SAMPLES = 5_000_000_000
+SMALL_SOURCE = "openclipart+openmoji+emoji-twitter"
+"""What the recipes ``*_small`` learn from."""
 
 
 def mae(size: str) -> Run:
@@ -71,6 +73,19 @@ def mae_laptop() -> Run:
         budget=Budget(samples=32_000, batch_size=64, microbatch=64, warmup=3_200),
         optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.95)),
         cadence=Cadence(log=640, save=12_800, keep=10_000_000, evaluate=12_800),
+    )
+
+
+def mae_small() -> Run:
+    """Three collections of drawings for the study of that size: longer, and with a wider encoder than the laptop's."""
+    laptop = mae_laptop()
+    return replace(
+        laptop,
+        name="mae_small",
+        objective=MAEConfig(encoder=SIZES["vit_small8"], decoder=DecoderConfig(width=64, depth=1, heads=4)),
+        data=replace(laptop.data, source=SMALL_SOURCE),
+        budget=Budget(samples=96_000, batch_size=64, microbatch=64, warmup=9_600),
+        cadence=Cadence(log=3_200, save=32_000, keep=10_000_000, evaluate=48_000),
     )
 
 

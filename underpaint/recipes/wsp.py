@@ -19,6 +19,7 @@ from dataclasses import replace
 from underpaint.data.dataset import ImageData
 from underpaint.models.sizes import SIZES
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.recipes.mae import SMALL_SOURCE
 from underpaint.run import Budget, Cadence, Run
 from underpaint.training.optim import OptimConfig
 
@@ -78,8 +79,21 @@ def wsp_laptop() -> Run:
         objective=ClassifyConfig(encoder=replace(SIZES["vit_laptop8"], positions="sincos_trained"), init="mae"),
         data=ImageData(source="openmoji", targets="tags", min_tag_count=5, scale=(0.3, 1.0)),
         budget=Budget(samples=9_600, batch_size=64, microbatch=64, warmup=960),
-        optim=OptimConfig(base_lr=4e-3, weight_decay=0.1, betas=(0.9, 0.95), clip=1.0),
+        optim=OptimConfig(base_lr=2e-3, weight_decay=0.1, betas=(0.9, 0.95), clip=1.0),
         cadence=Cadence(log=640, save=6_400, keep=10_000_000, evaluate=6_400),
+    )
+
+
+def wsp_small() -> Run:
+    """Three collections of drawings for the study of that size."""
+    laptop = wsp_laptop()
+    return replace(
+        laptop,
+        name="wsp_small",
+        objective=replace(laptop.objective, encoder=replace(SIZES["vit_small8"], positions="sincos_trained")),
+        data=replace(laptop.data, source=SMALL_SOURCE),
+        budget=Budget(samples=64_000, batch_size=64, microbatch=64, warmup=6_400),
+        cadence=Cadence(log=3_200, save=32_000, keep=10_000_000, evaluate=32_000),
     )
 
 

@@ -29,20 +29,22 @@ SIDE = 96
 """Largest side of a picture in pixels."""
 
 
-def draw_pictures(folder: Path, source: Source, *, arms: Sequence[str], seed: int) -> dict[str, Any]:
-    """Write ``pictures/*.png`` and ``pictures/pictures.json``; what was drawn."""
+def draw_pictures(folder: Path, source: Source, *, task: Source, arms: Sequence[str], seed: int) -> dict[str, Any]:
+    """Write ``pictures/*.png`` and ``pictures/pictures.json``; what was drawn.
+
+    Tagged images are of ``source``, which was trained on; neighbours are searched among the test images of ``task``.
+    """
     with files.new_folder(folder / "pictures") as target:
-        pictures = _Pictures(target, source)
-        labelled = source.rows("test")
-        gallery = _drawn(labelled or source.rows("pretrain"), seed, "gallery")[:GALLERY]
-        queries = _different_labels(source, gallery)
+        pictures, task_pictures = _Pictures(target, source), _Pictures(target, task)
+        gallery = _drawn(task.rows("test") or task.rows("pretrain"), seed, "gallery")[:GALLERY]
+        queries = _different_labels(task, gallery)
         drawn = [row for row in _drawn(source.rows("pretrain"), seed, "tagged") if source.tags[row]]
         tagged = _readable(source, drawn[: 2 * TAGGED])[:TAGGED]
         counts = Counter(tag for row in source.rows("pretrain") for tag in set(source.tags[row]))
         content = {
             "format": 1,
             "neighbours": {
-                arm: _neighbours(folder / f"{arm}-seed{seed}", source, gallery, queries, pictures) for arm in arms
+                arm: _neighbours(folder / f"{arm}-seed{seed}", task, gallery, queries, task_pictures) for arm in arms
             },
             "tagged": [{"image": pictures.save(row), "tags": list(source.tags[row])} for row in tagged],
             "frequent_tags": [{"tag": tag, "count": count} for tag, count in counts.most_common(40)],
@@ -100,7 +102,8 @@ class _Pictures:
         self.folder, self.source = folder, source
 
     def save(self, row: int) -> str:
-        name = hashlib.blake2b(self.source.path[row].encode(), digest_size=8).hexdigest() + ".png"
+        path = f"{self.source.name}/{self.source.path[row]}"
+        name = hashlib.blake2b(path.encode(), digest_size=8).hexdigest() + ".png"
         if not (self.folder / name).exists():
             file = self.source.root / self.source.path[row]
             image = decode(file.read_bytes(), channels=3, value_range=(0, 255))

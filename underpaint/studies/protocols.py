@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,19 @@ from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.tags import TagRecall
 from underpaint.evals.transfer import transfer
 from underpaint.models.weights import load_encoder
 from underpaint.products import load_model
 from underpaint.run import choose_device
 
-SHOTS = 5
 
-
-def frozen_scores(run: Path, source: Source, *, seed: int) -> list[dict[str, Any]]:
-    """Linear probe, 5-shot and nearest neighbours on the frozen encoder of a run."""
+def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """Linear probe, low-shot and nearest neighbours on the frozen encoder of a run."""
     device = choose_device("any")
     protocols = (
         Linear(dataset=source.name),
-        LowShot(dataset=source.name, shots=SHOTS),
+        *(LowShot(dataset=source.name, shots=count) for count in shots),
         Knn(dataset=source.name),
     )
     encoder = load_encoder(run).to(device)
@@ -35,4 +35,14 @@ def classifier_scores(run: Path, source: Source, *, seed: int) -> list[dict[str,
     device = choose_device("any")
     model: Any = load_model(run).to(device)
     scores = Accuracy(dataset=source.name)(model, source=source, device=device, seed=seed)
+    return [score.record() for score in scores]
+
+
+def tag_scores(run: Path, source: Source) -> list[dict[str, Any]]:
+    """Recall of the tags of held-out images, by their frequency; [] where no such image has a tag."""
+    model: Any = load_model(run).to(choose_device("any"))
+    known = set(model.labels)
+    if not any(known.intersection(source.tags[row]) for row in source.rows("heldout")):
+        return []
+    scores = TagRecall(dataset=source.name)(model, source=source, device=choose_device("any"), seed=0)
     return [score.record() for score in scores]

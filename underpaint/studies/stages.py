@@ -1,12 +1,7 @@
 """What pre-pretraining buys: MAE, WSP and MAE -> WSP, compared by transfer (the paper's Figure 1, in small).
 
-Arms, all of one architecture and started from the same initial weights of a seed:
-
-* ``random``: those weights, untrained; the floor;
-* ``mae``: stage 1 on the images alone;
-* ``wsp``: stage 2 on the tags, from scratch;
-* ``mae_wsp``: the same recipe and steps of stage 2, from the encoder of ``mae``;
-* ``wsp_equal_compute``: ``wsp``, its own schedule lengthened to the training FLOPs of ``mae`` and ``mae_wsp``.
+The arms stand in ``designs.py``; all have one architecture and start from the same initial weights of a seed. A seed
+renews those weights, the order, the crops and masks, the run of MAE and the low-shot splits.
 """
 
 from __future__ import annotations
@@ -14,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from underpaint import config, recipes
+from underpaint import config, draws
 from underpaint.core import Facts
 from underpaint.data.dataset import ImageData
 from underpaint.data.loader import channel_statistics
@@ -25,61 +20,44 @@ from underpaint.data.sources import open_source
 from underpaint.models.weights import save_encoder
 from underpaint.run import Run
 from underpaint.studies import stages_results
+from underpaint.studies.designs import BESIDE, Arm, Design, Size, design_of
 from underpaint.studies.pictures import draw_pictures
-from underpaint.studies.protocols import classifier_scores, frozen_scores
+from underpaint.studies.protocols import classifier_scores, frozen_scores, tag_scores
 from underpaint.study import ComputePart, Part, Study, TrainPart
 
-Size = Literal["smoke", "tiny"]
-
-ARMS = ("random", "mae", "wsp", "mae_wsp", "wsp_equal_compute")
-UNTAGGED_ARMS = ("random", "mae")
-TRANSFER_BESIDE = "digits"
-"""An out-of-domain target that every study is measured on, whatever it is trained on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipes:
-    """The runs a size is made of."""
-
-    mae: Run
-    wsp: Run
-    finetune: Run
-
-
-def recipes_of(size: Size) -> Recipes:
-    if size == "smoke":
-        return Recipes(mae=recipes.mae_smoke(), wsp=recipes.wsp_smoke(), finetune=recipes.finetune_smoke())
-    return Recipes(mae=recipes.mae_laptop(), wsp=recipes.wsp_laptop(), finetune=recipes.finetune_laptop())
+STATISTICS_FROM = 4_096
+"""Images that the mean and deviation are computed from, where there are more."""
 
 
 def stages(
-    *, size: Size = "tiny", images: str = "openmoji", tags: str = "", labels: str = "", seeds: Sequence[int] = (0,)
+    *, size: Size = "tiny", images: str = "", tags: str = "", labels: str = "", seeds: Sequence[int] = ()
 ) -> Study:
-    """The study on a collection or on one's own folder of images.
+    """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
 
     Raises:
         ValueError: if there are no images, or a file of tags or labels does not fit them.
     """
-    source = open_source(images, tags=tags, labels=labels)
-    setting = _Setting(size=size, images=images, tags=tags, labels=labels, source=source)
+    design = design_of(size)
+    seeds = tuple(seeds) or design.seeds
+    setting = _Setting(design, images=images, tags=tags, labels=labels)
     parts = [part for seed in seeds for part in setting.parts_of(seed)]
-    arms = setting.arms
+    arms = [arm.name for arm in setting.arms]
+    task = setting.picture_source
     parts.append(
         ComputePart(
             name="pictures",
-            compute=lambda folder: draw_pictures(folder, source, arms=arms, seed=seeds[0]),
-            settings={"arms": list(arms), "data": source.content_hash, "seed": seeds[0]},
+            compute=lambda folder: draw_pictures(folder, setting.source, task=task, arms=arms, seed=seeds[0]),
+            settings={"arms": arms, "data": [setting.source.content_hash, task.content_hash], "seed": seeds[0]},
             inputs=tuple(part_name(arm, seeds[0]) for arm in arms),
         )
     )
-    settings = {"size": size, "images": images, "data": source.content_hash, "seeds": list(seeds)}
-    description = stages_results.describe(source, arms=arms, sources=setting.transfer_sources)
+    description = stages_results.describe(setting.source, arms=arms, sources=setting.transfer_sources)
     return Study(
         name="stages",
-        settings=settings,
+        settings={"size": size, "images": setting.images, "data": setting.source.content_hash},
         parts=tuple(parts),
         results=lambda folder: stages_results.collect(
-            folder, arms=arms, seeds=seeds, datasets=setting.datasets, data=description
+            folder, arms=setting.arms, seeds=seeds, datasets=setting.datasets, data=description
         ),
     )
 
@@ -88,57 +66,74 @@ def part_name(arm: str, seed: int) -> str:
     return f"{arm}-seed{seed}"
 
 
-class _Setting:
-    """What all seeds share: the recipes on these images, and the transfer tasks."""
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """A recipe on the images of the study, with what is known of its data."""
 
-    def __init__(self, *, size: Size, images: str, tags: str, labels: str, source: Source) -> None:
-        self.source = source
-        rows = source.rows("pretrain")
-        tagged = any(source.tags[row] for row in rows)
-        self.arms = ARMS if tagged else UNTAGGED_ARMS
-        self.transfer_sources = _transfer_sources(source)
-        self.datasets = tuple(other.name for other in self.transfer_sources)
-        found = recipes_of(size)
-        encoder = found.mae.objective.encoder
-        mean, std = channel_statistics(
-            source, rows, channels=encoder.channels, value_range=encoder.value_range, size=encoder.size
-        )
-        self.mae = _on_images(found.mae, images=images, tags=tags, labels=labels, mean=mean, std=std)
-        self.wsp = _on_images(found.wsp, images=images, tags=tags, labels=labels, mean=mean, std=std)
-        self.finetune = _on_images(found.finetune, images=images, tags=tags, labels=labels, mean=mean, std=std)
-        self.mae_facts = Facts(seed=0, images=len(rows))
-        self.wsp_facts = _facts(self.wsp) if tagged else self.mae_facts
+    run: Run
+    facts: Facts
+
+    @property
+    def flops(self) -> int:
+        return self.run.budget.samples * self.run.objective.flops_per_sample(self.facts)
+
+
+class _Setting:
+    """What all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
+
+    def __init__(self, design: Design, *, images: str, tags: str, labels: str) -> None:
+        self.design = design
+        self.images = images or design.images
+        self.source = open_source(self.images, tags=tags, labels=labels)
+        self.transfer_sources = _transfer_sources(self.source, () if images else design.transfer)
+        self.datasets = tuple(source.name for source in self.transfer_sources)
+        data = {"source": self.images, "tags": tags, "labels": labels}
+        rows = self.source.rows("pretrain")
+        encoder = _normalised_encoder(design.mae, self.source, rows)
+        self.mae = _recipe(design.mae, data, encoder)
+        tagged = any(self.source.tags[row] for row in rows)
+        self.arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
+        self.wsp = _recipe(design.wsp, data, encoder) if tagged else self.mae
+        self.finetune = _on(design.finetune, data, encoder)
+
+    @property
+    def picture_source(self) -> Source:
+        """Whose images neighbours are shown of: of what was trained on, or the first task where that has no labels."""
+        own_task = self.source in self.transfer_sources
+        return self.source if own_task or not self.design.transfer else self.transfer_sources[0]
 
     def parts_of(self, seed: int) -> list[Part]:
-        random = part_name("random", seed)
-        parts: list[Part] = [self._random(random, seed), self._train("mae", self.mae, seed, facts=self.mae_facts)]
-        if self.arms == ARMS:
-            equal = replace(self.wsp, budget=replace(self.wsp.budget, samples=self.equal_compute_samples()))
-            for arm, run, start in (
-                ("wsp", self.wsp, ""),
-                ("mae_wsp", self.wsp, part_name("mae", seed)),
-                ("wsp_equal_compute", equal, ""),
-            ):
-                parts.append(self._train(arm, run, seed, start=start, facts=self.wsp_facts))
+        parts = [self._pretrain(arm, seed) for arm in self.arms]
         for arm in self.arms:
             for source in self.transfer_sources:
                 parts += self._transfer(arm, source, seed)
+            if arm.stage == "wsp":
+                parts.append(self._tags(arm, seed))
         return parts
 
-    def equal_compute_samples(self) -> int:
-        """Samples of WSP alone that cost what MAE and then WSP cost, in whole batches."""
-        mae = self.mae.budget.samples * self.mae.objective.flops_per_sample(self.mae_facts)
-        per_sample = self.wsp.objective.flops_per_sample(self.wsp_facts)
-        batch = self.wsp.budget.batch_size
-        return round((mae / per_sample + self.wsp.budget.samples) / batch) * batch
+    def _pretrain(self, arm: Arm, seed: int) -> Part:
+        name = part_name(arm.name, seed)
+        if arm.stage == "none":
+            return self._untrained(name, seed)
+        recipe = self.mae if arm.stage == "mae" else self.wsp
+        run = config.override(recipe.run, arm.overrides)
+        run = replace(run, budget=replace(run.budget, samples=self._samples(arm, run)), name=name, seed=seed)
+        start = part_name(arm.start, seed) if arm.start else ""
+        return TrainPart(name=name, run=run, facts=recipe.facts, init_from=start)
 
-    def _train(self, arm: str, run: Run, seed: int, *, facts: Facts, start: str = "") -> TrainPart:
-        name = part_name(arm, seed)
-        return TrainPart(name=name, run=replace(run, name=name, seed=seed), facts=facts, init_from=start)
+    def _samples(self, arm: Arm, run: Run) -> int:
+        """Samples of an arm in whole batches: its recipe's, or as many as MAE and then the recipe would cost."""
+        mae, own, batch = self.mae, run.budget.samples, run.budget.batch_size
+        added = {
+            "": 0.0,
+            "compute": mae.flops / run.objective.flops_per_sample(self.wsp.facts),
+            "time": mae.run.budget.samples * self.design.mae_seconds,
+        }[arm.lengthened]
+        return round((own + added) / batch) * batch
 
-    def _random(self, name: str, seed: int) -> ComputePart:
+    def _untrained(self, name: str, seed: int) -> ComputePart:
         """Saves the weights that every arm of the seed starts from, as if they came from a run."""
-        objective = self.mae.objective
+        objective = self.mae.run.objective
 
         def compute(folder: Path) -> Any:
             network = objective.build(Facts(seed=seed))
@@ -147,51 +142,73 @@ class _Setting:
 
         return ComputePart(name=name, compute=compute, settings=[config.record(objective.encoder), seed])
 
-    def _transfer(self, arm: str, source: Source, seed: int) -> list[Part]:
+    def _transfer(self, arm: Arm, source: Source, seed: int) -> list[Part]:
         """Frozen features of an arm on one dataset, then finetuning and its accuracy."""
-        start = part_name(arm, seed)
-        finetune = f"finetune-{arm}-{source.name}-seed{seed}"
+        start = part_name(arm.name, seed)
+        finetune = f"finetune-{arm.name}-{source.name}-seed{seed}"
         run = replace(self.finetune, name=finetune, seed=seed)
         if source is not self.source:
             run = replace(run, data=replace(run.data, source=source.name, tags="", labels=""))
         settings = {"data": source.content_hash, "seed": seed}
+        shots = self.design.shots
         return [
             ComputePart(
-                name=f"transfer-{arm}-{source.name}-seed{seed}",
-                compute=lambda folder: frozen_scores(folder / start, source, seed=seed),
-                settings=settings,
+                name=f"transfer-{arm.name}-{source.name}-seed{seed}",
+                compute=lambda folder: frozen_scores(folder / start, source, shots=shots, seed=seed),
+                settings={**settings, "shots": list(shots)},
                 inputs=(start,),
             ),
             TrainPart(name=finetune, run=run, facts=_facts(run), init_from=start),
             ComputePart(
-                name=f"accuracy-{arm}-{source.name}-seed{seed}",
+                name=f"accuracy-{arm.name}-{source.name}-seed{seed}",
                 compute=lambda folder: classifier_scores(folder / finetune, source, seed=seed),
                 settings=settings,
                 inputs=(finetune,),
             ),
         ]
 
+    def _tags(self, arm: Arm, seed: int) -> ComputePart:
+        """How well an arm finds the tags of held-out images, by the frequency of the tag."""
+        start = part_name(arm.name, seed)
+        return ComputePart(
+            name=f"tags-{arm.name}-seed{seed}",
+            compute=lambda folder: tag_scores(folder / start, self.source),
+            settings={"data": self.source.content_hash},
+            inputs=(start,),
+        )
 
-def _transfer_sources(source: Source) -> tuple[Source, ...]:
-    """The images' own transfer task where they have labels, and the digits."""
+
+def _transfer_sources(source: Source, names: Sequence[str]) -> tuple[Source, ...]:
+    """The transfer tasks by name; of one's own images theirs, where they have labels, and the digits."""
+    if names:
+        return tuple(open_source(name) for name in names)
     own = (source,) if source.rows("train") and source.rows("test") else ()
-    return (*own, open_source(TRANSFER_BESIDE))
+    return (*own, open_source(BESIDE))
+
+
+def _normalised_encoder(run: Run, source: Source, rows: Sequence[int]) -> dict[str, tuple[float, ...]]:
+    """The mean and deviation of the images, as fields of the encoder's config."""
+    encoder = run.objective.encoder
+    drawn = sorted(rows, key=lambda row: draws.key("statistics", source.path[row]))[:STATISTICS_FROM]
+    mean, std = channel_statistics(
+        source, sorted(drawn), channels=encoder.channels, value_range=encoder.value_range, size=encoder.size
+    )
+    return {"mean": mean, "std": std}
+
+
+def _recipe(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> _Recipe:
+    run = _on(run, data, encoder)
+    return _Recipe(run=run, facts=_facts(run))
+
+
+def _on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> Run:
+    """The run on these images, normalised by their own statistics."""
+    assert isinstance(run.data, ImageData)
+    normalised = replace(run.objective.encoder, **encoder)
+    return replace(run, objective=replace(run.objective, encoder=normalised), data=replace(run.data, **data))
 
 
 def _facts(run: Run) -> Facts:
     """The facts of a run's data, without its seed."""
     opened = run.data.open()
     return Facts(seed=0, labels=opened.vocabulary.labels, images=len(opened.trained_rows))
-
-
-def _on_images(
-    run: Run, *, images: str, tags: str, labels: str, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Run:
-    """The run on these images, normalised by their own statistics."""
-    assert isinstance(run.data, ImageData)
-    encoder = replace(run.objective.encoder, mean=mean, std=std)
-    return replace(
-        run,
-        objective=replace(run.objective, encoder=encoder),
-        data=replace(run.data, source=images, tags=tags, labels=labels),
-    )

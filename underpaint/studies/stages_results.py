@@ -14,6 +14,7 @@ from underpaint import files, records
 from underpaint.data.records import SPLITS, Source
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
+from underpaint.studies.designs import Arm
 from underpaint.study import read_output
 
 FORMAT = 1
@@ -21,14 +22,18 @@ FORMAT = 1
 CONTRASTS = (
     ("wsp", "mae_wsp"),  # equal WSP steps (paper.md C1)
     ("wsp_equal_compute", "mae_wsp"),  # equal compute (C2)
+    ("wsp_equal_time", "mae_wsp"),
     ("mae", "mae_wsp"),
     ("mae", "wsp"),
     ("random", "mae"),
     ("random", "wsp"),
+    ("mae_wsp", "mae_wsp_low_rate"),
+    ("mae_wsp", "mae_wsp_layer_decay"),
 )
 """Differences that are reported: the second arm minus the first."""
 
 MEAN_TASK = "mean over tasks"
+TAGS_TASK = "tags"
 
 NOT_MEASURED = (
     "Detection, segmentation, video and zero-shot transfer.",
@@ -72,14 +77,10 @@ def _describe_source(source: Source) -> dict[str, Any]:
 
 
 def collect(
-    folder: Path, *, arms: Sequence[str], seeds: Sequence[int], datasets: Sequence[str], data: dict[str, Any]
+    folder: Path, *, arms: Sequence[Arm], seeds: Sequence[int], datasets: Sequence[str], data: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of ``results.json`` from the outputs of all parts."""
-    scores = {
-        (arm, seed): [score for dataset in datasets for score in _scores(folder, arm, dataset, seed)]
-        for arm in arms
-        for seed in seeds
-    }
+    scores = {(arm.name, seed): _scores(folder, arm, datasets, seed) for arm in arms for seed in seeds}
     rows = [{"arm": arm, "seed": seed, **score.row()} for (arm, seed), found in scores.items() for score in found]
     remarks = sorted({remark for found in scores.values() for score in found for remark in score.remarks})
     return {
@@ -87,66 +88,74 @@ def collect(
         "study": "stages",
         "rows": rows,
         "stages": [stage for arm in arms for seed in seeds for stage in _stages(folder, arm, seed)],
-        "summary": _summary(scores, arms=arms, seeds=seeds),
+        "summary": _summary(scores, arms=[arm.name for arm in arms], seeds=seeds),
         "data": {**data, "remarks": remarks},
         "environment": records.environment(),
     }
 
 
-def _scores(folder: Path, arm: str, dataset: str, seed: int) -> list[Score]:
-    names = (f"transfer-{arm}-{dataset}-seed{seed}", f"accuracy-{arm}-{dataset}-seed{seed}")
+def _scores(folder: Path, arm: Arm, datasets: Sequence[str], seed: int) -> list[Score]:
+    names = [f"{kind}-{arm.name}-{dataset}-seed{seed}" for dataset in datasets for kind in ("transfer", "accuracy")]
+    if arm.stage == "wsp":
+        names.append(f"tags-{arm.name}-seed{seed}")
     return [Score.from_record(record) for name in names for record in read_output(name, folder)]
 
 
-def _stages(folder: Path, arm: str, seed: int) -> list[dict[str, Any]]:
+def _stages(folder: Path, arm: Arm, seed: int) -> list[dict[str, Any]]:
     """The pretraining runs of an arm; the cost of an arm that continues another is the sum of both."""
-    runs = {"random": (), "mae_wsp": ("mae", "mae_wsp")}.get(arm, (arm,))
     found = []
-    for name in runs:
+    for name in (arm.start, arm.name):
+        if not name or arm.stage == "none":
+            continue
         result = files.read_json(folder / f"{name}-seed{seed}" / "result.json")
         cost = {key: result[key] for key in ("samples", "train_flops", "wall_seconds", "images_per_second")}
-        found.append({"arm": arm, "stage": result["stage"], "seed": seed, **cost, "run": f"{name}-seed{seed}"})
+        found.append({"arm": arm.name, "stage": result["stage"], "seed": seed, **cost, "run": f"{name}-seed{seed}"})
     return found
 
 
 def _summary(
     scores: dict[tuple[str, int], list[Score]], *, arms: Sequence[str], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every contrast on every task, and on their mean."""
+    """Every contrast on every task, and on the mean over the tasks of transfer."""
     summary = []
     for first, second in CONTRASTS:
         if first not in arms or second not in arms:
             continue
         contrast = f"{second} - {first}"
-        tasks = [_tasks(scores[first, seed]) for seed in seeds], [_tasks(scores[second, seed]) for seed in seeds]
-        for task in tasks[0][0]:
-            pair = [found[task] for found in tasks[0]], [found[task] for found in tasks[1]]
+        sides = [_tasks(scores[first, seed]) for seed in seeds], [_tasks(scores[second, seed]) for seed in seeds]
+        for task in sides[0][0]:
+            if task not in sides[1][0]:
+                continue  # arms that learned no tags are asked for none
+            pair = [found[task] for found in sides[0]], [found[task] for found in sides[1]]
             summary.append({"contrast": contrast, "task": task, **summarise(*pair, seed=0)})
-        mean = [[_mean(found) for found in side] for side in tasks]
-        summary.append({"contrast": contrast, "task": MEAN_TASK, **summarise(*mean, seed=0)})
+        mean = [[_mean(found) for found in side] for side in sides]
+        stratum = tuple(name.partition("/")[0] for name in mean[0][0].image)
+        summary.append({"contrast": contrast, "task": MEAN_TASK, **summarise(*mean, seed=0, stratum=stratum)})
     return summary
 
 
 def _tasks(scores: Sequence[Score]) -> dict[str, Score]:
     """The scores that are compared, by the name of their task; single low-shot splits are not."""
-    return {
-        f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}": score
-        for score in scores
-        if score.split in ("test", "mean")
-    }
+    return {_task(score): score for score in scores if score.split in ("test", "mean") or score.protocol == "tags"}
+
+
+def _task(score: Score) -> str:
+    if score.protocol == "tags":
+        return f"{score.dataset} {TAGS_TASK}, {score.split}"
+    return f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}"
 
 
 def _mean(tasks: dict[str, Score]) -> Score:
-    """The mean over tasks as one score whose "images" are the test images of all datasets.
+    """The mean over the tasks of transfer as one score whose "images" are the test images of all datasets.
 
     Every task weighs the same: an image's entry is scaled so that the mean of the entries is the mean of the tasks.
     Families of different datasets stay apart.
     """
-    total = sum(len(score.correct) for score in tasks.values())
-    parts = [(score, total / (len(tasks) * len(score.correct))) for score in tasks.values()]
-    any_score = next(iter(tasks.values()))
+    scores = [score for score in tasks.values() if score.protocol != "tags"]
+    total = sum(len(score.correct) for score in scores)
+    parts = [(score, total / (len(scores) * len(score.correct))) for score in scores]
     return replace(
-        any_score,
+        scores[0],
         dataset="all",
         protocol="mean",
         shots=0,

@@ -1,0 +1,102 @@
+"""How well a model trained on tags finds those of images it has not seen, by how frequent a tag is.
+
+Tags are long-tailed: an average over tags as they come says how the head of their distribution fares and little else.
+The vocabulary is cut in three by the training count of its labels, so that each part holds about a third of all
+training occurrences: ``head`` has few labels of many images, ``tail`` many labels of few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from underpaint.data.records import Source
+from underpaint.evals.accuracy import FinishedClassifier
+from underpaint.evals.features import image_batches, image_format
+from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.score import Score
+
+BINS = ("head", "middle", "tail")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRecall:
+    """Share of the tags of held-out images that are among the model's ``top`` highest-scored labels."""
+
+    needs: ClassVar[type] = FinishedClassifier
+
+    dataset: str  # opened by the caller: the images whose split "heldout" is asked about
+    top: int = 10
+    batch_size: int = 64  # images per forward pass
+
+    def __post_init__(self) -> None:
+        for name in ("top", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+
+    def __call__(
+        self, classifier: FinishedClassifier, *, source: Source, device: torch.device, seed: int
+    ) -> list[Score]:
+        """One score per bin, whose entries are pairs of a held-out image and one of its tags in the vocabulary.
+
+        The classifier stands on ``device`` already. Raises ValueError if no held-out image has a tag of it.
+        """
+        number = {label: index for index, label in enumerate(classifier.labels)}
+        bin_of = frequency_bins(label_counts(source, number))
+        pairs: dict[str, list[tuple[int, float]]] = {name: [] for name in BINS}
+        rows = [row for row in source.rows("heldout") if any(tag in number for tag in source.tags[row])]
+        for row, best in zip(rows, self._best(classifier, source, rows, device), strict=True):
+            for tag in source.tags[row]:
+                if best is not None and tag in number:
+                    pairs[BINS[bin_of[number[tag]]]].append((row, float(number[tag] in best)))
+        if not any(pairs.values()):
+            raise ValueError(f"no readable held-out image of '{source.name}' has a tag that the model knows")
+        return [
+            Score(
+                dataset=source.name,
+                protocol="tags",
+                split=name,
+                metric=f"recall@{self.top}",
+                correct=tuple(hit for _, hit in found),
+                image=tuple(source.path[row] for row, _ in found),
+                family=tuple(source.family[row] for row, _ in found),
+                settings={"labels": float((bin_of == BINS.index(name)).sum())},
+                remarks=(),
+            )
+            for name, found in pairs.items()
+            if found
+        ]
+
+    def _best(
+        self, classifier: FinishedClassifier, source: Source, rows: list[int], device: torch.device
+    ) -> list[set[int] | None]:
+        """The highest-scored labels of each image; None where it cannot be read."""
+        best: list[set[int] | None] = []
+        format = image_format(classifier.encoder.config)
+        with evaluation_mode(classifier, device):
+            for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
+                scores = classifier.logits(image.to(device)).float().cpu()
+                top = scores.topk(min(self.top, scores.shape[1]), dim=1).indices.tolist()
+                best += [set(ids) if readable else None for ids, readable in zip(top, weight.tolist(), strict=True)]
+        return best
+
+
+def label_counts(source: Source, number: dict[str, int]) -> np.ndarray:
+    """Training images of each label."""
+    count = np.zeros(len(number), dtype=np.int64)
+    for row in source.rows("pretrain"):
+        for tag in set(source.tags[row]) & number.keys():
+            count[number[tag]] += 1
+    return count
+
+
+def frequency_bins(count: np.ndarray) -> np.ndarray:
+    """0, 1 or 2 for each label, from the most frequent on, a third of the occurrences each."""
+    order = np.argsort(-count, kind="stable")
+    before = np.cumsum(count[order]) - count[order]  # occurrences of more frequent labels
+    bins = np.empty(len(count), dtype=np.int64)
+    bins[order] = np.minimum(before * len(BINS) // max(int(count.sum()), 1), len(BINS) - 1)
+    return bins

@@ -1,0 +1,98 @@
+"""What the study ``stages`` is made of at each size: recipes, images, transfer tasks, seeds and arms.
+
+The arms share one architecture and, within a seed, the same initial weights. The recipe of WSP is tuned on ``wsp``
+alone and reused unchanged wherever WSP stands in an arm (paper.md C16); arms with ``overrides`` say so in their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from underpaint import recipes
+from underpaint.run import Run
+
+Size = Literal["smoke", "tiny", "small"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to an encoder."""
+
+    name: str
+    stage: Literal["none", "mae", "wsp"]  # "none" keeps the initial weights
+    start: str = ""  # the arm whose encoder it starts from; "" is the initial weights of the seed
+    lengthened: Literal["", "compute", "time"] = ""  # to what "mae" and then its own stage cost in FLOPs or seconds
+    overrides: tuple[str, ...] = ()  # fields of the recipe that this arm changes, as on the command line
+
+
+RANDOM = Arm(name="random", stage="none")
+MAE = Arm(name="mae", stage="mae")
+WSP = Arm(name="wsp", stage="wsp")
+MAE_WSP = Arm(name="mae_wsp", stage="wsp", start="mae")
+EQUAL_COMPUTE = Arm(name="wsp_equal_compute", stage="wsp", lengthened="compute")
+EQUAL_TIME = Arm(name="wsp_equal_time", stage="wsp", lengthened="time")
+GENTLE = Arm(name="mae_wsp_low_rate", stage="wsp", start="mae", overrides=("optim.base_lr=5e-4",))
+LAYERWISE = Arm(name="mae_wsp_layer_decay", stage="wsp", start="mae", overrides=("optim.layer_decay=0.65",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Everything that tells one size of the study from another."""
+
+    mae: Run
+    wsp: Run
+    finetune: Run
+    images: str  # the collections that MAE and WSP learn from, unless the user names images
+    transfer: tuple[str, ...]  # the collections whose transfer tasks the arms are measured on
+    arms: tuple[Arm, ...] = (RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE)
+    shots: tuple[int, ...] = (5,)
+    seeds: tuple[int, ...] = (0,)
+    mae_seconds: float = 0.5
+    """Wall time of one sample of MAE in samples of WSP, for the arm of equal time; measured, it differs by machine."""
+
+
+BESIDE = "digits"
+"""An out-of-domain target that one's own images are measured on beside their own classes."""
+
+
+def design_of(size: Size) -> Design:
+    return _DESIGNS[size]()
+
+
+def _smoke() -> Design:
+    return Design(
+        mae=recipes.mae_smoke(),
+        wsp=recipes.wsp_smoke(),
+        finetune=recipes.finetune_smoke(),
+        images="openmoji",
+        transfer=("openmoji", "digits"),
+    )
+
+
+def _tiny() -> Design:
+    return Design(
+        mae=recipes.mae_laptop(),
+        wsp=recipes.wsp_laptop(),
+        finetune=recipes.finetune_laptop(),
+        images="openmoji",
+        transfer=("openmoji", "digits"),
+    )
+
+
+def _small() -> Design:
+    """Several collections; drawings, photographs, another vendor's emoji and digits as the transfer tasks."""
+    return Design(
+        mae=recipes.mae_small(),
+        wsp=recipes.wsp_small(),
+        finetune=recipes.finetune_small(),
+        images="openclipart+openmoji+emoji-twitter",
+        transfer=("openclipart", "emoji-google", "tuxpaint", "digits"),
+        arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE, EQUAL_TIME, GENTLE, LAYERWISE),
+        shots=(1, 5, 10),
+        seeds=(0, 1, 2, 3, 4),
+    )
+
+
+_DESIGNS: dict[Size, Callable[[], Design]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}
