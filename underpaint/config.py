@@ -1,7 +1,8 @@
 """Frozen dataclasses as the configuration: overrides from the command line, and their record in JSON.
 
 A field with ``metadata=OPERATIONAL`` may change when a run is resumed (paths, workers, cadences); every other field is
-part of the run's identity.
+part of the run's identity. A field with ``metadata=LATER`` came after the first records were written: one without it
+means the default, and none is written for it, so that records and identities of older releases stay what they are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 OPERATIONAL = {"operational": True}
+LATER = {"later": True}
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
@@ -133,7 +135,12 @@ def record(value: Any, *, identity_only: bool = False) -> Any:
         ValueError: for a value that is neither plain nor a dataclass, such as an evaluation of one's own.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = [f for f in dataclasses.fields(value) if not (identity_only and f.metadata.get("operational"))]
+        kept = [
+            f
+            for f in dataclasses.fields(value)
+            if not (identity_only and f.metadata.get("operational"))
+            and not (f.metadata.get("later") and getattr(value, f.name) == f.default)
+        ]
         return {
             "type": type(value).__name__,
             **{f.name: record(getattr(value, f.name), identity_only=identity_only) for f in kept},
@@ -150,18 +157,18 @@ def record(value: Any, *, identity_only: bool = False) -> Any:
 
 
 def from_record(kind: type[T], value: dict[str, Any], *, where: str) -> T:
-    """A dataclass of known type from its record, every field present and of the declared type.
+    """A dataclass of known type from its record: every field present, LATER ones aside, and of the declared type.
 
     Raises:
         ValueError: naming ``where`` and the field that is missing, unknown or of the wrong type.
     """
     hints = typing.get_type_hints(kind)
-    fields = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     given = set(value) - {"type"}
-    if given != fields:
-        wrong = ", ".join(sorted(given ^ fields))
-        raise ValueError(f"{where}: {kind.__name__} has missing or unknown fields: {wrong}")
-    return kind(**{name: _from_json(hints[name], value[name], where=f"{where}: {name}") for name in fields})
+    wrong = sorted(name for name in given ^ fields.keys() if name in given or not fields[name].metadata.get("later"))
+    if wrong:
+        raise ValueError(f"{where}: {kind.__name__} has missing or unknown fields: {', '.join(wrong)}")
+    return kind(**{name: _from_json(hints[name], value[name], where=f"{where}: {name}") for name in given})
 
 
 def _from_json(kind: Any, value: Any, *, where: str) -> Any:

@@ -27,7 +27,7 @@ from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source
 from underpaint.data.repeats import Repeats
-from underpaint.data.transforms import eval_view, train_view
+from underpaint.data.transforms import Interpolation, View, eval_view, train_view
 
 CACHE_BYTES = 128 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
@@ -45,6 +45,10 @@ class ImageFormat:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Of the values in [0, 1], one per channel."""
+    view: View = "stretch"
+    crop_share: float = 1.0
+    interpolation: Interpolation = "bicubic"
+    """Of the evaluation view; the random crops of training are bicubic."""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
@@ -146,7 +150,8 @@ def read_images(
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
     """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
     read = [_read(source.root / source.path[row], format) for row in rows]
-    views = [None if isinstance(image, BadImage) else eval_view(image, size=format.size) for image in read]
+    how: dict[str, Any] = {name: getattr(format, name) for name in ("size", "view", "crop_share", "interpolation")}
+    views = [None if isinstance(image, BadImage) else eval_view(image, **how) for image in read]
     weight = torch.tensor([0.0 if view is None else 1.0 for view in views])
     return _normalised(views, format), weight
 
@@ -158,7 +163,7 @@ def channel_statistics(
 
     Bad records are skipped. Raises ValueError when none can be read or a channel is the same value everywhere.
     """
-    plain = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
+    plain: dict[str, Any] = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
     format = ImageFormat(size=size, channels=channels, value_range=value_range, **plain)
     count = 0
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)

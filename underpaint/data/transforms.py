@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -10,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from underpaint import draws
+
+View = Literal["stretch", "crop"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 RATIO = (3 / 4, 4 / 3)
 """Width to height of a random crop."""
@@ -48,14 +52,37 @@ def random_crop(height: int, width: int, *, scale: tuple[float, float], seed: in
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def eval_view(image: Num[Tensor, "c h w"], *, size: tuple[int, int]) -> Float[Tensor, "c out_h out_w"]:
-    """The whole image resized straight to ``size``, whatever its shape: nothing is cut off (paper 2.2)."""
-    return _resized(image, size)
+def eval_view(
+    image: Num[Tensor, "c h w"],
+    *,
+    size: tuple[int, int],
+    view: View = "stretch",
+    crop_share: float = 1.0,
+    interpolation: Interpolation = "bicubic",
+) -> Float[Tensor, "c out_h out_w"]:
+    """The whole image resized straight to ``size``, whatever its shape: nothing is cut off (paper 2.2).
+
+    Or, with ``view="crop"``, the centre cut out of the image resized to cover ``size / crop_share``, with the roundings
+    of torchvision's Resize and CenterCrop.
+    """
+    if view == "stretch":
+        return _resized(image, size, interpolation)
+    height, width = image.shape[-2:]
+    rows, columns = (math.floor(side / crop_share) for side in size)
+    if height * columns <= width * rows:  # height is what just covers
+        covering = rows, max(columns, int(rows * width / height))
+    else:
+        covering = max(rows, int(columns * height / width)), columns
+    resized = _resized(image, covering, interpolation)
+    top, left = (round((whole - side) / 2) for whole, side in zip(covering, size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]]
 
 
-def _resized(image: Num[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c out_h out_w"]:
+def _resized(
+    image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation = "bicubic"
+) -> Float[Tensor, "c out_h out_w"]:
     values = image.to(torch.float32)
     if image.dtype == torch.uint8:
         values = values.div_(255)
-    view = F.interpolate(values[None], size=size, mode="bicubic", align_corners=False, antialias=True)
+    view = F.interpolate(values[None], size=size, mode=interpolation, align_corners=False, antialias=True)
     return view[0].clamp_(0, 1)  # bicubic overshoots at edges

@@ -81,6 +81,9 @@ def image_format(config: ViTConfig) -> ImageFormat:
         value_range=config.value_range,
         mean=config.mean,
         std=config.std,
+        view=config.view,
+        crop_share=config.crop_share,
+        interpolation=config.interpolation,
     )
 
 

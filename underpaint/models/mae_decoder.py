@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from underpaint.models.vit import NORM_EPS, Block, ViTConfig, sincos_positions
+from underpaint.models.vit import Block, ViTConfig, sincos_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class MAEDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.decoder_pos_embed = nn.Parameter(sincos_positions(config.width, encoder.grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth)
+            Block(config.width, config.heads, config.mlp_ratio, encoder.norm_eps) for _ in range(config.depth)
         )
-        self.decoder_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.decoder_norm = nn.LayerNorm(config.width, eps=encoder.norm_eps)
         self.decoder_pred = nn.Linear(config.width, encoder.patch_values)
 
     def forward(

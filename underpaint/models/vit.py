@@ -5,7 +5,7 @@ Parameter names are those of MAE, MAWS and timm, so that their files load withou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint import draws
+from underpaint.config import LATER
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
+View = Literal["stretch", "crop"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,6 +41,12 @@ class ViTConfig:
     value_range: tuple[float, float] = (0.0, 255.0)  # stored pixel values that become 0 and 1
     mean: tuple[float, ...] = IMAGENET_MEAN  # per channel, of values in [0, 1]
     std: tuple[float, ...] = IMAGENET_STD
+    norm_eps: float = field(default=NORM_EPS, metadata=LATER)  # of every layer norm; Hugging Face has 1e-12
+    # How an image becomes one of `size` where nothing is drawn at random, in evaluation (paper.md 2.2, 6.2): resized
+    # straight to it, or the centre cut out of one whose short side is size / crop_share.
+    view: View = field(default="stretch", metadata=LATER)
+    crop_share: float = field(default=1.0, metadata=LATER)
+    interpolation: Interpolation = field(default="bicubic", metadata=LATER)
 
     def __post_init__(self) -> None:
         if any(side <= 0 or side % self.patch for side in self.size):
@@ -54,6 +63,10 @@ class ViTConfig:
             raise ValueError(f"std={self.std} must be positive in every channel")
         if not self.value_range[0] < self.value_range[1]:
             raise ValueError(f"value_range={self.value_range} must be (low, high) with low < high")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share={self.crop_share} must lie in (0, 1]")
+        if self.norm_eps <= 0:
+            raise ValueError(f"norm_eps={self.norm_eps} must be positive")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -145,11 +158,11 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; ``scale`` holds the drop-path factors of its two branches, drawn by the caller."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b n d"]:
@@ -174,8 +187,10 @@ class ViT(nn.Module):
         self.pos_embed = nn.Parameter(
             torch.zeros(1, 1 + config.num_patches, config.width), requires_grad=config.positions != "sincos"
         )
-        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS) if config.final_norm else nn.Identity()
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_ratio, config.norm_eps) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.final_norm else nn.Identity()
 
     def forward(
         self,

@@ -19,7 +19,7 @@ from underpaint import draws
 from underpaint.core import PAD_LABEL, Facts, LabelBatch, Step, weighted_mean
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
-from underpaint.models.vit import NORM_EPS, ViT, ViTConfig, drop_path_factors
+from underpaint.models.vit import ViT, ViTConfig, drop_path_factors
 
 Loss = Literal["softmax", "softmax_idf", "bce"]
 
@@ -68,7 +68,7 @@ class Classify(nn.Module):
         self.drop_path_key = draws.key(facts.seed, config.stage, "drop_path")
         width = config.encoder.width
         self.encoder = ViT(config.encoder)
-        self.fc_norm = nn.LayerNorm(width, eps=NORM_EPS) if config.pooling == "mean" else nn.Identity()
+        self.fc_norm = nn.LayerNorm(width, eps=config.encoder.norm_eps) if config.pooling == "mean" else nn.Identity()
         self.batch_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if config.batch_norm else nn.Identity()
         self.head = nn.Linear(width, len(facts.labels))
         self.register_buffer("idf", inverse_document_frequency(facts), persistent=False)
