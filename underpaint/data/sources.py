@@ -53,7 +53,7 @@ def join(sources: Sequence[Source]) -> Source:
     if len(set(names)) < len(names):
         raise ValueError(f"{'+'.join(names)} names a collection twice")
     root = Path(os.path.commonpath([source.root for source in sources]))
-    prefix = {source.name: source.root.relative_to(root).as_posix() for source in sources}
+    prefix = {source.name: source.root.relative_to(root) for source in sources}
 
     def column(name: str) -> tuple:
         return tuple(value for source in sources for value in getattr(source, name))
@@ -61,7 +61,7 @@ def join(sources: Sequence[Source]) -> Source:
     return Source(
         name="+".join(names),
         root=root,
-        path=tuple(f"{prefix[source.name]}/{path}" for source in sources for path in source.path),
+        path=tuple((prefix[source.name] / path).as_posix() for source in sources for path in source.path),
         tags=column("tags"),
         label=("",) * len(column("path")),
         family=tuple(f"{source.name}/{family}" for source in sources for family in source.family),
@@ -70,7 +70,9 @@ def join(sources: Sequence[Source]) -> Source:
         licence="; ".join(f"{source.name}: {source.licence}" for source in sources),
         attribution="; ".join(source.attribution for source in sources),
         problems=column("problems"),
-        content_hash=xxhash.xxh3_128("+".join(source.content_hash for source in sources).encode()).hexdigest(),
+        content_hash=xxhash.xxh3_128(
+            "+".join(f"{source.name}:{source.content_hash}" for source in sources).encode()
+        ).hexdigest(),
     )
 
 

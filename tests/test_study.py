@@ -1,0 +1,148 @@
+"""The study ``stages`` on a small folder of one's own: the contract of its results, skipping, plans and parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small import make_images
+
+from underpaint import verbs
+from underpaint.data.sources import open_source
+from underpaint.studies.designs import design_of
+from underpaint.study import PlanRow
+
+ARMS = {"random", "mae", "wsp", "mae_wsp", "wsp_equal_compute"}
+ROW = {"arm", "seed", "dataset", "protocol", "shots", "split", "language", "metric", "value", "n_test"}
+STAGE = {"arm", "stage", "seed", "samples", "train_flops", "wall_seconds", "images_per_second"}
+SUMMARY = {"contrast", "task", "mean", "low", "high", "n_seeds", "method"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("own") / "images")
+
+
+def untagged(images: Path, folder: Path) -> Path:
+    """The same images without tags.csv; labels.csv stays a file that nobody named."""
+    copy = folder / "untagged"
+    for file in images.rglob("*.png"):
+        target = copy / file.relative_to(images)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    return copy
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+@pytest.mark.slow
+def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "study"
+    arguments = {"size": "smoke", "out": out, "images": str(images), "labels": str(images / "labels.csv")}
+    assert verbs.run_study("stages", seeds=(3,), **arguments) == out
+    results = json.loads((out / "results.json").read_text())
+    assert results["format"] == 1
+    assert results["study"] == "stages"
+    assert {"data", "environment", "rows", "stages", "summary"} <= results.keys()
+    assert all(row.keys() >= ROW for row in results["rows"])
+    assert all(stage.keys() >= STAGE for stage in results["stages"])
+    assert all(line.keys() >= SUMMARY for line in results["summary"])
+    assert {row["arm"] for row in results["rows"]} == ARMS
+    assert {row["dataset"] for row in results["rows"]} == {"images", "digits"}
+    assert {row["protocol"] for row in results["rows"]} == {"linear", "lowshot", "knn", "finetune", "tags"}
+    assert {(stage["arm"], stage["stage"]) for stage in results["stages"]} >= {("mae_wsp", "mae"), ("mae_wsp", "wsp")}
+    value = {(r["arm"], r["dataset"], r["protocol"]): r["value"] for r in results["rows"] if r["split"] == "test"}
+    line = next(s for s in results["summary"] if (s["contrast"], s["task"]) == ("mae_wsp - wsp", "digits knn"))
+    assert line["mean"] == pytest.approx(value["mae_wsp", "digits", "knn"] - value["wsp", "digits", "knn"])
+    assert line["low"] <= line["mean"] <= line["high"]
+    assert line["n_seeds"] == 1
+    assert (out / "report.html").stat().st_size > 10_000
+
+    before = times(out)
+    verbs.run_study("stages", seeds=(3,), **arguments)  # everything is there already
+    assert times(out) == before
+    with pytest.raises(ValueError, match="size="):
+        verbs.run_study("stages", size="tiny", out=out, images=str(images))
+
+
+@pytest.mark.slow
+def test_without_tags_only_the_floor_and_mae(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    verbs.run_study("stages", size="smoke", out=out, images=str(untagged(images, tmp_path)))
+    results = json.loads((out / "results.json").read_text())
+    assert {row["arm"] for row in results["rows"]} == {"random", "mae"}
+    assert any("no tags" in line for line in results["data"]["not_measured"])
+    assert any("no labels" in line or "Transfer on these images" in line for line in results["data"]["not_measured"])
+
+
+def flops(rows: list[PlanRow], start: str) -> float:
+    return next(row.flops for row in rows if row.part.startswith(start))
+
+
+def test_the_plan_and_single_parts(images: Path, tmp_path: Path) -> None:
+    arguments = {
+        "size": "smoke",
+        "out": tmp_path / "study",
+        "images": str(images),
+        "labels": str(images / "labels.csv"),
+    }
+    plan = verbs.plan_study("stages", **arguments)
+    assert not (tmp_path / "study").exists()
+    assert {row.part for row in plan if not row.part.startswith("finetune")} == {
+        f"{arm}-seed0" for arm in ARMS - {"random"}
+    }
+    assert len(plan) == 4 + 5 * 2
+    assert all(row.samples > 0 and row.seconds > 0 and row.bytes > 0 and not row.done for row in plan)
+    # by definition of the arm, to within half a batch of WSP
+    both = flops(plan, "mae-") + flops(plan, "wsp-")
+    batch = 64 * flops(plan, "wsp-") / design_of("smoke").wsp.budget.samples
+    assert flops(plan, "wsp_equal_compute-") == pytest.approx(both, abs=batch / 2 * 1.001)
+
+    verbs.run_study("stages", only=("random-seed0", "mae-seed0"), **arguments)
+    assert (tmp_path / "study" / "mae-seed0" / "result.json").is_file()
+    assert not (tmp_path / "study" / "results.json").exists()
+    assert [row.part for row in verbs.plan_study("stages", **arguments) if row.done] == ["mae-seed0"]
+    with pytest.raises(ValueError, match="unknown part 'mae'"):
+        verbs.run_study("stages", only=("mae",), **arguments)
+
+
+def test_the_small_study_is_complete() -> None:
+    """Five seeds, and transfer to drawings, photographs, another vendor's emoji and digits."""
+    design = design_of("small")
+    assert len(design.seeds) == 5
+    assert design.transfer == ("openclipart", "emoji-google", "tuxpaint", "digits")
+    assert design.shots == (1, 5, 10)
+    assert {arm.name for arm in design.arms} >= {*ARMS, "wsp_equal_time"}
+    starts = {arm.start for arm in design.arms} - {""}
+    order = [arm.name for arm in design.arms]
+    assert all(order.index(arm.start) < order.index(arm.name) for arm in design.arms if arm.start), starts
+
+
+def test_joined_sources_are_those_of_their_parts(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two.py").write_text(
+        "from pathlib import Path\nfrom dataclasses import replace\nfrom underpaint.data.folders import open_folder\n"
+        f"def first():\n    return open_folder(Path({str(images)!r}), tags='', labels='')\n"
+        "def second():\n    return replace(first(), name='second')\n"
+        "def nothing():\n    return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    one, both = open_source("two:first"), open_source("two:first+two:second")
+    assert len(both.path) == 2 * len(one.path)
+    assert len(both.rows("pretrain")) == 2 * len(one.rows("pretrain"))
+    assert not both.rows("test")
+    assert all((both.root / path).is_file() for path in both.path)
+    assert len(set(both.family)) == 2 * len(set(one.family))
+    assert both.content_hash not in (one.content_hash, open_source("two:second+two:first").content_hash)
+    for name, message in (
+        ("two:first+two:first", "names a collection twice"),
+        ("two:nothing", "returns NoneType, not a Source"),
+        ("two:absent", "cannot be imported"),
+        ("absent:first", "cannot be imported"),
+        ("two:Path", "returns PosixPath, not a Source"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_source(name)
