@@ -35,6 +35,7 @@ MAY_IMPORT = {
     # The wiring, and what sits on top of it.
     "run": EVERYTHING_TO_RUN,
     "recipes": EVERYTHING_TO_RUN | {"run"},
+    "plan": EVERYTHING_TO_RUN | {"run", "recipes"},
     "study": EVERYTHING_TO_RUN | {"run"},
     "studies": EVERYTHING_TO_RUN | {"run", "recipes", "study"},
     "report": {"files"},

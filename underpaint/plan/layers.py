@@ -1,0 +1,150 @@
+"""What autograd keeps of a training step, layer by layer, in closed form: the ground of the memory plan.
+
+Counted for the networks of this package as they stand in ``models/`` and ``objectives/``, in the units ``b`` samples,
+``n`` tokens, ``d`` width. What goes into a matrix product is kept in the type of the computation; attention keeps q,
+k, v, its output and one fp32 number per query and head (the flash and memory-efficient kernels of CUDA, and the flash
+kernel of the CPU; never the n x n scores).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from underpaint.models.vit import ViTConfig
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.run import Run
+
+FP32 = 4
+STEM = ("encoder.cls_token", "encoder.pos_embed", "encoder.patch_embed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Types:
+    """Bytes of one number."""
+
+    compute: int  # in matrix products
+    stream: int  # between the blocks: fp32 under autocast alone, the compute type where FSDP gathers bf16 weights
+    norm: int  # input of a normalisation as it is kept; autocast on CUDA makes an fp32 copy of it
+
+    @classmethod
+    def of(cls, run: Run, *, sharded: bool, cuda: bool) -> Types:
+        compute = 2 if run.precision == "bf16" else FP32
+        stream = compute if sharded else FP32
+        return cls(compute=compute, stream=stream, norm=FP32 if cuda else stream)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One stretch of the forward pass, in its order; all sizes in bytes."""
+
+    parameters: tuple[str, ...]  # prefixes of the names of its parameters
+    saved: int  # kept from its forward to its backward pass
+    forward: int = 0  # further bytes at the peak of its forward pass
+    graphless: int = 0  # bytes at the peak of its forward pass when nothing is kept
+    backward: int = 0  # further bytes at the peak of its backward pass, while ``saved`` is all there
+    source: int = 0  # its input, the part of ``saved`` that remains under checkpointing
+    block: bool = False  # a transformer block: checkpointed and sharded as one
+
+
+def layers(run: Run, types: Types, *, microbatch: int, labels: int) -> list[Layer]:
+    """The layers of a run's objective for one forward and backward pass of ``microbatch`` samples.
+
+    Raises:
+        ValueError: for an objective other than MAE and classification.
+    """
+    objective = run.objective
+    if isinstance(objective, MAEConfig):
+        return _mae(objective, microbatch, types)
+    if isinstance(objective, ClassifyConfig):
+        return _classify(objective, microbatch, types, labels)
+    raise ValueError(f"no plan for objective {type(objective).__name__}; MAEConfig and ClassifyConfig have one")
+
+
+def inputs(run: Run, *, microbatch: int) -> int:
+    """Bytes of one batch on the device: fp32 pixels, position, weight."""
+    encoder = run.objective.encoder
+    return microbatch * (FP32 * encoder.channels * encoder.size[0] * encoder.size[1] + 8 + FP32)
+
+
+def _mae(config: MAEConfig, b: int, types: Types) -> list[Layer]:
+    encoder, decoder = config.encoder, config.decoder
+    kept, d, c = config.num_kept, decoder.width, types.compute
+    shown, whole = b * (1 + kept), b * (1 + encoder.num_patches)
+    pixels = b * (encoder.num_patches - kept) * encoder.patch_values
+    stem = Layer(
+        parameters=STEM,
+        saved=b * kept * encoder.patch_values * c,
+        forward=b * kept * (encoder.patch_values * FP32 + 2 * encoder.width * types.stream),
+        backward=2 * shown * encoder.width * types.stream,
+    )
+    bridge = Layer(
+        parameters=("encoder.norm.", "decoder.decoder_embed.", "decoder.mask_token", "decoder.decoder_pos_embed"),
+        saved=shown * encoder.width * (types.norm + c),  # input of the norm, input of the projection
+        backward=2 * shown * encoder.width * types.norm + whole * d * types.stream,
+    )
+    prediction = Layer(
+        parameters=("decoder.decoder_norm.", "decoder.decoder_pred."),
+        # input of the norm, input of the projection, and prediction minus target
+        saved=whole * d * types.norm + (whole - shown) * d * c + pixels * FP32,
+        forward=pixels * (c + 3 * FP32),  # prediction, true pixels, target, square
+        backward=pixels * 3 * FP32,
+    )
+    shape = (decoder.heads, decoder.mlp_ratio)
+    blocks = [
+        _block(f"decoder.decoder_blocks.{i}.", (b, 1 + encoder.num_patches, d), shape, types)
+        for i in range(decoder.depth)
+    ]
+    return [stem, *_encoder_blocks(encoder, b, 1 + kept, types), bridge, *blocks, prediction]
+
+
+def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list[Layer]:
+    encoder, c = config.encoder, types.compute
+    d, scores = encoder.width, b * labels * FP32
+    features = b * (1 + encoder.num_patches) * d
+    stem = Layer(
+        parameters=STEM,
+        saved=b * encoder.num_patches * encoder.patch_values * c if c < FP32 else 0,  # else the batch itself
+        forward=features * (types.stream + c),
+        backward=2 * features * types.stream,
+    )
+    view = features if types.norm == c else 0  # the head's input is a view of all tokens, unless it is a bf16 copy
+    head = Layer(
+        parameters=("encoder.norm.", "fc_norm.", "batch_norm.", "head."),
+        saved=(0 if config.frozen_encoder else features * types.norm) + (view or b * d) * c + scores,
+        forward=2 * features * types.norm + scores,
+        backward=max(0 if config.frozen_encoder else 2 * features * types.norm, 3 * scores),
+    )
+    blocks = _encoder_blocks(encoder, b, 1 + encoder.num_patches, types, drop_path=config.drop_path > 0)
+    if not config.frozen_encoder:
+        return [stem, *blocks, head]
+    frozen = (replace(each, saved=0, forward=each.graphless or each.forward, backward=0) for each in (stem, *blocks))
+    return [*frozen, head]
+
+
+def _encoder_blocks(encoder: ViTConfig, b: int, n: int, types: Types, *, drop_path: bool = False) -> list[Layer]:
+    size, shape = (b, n, encoder.width), (encoder.heads, encoder.mlp_ratio)
+    return [_block(f"encoder.blocks.{i}.", size, shape, types, drop_path=drop_path) for i in range(encoder.depth)]
+
+
+def _block(
+    name: str, size: tuple[int, int, int], shape: tuple[int, int], types: Types, *, drop_path: bool = False
+) -> Layer:
+    """A pre-norm block for ``size`` (samples, tokens, width) with ``shape`` (heads, MLP ratio)."""
+    (b, n, d), (heads, ratio), c = size, shape, types.compute
+    tokens = b * n
+    residual = tokens * d * types.stream
+    copy = tokens * d * c if c < types.stream else 0
+    statistics = tokens * (4 + heads) * FP32  # mean and deviation of two norms, log-sum-exp of attention
+    return Layer(
+        parameters=(name,),
+        # inputs of both norms; inputs of qkv (1), attention (3), proj (1), fc1 (1), GELU and fc2 (ratio each)
+        saved=tokens * d * (2 * types.norm + (6 + 2 * ratio) * c) + statistics,
+        forward=residual + tokens * d * c,  # what fc2 returns, and the sum
+        # input, sum after attention, second norm and its copy, hidden layer before and after GELU
+        graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
+        # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer
+        backward=residual + copy + (residual if drop_path else 0) + tokens * d * ratio * c,
+        source=residual,
+        block=True,
+    )

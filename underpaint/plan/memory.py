@@ -1,0 +1,164 @@
+"""Peak memory of one rank, by part: a walk over the layers of a training step, forward, back and optimizer.
+
+What torch's allocator hands out, without the context of the driver, the buffers of the communication library, and
+fragmentation; devices.py has an allowance for those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from underpaint.plan.layers import FP32, Layer, Types, inputs, layers
+from underpaint.plan.layout import Layout
+from underpaint.plan.parameters import Parameter
+from underpaint.run import Run
+
+MOMENTS = {"adamw": 2, "lars": 1}
+"""fp32 tensors of the optimizer for each trained parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one rank: each part at its largest, and the peak of all together (not all are largest at once)."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    ema: int
+    inputs: int
+    activations: int
+    casts: int  # autocast's bf16 copies of the weights
+    gathered: int  # by FSDP: whole blocks, their gradients, and the buffers of both
+    workspace: int  # passing, inside one layer
+    peak: int
+    moment: str  # when that is
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """A layer with its parameters, in bytes."""
+
+    shape: Layer
+    gradient: int  # of this rank's share
+    passing: int  # gradient of the largest parameter, before it is added or reduced
+    cast: int  # autocast's copies
+    whole: int  # all its parameters as FSDP gathers them; 0 where nothing is sharded, as for the next two
+    unreduced: int  # all its gradients before they are reduced
+    reduced: int  # the same in fp32
+
+    def kept(self, layout: Layout) -> int:
+        """Bytes between its forward and its backward pass."""
+        return self.shape.source if self.again(layout) else self.shape.saved
+
+    def again(self, layout: Layout) -> bool:
+        """Whether its forward pass is computed a second time."""
+        return layout.checkpointing and self.shape.block
+
+    def working(self, layout: Layout) -> int:
+        """Bytes beyond what is kept, on its way back."""
+        repeated = self.shape.saved - self.shape.source + self.cast if self.again(layout) else 0
+        return self.shape.backward + self.passing + repeated
+
+
+def memory(
+    run: Run, parameters: Sequence[Parameter], layout: Layout, *, microbatch: int, labels: int, cuda: bool
+) -> Memory:
+    """The plan of one rank's memory for a ``microbatch`` of samples on each rank.
+
+    Raises:
+        ValueError: for an objective without a plan.
+    """
+    types = Types.of(run, sharded=layout.shards > 1, cuda=cuda)
+    tape = [
+        _with_parameters(layer, parameters, types, layout)
+        for layer in layers(run, types, microbatch=microbatch, labels=labels)
+    ]
+    trained = sum(p.shard(layout.shards) for p in parameters if p.trained)
+    weights = FP32 * sum(p.shard(layout.shards) for p in parameters)
+    fixed = {
+        "weights": weights,
+        "optimizer": FP32 * MOMENTS[run.optim.name] * trained,
+        "ema": weights if run.ema_decay else 0,
+        "inputs": inputs(run, microbatch=microbatch),
+    }
+    accumulates = run.budget.batch_size > microbatch * layout.ranks
+    moments = _moments(tape, layout, gradients=FP32 * trained if accumulates else 0)
+    moment, height = max([*moments, ("optimizer", FP32 * trained)], key=lambda each: each[1])
+    gathered = [*_gathered_forward(tape), *_gathered_backward(tape)]
+    return Memory(
+        **fixed,
+        gradients=FP32 * trained,
+        activations=sum(each.kept(layout) for each in tape),
+        casts=sum(each.cast for each in tape),
+        gathered=max(gathered),
+        workspace=max(max(each.shape.forward, each.working(layout)) for each in tape),
+        peak=sum(fixed.values()) + height,
+        moment=moment,
+    )
+
+
+def _with_parameters(layer: Layer, parameters: Sequence[Parameter], types: Types, layout: Layout) -> _Layer:
+    own = [p for p in parameters if p.name.startswith(layer.parameters)]
+    trained = [p for p in own if p.trained]
+    sharded = layout.shards > 1
+    autocast = types.compute < FP32 and not sharded
+    passing = FP32 + (types.compute if autocast else 0)
+    elements = sum(p.size for p in trained)
+    return _Layer(
+        shape=layer,
+        gradient=FP32 * sum(p.shard(layout.shards) for p in trained),
+        passing=0 if sharded else passing * max((p.size for p in trained), default=0),
+        cast=types.compute * sum(p.size for p in trained if p.is_matrix) if autocast else 0,
+        whole=types.compute * sum(p.size for p in own) if sharded else 0,
+        unreduced=types.compute * elements if sharded else 0,
+        reduced=FP32 * elements if sharded else 0,
+    )
+
+
+def _moments(tape: Sequence[_Layer], layout: Layout, *, gradients: int) -> list[tuple[str, int]]:
+    """Bytes beyond the fixed parts while each layer works; ``gradients`` are those of earlier microbatches."""
+    found: list[tuple[str, int]] = []
+    kept = casts = 0
+    for layer, gathered in zip(tape, _gathered_forward(tape), strict=True):
+        casts += layer.cast
+        working = layer.shape.graphless if layer.again(layout) else layer.shape.saved + layer.shape.forward
+        found.append((f"forward {layer.shape.parameters[0]}", gradients + kept + casts + working + gathered))
+        kept += layer.kept(layout)
+    casts = sum(layer.cast for layer in tape if not layer.again(layout))
+    ready = gradients
+    for layer, gathered in reversed(list(zip(tape, _gathered_backward(tape), strict=True))):
+        working = layer.working(layout)
+        found.append((f"backward {layer.shape.parameters[0]}", ready + kept + casts + working + gathered))
+        kept -= layer.kept(layout)
+        casts -= 0 if layer.again(layout) else layer.cast
+        ready += 0 if gradients else layer.gradient
+    return found
+
+
+def _gathered_forward(tape: Sequence[_Layer]) -> list[int]:
+    """What FSDP2 holds beside the shards: the root group, a block, its buffer still, and the next one's."""
+    root = sum(each.whole for each in tape if not each.shape.block)
+    following = [*tape[1:], None]
+    return [
+        root
+        + sum(2 * each.whole if each is layer else each.whole for each in (layer, after) if each and each.shape.block)
+        for layer, after in zip(tape, following, strict=True)
+    ]
+
+
+def _gathered_backward(tape: Sequence[_Layer]) -> list[int]:
+    """The root group, a block, the buffer of the one before it; gradients of the block, of the root group until the
+    end, and the fp32 buffer that reduces the block after it.
+    """
+    root = sum(each.whole for each in tape if not each.shape.block)
+    found: list[int] = []
+    unreduced = buffer = 0
+    for index in reversed(range(len(tape))):
+        layer, before = tape[index], tape[max(index - 1, 0)]
+        own = layer.whole + layer.unreduced if layer.shape.block else 0
+        unreduced += 0 if layer.shape.block else layer.unreduced
+        found.append(root + own + (before.whole if before.shape.block else 0) + unreduced + buffer)
+        if layer.shape.block:
+            buffer = layer.reduced
+    return found[::-1]
