@@ -1,4 +1,7 @@
-"""Folders that hold a network: ``config.json`` + ``model.safetensors``, written whole, checked before they are read."""
+"""Folders that hold a network: ``config.json`` + ``model.safetensors``, written whole, checked before they are read.
+
+Networks above 4 GiB have several files of weights (pieces.py).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 
 from underpaint import config as configs
 from underpaint import files
+from underpaint.models.pieces import INDEX, WEIGHTS, InMemory, SafetensorsFiles, Tensors, write_pieces
 from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
@@ -21,13 +25,31 @@ def save_module(
     folder: Path, module: nn.Module, description: dict[str, Any], beside: dict[str, Any] | None = None
 ) -> None:
     """Write a module's tensors, its description and other JSON files; ``folder`` appears whole or not at all."""
+    save_tensors(folder, InMemory(module.state_dict()), description, beside)
+
+
+def save_tensors(
+    folder: Path, tensors: Tensors, description: dict[str, Any], beside: dict[str, Any] | None = None
+) -> None:
+    """The same from tensors that are read one at a time."""
     with files.new_folder(folder) as part:
-        path = part / "model.safetensors"
-        files.write_tensors(path, module.state_dict())
+        pieces = write_pieces(part, tensors)
         for name, value in (beside or {}).items():
             files.write_json(part / name, value)
-        weights = {"size": path.stat().st_size, "xxh3": files.xxh3(path)}
+        weights = pieces[WEIGHTS] if len(pieces) == 1 else _together(pieces)
         files.write_json(part / "config.json", {"format": FORMAT, **description, "weights": weights})
+
+
+def _together(pieces: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Size and checksum of all files together: the checksum of their checksums."""
+    import xxhash
+
+    digest = xxhash.xxh3_64("".join(piece["xxh3"] for piece in pieces.values()).encode()).hexdigest()
+    return {"size": sum(piece["size"] for piece in pieces.values()), "xxh3": digest, "pieces": pieces}
+
+
+def holds_network(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -36,34 +58,53 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the folder is none, comes from a newer release, or its weights are not those that were saved.
     """
-    path, weights = folder / "config.json", folder / "model.safetensors"
-    missing = [str(file) for file in (path, weights) if not file.is_file()]
+    path = folder / "config.json"
+    missing = [] if path.is_file() else [str(path)]
+    missing += [] if holds_network(folder) else [str(folder / WEIGHTS)]
     if missing:
         raise ValueError(f"{folder} holds no saved network: {' and '.join(missing)} missing")
     description = files.read_json(path)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} is not of format {FORMAT}; it may come from a newer release of underpaint")
-    expected = description.get("weights")
-    if not isinstance(expected, dict) or weights.stat().st_size != expected.get("size"):
-        raise ValueError(f"{weights} has {weights.stat().st_size} bytes, not what {path} says; the file is damaged")
-    if files.xxh3(weights) != expected.get("xxh3"):
-        raise ValueError(f"{weights} does not match the checksum in {path}; the file is damaged")
+    for name, expected in _pieces(path, description).items():
+        file = folder / name
+        size = file.stat().st_size if file.is_file() else 0
+        if not isinstance(expected, dict) or size != expected.get("size"):
+            raise ValueError(f"{file} has {size} bytes, not what {path} says; the file is damaged")
+        if files.xxh3(file) != expected.get("xxh3"):
+            raise ValueError(f"{file} does not match the checksum in {path}; the file is damaged")
     return description
 
 
-def load_tensors(folder: Path, module: nn.Module) -> None:
-    """Fill a module from its folder; every name and shape must fit."""
-    from safetensors.torch import load_file
+def _pieces(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """The files of weights that a description names, with what is said of each."""
+    weights = description.get("weights")
+    if not isinstance(weights, dict) or "pieces" not in weights:
+        return {WEIGHTS: weights}
+    pieces = weights["pieces"]
+    if not isinstance(pieces, dict) or any(Path(name).name != name for name in pieces):
+        raise ValueError(f"{path} lists files of weights that do not lie beside it; it is damaged")
+    return pieces
 
-    path = folder / "model.safetensors"
-    tensors, expected = load_file(path), module.state_dict()
-    if tensors.keys() != expected.keys():
-        names = ", ".join(sorted(tensors.keys() ^ expected.keys())[:5])
-        raise ValueError(f"{path} and its config.json disagree on the tensors: {names}")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")
-    module.load_state_dict(tensors)
+
+def open_tensors(folder: Path) -> SafetensorsFiles:
+    """The tensors of a network's folder, whose description was checked, to be read one at a time."""
+    description = files.read_json(folder / "config.json")
+    return SafetensorsFiles(folder / name for name in _pieces(folder / "config.json", description))
+
+
+@torch.no_grad()
+def load_tensors(folder: Path, module: nn.Module) -> None:
+    """Fill a module from its folder, tensor by tensor; every name and shape must fit."""
+    stored, expected = open_tensors(folder), module.state_dict()
+    if stored.info.keys() != expected.keys():
+        names = ", ".join(sorted(stored.info.keys() ^ expected.keys())[:5])
+        raise ValueError(f"the weights in {folder} and its config.json disagree on the tensors: {names}")
+    for name, (shape, _) in stored.info.items():
+        if shape != tuple(expected[name].shape):
+            raise ValueError(f"{folder}: {name} has shape {shape}, expected {tuple(expected[name].shape)}")
+    for name, value in expected.items():
+        value.copy_(stored.read(name))
 
 
 def save_encoder(folder: Path, encoder: ViT) -> None:
@@ -78,7 +119,7 @@ def encoder_folder(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     for candidate in (folder / "encoder", folder):
-        if (candidate / "model.safetensors").is_file():
+        if holds_network(candidate):
             return candidate
     if (folder / "run.json").is_file():
         raise ValueError(f"{folder} is a run that has not finished: it has no encoder/ yet; continue it first")
@@ -116,7 +157,7 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
     Raises:
         ValueError: if the architectures differ.
     """
-    for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio"):
+    for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps"):
         old, new = getattr(source.config, name), getattr(encoder.config, name)
         if old != new:
             raise ValueError(f"the encoder to start from has {name}={old}, this run has {name}={new}; make them equal")
