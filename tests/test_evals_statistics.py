@@ -104,3 +104,38 @@ def test_arms_of_different_tasks_are_not_compared() -> None:
         summarise([score([1.0])], [score([1.0], dataset="other")], seed=0)
     with pytest.raises(AssertionError):
         summarise([score([1.0])], [score([1.0, 0.0])], seed=0)
+
+
+def test_strata_are_drawn_by_themselves() -> None:
+    """The variance of a stratified mean is that of its strata alone: what lies between them adds nothing."""
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(5, 1, size=200), generator.normal(-5, 1, size=300)])
+    names = [str(i) for i in range(500)]
+    stratum = ["a"] * 200 + ["b"] * 300
+    apart = paired_bootstrap(values.tolist(), names, seed=0, stratum=stratum, resamples=4000)
+    together = paired_bootstrap(values.tolist(), names, seed=0, resamples=4000)
+    assert apart.mean == pytest.approx(values.mean())
+    expected = 1.96 * np.sqrt(200 * values[:200].var() + 300 * values[200:].var()) / 500
+    assert (apart.high - apart.low) / 2 == pytest.approx(expected, rel=0.06)
+    assert together.high - together.low > 3 * (apart.high - apart.low)
+
+
+def test_several_seeds_show_both_noises() -> None:
+    """The interval over seeds, and apart from it that of the test images for the networks as trained."""
+    generator = np.random.default_rng(1)
+    image = tuple(f"{i}.png" for i in range(400))
+
+    def score(probability: float) -> Score:
+        correct = tuple((generator.random(400) < probability).astype(float).tolist())
+        return Score(
+            dataset="d", protocol="linear", correct=correct, image=image, family=image, settings={}, remarks=()
+        )
+
+    first, second = [score(0.5) for _ in range(4)], [score(0.6) for _ in range(4)]
+    found = summarise(first, second, seed=0)
+    per_seed = [b.value - a.value for a, b in zip(first, second, strict=True)]
+    expected = scipy.stats.t.interval(0.95, 3, loc=np.mean(per_seed), scale=scipy.stats.sem(per_seed))
+    assert (found["low"], found["high"]) == pytest.approx(expected)
+    mean = np.mean([np.subtract(b.correct, a.correct) for a, b in zip(first, second, strict=True)], axis=0)
+    half = 1.96 * mean.std() / 20
+    assert found["test_high"] - found["test_low"] == pytest.approx(2 * half, rel=0.1)

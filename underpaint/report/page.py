@@ -75,6 +75,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         floor=headline.floor(tables.tasks_at_the_floor(columns), len(columns)),
         columns=columns,
         datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
+        tag_recall=tables.tag_recall(study),
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, columns, by_arm) if asked else None,
         legend=[Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in study.arms],

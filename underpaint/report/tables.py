@@ -84,6 +84,15 @@ def _column(rows: Sequence[Record], *, classes: int) -> Column:
     )
 
 
+def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
+    """What each arm that learned tags finds of those of held-out images, by bin of frequency; {} without such rows."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in study.rows:
+        if row["protocol"] == "tags":
+            found.setdefault(row["arm"], {}).setdefault(row["split"], []).append(row["value"])
+    return {arm: {name: _score(values, best=False) for name, values in bins.items()} for arm, bins in found.items()}
+
+
 def tasks_at_the_floor(columns: Sequence[Column]) -> int:
     """How many tasks the untrained encoder does at least as well as every trained arm."""
     count = 0

@@ -33,7 +33,6 @@ CONTRASTS = (
 """Differences that are reported: the second arm minus the first."""
 
 MEAN_TASK = "mean over tasks"
-TAGS_TASK = "tags"
 
 NOT_MEASURED = (
     "Detection, segmentation, video and zero-shot transfer.",
@@ -89,6 +88,7 @@ def collect(
         "rows": rows,
         "stages": [stage for arm in arms for seed in seeds for stage in _stages(folder, arm, seed)],
         "summary": _summary(scores, arms=[arm.name for arm in arms], seeds=seeds),
+        "tag_summary": _tag_summary(scores, arms=[arm.name for arm in arms], seeds=seeds),
         "data": {**data, "remarks": remarks},
         "environment": records.environment(),
     }
@@ -116,17 +116,12 @@ def _stages(folder: Path, arm: Arm, seed: int) -> list[dict[str, Any]]:
 def _summary(
     scores: dict[tuple[str, int], list[Score]], *, arms: Sequence[str], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every contrast on every task, and on the mean over the tasks of transfer."""
+    """Every contrast on every task, and on their mean."""
     summary = []
-    for first, second in CONTRASTS:
-        if first not in arms or second not in arms:
-            continue
-        contrast = f"{second} - {first}"
-        sides = [_tasks(scores[first, seed]) for seed in seeds], [_tasks(scores[second, seed]) for seed in seeds]
+    for contrast, first, second in _contrasts(arms):
+        sides = [[_tasks(scores[arm, seed]) for seed in seeds] for arm in (first, second)]
         for task in sides[0][0]:
-            if task not in sides[1][0]:
-                continue  # arms that learned no tags are asked for none
-            pair = [found[task] for found in sides[0]], [found[task] for found in sides[1]]
+            pair = [[found[task] for found in side] for side in sides]
             summary.append({"contrast": contrast, "task": task, **summarise(*pair, seed=0)})
         mean = [[_mean(found) for found in side] for side in sides]
         stratum = tuple(name.partition("/")[0] for name in mean[0][0].image)
@@ -134,28 +129,47 @@ def _summary(
     return summary
 
 
+def _tag_summary(
+    scores: dict[tuple[str, int], list[Score]], *, arms: Sequence[str], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The contrasts of arms that learned tags, on the tags of held-out images; no task of transfer."""
+    summary = []
+    for contrast, first, second in _contrasts(arms):
+        sides = [[_tags(scores[arm, seed]) for seed in seeds] for arm in (first, second)]
+        for bin in [bin for bin in sides[0][0] if bin in sides[1][0]]:
+            pair = [[found[bin] for found in side] for side in sides]
+            summary.append({"contrast": contrast, "bin": bin, **summarise(*pair, seed=0)})
+    return summary
+
+
+def _contrasts(arms: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Name, first and second arm of the contrasts whose arms were run."""
+    return [(f"{second} - {first}", first, second) for first, second in CONTRASTS if {first, second} <= set(arms)]
+
+
 def _tasks(scores: Sequence[Score]) -> dict[str, Score]:
-    """The scores that are compared, by the name of their task; single low-shot splits are not."""
-    return {_task(score): score for score in scores if score.split in ("test", "mean") or score.protocol == "tags"}
+    """The scores of transfer that are compared, by the name of their task; single low-shot splits are not."""
+    return {
+        f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}": score
+        for score in scores
+        if score.split in ("test", "mean")
+    }
 
 
-def _task(score: Score) -> str:
-    if score.protocol == "tags":
-        return f"{score.dataset} {TAGS_TASK}, {score.split}"
-    return f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}"
+def _tags(scores: Sequence[Score]) -> dict[str, Score]:
+    return {score.split: score for score in scores if score.protocol == "tags"}
 
 
 def _mean(tasks: dict[str, Score]) -> Score:
-    """The mean over the tasks of transfer as one score whose "images" are the test images of all datasets.
+    """The mean over tasks as one score whose "images" are the test images of all datasets.
 
     Every task weighs the same: an image's entry is scaled so that the mean of the entries is the mean of the tasks.
     Families of different datasets stay apart.
     """
-    scores = [score for score in tasks.values() if score.protocol != "tags"]
-    total = sum(len(score.correct) for score in scores)
-    parts = [(score, total / (len(scores) * len(score.correct))) for score in scores]
+    total = sum(len(score.correct) for score in tasks.values())
+    parts = [(score, total / (len(tasks) * len(score.correct))) for score in tasks.values()]
     return replace(
-        scores[0],
+        next(iter(tasks.values())),
         dataset="all",
         protocol="mean",
         shots=0,
