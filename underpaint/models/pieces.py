@@ -109,7 +109,7 @@ class Derived:
         return self.make(name)
 
 
-def write_pieces(folder: Path, tensors: Tensors, *, limit: int = PIECE_BYTES) -> dict[str, dict[str, Any]]:
+def write_pieces(folder: Path, tensors: Tensors, *, limit: int) -> dict[str, dict[str, Any]]:
     """Write tensors into ``folder`` (not synced: ``files.new_folder`` does that); size and XXH3 of each file by name.
 
     One file ``model.safetensors``, or, above ``limit`` bytes, several and an index. One tensor is in memory at a time.

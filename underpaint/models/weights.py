@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from underpaint import config as configs
 from underpaint import files
-from underpaint.models.pieces import INDEX, WEIGHTS, InMemory, SafetensorsFiles, Tensors, write_pieces
+from underpaint.models.pieces import INDEX, PIECE_BYTES, WEIGHTS, InMemory, SafetensorsFiles, Tensors, write_pieces
 from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
@@ -33,7 +33,7 @@ def save_tensors(
 ) -> None:
     """The same from tensors that are read one at a time."""
     with files.new_folder(folder) as part:
-        pieces = write_pieces(part, tensors)
+        pieces = write_pieces(part, tensors, limit=PIECE_BYTES)
         for name, value in (beside or {}).items():
             files.write_json(part / name, value)
         weights = pieces[WEIGHTS] if len(pieces) == 1 else _together(pieces)

@@ -1,0 +1,26 @@
+"""Foreign formats of weights, one file each: recognised by names and shapes, mapped both ways by tables of names."""
+
+from __future__ import annotations
+
+from underpaint.models.formats import hf, mae, maws, ours, swag, timm
+from underpaint.models.formats.layout import Foreign, Found
+
+FORMATS = (ours, mae, maws, timm, swag, hf)
+"""In the order in which they are asked: timm takes what has MAE's naming and is neither of MAE nor of MAWS."""
+
+
+def recognise(foreign: Foreign) -> Found:
+    """What a file holds.
+
+    Raises:
+        ValueError: if it is of no known format, lacks tensors, has more, or leaves open what must be told.
+    """
+    for module in FORMATS:
+        found = module.recognise(foreign)
+        if found is not None:
+            return found
+    names = sorted(foreign.shapes)
+    raise ValueError(
+        f"{foreign.name} is of no known format (MAE, MAWS, SWAG, torchvision, timm, transformers); its tensors are "
+        f"{', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
+    )

@@ -1,0 +1,258 @@
+"""``underpaint import``: foreign weights become the folders that every stage starts from."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import typing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from underpaint import config as configs
+from underpaint import files
+from underpaint.core import Facts
+from underpaint.messages import say
+from underpaint.models import formats
+from underpaint.models.formats.layout import NON_COMMERCIAL, Foreign, Found, Rule, combined_shape, from_theirs
+from underpaint.models.pieces import Derived, Info, Tensors
+from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.weights import save_tensors
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.weights.reading import open_weights
+
+FORMAT = 1
+OF_THE_ENCODER = (
+    *("heads", "size", "mean", "std", "value_range", "norm_eps"),
+    *("view", "crop_share", "interpolation"),
+)
+"""Fields of the encoder's config that no shape tells."""
+BESIDES = {"decoder_heads": int, "norm_pix": bool, "mask_ratio": float, "licence": str, "labels": Path}
+IMAGENET_CLASSES = 1000
+MAX_LABEL_BYTES = 64 * 1024 * 1024
+
+
+def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> dict[str, Any]:
+    """Turn a foreign file or folder of weights into ``OUT/encoder``, and ``OUT/model`` where it has a head or decoder.
+
+    ``given`` tells as ``name=value`` what the file does not: ``heads``, ``mean``, ``std`` and the others of
+    OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, the ``licence``, and ``labels``, a text file with
+    the name of a class per line. Everything taken for granted is printed. One tensor is in memory at a time.
+
+    Returns what was found: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``licence``, ``assumed``,
+    ``left_out``, ``folder``.
+
+    Raises:
+        ValueError: for a file of no known format, one that holds more or less than such a file should, or one that
+            needs more than torch's weights-only loading; and for an ``out`` that is not empty.
+    """
+    source, out = Path(source), Path(out)
+    refuse_non_empty(out)
+    told = _parse(given)
+    opened = open_weights(source)
+    foreign = Foreign(
+        name=source.name or str(source),
+        shapes={name: info.shape for name, info in opened.tensors.info.items()},
+        read=opened.tensors.read,
+        wrapped=opened.wrapped,
+        arguments=opened.arguments,
+        config=opened.config,
+        preprocessor=opened.preprocessor,
+        licence=opened.licence,
+        given=told,
+    )
+    found = formats.recognise(foreign)
+    labels, assumed = _labels(found, told)
+    origin = {
+        "format": found.title,
+        "file": foreign.name,
+        "xxh3": "+".join(files.xxh3(path) for path in opened.files),
+        "licence": told.get("licence", found.licence),
+    }
+    parts = _parts(found, foreign, opened.tensors, labels)
+    with fresh_folder(out) as folder:
+        for part in parts:
+            description = {**part.description, "origin": origin}
+            save_tensors(folder / part.name, part.tensors, description, part.beside)
+    result = {
+        "format": found.title,
+        "encoder": configs.record(found.encoder),
+        "classes": found.classes,
+        "decoder": None if found.decoder is None else configs.record(found.decoder),
+        "licence": origin["licence"],
+        "assumed": [*found.assumed, *assumed],
+        "left_out": [*found.left_out, *opened.beside],
+        "folder": str(out),
+    }
+    _announce(result, found, own_licence="licence" in told)
+    return result
+
+
+def refuse_non_empty(out: Path) -> None:
+    """Raises ValueError if ``out`` is a file or a folder with anything in it: nothing of the user's is overwritten."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder; choose another --out")
+
+
+@contextmanager
+def fresh_folder(out: Path) -> Iterator[Path]:
+    """``files.new_folder`` that leaves nothing behind when it fails."""
+    try:
+        with files.new_folder(out) as part:
+            yield part
+    finally:
+        shutil.rmtree(out.with_name(f"{out.name}.part"), ignore_errors=True)
+
+
+def _parse(given: Sequence[str]) -> dict[str, Any]:
+    """What the user tells, each of its type.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one, or a value of another type.
+    """
+    hints = typing.get_type_hints(ViTConfig)
+    kinds: dict[str, Any] = {name: hints[name] for name in OF_THE_ENCODER} | BESIDES
+    told: dict[str, Any] = {}
+    for assignment in given:
+        name, separator, text = assignment.partition("=")
+        if not separator or name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}=?" if close else f"what can be told is {', '.join(kinds)}"
+            raise ValueError(f"unknown {assignment!r}; {hint}")
+        told[name] = configs.parse(text, kinds[name], name=name)
+    return told
+
+
+def _labels(found: Found, told: dict[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Names of the classes, and what was assumed about them."""
+    if not found.classes:
+        return (), []
+    if "labels" in told:
+        return read_labels(told["labels"], found.classes), []
+    if len(found.labels) == found.classes:
+        return _distinct(found.labels), []
+    if found.classes == IMAGENET_CLASSES:
+        return _imagenet_labels(), ["the 1000 classes are ImageNet-1k's in the usual order; labels=FILE names others"]
+    line = f"the {found.classes} classes have no names; they are called by their numbers (labels=FILE names them)"
+    return tuple(map(str, range(found.classes))), [line]
+
+
+def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+    """One name per line.
+
+    Raises:
+        ValueError: if there are not as many different ones as classes.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_LABEL_BYTES:
+        raise ValueError(f"labels={path} is no text file with one name per line")
+    labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(set(labels)) != classes or len(labels) != classes:
+        raise ValueError(f"labels={path} has {len(set(labels))} different names, the classifier has {classes} classes")
+    return labels
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, a number after those that came before: two classes of ImageNet are called crane."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(result)
+
+
+def _imagenet_labels() -> tuple[str, ...]:
+    from torchvision.models import ViT_B_16_Weights
+
+    return _distinct(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One of the folders to write."""
+
+    name: str
+    tensors: Tensors
+    description: dict[str, Any]
+    beside: dict[str, Any]
+
+
+def _parts(found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, ...]) -> list[_Part]:
+    """The folders, every tensor of which has been checked against the network that will be built from them."""
+    rules = {rule.ours: rule for rule in found.rules}
+    with torch.device("meta"):
+        encoder = ViT(found.encoder)
+    record = {"type": "vit", "config": configs.record(found.encoder)}
+    tensors = _derived(encoder, rules, foreign, source, "encoder.")
+    parts = [_Part(name="encoder", tensors=tensors, description=record, beside={})]
+    objective = objective_of(found)
+    if objective is None:
+        return parts
+    facts = Facts(seed=0, labels=labels)
+    with torch.device("meta"):
+        network = objective.build(facts)
+    description = {
+        "type": type(objective).__name__,
+        "config": configs.record(objective),
+        "facts": {"seed": facts.seed, "images": facts.images},
+    }
+    beside = {"labels.json": {"format": FORMAT, "labels": list(labels), "count": []}}
+    tensors = _derived(network, rules, foreign, source, "")
+    return [*parts, _Part(name="model", tensors=tensors, description=description, beside=beside)]
+
+
+def objective_of(found: Found) -> ClassifyConfig | MAEConfig | None:
+    """The objective whose network the file holds, where it is more than an encoder."""
+    if found.decoder is not None:
+        return MAEConfig(
+            encoder=found.encoder, decoder=found.decoder, mask_ratio=found.mask_ratio, norm_pix=found.norm_pix
+        )
+    if found.classes:
+        return ClassifyConfig(encoder=found.encoder, stage="finetune", pooling=found.pooling, init="mae")
+    return None
+
+
+def _derived(network: nn.Module, rules: dict[str, Rule], foreign: Foreign, source: Tensors, prefix: str) -> Derived:
+    """The tensors of a network of ours, each made from theirs when it is asked for.
+
+    Raises:
+        ValueError: if one has another shape than the network's.
+    """
+    info: dict[str, Info] = {}
+    wrong = []
+    for name, value in network.state_dict().items():
+        rule = rules[prefix + name]
+        shape = combined_shape(foreign, rule)
+        if shape != tuple(value.shape):
+            wrong.append(f"{' + '.join(rule.theirs)} has {shape}, not {tuple(value.shape)}")
+        info[name] = Info(shape, source.info[rule.theirs[0]].dtype)
+    if wrong:
+        raise ValueError(f"{foreign.name} has tensors of other shapes than its network: {'; '.join(wrong[:5])}")
+    return Derived(info, lambda name: from_theirs(rules[prefix + name], source.read))
+
+
+def _announce(result: dict[str, Any], found: Found, *, own_licence: bool) -> None:
+    """What was found, and everything that was taken for granted."""
+    c = found.encoder
+    say(
+        f"{result['folder']}: {found.title}, {c.size[0]}x{c.size[1]} px, patch {c.patch}, width {c.width}, depth "
+        f"{c.depth}, {c.heads} heads, {'cls token' if found.pooling == 'cls' else 'mean of the patches'}"
+        f"{f', {found.classes} classes' if found.classes else ''}{', with decoder' if found.decoder else ''}; "
+        f"positions are {'the fixed sin-cos ones' if c.positions == 'sincos' else 'learned'}"
+    )
+    for line in result["assumed"]:
+        say(f"  taken for granted: {line}")
+    if result["left_out"]:
+        say(f"  left out: {', '.join(result['left_out'])}")
+    licence = result["licence"] or "not stated; find out before you pass anything on (licence=... records it)"
+    if licence == NON_COMMERCIAL and not own_licence:
+        licence += (
+            ", that of the weights released in this format: no commercial use (licence=... if these are your own)"
+        )
+    say(f"  licence: {licence}")

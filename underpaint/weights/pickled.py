@@ -1,0 +1,44 @@
+"""The one place where a pickled file is opened, by torch's weights-only loading, which runs nothing it finds there."""
+
+from __future__ import annotations
+
+import argparse
+import pickle  # for the name of an error; nothing is loaded with it
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DAMAGE = (RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError, AssertionError, OSError)
+"""What torch is known to raise on damaged files."""
+
+
+def load_pickled(path: Path) -> Any:
+    """Plain containers and values, with tensors whose values stay in the file until they are used.
+
+    Of classes ``argparse.Namespace`` alone is allowed, for this one call: MAE's training checkpoints hold one.
+
+    Raises:
+        ValueError: for a file that needs anything else, is damaged, or was saved by a torch older than 1.6.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged or was saved by a torch older than 1.6; load and save it with a newer one")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} needs more than tensors and plain values{_needs(path)}; it is refused, since it could run code"
+        ) from error
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error
+
+
+def _needs(path: Path) -> str:
+    """The names in a file that weights-only loading refuses, found without loading it."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, *DAMAGE):
+        return ""
+    return f" ({', '.join(sorted(names)[:5])})" if names else ""
