@@ -1,10 +1,11 @@
-"""What is kept between runs for speed: prepared collections, and the hashes of files that have not changed."""
+"""What is kept between runs for speed: prepared collections, and what was measured of files that have not changed."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import xxhash
@@ -31,25 +32,44 @@ def hash_files(root: Path, paths: Sequence[str]) -> tuple[dict[str, str], list[P
 
     A file whose size and time of change equal those of the last call is not read again.
     """
-    store = cache_folder() / "hashes" / f"{draws.key(str(root)):016x}.json"
+    return measure_files(
+        root, paths, kind="hashes", measure=_content_hash, description="Reading files to find exact copies"
+    )
+
+
+def measure_files(
+    root: Path, paths: Sequence[str], *, kind: str, measure: Callable[[Path], str], description: str
+) -> tuple[dict[str, str], list[Problem]]:
+    """What ``measure`` says of each file, and those files that could not be read.
+
+    Kept under the name ``kind``: a file whose size and time of change equal those of the last call is not measured
+    again. Two threads, since decoders and disks let go of the interpreter.
+    """
+    store = cache_folder() / kind / f"{draws.key(str(root)):016x}.json"
     known = _known(store)
-    entries: dict[str, list[int | str]] = {}
-    problems: list[Problem] = []
-    for path in progress(paths, total=len(paths), description="Reading files to find exact copies"):
+
+    def entry(path: str) -> list[int | str] | Problem:
+        """Size, time of change in nanoseconds, what was measured."""
         try:
-            entries[path] = _entry(root / path, known.get(path, []))
+            status = (root / path).stat()
+            stamp: list[int | str] = [status.st_size, status.st_mtime_ns]
+            before = known.get(path, [])
+            return before if before[:2] == stamp else [*stamp, measure(root / path)]
         except OSError as error:
-            problems.append(Problem(key=path, reason=f"cannot be read: {error.strerror}"))
-    if entries != known:
-        _remember(store, entries)
-    return {path: str(entry[-1]) for path, entry in entries.items()}, problems
+            return Problem(key=path, reason=f"cannot be read: {error.strerror}")
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        told = progress(pool.map(entry, paths), total=len(paths), description=description)
+        found = dict(zip(paths, told, strict=True))
+    entries = {path: one for path, one in found.items() if not isinstance(one, Problem)}
+    problems = [one for one in found.values() if isinstance(one, Problem)]
+    if any(known.get(path) != one for path, one in entries.items()):
+        _remember(store, known | entries)
+    return {path: str(one[-1]) for path, one in entries.items()}, problems
 
 
-def _entry(file: Path, known: list[int | str]) -> list[int | str]:
-    """Size, time of change in nanoseconds, hash."""
-    status = file.stat()
-    stamp: list[int | str] = [status.st_size, status.st_mtime_ns]
-    return known if known[:2] == stamp else [*stamp, xxhash.xxh3_128(b"".join(_blocks(file))).hexdigest()]
+def _content_hash(file: Path) -> str:
+    return xxhash.xxh3_128(b"".join(_blocks(file))).hexdigest()
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
@@ -72,4 +92,4 @@ def _remember(store: Path, entries: dict[str, list[int | str]]) -> None:
         store.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(store, json.dumps({"format": _FORMAT, "files": entries}).encode())
     except OSError as error:  # it would only have saved time
-        say(f"The file hashes were not kept in {store}: {error.strerror}")
+        say(f"What was measured of the files was not kept in {store}: {error.strerror}")

@@ -1,0 +1,263 @@
+"""Near duplicates of test images among the images that are trained on: found, counted, shown and taken out.
+
+Two steps. Candidates: all pairs whose perceptual hashes differ in at most HASH_BITS bits, in one of the views, mirrored
+or not; exact, not sampled. Then the pixels of the candidates are compared (``duplicates_pixels``).
+
+The image is taken out and not its family: families are linked by names and concepts ("a bus"), and within a source they
+never stand on both sides of a split anyway; in another source, the other members show another picture of the same
+thing, which is what pretraining is meant to learn from.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from jaxtyping import Float
+from torch import Tensor
+
+from underpaint.data.cache import cache_folder
+from underpaint.data.duplicates_pixels import differences
+from underpaint.data.duplicates_views import BOX, FULL, INNER, INNER_EDGE, Hashes, hash_images, read_views
+from underpaint.data.images import EIGHT_BIT
+from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.records import Source, Split
+from underpaint.files import read_json, write_bytes
+from underpaint.messages import say
+
+HASH_BITS = 12
+"""Bits of 64 in which the hashes of candidates differ at most."""
+DUPLICATE = 1.0
+"""Difference of near duplicates at most, see ``duplicates_pixels.differences``."""
+BORDERLINE = 2.0
+"""Pairs up to this difference are kept for the eye; they are no near duplicates."""
+
+_FORMAT = 1
+_TRAINED: tuple[Split, ...] = ("pretrain", "heldout")
+_BLOCK = 256
+_IMAGES_AT_ONCE = 4096
+_WHOLE, _SHRUNK, _GROWN = 1.0, 1 - 2 * INNER_EDGE, 1 + 2 * INNER_EDGE
+_COMPARED = ((BOX, BOX, _WHOLE), (FULL, FULL, _WHOLE), (BOX, INNER, _SHRUNK), (INNER, BOX, _GROWN))
+"""The view of the training image, that of the test image, and which part of the second the first then shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A training image and a test image that look alike."""
+
+    path: str
+    """Of the training image, in its source."""
+    test: str
+    """The name of the source of the test image."""
+    test_path: str
+    distance: int
+    """Differing bits of the hashes."""
+    difference: float
+    """Of the pixels: 0 for the same, up to DUPLICATE for near duplicates."""
+    mirrored: bool
+
+    @property
+    def is_duplicate(self) -> bool:
+        return self.difference <= DUPLICATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """What was found of one set of test images."""
+
+    name: str
+    images: int
+    duplicated: int
+    """Test images that have a near duplicate."""
+    removed: int
+    """Training images that are one."""
+    unreadable_or_flat: int
+    """Test images that were not compared: a flat image says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was taken out of a source; ``dataclasses.asdict`` is plain JSON."""
+
+    source: str
+    tests: tuple[TestSet, ...]
+    removed: dict[Split, int]
+    """Images of each split that lost it; several test sets may have the same one."""
+    pairs: tuple[Pair, ...]
+    """The near duplicates and the borderline pairs, the most alike first."""
+
+
+def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source, Report]:
+    """The source without the near duplicates of any test image, its own included, and what was taken out.
+
+    They leave the splits ``pretrain`` and ``heldout``; near duplicates of the source's own test images leave its
+    ``train`` as well. The test images of a source without a split ``test`` are all its images. A source that loses
+    nothing stays the same, hash and all.
+    """
+    others = {test.content_hash: test for test in tests}
+    if source.rows("test"):
+        others[source.content_hash] = source
+    row_of = {path: row for row, path in enumerate(source.path)}
+    splits = list(source.splits)
+    found: list[Pair] = []
+    told: list[TestSet] = []
+    for test in others.values():
+        pairs, blank = _compared(source, test)
+        duplicates = [pair for pair in pairs if pair.is_duplicate]
+        own: tuple[Split, ...] = ("train",) if test.content_hash == source.content_hash else ()
+        for row in {row_of[pair.path] for pair in duplicates}:
+            splits[row] = tuple(split for split in splits[row] if split not in (*_TRAINED, *own))
+        told.append(
+            TestSet(
+                name=test.name,
+                images=len(_test_rows(test)),
+                duplicated=len({pair.test_path for pair in duplicates}),
+                removed=len({pair.path for pair in duplicates}),
+                unreadable_or_flat=blank,
+            )
+        )
+        found += pairs
+    removed: dict[Split, int] = {
+        split: sum(split in before and split not in after for before, after in zip(source.splits, splits, strict=True))
+        for split in (*_TRAINED, "train")
+    }
+    report = Report(source=source.name, tests=tuple(told), removed=removed, pairs=_ordered(found))
+    return _with_splits(source, tuple(splits)), report
+
+
+def near_duplicates(train: Source, test: Source) -> list[Pair]:
+    """The near duplicates of ``test``'s test images among the images of ``train``, and the borderline pairs.
+
+    Looked at are those that ``train`` pretrains on or measures held-out losses on, and its ``train`` where both are
+    one. The most alike come first.
+    """
+    return list(_compared(train, test)[0])
+
+
+def candidates(first: Hashes, second: Hashes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs within HASH_BITS: (n, 2) rows, the distance, is the second mirrored, and the scale to begin with.
+
+    Each pair once, as what it is nearest as; sorted.
+    """
+    found: list[np.ndarray] = []
+    for start in range(0, len(first.plain), _BLOCK):
+        for here, there, scale in _COMPARED:
+            own = first.plain[start : start + _BLOCK, here, None]
+            blank = first.flat[start : start + _BLOCK, here, None] | second.flat[None, :, there]
+            for mirrored, hashes in enumerate((second.plain, second.mirrored)):
+                distance = np.bitwise_count(own ^ hashes[None, :, there])
+                i, j = np.nonzero((distance <= HASH_BITS) & ~blank)
+                which = np.full(len(i), scale), np.full(len(i), mirrored)
+                found.append(np.stack([i + start, j, distance[i, j], which[1], which[0]], axis=1, dtype=np.float64))
+    table = np.concatenate(found) if found else np.zeros((0, 5))
+    table = table[np.lexsort(table.T[[4, 3, 2, 1, 0]])]
+    first_of_pair = np.ones(len(table), dtype=bool)
+    first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
+    table = table[first_of_pair]
+    return table[:, :2].astype(np.int64), table[:, 2].astype(np.int64), table[:, 3] == 1, table[:, 4]
+
+
+def sheet(
+    pairs: Sequence[Pair], train: Source, tests: Sequence[Source], *, count: int = 24, side: int = 64
+) -> Float[Tensor, "rows b c h w"]:
+    """Pictures for ``products.write_sheet``: in each row two pairs, training image and test image side by side.
+
+    In the upper half the ``count`` most alike of the near duplicates, in the lower half, after a white row, as many
+    pairs on both sides of the limit, which show whether it is at the right place.
+    """
+    ordered = _ordered(pairs)
+    border = sorted(ordered, key=lambda pair: abs(pair.difference - DUPLICATE))[:count]
+    groups = [[pair for pair in ordered if pair.is_duplicate][:count], list(_ordered(border))]
+    by_name = {test.name: test for test in (*tests, train)}
+    rows = {source.name: {path: row for row, path in enumerate(source.path)} for source in by_name.values()}
+    plain = ImageFormat(size=(side, side), channels=3, value_range=EIGHT_BIT, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def read(name: str, path: str) -> Tensor:
+        return read_images(by_name[name], [rows[name][path]], format=plain)[0][0]
+
+    white = torch.ones(1, 4, 3, side, side)
+    parts: list[Tensor] = []
+    for group in groups:
+        pictures = [read(*place) for pair in group for place in ((train.name, pair.path), (pair.test, pair.test_path))]
+        pictures += [torch.ones(3, side, side)] * (-len(pictures) % 4)
+        parts += [torch.stack(pictures).reshape(-1, 4, 3, side, side) if pictures else white, white]
+    return torch.cat(parts[:-1])
+
+
+@functools.lru_cache(maxsize=32)
+def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
+    """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
+    same = train.content_hash == test.content_hash
+    learnt: tuple[Split, ...] = (*_TRAINED, "train") if same else _TRAINED
+    rows = [row for row, splits in enumerate(train.splits) if not set(learnt).isdisjoint(splits)]
+    test_rows = _test_rows(test)
+    hashes, test_hashes = hash_images(train, rows), hash_images(test, test_rows)
+    blank = int(test_hashes.flat.all(axis=1).sum())
+    state = xxhash.xxh3_64(json.dumps([_FORMAT, train.name, test.name]).encode())
+    for source, own, found in ((train, rows, hashes), (test, test_rows, test_hashes)):
+        state.update(json.dumps([source.path[row] for row in own]).encode())
+        state.update(found.plain.tobytes() + found.flat.tobytes())
+    store = cache_folder() / "duplicates" / f"{state.hexdigest()}.json"
+    try:
+        pairs = tuple(Pair(**pair) for pair in read_json(store))
+    except (OSError, ValueError, TypeError):  # not compared before, or damaged
+        pairs = _ordered(list(_alike(train, rows, hashes, test, test_rows, test_hashes)))
+        _remember(store, pairs)
+    count = len({pair.path for pair in pairs if pair.is_duplicate})
+    if count:
+        say(f"{count} images of {train.name} are near duplicates of test images of {test.name}")
+    return pairs, blank
+
+
+def _remember(store: Path, pairs: Sequence[Pair]) -> None:
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(store, json.dumps([asdict(pair) for pair in pairs]).encode())
+    except OSError as error:  # it would only have saved time
+        say(f"The near duplicates were not kept in {store}: {error.strerror}")
+
+
+def _alike(
+    train: Source, rows: Sequence[int], hashes: Hashes, test: Source, test_rows: Sequence[int], test_hashes: Hashes
+) -> Iterator[Pair]:
+    """Some thousand training images at a time, so that their pixels fit into memory."""
+    test_views = read_views([test.root / test.path[row] for row in test_rows])
+    for start in range(0, len(rows), _IMAGES_AT_ONCE):
+        own = rows[start : start + _IMAGES_AT_ONCE]
+        some = slice(start, start + _IMAGES_AT_ONCE)
+        part = Hashes(plain=hashes.plain[some], mirrored=hashes.mirrored[some], flat=hashes.flat[some])
+        pairs, distance, mirrored, scale = candidates(part, test_hashes)
+        wanted, pairs[:, 0] = np.unique(pairs[:, 0], return_inverse=True)
+        views = read_views([train.root / train.path[own[index]] for index in wanted])
+        difference = differences(views, test_views, pairs, mirrored=mirrored, scale=scale)
+        for index in np.flatnonzero(difference <= BORDERLINE):
+            yield Pair(
+                path=train.path[own[int(wanted[pairs[index, 0]])]],
+                test=test.name,
+                test_path=test.path[test_rows[int(pairs[index, 1])]],
+                distance=int(distance[index]),
+                difference=float(difference[index]),
+                mirrored=bool(mirrored[index]),
+            )
+
+
+def _test_rows(test: Source) -> list[int]:
+    return test.rows("test") or list(range(len(test.path)))
+
+
+def _ordered(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: (pair.difference, pair.path, pair.test, pair.test_path)))
+
+
+def _with_splits(source: Source, splits: tuple[tuple[Split, ...], ...]) -> Source:
+    if splits == source.splits:
+        return source
+    changed = [(path, now) for path, now, was in zip(source.path, splits, source.splits, strict=True) if now != was]
+    text = json.dumps([source.content_hash, changed])
+    return replace(source, splits=splits, content_hash=xxhash.xxh3_128(text.encode()).hexdigest())

@@ -1,0 +1,176 @@
+"""What is compared of an image to find near duplicates: two small views, and perceptual hashes of them.
+
+The hash is pHash (Zauner 2010, as in the package imagehash) with one change, a margin. Drawings are often symmetric:
+half of their coefficients are then zero, as is the median, and noise alone decides 32 of the 64 bits. With the margin
+nothing but a real coefficient is a one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8, UInt64
+from PIL import Image
+
+from underpaint.data.cache import measure_files
+from underpaint.data.images import EIGHT_BIT, decode
+from underpaint.data.limits import BadImage
+from underpaint.data.records import Source
+
+SIDE = 32
+"""Pixels of a view, each way."""
+MARGIN = 0.2
+"""A coefficient is a one if it lies so far above the median, in units of the mean absolute coefficient."""
+
+BOX, FULL, INNER = range(3)
+"""The views of an image: ``BOX``, what is drawn, cut out and put on white, whatever the ground was; ``FULL``, the image
+as it is; and, for the hash only, ``INNER``, the box without its edges, which finds what was cropped."""
+INNER_EDGE = 0.04
+"""Of the width and of the height, cut off on each side of ``INNER``."""
+
+_FORMAT = "perceptual-1"
+_WORKING_SIDE = 128
+_LUMA = np.array([0.299, 0.587, 0.114])
+_GROUND_SHARE = 0.6
+"""So much of the border must be of one colour for it to be the ground of a drawing."""
+_GROUND_TOLERANCE = 24
+_DRAWN = 40
+"""Difference from the ground, in any channel, beyond which a pixel is drawn upon."""
+_FLAT = 0.02
+"""Standard deviation of the values below which a view shows nothing."""
+
+_FREQUENCY, _PLACE = np.arange(8)[:, None], np.arange(SIDE)[None]
+_COSINES = 2 * np.cos(np.pi * _FREQUENCY * (_PLACE + 0.5) / SIDE)
+"""The first rows of the DCT-II."""
+_MIRROR = np.array([1, -1] * 4)
+"""What mirroring does to the coefficients, by column."""
+
+
+def perceptual_hash(image: Float[np.ndarray, "h w"]) -> int:
+    """64 bits that change little when the image does; the differing bits of two images tell how unlike they are.
+
+    Bit 63 is the coefficient of frequency (0, 0), bit 62 that of (0, 1), and so on by rows.
+    """
+    grey = Image.fromarray(image.astype(np.float32))
+    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR), dtype=np.float64)
+    return int(_bits(_coefficients(small[None]))[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashes:
+    """The perceptual hashes of some images."""
+
+    plain: UInt64[np.ndarray, "n view"]
+    """Of ``BOX``, ``FULL`` and ``INNER``."""
+    mirrored: UInt64[np.ndarray, "n view"]
+    flat: Bool[np.ndarray, "n view"]
+    """True where the view shows nothing, or could not be read: no hash."""
+
+
+def hash_images(source: Source, rows: Sequence[int]) -> Hashes:
+    """The hashes of these rows; kept in the cache, since decoding thousands of images takes a while."""
+    paths = [source.path[row] for row in rows]
+    told, _ = measure_files(
+        source.root, paths, kind=_FORMAT, measure=_hash_file, description="Reading images to find near duplicates"
+    )
+    words = [told.get(path, "").split() or ["-"] * 6 for path in paths]
+    values = np.array([[0 if word == "-" else int(word, 16) for word in row] for row in words], dtype=np.uint64)
+    flat = np.array([[word == "-" for word in row[:3]] for row in words], dtype=bool)
+    values, flat = values.reshape(-1, 6), flat.reshape(-1, 3)
+    return Hashes(plain=values[:, :3], mirrored=values[:, 3:], flat=flat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The views ``BOX`` and ``FULL`` of some images, drawn to a square."""
+
+    pixels: UInt8[np.ndarray, "n 2 32 32 3"]
+    ratio: Float[np.ndarray, "n 2"]
+    """Width to height, before."""
+    flat: Bool[np.ndarray, "n 2"]
+
+
+def read_views(files: Sequence[Path]) -> Views:
+    """The views of these files; flat where one cannot be read."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = list(pool.map(_views_of_file, files))
+    return Views(
+        pixels=np.array([view[0] for view in found], dtype=np.uint8).reshape(-1, 2, SIDE, SIDE, 3),
+        ratio=np.array([view[1] for view in found], dtype=np.float64).reshape(-1, 2),
+        flat=np.array([view[2] for view in found], dtype=bool).reshape(-1, 2),
+    )
+
+
+_View = tuple[np.ndarray, tuple[float, float], tuple[bool, bool]]
+
+
+def _hash_file(file: Path) -> str:
+    """Six hashes in hexadecimal digits: box, full, inner, and the same of the mirrored image; "-" for a flat one."""
+    pixels, _, (box_flat, full_flat) = _views_of_file(file)
+    edge = SIDE * INNER_EDGE
+    inner = _resized(Image.fromarray(pixels[BOX]), (edge, edge, SIDE - edge, SIDE - edge))
+    coefficients = _coefficients(np.stack([*pixels, inner]) @ _LUMA)
+    bits = [*_bits(coefficients), *_bits(coefficients * _MIRROR)]
+    flat = (box_flat, full_flat, box_flat) * 2
+    return " ".join("-" if nothing else f"{int(bit):016x}" for bit, nothing in zip(bits, flat, strict=True))
+
+
+def _views_of_file(file: Path) -> _View:
+    try:
+        decoded = decode(file.read_bytes(), channels=3, value_range=EIGHT_BIT)
+    except (BadImage, OSError):
+        return np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8), (1.0, 1.0), (True, True)
+    assert decoded.dtype == torch.uint8
+    image = Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy()))
+    return _views(image)
+
+
+def _views(image: Image.Image) -> _View:
+    ratio = image.width / image.height
+    full = _resized(image, (0, 0, image.width, image.height))
+    image.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BOX)
+    pixels = np.asarray(image)
+    ground = _ground(pixels)
+    if ground is None:
+        return np.stack([full, full]), (ratio, ratio), (_is_flat(full), _is_flat(full))
+    difference = np.abs(pixels.astype(np.float32) - ground).max(axis=2)
+    drawn = difference > _DRAWN
+    if not drawn.any():
+        return np.stack([full, full]), (ratio, ratio), (True, _is_flat(full))
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    opacity = np.clip((difference - 8) / 32, 0, 1)[..., None]
+    on_white = Image.fromarray((255 + opacity * (pixels - np.float32(255))).round().astype(np.uint8))
+    box = _resized(on_white, (left, top, right, bottom))
+    return np.stack([box, full]), ((right - left) / (bottom - top), ratio), (_is_flat(box), _is_flat(full))
+
+
+def _ground(pixels: np.ndarray) -> np.ndarray | None:
+    """The one colour of the border; None where it has many, as in most photographs."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float32)
+    near = np.abs(border - np.median(border, axis=0)).max(axis=1) <= _GROUND_TOLERANCE
+    return border[near].mean(axis=0) if near.mean() >= _GROUND_SHARE else None
+
+
+def _resized(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box, reducing_gap=4.0))
+
+
+def _is_flat(view: np.ndarray) -> bool:
+    return float(view.std(axis=(0, 1)).max()) < 255 * _FLAT
+
+
+def _coefficients(grey: np.ndarray) -> np.ndarray:
+    """(n, 8, 8) of the lowest frequencies, from (n, SIDE, SIDE)."""
+    return _COSINES @ grey @ _COSINES.T
+
+
+def _bits(coefficients: np.ndarray) -> UInt64[np.ndarray, " n"]:
+    flat = coefficients.reshape(len(coefficients), 64)
+    threshold = np.median(flat, axis=1) + MARGIN * np.abs(flat[:, 1:]).mean(axis=1)
+    return np.packbits(flat > threshold[:, None], axis=1).view(">u8")[:, 0].astype(np.uint64)
