@@ -1,1 +1,9 @@
 """What a run needs before it starts: memory, compute, time, money, and how to lay it on the machines."""
+
+from __future__ import annotations
+
+from underpaint.plan.calibrate import Calibration, calibrate
+from underpaint.plan.estimate import Plan, make_plan
+from underpaint.plan.text import render
+
+__all__ = ["Calibration", "Plan", "calibrate", "make_plan", "render"]

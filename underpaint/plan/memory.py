@@ -29,7 +29,7 @@ class Memory:
     inputs: int
     activations: int
     casts: int  # autocast's bf16 copies of the weights
-    gathered: int  # by FSDP: whole blocks, their gradients, and the buffers of both
+    communication: int  # FSDP's gathered blocks, their gradients and the buffers of both; DDP's buckets
     workspace: int  # passing, inside one layer
     peak: int
     moment: str  # when that is
@@ -82,6 +82,7 @@ def memory(
         "ema": weights if run.ema_decay else 0,
         "inputs": inputs(run, microbatch=microbatch),
     }
+    buckets = FP32 * trained if layout.kind == "ddp" else 0  # copies of the gradients, kept from step to step
     accumulates = run.budget.batch_size > microbatch * layout.ranks
     moments = _moments(tape, layout, gradients=FP32 * trained if accumulates else 0)
     moment, height = max([*moments, ("optimizer", FP32 * trained)], key=lambda each: each[1])
@@ -91,9 +92,9 @@ def memory(
         gradients=FP32 * trained,
         activations=sum(each.kept(layout) for each in tape),
         casts=sum(each.cast for each in tape),
-        gathered=max(gathered),
+        communication=buckets + max(gathered),
         workspace=max(max(each.shape.forward, each.working(layout)) for each in tape),
-        peak=sum(fixed.values()) + height,
+        peak=sum(fixed.values()) + buckets + height,
         moment=moment,
     )
 

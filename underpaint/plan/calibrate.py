@@ -1,0 +1,195 @@
+"""How fast this machine is: matrix products by size and type, attention, and what is bound by memory.
+
+The rates are of the machine as it was while they were measured, with as many threads as torch uses then; they are kept
+in the cache folder, and every plan says from when they are.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from underpaint import files
+from underpaint.data.cache import cache_folder
+
+FORMAT = 1
+SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
+"""Sides of the square matrices that are multiplied."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ELEMENTS = 1 << 22
+"""Size of the tensors of the pointwise operations: 16 MiB in fp32, more than a processor's cache holds."""
+LONGEST = 2.5
+"""Seconds: where one product would take longer it is not tried, and has the rate of the next smaller one."""
+REPEATS = 5
+CALLS = 1000
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Rates in FLOPs and bytes per second; bytes are those of the operation's largest tensor."""
+
+    date: str
+    torch: str
+    threads: int
+    device: str
+    matmul: dict[str, dict[str, float]]  # by type, then by side
+    attention: dict[str, tuple[float, float]]  # by type: forward, backward
+    add: float  # x + y into new memory
+    reduction: float  # sum over rows
+    gelu: float  # forward and backward together
+    layer_norm: float  # likewise
+    adamw: float  # per byte of the weights
+    call: float  # calls per second of an operation on next to nothing, with its way back
+
+    def matmul_rate(self, precision: str, side: float) -> float:
+        """FLOPs per second of a product of the volume ``side`` cubed, between the measured sides."""
+        known = sorted((int(text), rate) for text, rate in self.matmul[precision].items())
+        for (low, slow), (high, fast) in itertools.pairwise(known):
+            if side < high:
+                share = max(0.0, side - low) / (high - low)
+                return slow + share * (fast - slow)
+        return known[-1][1]
+
+
+def calibrate(*, clock: Clock = time.perf_counter) -> Calibration:
+    """Measure this machine's processor (about a minute) and keep the result in the cache folder.
+
+    ``clock`` may be the time of the process instead of the wall's, for a machine that others use too.
+    """
+    pointwise = {name: _rate(*work, clock) for name, work in _pointwise().items()}
+    found = Calibration(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        device="cpu",
+        matmul={name: _matmul(dtype, clock) for name, dtype in DTYPES.items()},
+        attention={name: _attention(dtype, clock) for name, dtype in DTYPES.items()},
+        **pointwise,
+    )
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, {"format": FORMAT, "calibration": asdict(found)})
+    return found
+
+
+def calibration() -> Calibration:
+    """The rates kept by the last ``calibrate``.
+
+    Raises:
+        ValueError: if there are none, or they are damaged.
+    """
+    path = _path()
+    if not path.is_file():
+        raise ValueError("this machine has not been measured; run `underpaint plan --calibrate` first")
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is of another version; run `underpaint plan --calibrate` again")
+    return _parsed(content["calibration"], path)
+
+
+def _parsed(values: Any, path: Path) -> Calibration:
+    try:
+        rates = {
+            "matmul": {kind: {str(s): float(r) for s, r in by.items()} for kind, by in values["matmul"].items()},
+            "attention": {kind: (float(there), float(back)) for kind, (there, back) in values["attention"].items()},
+        }
+        found = Calibration(**{**values, **rates})
+        wrong = min(found.add, found.reduction, found.gelu, found.layer_norm, found.adamw, found.call) <= 0
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run `underpaint plan --calibrate` again") from error
+    if wrong or any(set(by) != set(DTYPES) for by in (found.matmul, found.attention)):
+        raise ValueError(f"{path} is damaged; run `underpaint plan --calibrate` again")
+    return found
+
+
+def _path() -> Path:
+    return cache_folder() / "calibration.json"
+
+
+def _matmul(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
+    """FLOPs per second of products of square matrices."""
+    rates: dict[str, float] = {}
+    for side in SIDES:
+        left, right = _numbers(side, side, dtype=dtype), _numbers(side, side, dtype=dtype)
+        repeats = max(1, (256 // side) ** 3)  # small products are timed in groups
+        flops = 2 * side**3 * repeats
+
+        def products(left: Tensor = left, right: Tensor = right, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                torch.mm(left, right)
+
+        rates[str(side)] = _rate(flops, products, clock)
+        if 8 * flops / rates[str(side)] > LONGEST:  # the next one has eight times the work
+            break
+    return rates
+
+
+def _attention(dtype: torch.dtype, clock: Clock) -> tuple[float, float]:
+    """FLOPs per second, forward (two products) and backward (five), of 12 heads of 64 on 197 tokens."""
+    b, heads, n, width = 2, 12, 197, 64
+    q, k, v = (_numbers(b, heads, n, width, dtype=dtype).requires_grad_() for _ in range(3))
+    product = 2 * b * heads * n * n * width
+    out = F.scaled_dot_product_attention(q, k, v)
+    gradient = torch.ones_like(out)
+    forward = _rate(2 * product, lambda: F.scaled_dot_product_attention(q, k, v), clock)
+    backward = _rate(5 * product, lambda: torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True), clock)
+    return forward, backward
+
+
+def _pointwise() -> dict[str, tuple[int, Callable[[], Any]]]:
+    """What is bound by memory: bytes of the largest tensor, and the operation."""
+    x, y = (_numbers(ELEMENTS // 1024, 1024) for _ in range(2))
+    leaf = x.clone().requires_grad_()
+    weight, bias = (torch.ones(1024, requires_grad=True) for _ in range(2))
+    one = torch.ones(1, requires_grad=True)
+    parameter = torch.nn.Parameter(x.clone())
+    parameter.grad = y.clone()
+    optimizer = torch.optim.AdamW([parameter], fused=True)
+
+    def gelu() -> Any:
+        return torch.autograd.grad(F.gelu(leaf), leaf, y)
+
+    def layer_norm() -> Any:
+        return torch.autograd.grad(F.layer_norm(leaf, (1024,), weight, bias), (leaf, weight, bias), y)
+
+    def calls() -> Any:
+        number = one
+        for _ in range(CALLS):
+            number = number + one
+        return torch.autograd.grad(number, one)
+
+    size = ELEMENTS * x.element_size()
+    return {
+        "add": (size, lambda: x + y),
+        "reduction": (size, lambda: x.sum(dim=0)),
+        "gelu": (size, gelu),
+        "layer_norm": (size, layer_norm),
+        "adamw": (size, optimizer.step),
+        "call": (CALLS, calls),
+    }
+
+
+def _numbers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def _rate(amount: int, work: Callable[[], Any], clock: Clock) -> float:
+    """``amount`` per second, at the median of some repeats after the first."""
+    work()
+    times: list[float] = []
+    for _ in range(REPEATS):
+        started = clock()
+        work()
+        times.append(clock() - started)
+    return amount / statistics.median(times)

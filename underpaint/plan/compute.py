@@ -1,0 +1,132 @@
+"""The time of a training step on a measured processor: a roofline of products, attention and what memory bounds.
+
+Products run at the measured rate of a square product of the same volume, attention at its own rate, and the rest at
+the measured bandwidth of the operation. Reading images is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.plan.calibrate import Calibration
+from underpaint.plan.parameters import Parameter
+from underpaint.run import Run
+
+FP32 = 4
+CALLS = 40
+"""Operations of one block, views and casts included, that cost time however small the tensors are."""
+DRAWS = 24
+"""Passes over 8-byte numbers for each random draw of a mask: the mixing function, and a sort."""
+
+
+@dataclass
+class Work:
+    """What a microbatch asks of the processor, forward and backward."""
+
+    products: list[tuple[float, float]] = field(default_factory=list)  # FLOPs, and the side of the cube they fill
+    attention: list[float] = field(default_factory=lambda: [0.0, 0.0])  # FLOPs forward, backward
+    added: float = 0.0  # bytes of results of pointwise operations
+    reduced: float = 0.0  # bytes summed over rows
+    gelu: float = 0.0
+    normalised: float = 0.0
+    calls: float = 0.0  # operations, each with its way back
+
+    def linear(self, rows: int, inside: int, outside: int, *, c: int, passes: int = 3) -> None:
+        """A linear layer: one product forward and, with 3 passes, two backward; its bias is copied and summed."""
+        flops = 2.0 * rows * inside * outside
+        self.products += [(flops, (rows * inside * outside) ** (1 / 3))] * passes
+        self.added += rows * outside * c / 3  # written once where an addition moves three times as much
+        if passes > 1:
+            self.reduced += rows * outside * c
+
+    def block(self, size: tuple[int, int, int], ratio: int, *, c: int, backward: bool = True) -> None:
+        """A transformer block on (samples, tokens, width)."""
+        b, n, d = size
+        rows, passes = b * n, 3 if backward else 1
+        for inside, outside in ((d, 3 * d), (d, d), (d, ratio * d), (ratio * d, d)):
+            self.linear(rows, inside, outside, c=c, passes=passes)
+        self.calls += CALLS if backward else CALLS / 3
+        self.attention[0] += 4.0 * b * n * n * d
+        self.attention[1] += 10.0 * b * n * n * d * backward
+        share = 1.0 if backward else 0.4
+        self.gelu += share * rows * ratio * d * FP32
+        self.normalised += share * 2 * rows * d * FP32
+        # two residual sums; backward two sums of gradients, and those of q, k and v put side by side
+        self.added += rows * d * FP32 * (2 + (5 if backward else 0))
+
+
+def work(run: Run, *, microbatch: int, labels: int, checkpointing: bool) -> Work:
+    """What a forward and backward pass of a microbatch asks for.
+
+    Raises:
+        ValueError: for an objective other than MAE and classification.
+    """
+    found, c = Work(), 2 if run.precision == "bf16" else FP32
+    objective = run.objective
+    if isinstance(objective, MAEConfig):
+        _mae(found, objective, microbatch, c, again=checkpointing)
+    elif isinstance(objective, ClassifyConfig):
+        _classify(found, objective, microbatch, c, labels=labels, again=checkpointing)
+    else:
+        raise ValueError(f"no plan for objective {type(objective).__name__}; MAEConfig and ClassifyConfig have one")
+    return found
+
+
+def _mae(found: Work, config: MAEConfig, b: int, c: int, *, again: bool) -> None:
+    encoder, decoder, kept = config.encoder, config.decoder, config.num_kept
+    hidden, whole, d = encoder.num_patches - kept, 1 + encoder.num_patches, decoder.width
+    found.linear(b * kept, encoder.patch_values, encoder.width, c=c, passes=2)
+    _blocks(found, (b, 1 + kept, encoder.width), encoder.depth, encoder.mlp_ratio, c=c, again=again)
+    found.linear(b * (1 + kept), encoder.width, d, c=c)
+    _blocks(found, (b, whole, d), decoder.depth, decoder.mlp_ratio, c=c, again=again)
+    found.linear(b * hidden, d, encoder.patch_values, c=c)
+    found.normalised += FP32 * b * ((1 + kept) * encoder.width + hidden * d)
+    # patches gathered and normalised, the loss and its gradient, the share of flat patches
+    found.added += FP32 * b * (2 * encoder.num_patches + 8 * hidden) * encoder.patch_values
+    found.added += FP32 * b * (2 * (1 + kept) * encoder.width + 3 * whole * d)  # positions, tokens put together
+    found.added += 8 * b * encoder.num_patches * DRAWS
+
+
+def _classify(found: Work, config: ClassifyConfig, b: int, c: int, *, labels: int, again: bool) -> None:
+    encoder, trained = config.encoder, not config.frozen_encoder
+    size = (b, 1 + encoder.num_patches, encoder.width)
+    found.linear(b * encoder.num_patches, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
+    _blocks(found, size, encoder.depth, encoder.mlp_ratio, c=c, again=again, backward=trained)
+    found.linear(b, encoder.width, labels, c=c, passes=3 if trained else 2)
+    found.normalised += FP32 * b * size[1] * encoder.width
+    found.added += (
+        FP32 * b * (8 * labels + 4 * size[1] * encoder.width + 2 * encoder.num_patches * encoder.patch_values)
+    )
+
+
+def _blocks(
+    found: Work, size: tuple[int, int, int], depth: int, ratio: int, *, c: int, again: bool, backward: bool = True
+) -> None:
+    for _ in range(depth):
+        found.block(size, ratio, c=c, backward=backward)
+        if again and backward:
+            found.block(size, ratio, c=c, backward=False)
+
+
+def measured_seconds(work: Work, rates: Calibration, precision: str) -> float:
+    """Seconds of one microbatch."""
+    forward, backward = rates.attention[precision]
+    return (
+        sum(flops / rates.matmul_rate(precision, side) for flops, side in work.products)
+        + work.attention[0] / forward
+        + work.attention[1] / backward
+        + work.added / rates.add
+        + work.reduced / rates.reduction
+        + work.gelu / rates.gelu
+        + work.normalised / rates.layer_norm
+        + work.calls / rates.call
+    )
+
+
+def update_seconds(parameters: Sequence[Parameter], rates: Calibration, *, clipped: bool) -> float:
+    """Seconds of one optimizer step: the norm of the gradients, clipping, AdamW."""
+    size = FP32 * sum(p.size for p in parameters if p.trained)
+    return size / rates.adamw + size / rates.reduction + (size / rates.add if clipped else 0.0)

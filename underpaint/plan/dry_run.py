@@ -1,0 +1,171 @@
+"""A training step of one rank among many, simulated in one process: no memory is filled, nothing is sent, no GPU.
+
+FSDP2 itself shards fake tensors (sizes without storage) over a fake process group, and torch's tracker adds up what
+lives. It stands on private parts of torch (``_tools``, ``FakeStore``), so it checks the closed form of memory.py and
+does not replace it. What is known not to work is gone around: the device mesh is made outside of fake mode, devices
+are "cpu" (CUDA needs a driver), and the optimizer's state is counted from its tensors, since the tracker counts it on
+all ranks together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+
+from underpaint.models.vit import Block
+from underpaint.plan.layout import NODE, Layout
+from underpaint.plan.parameters import assumed_facts
+from underpaint.run import Run
+from underpaint.training.loop import LoopConfig
+from underpaint.training.loop import _forward_backward as forward_backward  # pyright: ignore[reportPrivateUsage]
+from underpaint.training.optim import build_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """Bytes of rank 0, and how long it took to find out."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    peak: int  # of the first forward and backward pass, before the optimizer has a state
+    seconds: float
+
+
+def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun:
+    """One step of rank 0 under FSDP2 or HSDP.
+
+    Raises:
+        ValueError: for a layout that shards nothing, or in a process that trains with others already.
+    """
+    if layout.shards == 1:
+        raise ValueError(f"a dry run simulates fsdp or hsdp, not {layout.kind}")
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+
+    started = time.perf_counter()
+    with _fake_ranks(layout) as mesh:
+        with torch.device("meta"):  # FSDP cuts each parameter into as many pieces as ranks, which is quick here alone
+            network = run.objective.build(assumed_facts(labels))
+            _shard(network, mesh, mixed=run.precision == "bf16", checkpointing=layout.checkpointing)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            _to_fake(network)
+            batch = _batch(run, microbatch)
+            tracker = FSDPMemTracker(network)
+            tracker.track_inputs((batch,))
+            with tracker:
+                forward_backward(network, iter((batch,)), _one_step(run, microbatch))
+            local = _local(network)
+            optimizer = build_optimizer(local, run.optim, depth=run.objective.encoder.depth)
+            optimizer.step()
+    state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+    return DryRun(
+        weights=_bytes(local.parameters()),
+        gradients=_bytes(p.grad for p in local.parameters() if p.grad is not None),
+        optimizer=_bytes(value for value in state if value.ndim),  # not the counters of steps
+        peak=tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"],
+        seconds=time.perf_counter() - started,
+    )
+
+
+@contextmanager
+def _fake_ranks(layout: Layout) -> Iterator[DeviceMesh]:
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    if dist.is_initialized():
+        raise ValueError("this process belongs to a process group; a dry run needs one of its own")
+    dist.init_process_group("fake", rank=0, world_size=layout.ranks, store=FakeStore())
+    try:
+        if layout.kind == "hsdp":
+            yield init_device_mesh("cpu", (layout.copies, NODE), mesh_dim_names=("replicate", "shard"))
+        else:
+            yield init_device_mesh("cpu", (layout.ranks,), mesh_dim_names=("shard",))
+    finally:
+        dist.destroy_process_group()
+
+
+def _shard(network: nn.Module, mesh: DeviceMesh, *, mixed: bool, checkpointing: bool) -> None:
+    """Each block is a group of its own and the rest another; with ``mixed``, bf16 and reduction in fp32."""
+    dtype = torch.bfloat16 if mixed else None
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for module in list(network.modules()):
+        if isinstance(module, Block):
+            if checkpointing:
+                _recompute(module)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+    fully_shard(network, mesh=mesh, mp_policy=policy)
+
+
+def _to_fake(network: nn.Module) -> None:
+    """Fake tensors on "cpu" in the place of those on meta (``to_empty`` does not work in fake mode)."""
+    for module in network.modules():
+        for name, value in list(module.named_parameters(recurse=False)):
+            assert isinstance(value, DTensor)
+            piece = torch.empty_like(value.to_local(), device="cpu")
+            fake = DTensor.from_local(
+                piece, value.device_mesh, value.placements, run_check=False, shape=value.shape, stride=value.stride()
+            )
+            module.register_parameter(name, nn.Parameter(fake, requires_grad=value.requires_grad))
+        for name, value in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, torch.empty_like(value, device="cpu"))
+
+
+def _local(network: nn.Module) -> nn.Module:
+    """The pieces of this rank as parameters of their own, with their gradients."""
+    local = nn.ParameterList()
+    for parameter in network.parameters():
+        assert isinstance(parameter, DTensor)
+        piece = nn.Parameter(parameter.to_local().detach(), requires_grad=parameter.requires_grad)
+        if isinstance(parameter.grad, DTensor):
+            piece.grad = parameter.grad.to_local()
+        local.append(piece)
+    return local
+
+
+def _recompute(block: nn.Module) -> None:
+    forward = block.forward
+
+    def recomputed(*arguments: Any) -> Any:
+        return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+    block.forward = recomputed
+
+
+def _batch(run: Run, size: int) -> dict[str, Tensor]:
+    encoder = run.objective.encoder
+    return {
+        "image": torch.empty(size, encoder.channels, *encoder.size),
+        "position": torch.arange(size),
+        "weight": torch.ones(size),
+        "labels": torch.zeros(size, 1, dtype=torch.int64),
+    }
+
+
+def _one_step(run: Run, size: int) -> LoopConfig:
+    return LoopConfig(
+        steps=1,
+        batch_size=size,
+        accumulation=1,
+        clip=run.optim.clip,
+        precision=run.precision,
+        ema_decay=0.0,
+        log_every=1,
+        save_every=1,
+        evaluate_every=1,
+        max_skipped=1,
+    )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors)

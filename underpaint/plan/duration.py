@@ -1,0 +1,102 @@
+"""Seconds of one optimizer step on given ranks: computation, what the ranks exchange meanwhile, and the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from underpaint.models.flops import block_macs
+from underpaint.models.vit import ViTConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.plan.calibrate import calibration
+from underpaint.plan.compute import measured_seconds, update_seconds, work
+from underpaint.plan.devices import LINK_SHARE, Device
+from underpaint.plan.layout import NODE, Layout
+from underpaint.plan.parameters import Parameter
+from underpaint.run import Run
+
+FP32 = 4
+ADAMW_BYTES = 7 * FP32
+"""Read weight, gradient and two moments; write weight and moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Seconds of one optimizer step."""
+
+    computing: float
+    exchanging: float  # between ranks, at the same time
+    update: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.computing, self.exchanging) + self.update
+
+
+def step_time(
+    run: Run,
+    parameters: Sequence[Parameter],
+    layout: Layout,
+    *,
+    device: Device,
+    microbatch: int,
+    labels: int,
+    flops: int,
+) -> StepTime:
+    """One optimizer step of ``batch_size`` samples; communication is hidden behind computation as far as it goes.
+
+    Raises:
+        ValueError: for "cpu" on a machine that has not been calibrated.
+    """
+    accumulation = run.budget.batch_size // (microbatch * layout.ranks)
+    trained = sum(p.size for p in parameters if p.trained)
+    if device.is_cpu:
+        rates = calibration()
+        asked = work(run, microbatch=microbatch, labels=labels, checkpointing=layout.checkpointing)
+        computing = accumulation * measured_seconds(asked, rates, run.precision)
+        update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards
+    else:
+        peak = device.bf16 if run.precision == "bf16" else device.fp32
+        asked_flops = flops + (recomputed_flops(run) if layout.checkpointing else 0)
+        computing = accumulation * microbatch * asked_flops / (peak * device.mfu)
+        update = ADAMW_BYTES * trained / layout.shards / device.bandwidth
+    whole = sum(p.size for p in parameters)
+    exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=run.precision == "bf16")
+    if layout.kind != "ddp":  # DDP shares gradients once a step
+        exchanging *= accumulation
+    return StepTime(computing=computing, exchanging=exchanging, update=update)
+
+
+def recomputed_flops(run: Run) -> int:
+    """FLOPs of one sample's second forward pass through the blocks."""
+    objective, encoder = run.objective, run.objective.encoder
+    if isinstance(objective, MAEConfig):
+        decoder = objective.decoder
+        again = decoder.depth * block_macs(1 + encoder.num_patches, decoder.width, decoder.mlp_ratio)
+        return 2 * (again + _encoder_blocks(encoder, objective.num_kept))
+    return 2 * _encoder_blocks(encoder, encoder.num_patches)
+
+
+def _encoder_blocks(encoder: ViTConfig, patches: int) -> int:
+    return encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
+
+
+def _exchange_seconds(layout: Layout, device: Device, *, weights: int, gradients: int, bf16: bool) -> float:
+    """Of one microbatch (DDP: of a step) with ring algorithms, for so many parameters."""
+    gathered = 2 * (2 if bf16 else FP32) * weights  # in the forward and again in the backward pass
+    reduced = FP32 * gradients
+    between = partial(_transfer, device=device)
+    if layout.kind == "ddp":
+        return between(2 * reduced, layout.ranks)
+    if layout.kind == "fsdp":
+        return between(gathered + reduced, layout.ranks)
+    if layout.kind == "hsdp":
+        over_network = 2 * reduced / NODE / (device.network * LINK_SHARE) * (layout.copies - 1) / layout.copies
+        return max(between(gathered + reduced, NODE), over_network)  # on different wires
+    return 0.0
+
+
+def _transfer(size: float, ranks: int, *, device: Device) -> float:
+    speed = device.link if ranks <= NODE else device.network
+    return size * (ranks - 1) / ranks / (speed * LINK_SHARE)

@@ -1,0 +1,270 @@
+"""The plan of a run: does it fit, how is it best laid out, how long does it take, what does it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from underpaint import recipes
+from underpaint.data.dataset import ImageData
+from underpaint.objectives.mae import MAEConfig
+from underpaint.plan.devices import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
+from underpaint.plan.duration import StepTime, step_time
+from underpaint.plan.layout import NODE, Kind, Layout, possible
+from underpaint.plan.memory import Memory, memory
+from underpaint.plan.parameters import Parameter, assumed_facts, parameters
+from underpaint.run import Run
+
+FORMAT = 1
+JPEG_BYTES = 110_000
+"""Mean size of one image file, about that of ImageNet's: an assumption."""
+CLASSES = 1_000
+"""Labels where the run does not say how many its data has: an assumption."""
+MORE_GPUS = tuple(2**power for power in range(1, 13))
+SLOWER = 1.02
+"""A simpler layout is kept unless another is quicker by more than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run needs; bytes are of one rank, those of ``memory`` as torch's allocator counts them."""
+
+    recipe: str
+    device: Device
+    layout: Layout
+    microbatch: int  # the largest that fits, unless it was given
+    memory: Memory
+    params: int
+    flops_per_sample: int
+    samples: int
+    batch_size: int
+    step: StepTime
+    price: float  # for one GPU and hour
+    data_bytes: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def accumulation(self) -> int:
+        return self.batch_size // (self.microbatch * self.layout.ranks)
+
+    @property
+    def seconds(self) -> float:
+        return self.step.seconds * (self.samples // self.batch_size)
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.seconds * self.layout.ranks / 3600
+
+    @property
+    def cost(self) -> float:
+        return self.gpu_hours * self.price
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.peak <= self.device.usable
+
+    def record(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        parts = asdict(self.memory)
+        moment = parts.pop("moment")
+        return {
+            "format": FORMAT,
+            "recipe": self.recipe,
+            "device": self.device.name,
+            "gpus": self.layout.ranks,
+            "params": self.params,
+            "flops_per_sample": self.flops_per_sample,
+            "samples": self.samples,
+            "batch_size": self.batch_size,
+            "memory_bytes": parts,
+            "memory_usable": self.device.usable,
+            "peak_moment": moment,
+            "seconds": self.seconds,
+            "step_seconds": asdict(self.step),
+            "gpu_hours": self.gpu_hours,
+            "cost": self.cost,
+            "data_bytes": self.data_bytes,
+            "microbatch": self.microbatch,
+            "accumulation": self.accumulation,
+            "layout": self.layout.kind,
+            "checkpointing": self.layout.checkpointing,
+            "fits": self.fits,
+            "assumptions": list(self.assumptions),
+        }
+
+
+def make_plan(
+    run: Run | str,
+    *,
+    gpus: int = 1,
+    device: str = "cpu",
+    samples: int | None = None,
+    price: float = 0.0,
+    microbatch: int | None = None,
+    layout: Kind | None = None,
+    checkpointing: bool | None = None,
+) -> Plan:
+    """Plan a recipe (a name, ``module:function``, or a Run) on so many devices; what is None is chosen.
+
+    Raises:
+        ValueError: for input the user can mend, among it a run that does not fit, with what would.
+    """
+    chosen = recipes.find_recipe(run)() if isinstance(run, str) else run
+    if price < 0:
+        raise ValueError(f"price={price} must not be negative")
+    if samples is not None:
+        budget = replace(chosen.budget, samples=samples, warmup=min(chosen.budget.warmup, max(samples - 1, 0)))
+        chosen = replace(chosen, budget=budget)
+    question = _Question.of(chosen, microbatch=microbatch, layout=layout, checkpointing=checkpointing)
+    answers = list(question.answers(gpus, find_device(device)))
+    if not answers:
+        raise ValueError(question.refusal(gpus, find_device(device)))
+    best = answers[0]
+    for other in answers[1:]:
+        if other.seconds * SLOWER < best.seconds:
+            best = other
+    return replace(best, price=price)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """A run, and what of its layout is given."""
+
+    run: Run
+    parameters: Sequence[Parameter]
+    labels: int
+    flops: int
+    microbatch: int | None
+    layout: Kind | None
+    checkpointing: bool | None
+
+    @classmethod
+    def of(cls, run: Run, *, microbatch: int | None, layout: Kind | None, checkpointing: bool | None) -> _Question:
+        labels = _labels(run)
+        facts = assumed_facts(labels)
+        return cls(
+            run=run,
+            parameters=parameters(run, facts),
+            labels=labels,
+            flops=run.objective.flops_per_sample(facts),
+            microbatch=microbatch,
+            layout=layout,
+            checkpointing=checkpointing,
+        )
+
+    def layouts(self, gpus: int) -> list[Layout]:
+        if self.layout is not None:
+            given = Layout(kind=self.layout, ranks=gpus)
+            found = [given, replace(given, checkpointing=True)]
+        else:
+            found = possible(gpus)
+        return [each for each in found if self.checkpointing in (None, each.checkpointing)]
+
+    def microbatches(self, gpus: int) -> list[int]:
+        """Those that divide each rank's part of the batch, the largest first."""
+        batch = self.run.budget.batch_size
+        share, rest = divmod(batch, gpus) if gpus > 0 else (0, 1)
+        if rest:
+            raise ValueError(f"gpus={gpus} does not divide budget.batch_size={batch}")
+        if self.microbatch is None:
+            return [size for size in range(share, 0, -1) if share % size == 0]
+        if self.microbatch < 1 or share % self.microbatch:
+            raise ValueError(f"microbatch={self.microbatch} does not divide the {share} samples of one of {gpus} GPUs")
+        return [self.microbatch]
+
+    def needs(self, layout: Layout, microbatch: int, device: Device) -> Memory:
+        cuda = not device.is_cpu
+        return memory(self.run, self.parameters, layout, microbatch=microbatch, labels=self.labels, cuda=cuda)
+
+    def answers(self, gpus: int, device: Device) -> Iterator[Plan]:
+        """A plan for each layout that fits, with its largest microbatch."""
+        for layout in self.layouts(gpus):
+            for microbatch in self.microbatches(gpus):
+                needed = self.needs(layout, microbatch, device)
+                if needed.peak <= device.usable:
+                    yield self._plan(layout, microbatch, device, needed)
+                    break
+
+    def fits(self, gpus: int, device: Device) -> bool:
+        smallest = self.microbatches(gpus)[-1]
+        return any(self.needs(layout, smallest, device).peak <= device.usable for layout in self.layouts(gpus))
+
+    def refusal(self, gpus: int, device: Device) -> str:
+        """Why nothing fits, and what would."""
+        smallest = self.microbatches(gpus)[-1]
+        peak, layout = min(
+            ((self.needs(each, smallest, device).peak, each) for each in self.layouts(gpus)), key=lambda pair: pair[0]
+        )
+        would: list[str] = []
+        if self.checkpointing is False and replace(self, checkpointing=None).fits(gpus, device):
+            would.append("activation checkpointing")
+        if self.microbatch is not None and replace(self, microbatch=None).fits(gpus, device):
+            fitting = next(replace(self, microbatch=None).answers(gpus, device)).microbatch
+            would.append(f"a microbatch of {fitting}")
+        if self.layout is not None and replace(self, layout=None).fits(gpus, device):
+            would.append("another layout")
+        free = replace(self, layout=None, microbatch=None)
+        batch = self.run.budget.batch_size
+        counts = [count for count in MORE_GPUS if count > gpus and batch % count == 0 and free.fits(count, device)]
+        would += [f"--gpus {counts[0]}"] if counts else []
+        others = [other.name for other in GPUS.values() if self.fits(gpus, other)]
+        would += [f"--device {' or '.join(others)}"] if others else []
+        return (
+            f"{self.run.name} does not fit: it needs {peak / GIB:.1f} GiB on each of {gpus} {device.name} "
+            f"({layout}, microbatch {smallest}), which has {device.usable / GIB:.1f} GiB to give; what would fit: "
+            f"{'; '.join(would) or 'a smaller model'}"
+        )
+
+    def _plan(self, layout: Layout, microbatch: int, device: Device, needed: Memory) -> Plan:
+        step = step_time(
+            self.run,
+            self.parameters,
+            layout,
+            device=device,
+            microbatch=microbatch,
+            labels=self.labels,
+            flops=self.flops,
+        )
+        samples = self.run.budget.steps * self.run.budget.batch_size
+        return Plan(
+            recipe=self.run.name,
+            device=device,
+            layout=layout,
+            microbatch=microbatch,
+            memory=needed,
+            params=sum(p.size for p in self.parameters),
+            flops_per_sample=self.flops,
+            samples=samples,
+            batch_size=self.run.budget.batch_size,
+            step=step,
+            price=0.0,
+            data_bytes=samples * JPEG_BYTES,
+            assumptions=tuple(_assumptions(self.run, layout, device, self.labels)),
+        )
+
+
+def _labels(run: Run) -> int:
+    """How many labels the head has, as far as the recipe says; the data is not opened."""
+    if isinstance(run.data, ImageData) and run.data.targets == "tags":
+        return run.data.vocabulary_size
+    return CLASSES
+
+
+def _assumptions(run: Run, layout: Layout, device: Device, labels: int) -> Iterator[str]:
+    if device.is_cpu:
+        yield "rates of this machine as `plan --calibrate` measured them"
+    else:
+        yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.precision})"
+        yield (
+            f"{device.reserve / GIB:.1f} GiB for driver and libraries and {FRAGMENTATION:.0%} lost to fragmentation "
+            "are kept free"
+        )
+    if layout.ranks > 1:
+        yield (
+            f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "
+            f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
+        )
+    yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
+    if not isinstance(run.objective, MAEConfig):
+        yield f"{labels:,} labels"

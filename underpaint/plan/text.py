@@ -1,0 +1,62 @@
+"""A plan as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from underpaint.messages import duration
+from underpaint.plan.devices import GIB
+from underpaint.plan.estimate import Plan
+from underpaint.plan.layout import NODE
+
+
+def render(plan: Plan) -> str:
+    """Some twenty lines: the verdict, memory by part, time and money, the command, and what was assumed."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    layout, device = plan.layout, plan.device
+    machines = f"{layout.ranks} x {device.name}" if not device.is_cpu else "this machine's processor"
+    yield f"{plan.recipe} on {machines}: {'fits' if plan.fits else 'does not fit'}, {layout}"
+    yield f"  parameters      {plan.params:,}"
+    yield f"  FLOPs           {plan.flops_per_sample:.3g} a sample, {plan.flops_per_sample * plan.samples:.3g} in all"
+    yield f"  batch           {plan.batch_size:,} = {plan.microbatch} x {layout.ranks} ranks x {plan.accumulation}"
+    peak, moment = plan.memory.peak, plan.memory.moment
+    yield f"  memory          {peak / GIB:.2f} of {device.usable / GIB:.2f} GiB a rank, at {moment}"
+    for name, size in asdict(plan.memory).items():
+        if name not in ("peak", "moment") and size:
+            yield f"    {name:13} {size / GIB:8.2f} GiB"
+    speed = plan.samples / plan.seconds
+    yield f"  time            {_long(plan.seconds)} for {plan.samples:,} samples, {speed:,.0f} images/s"
+    step = plan.step
+    bound = "computation" if step.computing >= step.exchanging else "communication"
+    parts = f"computation {step.computing:.3g}, communication {step.exchanging:.3g}, update {step.update:.3g}"
+    yield f"  step            {step.seconds:.3g} s, bound by {bound} ({parts})"
+    rate = plan.data_bytes / plan.seconds
+    yield f"  data            {plan.data_bytes / 1e12:,.3g} TB to read, {rate / 1e6:,.1f} MB/s"
+    money = f", {plan.cost:,.2f} at {plan.price:g} an hour" if plan.price else ""
+    yield f"  {'hours    ' if device.is_cpu else 'GPU hours'}       {plan.gpu_hours:,.1f}{money}"
+    yield f"  command         {_command(plan)}"
+    yield "assumed:"
+    for line in plan.assumptions:
+        yield f"  {line}"
+
+
+def _long(seconds: float) -> str:
+    return duration(seconds) if seconds < 172_800 else f"{seconds / 86_400:,.1f} days"
+
+
+def _command(plan: Plan) -> str:
+    layout = plan.layout
+    fields = f"budget.microbatch={plan.microbatch}"
+    if layout.kind != "single":
+        fields = f"parallel.layout={layout.kind} {fields}"
+    if layout.checkpointing:
+        fields += " parallel.checkpoint_activations=true"
+    start = "underpaint"
+    if layout.ranks > 1:
+        nodes, each = max(1, layout.ranks // NODE), min(layout.ranks, NODE)
+        start = f"torchrun --nnodes {nodes} --nproc-per-node {each} -m underpaint"
+    return f"{start} train {plan.recipe} {fields}"
