@@ -115,7 +115,8 @@ RUNS = {"mae": mae_run, "wsp": wsp_run, "finetune": finetune_run, "linear": line
 def log_lines(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log without what the clock says."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: v for name, v in line.items() if name not in {"seconds", "images_per_second"}} for line in lines]
+    timed = {"seconds", "images_per_second", "clock"}
+    return [{name: v for name, v in line.items() if name not in timed} for line in lines]
 
 
 def python(

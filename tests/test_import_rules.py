@@ -18,7 +18,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "underpaint"
 
 FOUNDATION = {"core", "draws", "files", "config", "messages"}
-EVERYTHING_TO_RUN = FOUNDATION | {"models", "objectives", "training", "data", "tags", "evals", "records", "products"}
+EVERYTHING_TO_RUN = FOUNDATION | {
+    "models",
+    "objectives",
+    "training",
+    "data",
+    "tags",
+    "evals",
+    "records",
+    "products",
+    "budget",
+    "shares",
+}
 MAY_IMPORT = {
     # The foundation: no part of it knows another.
     **{part: set[str]() for part in FOUNDATION},
@@ -29,6 +40,9 @@ MAY_IMPORT = {
     "data": {"core", "draws", "files", "config", "messages", "tags"},
     "objectives": {"core", "draws", "models"},
     "evals": {"core", "draws", "data", "models"},
+    # How long a run is, and a stream of batches for each of its ranks.
+    "budget": {"config"},
+    "shares": {"core", "data", "training"},
     # What a run leaves on disk.
     "records": {"config", "files", "messages", "models"},
     "products": {"core", "config", "files", "models", "objectives"},

@@ -46,7 +46,7 @@ def train_to(state: TrainState, step: int) -> TrainState:
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.step += 1
-        state.seconds += 0.5
+        state.clock.seconds["forward"] += 0.5
     return state
 
 
@@ -82,6 +82,65 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert_same(train_to(loaded, 5), train_to(saved, 5))
 
 
+def test_the_checkpoint_of_the_first_release_loads(tmp_path: Path) -> None:
+    """``checkpoints/format-1`` was written by that release, in one process, after three steps; it stays for ever."""
+    kept = Path(__file__).parent / "checkpoints" / "format-1"
+    shutil.copytree(kept, tmp_path / "checkpoints")
+    loaded = new_state(seed=1)
+    assert list(checkpoints(tmp_path).resume(loaded)) == []
+    expected = train_to(new_state(), 3)
+    assert (loaded.step, loaded.skipped, loaded.seconds) == (3, 1, 1.5)
+    mine, theirs = everything(loaded), everything(expected)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        if name not in ("skipped", "seconds"):
+            torch.testing.assert_close(value, theirs[name])
+    train_to(loaded, 5)
+
+
+def test_what_was_skipped_and_where_the_time_went_come_back(tmp_path: Path) -> None:
+    saved = train_to(new_state(), 2)
+    for loss in (0.3, 0.1, 0.2):
+        saved.history.take(loss)
+    saved.history.skip(16, 32)
+    saved.clock.seconds |= {"evaluate": 3.0, "save": 0.25}
+    checkpoints(tmp_path).save(saved)
+    loaded = new_state()
+    list(checkpoints(tmp_path).resume(loaded))
+    assert (loaded.history, loaded.clock.seconds) == (saved.history, saved.clock.seconds)
+    assert loaded.seconds == saved.seconds == 1.0
+
+
+def test_a_checkpoint_written_beside_the_training_holds_the_step_it_was_asked_for(tmp_path: Path) -> None:
+    own = Checkpoints(folder=tmp_path / "checkpoints", keep_every=1000, asynchronous=True)
+    state = train_to(new_state(), 2)
+    own.save(state)
+    train_to(state, 4)
+    own.wait()
+    loaded = new_state(seed=1)
+    assert list(own.resume(loaded)) == []
+    assert_same(loaded, train_to(new_state(), 2))
+
+
+def test_a_failure_beside_the_training_is_raised_at_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Checkpoints(folder=tmp_path / "checkpoints", keep_every=1000, asynchronous=True)
+    state = train_to(new_state(), 2)
+    own.save(state)
+    own.wait()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    own.save(train_to(state, 4))
+    with pytest.raises(OSError, match="No space left"):
+        own.wait()
+    own.wait()
+    assert [path.name for path in own.folder.iterdir()] == ["step-00000002"]
+
+
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     state = new_state()
     assert list(checkpoints(tmp_path).resume(state)) == []
@@ -93,7 +152,8 @@ def test_the_manifest_lists_everything(tmp_path: Path) -> None:
     path = checkpoints(tmp_path).save(state)
     assert path.name == "step-00000003"
     manifest = json.loads((path / "manifest.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
+    assert manifest.pop("xxh3") == checksum(manifest)
     present = {file.name for file in path.iterdir()} - {"manifest.json"}
     assert manifest["files"].keys() == present
     for name, entry in manifest["files"].items():
@@ -120,11 +180,16 @@ def test_the_manifest_lists_everything(tmp_path: Path) -> None:
         assert (path / piece["file"]).is_file()
 
 
+def checksum(manifest: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(manifest, sort_keys=True).encode())
+
+
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Edit the manifest."""
+    """Edit the manifest, and its own checksum so that it agrees."""
     manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["xxh3"]
     change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps({**manifest, "xxh3": checksum(manifest)}))
 
 
 def retensor(path: Path, group: str, change: Callable[[dict[str, Tensor]], None]) -> None:
@@ -157,6 +222,11 @@ def flip_bit_of_the_state(path: Path) -> None:
     (path / "state.json").write_text(text.replace('"seconds": 2', '"seconds": 3'))
 
 
+def flip_bit_of_the_manifest(path: Path) -> None:
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text.replace('"size": 1', '"size": 3', 1))
+
+
 def truncate(path: Path) -> None:
     with (path / "optimizer-00000.safetensors").open("r+b") as file:
         file.truncate(100)
@@ -179,7 +249,7 @@ def manifest_of(value: Any) -> Callable[[Path], None]:
 
 
 def newer_format(path: Path) -> None:
-    rewrite(path, lambda manifest: manifest.update(format=2))
+    rewrite(path, lambda manifest: manifest.update(format=3))
 
 
 def wrong_shape_in_manifest(path: Path) -> None:
@@ -188,6 +258,30 @@ def wrong_shape_in_manifest(path: Path) -> None:
 
 def wrong_type_in_manifest(path: Path) -> None:
     rewrite(path, lambda manifest: manifest["tensors"]["model.encoder.bias"].update(dtype="torch.float16"))
+
+
+def no_type_in_manifest(path: Path) -> None:
+    rewrite(path, lambda manifest: manifest["tensors"]["model.encoder.bias"].update(dtype="torch.load"))
+
+
+def pieces_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return manifest["tensors"]["model.encoder.bias"]["pieces"]
+
+
+def piece_of_another_shape(path: Path) -> None:
+    rewrite(path, lambda manifest: pieces_of(manifest)[0].update(shape=[3]))
+
+
+def piece_twice(path: Path) -> None:
+    rewrite(path, lambda manifest: pieces_of(manifest).append(pieces_of(manifest)[0]))
+
+
+def piece_elsewhere(path: Path) -> None:
+    rewrite(path, lambda manifest: pieces_of(manifest)[0].update(offset=[2]))
+
+
+def piece_that_no_file_has(path: Path) -> None:
+    rewrite(path, lambda manifest: pieces_of(manifest)[0].update(file="average-00000.safetensors.gone"))
 
 
 def tensor_that_no_file_has(path: Path) -> None:
@@ -238,10 +332,17 @@ DAMAGES = [
     (manifest_of([]), r"manifest"),
     (manifest_of({"format": 1, "files": {}, "tensors": {}}), r"other tensors"),
     (manifest_of({"format": 1, "files": {"state.json": 3}, "tensors": {}}), r"manifest"),
-    (newer_format, r"format 2; this release reads format 1"),
-    (wrong_shape_in_manifest, r"model\.encoder\.bias is torch\.float32 \[4\], not what the manifest says"),
-    (wrong_type_in_manifest, r"model\.encoder\.bias is torch\.float32 \[4\], not what the manifest says"),
-    (tensor_that_no_file_has, r"disagree"),
+    (manifest_of({"format": 2, "files": {}, "tensors": {}}), r"manifest"),
+    (flip_bit_of_the_manifest, r"manifest\.json does not match its checksum"),
+    (newer_format, r"format 3; this release reads up to 2"),
+    (wrong_shape_in_manifest, r"model has other tensors than this run: encoder\.bias"),
+    (wrong_type_in_manifest, r"encoder\.bias is torch\.float32 \[4\], not what the manifest says"),
+    (no_type_in_manifest, r"disagree"),
+    (piece_of_another_shape, r"the pieces of model\.encoder\.bias do not make up \[4\]"),
+    (piece_twice, r"the pieces of model\.encoder\.bias do not make up \[4\]"),
+    (piece_elsewhere, r"the pieces of model\.encoder\.bias overlap or leave a gap"),
+    (tensor_that_no_file_has, r"model has other tensors than this run: x"),
+    (piece_that_no_file_has, r"disagree|does not contain"),
     (tensor_left_out, r"model has other tensors than this run: encoder\.bias"),
     (unknown_group, r"disagree"),
     (path_out_of_the_folder, r"does not lie in the folder"),

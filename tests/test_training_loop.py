@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from underpaint.core import Step, weighted_mean
 from underpaint.training.loop import LoopConfig, NonFiniteLoss, TrainState, start_average, train
+from underpaint.training.spikes import LossHistory
 
 BATCH, WIDTH = 64, 5
 
@@ -193,6 +195,96 @@ def test_a_bad_number_skips_weights_and_average_alike() -> None:
     )
 
 
+def test_a_bad_number_leaves_the_running_statistics_as_they_were() -> None:
+    state, expected = new_state(), nn.BatchNorm1d(WIDTH, affine=False)
+    objective = state.objective
+    assert isinstance(objective, Regression)
+    objective.use_norm = True
+    run_loop(state, stream(2, poisoned=(1,)), accumulation=2, steps=3)
+    for step in (0, 2):
+        for part in whole_batch(step)["image"].chunk(2):
+            expected(part)
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(objective.norm.state_dict()[name], value)
+
+
+def spiking(at: int) -> Iterator[dict[str, Tensor]]:
+    """Batches of which one is a hundred times as large."""
+    for step, batch in enumerate(stream(1)):
+        yield {**batch, "image": 100 * batch["image"]} if step == at else batch
+
+
+def test_a_spike_is_skipped_and_its_window_recorded() -> None:
+    """The poisoned batch is met after the first half window of losses, and the resumed run decides alike."""
+    state, clean = new_state(), new_state()
+    recorder = run_loop(state, spiking(40), steps=45, spike_factor=8.0, rate=1e-4)
+    assert state.history.skipped == [[40 * BATCH, 41 * BATCH]]
+    assert len(state.history.recent) == 44
+    run_loop(clean, spiking(40), steps=45, rate=1e-4)
+    assert clean.history.skipped == []
+    loss = {step: values["loss"] for step, values in recorder.logged}
+    assert loss[41] > 8 * max(loss[40], loss[42])
+    resumed = new_state()
+    batches = spiking(40)
+    run_loop(resumed, batches, steps=45, spike_factor=8.0, rate=1e-4, stop_after=38)
+    resumed.history = LossHistory(list(resumed.history.recent), [])
+    run_loop(resumed, batches, steps=45, spike_factor=8.0, rate=1e-4)
+    assert resumed.history == state.history
+    for name, value in state.objective.state_dict().items():
+        assert torch.equal(value, resumed.objective.state_dict()[name])
+
+
+def test_spikes_in_a_row_end_the_run_and_windows_merge() -> None:
+    def worse() -> Iterator[dict[str, Tensor]]:
+        for step, batch in enumerate(stream(1)):
+            yield {**batch, "image": 100 * batch["image"]} if step >= 40 else batch
+
+    state = new_state()
+    with pytest.raises(NonFiniteLoss, match="or a spike, in 2 steps in a row, up to step 42"):
+        run_loop(state, worse(), steps=60, spike_factor=8.0, rate=1e-4)
+    assert state.history.skipped == [[40 * BATCH, 42 * BATCH]]
+
+
+def test_every_moment_belongs_to_one_phase() -> None:
+    state = new_state()
+
+    def slow(seconds: float, phase: list[float]) -> None:
+        time.sleep(seconds)
+        phase.append(seconds)
+
+    evaluated: list[float] = []
+    saved: list[float] = []
+    started = time.perf_counter()
+    train(
+        state,
+        stream(1),
+        config=LoopConfig(
+            steps=4,
+            batch_size=BATCH,
+            accumulation=1,
+            clip=math.inf,
+            precision="fp32",
+            ema_decay=0.0,
+            log_every=1,
+            save_every=2,
+            evaluate_every=2,
+            max_skipped=1,
+        ),
+        schedule=lambda seen: 0.01,
+        log=lambda state, values: None,
+        save=lambda state: slow(0.05, saved),
+        evaluate=lambda state: slow(0.03, evaluated),
+        stopped=lambda: False,
+    )
+    whole = time.perf_counter() - started
+    spent = state.clock.seconds
+    assert spent["evaluate"] >= sum(evaluated) == pytest.approx(0.06)
+    assert spent["save"] >= sum(saved) == pytest.approx(0.1)
+    assert all(spent[phase] > 0 for phase in ("data", "forward", "backward", "optimizer", "other"))
+    assert sum(spent.values()) == pytest.approx(whole, abs=0.02)
+    assert state.seconds == pytest.approx(sum(spent.values()) - spent["evaluate"] - spent["save"])
+
+
 def test_a_bad_number_is_logged_whatever_the_cadence() -> None:
     recorder = run_loop(new_state(), stream(1, poisoned=(1,)), log_every=100)
     assert [step for step, _ in recorder.logged] == [2, 5]
@@ -200,7 +292,7 @@ def test_a_bad_number_is_logged_whatever_the_cadence() -> None:
 
 def test_bad_numbers_in_a_row_end_the_run() -> None:
     state = new_state()
-    with pytest.raises(NonFiniteLoss, match=r"not finite in 2 steps in a row, up to step 4; a lower optim\.base_lr"):
+    with pytest.raises(NonFiniteLoss, match=r"or a spike, in 2 steps in a row, up to step 4; a lower optim\.base_lr"):
         run_loop(state, stream(1, poisoned=(2, 3)))
     assert_weights(state, by_hand(2)[-1])
     run_loop(new_state(), stream(1, poisoned=(0, 2, 4)))  # as many, but not in a row

@@ -107,8 +107,43 @@ def start(
     record = {"format": FORMAT, "run": config.record(run), "derived": derived, "overrides": list(overrides)}
     files.write_json(path, {**record, "identity": identity, "identity_hash": digest(identity)})
     starts = files.read_json(folder / "env.json")["starts"] if (folder / "env.json").is_file() else []
+    if starts:
+        _say_what_may_change_bits(folder, starts[-1]["versions"])
     lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
     files.write_json(folder / "env.json", {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]})
+
+
+def _say_what_may_change_bits(folder: Path, before: dict[str, str]) -> None:
+    now = environment()["versions"]
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            say(f"{folder}: continues with {name} {now[name]}, was {before[name]}; the bits of results may differ")
+
+
+def fingerprint(run: Any, identity: dict[str, Any]) -> dict[str, Any]:
+    """What all ranks of a run must have in common, whether it belongs to its identity or not."""
+    import torch
+
+    source = hashlib.blake2b(digest_size=8)
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        source.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return {
+        "configuration": config.record(run),
+        "data": identity["data"],
+        "init_from": identity["init_from"],
+        "code": source.hexdigest(),
+        "torch": torch.__version__,
+    }
+
+
+def require_agreement(fingerprints: Sequence[dict[str, Any]]) -> None:
+    """Raise ValueError, naming rank and value, where a rank was started with something else than rank 0."""
+    for rank, other in enumerate(fingerprints):
+        differing = list(config.differences(fingerprints[0], other))
+        if differing:
+            listed = "; ".join(f"{name} is {new!r}, on rank 0 {old!r}" for name, old, new in differing[:4])
+            raise ValueError(f"rank {rank} differs from rank 0: {listed}; start all ranks with the same command")
 
 
 def environment() -> dict[str, Any]:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from underpaint import draws, products, records
-from underpaint.config import OPERATIONAL
+from underpaint.budget import Budget, Cadence
+from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import Batch, Evaluator, Facts
 from underpaint.data.dataset import OpenImages
+from underpaint.data.loader import ImageStream
 from underpaint.evals.features import image_format
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
-from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.init import build_without_memory
+from underpaint.models.vit import Block, ViT, ViTConfig
 from underpaint.models.weights import load_encoder, start_from
+from underpaint.shares import Share
+from underpaint.training import parallel, shards
 from underpaint.training.checkpoint import Checkpoints
-from underpaint.training.log import Progress, RunLog, read_log
 from underpaint.training.loop import LoopConfig, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
+from underpaint.training.parallel import ParallelConfig
+from underpaint.training.ranks import Ranks, join
 from underpaint.training.schedule import Schedule, ScheduleConfig
-from underpaint.training.signals import Interrupted, catch_signals
+from underpaint.training.signals import catch_signals
+from underpaint.training.watch import OutOfSpace, Watched, Watcher
 
-TIMED = {"step", "samples", "train_flops", "seconds", "images_per_second"}
-"""Entries of a log line that are no metric of the result: they stand there by themselves, or depend on the machine."""
-
-SAVE_FAILURES = 3
-"""Checkpoints in a row that may fail (full disk) before the run gives up."""
-
-
-class OutOfSpace(OSError):
-    """The disk took no checkpoint several times in a row."""
+__all__ = ["Budget", "Cadence", "DataConfig", "ObjectiveConfig", "OutOfSpace", "Run", "choose_device", "execute"]
 
 
 @runtime_checkable
@@ -69,46 +70,6 @@ class DataConfig(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How long to train, in samples, so that another batch size changes nothing but the number of steps."""
-
-    samples: int
-    batch_size: int = 256  # samples of one optimizer step
-    microbatch: int = field(default=256, metadata=OPERATIONAL)  # samples of one forward pass
-    warmup: int = 0  # samples
-
-    def __post_init__(self) -> None:
-        if self.samples < self.batch_size or self.batch_size < 1:
-            raise ValueError(f"budget.samples={self.samples} is less than one batch of batch_size={self.batch_size}")
-        if not 0 <= self.warmup < self.samples:
-            raise ValueError(f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}")
-        if self.microbatch < 1:
-            raise ValueError(f"budget.microbatch={self.microbatch} must be positive")
-
-    @property
-    def steps(self) -> int:
-        return self.samples // self.batch_size
-
-    @property
-    def forward_size(self) -> int:
-        """The microbatch, or the whole batch where that is smaller."""
-        return min(self.microbatch, self.batch_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cadence:
-    """How often, in samples."""
-
-    log: int = field(default=1_000, metadata=OPERATIONAL)
-    save: int = field(default=100_000, metadata=OPERATIONAL)
-    keep: int = field(default=10_000_000, metadata=OPERATIONAL)  # checkpoints that are never deleted
-    evaluate: int = field(default=100_000, metadata=OPERATIONAL)
-
-    def steps(self, samples: int, budget: Budget) -> int:
-        return max(1, samples // budget.batch_size)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything about one training run; a recipe is a function that returns one."""
 
@@ -125,31 +86,42 @@ class Run:
     reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
     precision: Precision = "fp32"
     ema_decay: float = 0.0  # 0 keeps no average
-    max_skipped: int = 10  # steps in a row without finite loss before the run stops
+    max_skipped: int = 10  # skipped steps in a row before the run stops
+    spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)
+    # losses so many times the recent median are skipped
     seed: int = 0
     cadence: Cadence = field(default_factory=Cadence)
     threads: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)  # kept from the first start
     device: Literal["any", "cuda", "mps", "cpu"] = field(default="any", metadata=OPERATIONAL)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig, metadata=OPERATIONAL)
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie in [0, 1)")
         if self.threads < 1:
             raise ValueError(f"threads={self.threads} must be at least 1")
+        if self.spike_factor <= 1:
+            raise ValueError(f"spike_factor={self.spike_factor} must be above 1; inf skips no spikes")
         _schedule(self)  # refuses a schedule that does not fit the budget or the rate
 
 
 def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train a run into ``folder``, or continue or return what is there already; its result.
 
+    Under torchrun every process calls it, and all of them return the result.
+
     Raises:
-        ValueError: for input the user can mend, among it a folder of another configuration.
+        ValueError: for input the user can mend, among it a folder of another configuration, or ranks that disagree.
         BlockingIOError: if another process works in the folder.
         Interrupted: after a signal, when the state has been saved.
         OutOfSpace: when the disk took no checkpoint several times.
     """
-    with records.lock(folder):
-        opened = run.data.open()
+    ranks = join()
+    run.parallel.require(ranks)
+    folder = Path(ranks.exchange(str(folder))[0])
+    with ExitStack() as held:
+        ranks.decided_by_first(lambda: held.enter_context(records.lock(folder)))
+        opened = ranks.in_turn(run.data.open)
         facts = Facts(
             seed=run.seed,
             labels=opened.vocabulary.labels,
@@ -157,19 +129,26 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
             images=len(opened.trained_rows),
         )
         identity = records.identity(run, data=opened.source.content_hash, init_from=run.init_from)
-        done = records.finished(folder, identity)
+        if ranks.world > 1:
+            records.require_agreement(ranks.exchange(records.fingerprint(run, identity)))
+        done = ranks.decided_by_first(lambda: records.finished(folder, identity))
         if done is not None:
-            say(f"{folder}: finished already; delete the folder to train it again")
+            if ranks.first:
+                say(f"{folder}: finished already; delete the folder to train it again")
             return done
-        device, threads = choose_device(run.device), records.kept_threads(folder, run.threads)
-        torch.set_num_threads(threads)
-        derived = _derived(run, opened, facts) | {"device": str(device), "threads": threads}
-        records.start(folder, run, identity=identity, derived=derived, overrides=overrides)
-        _announce(run, folder, opened, derived)
-        return _train(run, folder, opened=opened, facts=facts, device=device)
+        device = choose_device(run.device, local_rank=ranks.local_rank)
+        threads = ranks.decided_by_first(lambda: records.kept_threads(folder, run.threads))
+        torch.set_num_threads(max(1, threads // ranks.local_world))
+        if ranks.first:
+            derived = _derived(run, opened, facts, ranks) | {"device": str(device), "threads": threads}
+            records.start(folder, run, identity=identity, derived=derived, overrides=overrides)
+            _announce(run, folder, opened, derived)
+        result = _train(run, folder, opened=opened, facts=facts, device=device, ranks=ranks)
+    ranks.part()
+    return result
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
     """The device to train on; "any" is the first of CUDA, MPS and CPU that is there.
 
     Raises:
@@ -181,17 +160,18 @@ def choose_device(name: str) -> torch.device:
     if not present[name]:
         there = ", ".join(kind for kind, there in present.items() if there)
         raise ValueError(f"device={name} is not available here; this machine has {there}")
-    return torch.device(name)
+    return torch.device(name, local_rank) if name == "cuda" and local_rank else torch.device(name)
 
 
-def _derived(run: Run, opened: OpenImages, facts: Facts) -> dict[str, Any]:
+def _derived(run: Run, opened: OpenImages, facts: Facts, ranks: Ranks) -> dict[str, Any]:
     """What follows from the configuration and the data; recorded, never a field."""
     return {
         "images": len(opened.trained_rows),
         "labels": len(facts.labels),
         "untagged_images": len(opened.untagged),
         "steps": run.budget.steps,
-        "accumulation": -(-run.budget.batch_size // run.budget.forward_size),
+        "ranks": ranks.world,
+        "accumulation": run.budget.accumulation(ranks.world),
         "epochs": run.budget.samples / len(opened.trained_rows),
         "peak_lr": run.optim.peak_lr(run.budget.batch_size),
         "train_flops": run.budget.steps * run.budget.batch_size * run.objective.flops_per_sample(facts),
@@ -205,83 +185,158 @@ def _announce(run: Run, folder: Path, opened: OpenImages, derived: dict[str, Any
         f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.source.name}, "
         f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, "
         f"start from {start}, on {derived['device']} with {derived['threads']} threads"
+        + (f", {derived['ranks']} processes ({run.parallel.layout})" if derived["ranks"] > 1 else "")
     )
     if opened.untagged:
         say(f"{run.name}: {len(opened.untagged):,} images have no label of the vocabulary and are left out")
 
 
-def _train(run: Run, folder: Path, *, opened: OpenImages, facts: Facts, device: torch.device) -> dict[str, Any]:
+def _train(
+    run: Run, folder: Path, *, opened: OpenImages, facts: Facts, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
     """Build, resume, train and hand over."""
-    state = _build(run, facts, device)
-    checkpoints = Checkpoints(folder=folder / "checkpoints", keep_every=run.cadence.steps(run.cadence.keep, run.budget))
+    state = _build(run, facts, device, ranks)
+    checkpoints = Checkpoints(
+        folder=folder / "checkpoints",
+        keep_every=run.cadence.steps(run.cadence.keep, run.budget),
+        ranks=ranks.another() if run.cadence.asynchronous else ranks,
+        asynchronous=run.cadence.asynchronous,
+    )
+    tell = say if ranks.first else lambda message: None
     for warning in checkpoints.resume(state):
-        say(f"ALARM: {warning}")
+        tell(f"ALARM: {warning}")
     if state.step:
-        say(f"{run.name}: continues from step {state.step:,}")
-    format = image_format(run.objective.encoder)
+        tell(f"{run.name}: continues from step {state.step:,}")
+    stream, heldout = _open_batches(run, folder, opened, ranks)
+    stream.position = state.step * run.budget.batch_size
+    with ExitStack() as around:
+        signalled = around.enter_context(catch_signals(repeated=ranks.world > 1))
+        watcher = Watcher(
+            Watched(
+                name=run.name,
+                folder=folder,
+                samples=run.budget.samples,
+                batch_size=run.budget.batch_size,
+                flops=run.objective.flops_per_sample(facts),
+                parallel=run.parallel,
+            ),
+            state,
+            checkpoints=checkpoints,
+            evaluators=(HeldoutLoss(heldout), *run.evals) if heldout else run.evals,
+            meet=stream.settle if isinstance(stream, Share) else lambda: None,
+            signalled=signalled,
+        )
+        around.callback(watcher.close)
+        train(
+            state,
+            on_device(stream, device),
+            config=_loop_config(run, ranks),
+            schedule=_schedule(run),
+            log=watcher.log,
+            save=watcher.save,
+            evaluate=watcher.evaluate,
+            stopped=watcher.stopped,
+        )
+        watcher.finish()
+        if state.step < run.budget.steps:
+            ranks.part()
+            raise watcher.interruption(state.step)
+        metrics = watcher.final_metrics(state)
+    product = shards.gather(state.product.state_dict(), ranks)
+
+    def hand_over() -> dict[str, Any]:
+        network = _whole(run, facts, state, product)
+        products.save_pictures(folder, network, on_device(heldout or stream, device))
+        result = _result(run, state, facts) | {"bad_records": len(stream.quarantine), "metrics": metrics}
+        return products.hand_over(folder, objective=run.objective, network=network, facts=facts, result=result)
+
+    return ranks.decided_by_first(hand_over)
+
+
+def _open_batches(
+    run: Run, folder: Path, opened: OpenImages, ranks: Ranks
+) -> tuple[ImageStream | Share, tuple[Batch, ...]]:
+    """The stream of this rank, and the held-out batches."""
+    format, budget = image_format(run.objective.encoder), run.budget
+    microbatch = budget.batch_size // ranks.world // budget.accumulation(ranks.world)
     stream = opened.stream(
         format,
-        batch_size=run.budget.batch_size,
-        microbatch=run.budget.forward_size,
+        batch_size=budget.batch_size if ranks.world == 1 else microbatch,
+        microbatch=microbatch,
         seed=draws.key(run.seed, run.objective.stage),
-        quarantine=folder / "bad_records.jsonl",
+        quarantine=folder / "bad_records.jsonl" if ranks.first else Path(os.devnull),
     )
-    stream.position = state.step * run.budget.batch_size
-    heldout = tuple(opened.heldout(format, batch_size=run.budget.forward_size))
-    watcher = _Watcher(
-        run,
-        folder,
-        step=state.step,
-        flops=run.objective.flops_per_sample(facts),
-        checkpoints=checkpoints,
-        heldout=heldout,
-    )
-    try:
-        with catch_signals() as stopped:
-            train(
-                state,
-                on_device(stream, device),
-                config=_loop_config(run),
-                schedule=_schedule(run),
-                log=watcher.log,
-                save=watcher.save,
-                evaluate=watcher.evaluate,
-                stopped=stopped,
-            )
-        if state.step < run.budget.steps:
-            raise watcher.interruption(folder, state.step)
-        metrics = watcher.final_metrics(state)
-    finally:
-        watcher.close()
-    products.save_pictures(folder, state.product, on_device(heldout or stream, device))
+    heldout = tuple(opened.heldout(format, batch_size=budget.forward_size))
+    return (stream if ranks.world == 1 else Share(stream, ranks=ranks, batch_size=budget.batch_size)), heldout
+
+
+def _result(run: Run, state: TrainState, facts: Facts) -> dict[str, Any]:
     samples = state.step * run.budget.batch_size
-    result = {
+    return {
         "name": run.name,
         "stage": run.objective.stage,
         "seed": run.seed,
         "samples": samples,
         "steps": state.step,
-        "train_flops": samples * watcher.flops,
+        "train_flops": samples * run.objective.flops_per_sample(facts),
         "wall_seconds": state.seconds,
         "images_per_second": samples / state.seconds,
-        "bad_records": len(stream.quarantine),
-        "metrics": metrics,
+        "clock": dict(state.clock.seconds),
+        "skipped_windows": state.history.skipped,
     }
-    return products.hand_over(folder, objective=run.objective, network=state.product, facts=facts, result=result)
 
 
-def _build(run: Run, facts: Facts, device: torch.device) -> TrainState:
-    """The objective with its initial weights, its optimizer and its average."""
-    objective = run.objective.build(facts)
+def _build(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> TrainState:
+    """The objective with its initial weights, its optimizer and its average, as they lie on the ranks."""
+    depth, sharded = run.objective.encoder.depth, run.parallel.shards(ranks)
+    objective = _sharded(run, facts, device, ranks) if sharded else _plain(run, facts).to(device)
     for evaluator in run.evals:
         if not isinstance(objective, evaluator.needs):
             raise ValueError(f"{type(evaluator).__name__} needs a {evaluator.needs.__name__}, {run.name} is none")
+    if sharded and run.ema_decay:  # a sharded network cannot be copied, and made anew it has the same weights
+        average = _sharded(run, facts, device, ranks).requires_grad_(False)
+    else:
+        average = start_average(objective, run.ema_decay)
+    parallel.prepare_blocks(_blocks(objective), run.parallel)
+    optimizer = build_optimizer(objective, run.optim, depth=depth)
+    replicas = None
+    if ranks.world > 1 and not sharded:
+        replicas = parallel.Replicated(objective, accumulation=run.budget.accumulation(ranks.world))
+    return TrainState(objective, optimizer, average, ranks=ranks, replicas=replicas)
+
+
+def _plain(run: Run, facts: Facts) -> nn.Module:
+    objective = run.objective.build(facts)
     if run.init_from:
         assert isinstance(objective.encoder, ViT), "init_from fills a ViT"
         start_from(objective.encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
-    objective.to(device)
-    optimizer = build_optimizer(objective, run.optim, depth=run.objective.encoder.depth)
-    return TrainState(objective, optimizer, start_average(objective, run.ema_decay))
+    return objective
+
+
+def _sharded(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> nn.Module:
+    """Cut up while it is on ``meta``, then filled: no rank ever holds the whole network."""
+    objective, values = build_without_memory(lambda: run.objective.build(facts))
+    if run.init_from:
+        encoder = ViT(run.objective.encoder)
+        start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+        values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
+    bf16 = run.precision == "bf16"
+    parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=_blocks(objective), bf16=bf16)
+    parallel.fill(objective, values, device)
+    return objective
+
+
+def _blocks(objective: nn.Module) -> list[nn.Module]:
+    return [module for module in objective.modules() if isinstance(module, Block)]
+
+
+def _whole(run: Run, facts: Facts, state: TrainState, weights: dict[str, Tensor]) -> nn.Module:
+    """The product as a plain network in one process."""
+    if not run.parallel.shards(state.ranks):
+        return state.product
+    network = run.objective.build(facts)
+    network.load_state_dict(weights)
+    return network
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -289,14 +344,12 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-def _loop_config(run: Run) -> LoopConfig:
+def _loop_config(run: Run, ranks: Ranks) -> LoopConfig:
     budget, cadence = run.budget, run.cadence
-    if budget.batch_size % budget.forward_size:
-        raise ValueError(f"budget.microbatch={budget.microbatch} does not divide batch_size={budget.batch_size}")
     return LoopConfig(
         steps=budget.steps,
         batch_size=budget.batch_size,
-        accumulation=budget.batch_size // budget.forward_size,
+        accumulation=budget.accumulation(ranks.world),
         clip=run.optim.clip,
         precision=run.precision,
         ema_decay=run.ema_decay,
@@ -304,6 +357,7 @@ def _loop_config(run: Run) -> LoopConfig:
         save_every=cadence.steps(cadence.save, budget),
         evaluate_every=cadence.steps(cadence.evaluate, budget),
         max_skipped=run.max_skipped,
+        spike_factor=run.spike_factor,
     )
 
 
@@ -312,62 +366,3 @@ def _schedule(run: Run) -> Schedule:
     samples = budget.steps * budget.batch_size
     peak = run.optim.peak_lr(budget.batch_size)
     return Schedule(config=run.schedule, peak=peak, samples=samples, warmup=budget.warmup)
-
-
-class _Watcher:
-    """What surrounds the loop: the log, the progress bar, held-out loss and evaluations, checkpoints and full disks."""
-
-    def __init__(
-        self, run: Run, folder: Path, *, step: int, flops: int, checkpoints: Checkpoints, heldout: tuple[Batch, ...]
-    ) -> None:
-        self.run, self.flops, self.checkpoints = run, flops, checkpoints
-        self.evaluators = (HeldoutLoss(heldout), *run.evals) if heldout else run.evals
-        self.record = RunLog(folder, step=step)
-        done = step * run.budget.batch_size
-        self.progress = Progress(run.name, samples=run.budget.steps * run.budget.batch_size, done=done)
-        self.failures = 0
-
-    def log(self, state: TrainState, values: dict[str, Any]) -> None:
-        seen = state.step * self.run.budget.batch_size
-        line = {"train_flops": seen * self.flops, "seconds": state.seconds, **values}
-        self.record.write(state.step, seen, line)
-        self.progress.update(seen, loss=float(values["loss"]))
-
-    def evaluate(self, state: TrainState) -> None:
-        found: dict[str, float] = {}
-        for evaluator in self.evaluators:
-            found |= evaluator(state.product)
-        self.record.write(state.step, state.step * self.run.budget.batch_size, {"eval": found})
-
-    def final_metrics(self, state: TrainState) -> dict[str, float]:
-        """The last evaluation and the scalars of the last step, from the log, where a run continued after them."""
-        if not any("eval" in line and line["step"] == state.step for line in read_log(self.record.path)):
-            self.evaluate(state)
-        last: dict[str, Any] = {}
-        for line in read_log(self.record.path):
-            last |= line.get("eval", line)
-        return {name: value for name, value in last.items() if name not in TIMED}
-
-    def save(self, state: TrainState) -> None:
-        """Save; a disk that takes no checkpoint raises an alarm, and ends the run when it happens again and again."""
-        try:
-            self.checkpoints.save(state)
-            self.failures = 0
-        except OSError as error:
-            self.failures += 1
-            newest = next((path.name for path in self.checkpoints.newest()), "none")
-            say(f"ALARM: the checkpoint of step {state.step} was not saved ({error}); the newest good one is {newest}")
-            if self.failures >= SAVE_FAILURES or state.step >= self.run.budget.steps:
-                raise OutOfSpace(
-                    f"{self.failures} checkpoints in a row were not saved; free some space and go on"
-                ) from error
-
-    def interruption(self, folder: Path, step: int) -> Exception:
-        """Why a run ended before its last step: a signal, after which the state was saved or could not be."""
-        if self.failures:
-            return OutOfSpace(f"stopped at step {step:,}, whose state could not be saved; free some space and go on")
-        return Interrupted(folder, step)
-
-    def close(self) -> None:
-        self.progress.close()
-        self.record.close()

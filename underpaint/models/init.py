@@ -6,10 +6,13 @@ So the start is the same for any number of ranks and does not change when a laye
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from underpaint import draws
 from underpaint.models.vit import ViT, sincos_positions
@@ -70,14 +73,68 @@ def _norm_or_bias(name: str, value: Tensor) -> None:
 
 @torch.no_grad()
 def initialise(module: nn.Module, *, rule: Rule, seed: int, prefix: str) -> None:
-    """Fill every trained parameter of ``module`` (not on ``meta``); ``prefix`` is its name inside the objective."""
+    """Fill every trained parameter of ``module``; ``prefix`` is its name inside the objective.
+
+    On ``meta`` there is nothing to fill; inside ``without_memory`` it is kept for later.
+    """
+    later = _LATER.get()
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad or parameter.is_meta:
-            continue
-        value = torch.empty(parameter.shape)
-        full_name = f"{prefix}.{name}"
-        rule(full_name, value, draws.parameter_generator(seed, full_name))
-        parameter.copy_(value)
+        value = partial(initial_value, f"{prefix}.{name}", tuple(parameter.shape), rule=rule, seed=seed)
+        if parameter.is_meta and later is not None:
+            later[id(parameter)] = value
+        elif parameter.requires_grad and not parameter.is_meta:
+            parameter.copy_(value())
+
+
+@torch.no_grad()
+def initial_value(name: str, shape: tuple[int, ...], *, rule: Rule, seed: int) -> Tensor:
+    """The initial value of one parameter, by its full name."""
+    value = torch.empty(shape, device="cpu")
+    rule(name, value, draws.parameter_generator(seed, name))
+    return value
+
+
+Values = dict[str, Callable[[], Tensor]]
+"""How to make each tensor of a network, by name."""
+_LATER: ContextVar[dict[int, Callable[[], Tensor]] | None] = ContextVar("later", default=None)
+
+
+def build_without_memory(build: Callable[[], nn.Module]) -> tuple[nn.Module, Values]:
+    """A network whose layers are on ``meta``, and the values that each of its parameters and buffers is to have.
+
+    So a network too large for one rank is cut up before it is filled, with the values it has everywhere else.
+
+    Raises:
+        ValueError: if a layer is not initialised by name, so that no other process could make the same values.
+    """
+    later: dict[int, Callable[[], Tensor]] = {}
+    token = _LATER.set(later)
+    try:
+        with _LayersOnMeta():
+            network = build()
+    finally:
+        _LATER.reset(token)
+    values: Values = {}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if not tensor.is_meta:
+            values[name] = partial(torch.clone, tensor.detach().clone())
+        elif id(tensor) in later:
+            values[name] = later[id(tensor)]
+        else:
+            raise ValueError(f"{name} has no initial value by name; fill it with models.init.initialise to shard it")
+    return network, values
+
+
+class _LayersOnMeta(TorchFunctionMode):
+    """``torch.empty``, with which every layer makes its weights, gives tensors without memory; the rest is small."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func is torch.empty and named.get("device") is None:
+            named["device"] = "meta"
+        return func(*args, **named)
 
 
 @torch.no_grad()

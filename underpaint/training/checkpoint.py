@@ -1,57 +1,83 @@
 """Checkpoints: folders ``step-00010000/`` of safetensors pieces, a JSON state and a manifest (docs/formats.md).
 
-A folder is written under a temporary name and renamed, so what has its final name is complete; the manifest lists every
-file with size and checksum and every tensor with shape and type, and is checked before torch sees a byte.
+A folder is written under a temporary name by all ranks and renamed by the first, so what has its final name is
+complete. Any number of ranks may read what any other number wrote.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from underpaint import files
+from underpaint.training import manifest, shards
 from underpaint.training.loop import TrainState
+from underpaint.training.manifest import DamagedCheckpoint, Pieces
+from underpaint.training.ranks import Ranks
 
-FORMAT = 1
+__all__ = ["Checkpoints", "DamagedCheckpoint"]
+
 KEPT = 2
 """The newest checkpoints that stay, beside every k-th."""
 
 
-class DamagedCheckpoint(ValueError):
-    """A checkpoint folder whose files are not the ones that were saved."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Checkpoints:
-    """The checkpoints of one run folder."""
+    """The checkpoints of one run folder, which all ranks see."""
 
     folder: Path
     keep_every: int  # steps; a checkpoint at a multiple of it is never deleted
+    ranks: Ranks = field(default_factory=Ranks)  # with ``asynchronous``, on a channel of their own
+    asynchronous: bool = False  # copy the state, and write it beside the training
+    _writer: _Writer | None = None
 
     def save(self, state: TrainState) -> Path:
         """Write the state as a new checkpoint, then delete those that need not stay.
 
+        With ``asynchronous`` it returns when the state is copied, and a failure is raised by the next ``save`` or
+        ``wait``.
+
         Raises:
-            OSError: if the disk does not take it; older checkpoints are untouched then.
+            OSError: on all ranks, if the disk does not take it; older checkpoints are untouched then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.wait()
         path = self.folder / f"step-{state.step:08d}"
-        if path.is_dir():  # a run that continued at its own end: the same state, and nothing may happen to it
+        if self.ranks.decided_by_first(path.is_dir):  # a run that continued at its own end: nothing may happen to it
             return path
-        try:
-            with files.new_folder(path) as part:
-                _write(part, state)
-        except OSError:
-            shutil.rmtree(path.with_name(f"{path.name}.part"), ignore_errors=True)
-            raise
-        self._delete_old()
+        groups, numbers = _groups(state), _numbers(state)
+        if not self.asynchronous:
+            self._write(path, groups, numbers)
+            return path
+        copied = {
+            group: {name: shards.like(value, shards.local(value).detach().clone()) for name, value in tensors.items()}
+            for group, tensors in groups.items()
+        }
+        self._writer = _Writer(lambda: self._write(path, copied, numbers))
         return path
+
+    def wait(self) -> bool:
+        """Wait for a checkpoint that is being written beside the training; whether there was one.
+
+        Raises:
+            OSError: if the disk did not take it.
+        """
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.finish()
+        return writer is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what was to be saved is on the disk."""
+        return self._writer is None
 
     def newest(self) -> list[Path]:
         """Complete checkpoints, newest first."""
@@ -67,24 +93,92 @@ class Checkpoints:
             DamagedCheckpoint: if there are or were checkpoints and none is good: starting over silently would lose the
                 run.
         """
-        for path in self.newest():
+        for name in self.ranks.exchange([path.name for path in self.newest()])[0]:
+            path = self.folder / name
             try:
-                _read(path, state)
+                _read(path, state, self.ranks)
                 return
             except DamagedCheckpoint as error:
-                aside = path.with_name(f"{path.name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                path.replace(aside)
+                self.ranks.decided_by_first(lambda path=path: _set_aside(path))
                 yield f"checkpoint {path.name} is damaged, renamed and passed over: {error}"
-        if self.folder.is_dir() and any(self.folder.glob("step-*.damaged")):
+        if self.ranks.any(self.folder.is_dir() and any(self.folder.glob("step-*.damaged"))):
             raise DamagedCheckpoint(
                 f"no checkpoint in {self.folder} is usable; move the folder away to start this run from the beginning"
             )
+
+    def _write(self, path: Path, groups: manifest.Groups, numbers: dict[str, Any]) -> None:
+        part = path.with_name(f"{path.name}.part")
+        try:
+            self._together(lambda: _fresh(part) if self.ranks.first else None)
+            listed = self._together(lambda: manifest.write_pieces(part, groups, self.ranks))
+            self._together(lambda: _complete(part, path, numbers, listed) if self.ranks.first else None)
+        except OSError:
+            if self.ranks.first:
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+        if self.ranks.first:
+            self._delete_old()
+
+    def _together(self, work: Callable[[], Any]) -> list[Any]:
+        """Do something on all ranks; their results, or OSError on all ranks when it failed on one."""
+        result, failure = None, None
+        try:
+            result = work()
+        except OSError as error:
+            failure = error
+        answers = self.ranks.exchange([result, str(failure) if failure else ""])
+        if failure is not None:
+            raise failure
+        for rank, (_, problem) in enumerate(answers):
+            if problem:
+                raise OSError(f"rank {rank}: {problem}")
+        return [answer for answer, _ in answers]
 
     def _delete_old(self) -> None:
         for path in self.newest()[KEPT:]:
             if int(path.name.removeprefix("step-")) % self.keep_every:
                 shutil.rmtree(path)
+
+
+class _Writer:
+    """A thread that writes one checkpoint, and the error it may end with."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.error: OSError | None = None
+        self.thread = threading.Thread(target=self._run, name="checkpoint")
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.work()
+        except OSError as error:
+            self.error = error
+
+    def finish(self) -> None:
+        self.thread.join()
+        if self.error is not None:
+            raise self.error
+
+
+def _fresh(part: Path) -> None:
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+
+
+def _complete(part: Path, path: Path, numbers: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+    """The first rank's last step: state and manifest, everything on the disk, and the final name."""
+    files.write_json(part / "state.json", numbers)
+    manifest.write(part, listed)
+    files.sync_folder(part)
+    part.replace(path)
+    files.sync_folder(path.parent)
+
+
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.replace(aside)
 
 
 def _groups(state: TrainState) -> dict[str, dict[str, Tensor]]:
@@ -95,116 +189,113 @@ def _groups(state: TrainState) -> dict[str, dict[str, Tensor]]:
     return groups
 
 
-def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+def _numbers(state: TrainState) -> dict[str, Any]:
     return {
-        f"{name}.{slot}": value
-        for name, parameter in _trained(state)
-        for slot, value in state.optimizer.state.get(parameter, {}).items()
+        "format": manifest.FORMAT,
+        "step": state.step,
+        "skipped": state.skipped,
+        "seconds": state.seconds,
+        "clock": dict(state.clock.seconds),
+        "recent_losses": state.history.recent,
+        "skipped_windows": [list(window) for window in state.history.skipped],
+        "ranks": state.ranks.world,
     }
 
 
-def _trained(state: TrainState) -> list[tuple[str, nn.Parameter]]:
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+    return {
+        f"{name}.{slot}": value
+        for name, parameter in _trained(state).items()
+        for slot, value in state.optimizer.state.get(parameter, {}).items()
+        if value is not None
+    }
+
+
+def _trained(state: TrainState) -> dict[str, nn.Parameter]:
     optimized = {id(parameter) for group in state.optimizer.param_groups for parameter in group["params"]}
-    return [(name, p) for name, p in state.objective.named_parameters() if id(p) in optimized]
+    return {name: p for name, p in state.objective.named_parameters() if id(p) in optimized}
 
 
-def _write(part: Path, state: TrainState) -> None:
-    tensors: dict[str, Any] = {}
-    for group, values in _groups(state).items():
-        file = f"{group}-00000.safetensors"
-        files.write_tensors(part / file, values)
-        for name, value in values.items():
-            piece = {"file": file, "offset": [0] * value.ndim, "shape": list(value.shape)}
-            tensors[f"{group}.{name}"] = {"shape": list(value.shape), "dtype": str(value.dtype), "pieces": [piece]}
-    numbers = {"step": state.step, "skipped": state.skipped, "seconds": state.seconds}
-    files.write_json(part / "state.json", {"format": FORMAT, **numbers})
-    listed = {p.name: {"size": p.stat().st_size, "xxh3": files.xxh3(p)} for p in sorted(part.iterdir())}
-    files.write_json(part / "manifest.json", {"format": FORMAT, "files": listed, "tensors": tensors})
+def _read(path: Path, state: TrainState, ranks: Ranks) -> None:
+    """Check a checkpoint against its manifest and the run, then load it; the state is touched only when all is good.
 
-
-def _read(path: Path, state: TrainState) -> None:
-    """Check a checkpoint against its manifest and the run, then load it; the state is touched only when all is good."""
-    manifest = _checked_manifest(path)
+    Raises:
+        DamagedCheckpoint: on all ranks, when one of them finds something wrong.
+    """
+    problem, loaded = "", None
     try:
-        groups = _tensors(path, manifest)
-        numbers = files.read_json(path / "state.json")
-        step, skipped, seconds = int(numbers["step"]), int(numbers["skipped"]), float(numbers["seconds"])
-    except (OSError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DamagedCheckpoint(f"the manifest and the files disagree ({error!r})") from error
-    if path.name != f"step-{step:08d}":
-        raise DamagedCheckpoint(f"it holds step {step}")
-    _require_fit(groups, state)
-    state.objective.load_state_dict(groups["model"])
-    if state.average is not None:
-        state.average.load_state_dict(groups["average"])
-    _load_optimizer(state, groups["optimizer"])
-    state.step, state.skipped, state.seconds = step, skipped, seconds
+        loaded = _Loaded(path, state, ranks)
+    except DamagedCheckpoint as error:
+        problem = str(error)
+    except (OSError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        problem = f"the manifest and the files disagree ({error!r})"
+    for found in ranks.exchange(problem):
+        if found:
+            raise DamagedCheckpoint(found)
+    assert loaded is not None
+    loaded.into(state)
 
 
-def _tensors(path: Path, manifest: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """The tensors the manifest names, by group, each of the shape and type it says."""
-    pieces = {name: _load(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}}
-    for name, entry in manifest["tensors"].items():
-        group, _, tensor = name.partition(".")
-        value = pieces[entry["pieces"][0]["file"]][tensor]
-        if list(value.shape) != entry["shape"] or str(value.dtype) != entry["dtype"]:
-            raise DamagedCheckpoint(f"{name} is {value.dtype} {list(value.shape)}, not what the manifest says")
-        groups[group][tensor] = value
-    return groups
+class _Loaded:
+    """What a rank reads of a checkpoint, found to fit the run."""
+
+    def __init__(self, path: Path, state: TrainState, ranks: Ranks) -> None:
+        listed = manifest.read(path, ranks)
+        self.numbers = files.read_json(path / "state.json")
+        if path.name != f"step-{int(self.numbers['step']):08d}":
+            raise DamagedCheckpoint(f"it holds step {self.numbers['step']}")
+        pieces = Pieces(path, listed)
+        targets = _require_fit(pieces.names(), state)
+        self.tensors = {
+            group: {name: pieces.read(group, name, shards.region(target)) for name, target in named.items()}
+            for group, named in targets.items()
+        }
+        history = state.history
+        self.history = type(history)(
+            [float(loss) for loss in self.numbers.get("recent_losses", [])],
+            [[int(first), int(end)] for first, end in self.numbers.get("skipped_windows", [])],
+        )
+        self.step, self.skipped = int(self.numbers["step"]), int(self.numbers["skipped"])
+        earlier = {"other": float(self.numbers["seconds"])}  # format 1 kept the sum alone
+        self.seconds = {str(phase): float(value) for phase, value in self.numbers.get("clock", earlier).items()}
+
+    def into(self, state: TrainState) -> None:
+        _copy(self.tensors["model"], state.objective.state_dict())
+        if state.average is not None:
+            _copy(self.tensors["average"], state.average.state_dict())
+        trained, slots = _trained(state), self.tensors["optimizer"]
+        for parameter in trained.values():
+            state.optimizer.state.pop(parameter, None)
+        for full_name, value in slots.items():
+            name, _, slot = full_name.rpartition(".")
+            parameter = trained[name]
+            state.optimizer.state[parameter][slot] = (
+                shards.like(parameter, value) if value.ndim else value.to(shards.local(parameter).device)
+            )
+        state.step, state.skipped, state.history = self.step, self.skipped, self.history
+        state.clock.seconds |= self.seconds
 
 
-def _require_fit(groups: dict[str, dict[str, Tensor]], state: TrainState) -> None:
-    """The tensors are those of this run's network, average and trained parameters."""
+def _copy(parts: dict[str, Tensor], tensors: dict[str, Any]) -> None:
+    for name, value in parts.items():
+        shards.local(tensors[name]).copy_(value)
+
+
+def _require_fit(found: dict[str, dict[str, tuple[int, ...]]], state: TrainState) -> dict[str, dict[str, Tensor]]:
+    """The tensors are those of this run's network, average and trained parameters; what each is to be read into."""
     average = {} if state.average is None else state.average.state_dict()
-    for group, expected in (("model", state.objective.state_dict()), ("average", average)):
-        other = sorted(groups[group].keys() ^ expected.keys())
-        other += [
-            name for name in groups[group] if name not in other and groups[group][name].shape != expected[name].shape
-        ]
+    targets: dict[str, dict[str, Tensor]] = {"model": dict(state.objective.state_dict()), "average": dict(average)}
+    for group, expected in targets.items():
+        shapes = {name: tuple(value.shape) for name, value in expected.items()}
+        other = sorted(found[group].items() ^ shapes.items())
         if other:
-            raise DamagedCheckpoint(f"its {group} has other tensors than this run: {', '.join(other[:3])}")
-    trained = dict(_trained(state))
-    for name, value in groups["optimizer"].items():
+            names = ", ".join(dict.fromkeys(name for name, _ in other))
+            raise DamagedCheckpoint(f"its {group} has other tensors than this run: {names[:200]}")
+    trained = _trained(state)
+    targets["optimizer"] = {}
+    for name, shape in found["optimizer"].items():
         parameter = trained.get(name.rpartition(".")[0])
-        if parameter is None or value.shape not in (parameter.shape, ()):
+        if parameter is None or shape not in (tuple(parameter.shape), ()):
             raise DamagedCheckpoint(f"its optimizer has other tensors than this run: {name}")
-
-
-def _checked_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = files.read_json(path / "manifest.json")
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"{path} is of format {manifest['format']}; this release reads format {FORMAT}")
-        for name, entry in manifest["files"].items():
-            if Path(name).name != name:
-                raise DamagedCheckpoint(f"{name!r} does not lie in the folder")
-            file = path / name
-            if file.stat().st_size != entry["size"]:
-                raise DamagedCheckpoint(f"{name} has {file.stat().st_size} bytes instead of {entry['size']}")
-            if files.xxh3(file) != entry["xxh3"]:
-                raise DamagedCheckpoint(f"{name} does not match its checksum")
-    except OSError as error:
-        raise DamagedCheckpoint(f"the manifest or a file it lists cannot be read: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"the manifest is none ({error!r})") from error
-    except ValueError as error:
-        raise DamagedCheckpoint(str(error)) from error
-    return manifest
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DamagedCheckpoint(f"{path.name}: {error}") from error
-
-
-def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    for name, parameter in _trained(state):
-        slots = {key.rpartition(".")[2]: value for key, value in tensors.items() if key.rpartition(".")[0] == name}
-        if slots:
-            state.optimizer.state[parameter] = {slot: value.to(parameter.device) for slot, value in slots.items()}
+        targets["optimizer"][name] = parameter if shape else torch.empty(())
+    return targets

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from underpaint.core import Batch
-from underpaint.training.optim import set_learning_rate
+from underpaint.training.clock import Clock
+from underpaint.training.optim import clip_gradients, set_learning_rate
+from underpaint.training.ranks import Ranks
+from underpaint.training.spikes import LossHistory
 
 Precision = Literal["fp32", "bf16"]
 
 
 class NonFiniteLoss(ValueError):
-    """Too many steps in a row had a loss or gradient that is not finite."""
+    """Too many steps in a row had a loss or gradient that is not finite, or a spike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +37,33 @@ class LoopConfig:
     log_every: int  # steps
     save_every: int
     evaluate_every: int
-    max_skipped: int  # non-finite steps in a row before the run stops
+    max_skipped: int  # skipped steps in a row before the run stops
+    spike_factor: float = math.inf  # a loss so many times the recent median is a spike
 
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds; the rest of a run follows from its configuration."""
+    """All that a checkpoint holds, and the ranks it lies on; the rest of a run follows from its configuration."""
 
     objective: nn.Module
     optimizer: torch.optim.Optimizer
     average: nn.Module | None = None  # exponential moving average of the objective
     step: int = 0
-    skipped: int = 0  # non-finite steps in a row
-    seconds: float = 0.0  # of training, over all starts
+    skipped: int = 0  # steps in a row that were not taken
+    history: LossHistory = field(default_factory=LossHistory)
+    clock: Clock = field(default_factory=Clock)  # over all starts
+    ranks: Ranks = field(default_factory=Ranks)
+    replicas: nn.Module | None = None  # DDP's wrapper of the objective, where there is one
+
+    @property
+    def network(self) -> nn.Module:
+        """What the loop calls."""
+        return self.objective if self.replicas is None else self.replicas
+
+    @property
+    def seconds(self) -> float:
+        """Of training, over all starts; evaluations and checkpoints count apart."""
+        return self.clock.training
 
     @property
     def product(self) -> nn.Module:
@@ -71,52 +88,68 @@ def train(
 ) -> None:
     """Train until ``config.steps`` or until ``stopped()``; the state is saved at the end in both cases.
 
+    A step whose loss or gradient is not finite on some rank, or whose loss is a spike, is skipped on all: weights,
+    average and running statistics stay as they were, and its window of the data is recorded.
+
     Raises:
-        NonFiniteLoss: after ``max_skipped`` steps in a row without a finite loss and gradient.
+        NonFiniteLoss: after ``max_skipped`` skipped steps in a row.
     """
+    clock = state.clock
     state.objective.train()
-    started, seconds_before, logged_at = time.perf_counter(), state.seconds, (state.step, time.perf_counter())
+    statistics = _running_statistics(state.objective)
+    logged_step, logged_seconds = state.step, state.seconds
+    clock.enter("other")
     while state.step < config.steps and not stopped():
         rate = schedule(state.step * config.batch_size)
         set_learning_rate(state.optimizer, rate)
-        loss, scalars = _forward_backward(state.objective, batches, config)
-        norm = torch.nn.utils.clip_grad_norm_(_gradients_of(state.optimizer), config.clip)
-        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
-        if finite:
+        before = [value.clone() for value in statistics.values()]
+        loss, scalars = _forward_backward(state.network, batches, config, clock)
+        norm = clip_gradients(state.optimizer, config.clip)
+        shared = state.ranks.mean({"loss": loss, **scalars, **statistics})
+        taken = _is_sound(state, shared["loss"], norm, config)
+        clock.enter("optimizer")
+        if taken:
             state.optimizer.step()
+            _restore(statistics, [shared[name] for name in statistics])
             _update_average(state, config.ema_decay)
+        else:
+            _restore(statistics, before)
         state.optimizer.zero_grad(set_to_none=True)
-        state.skipped = 0 if finite else state.skipped + 1
-        state.step += 1
-        state.seconds = seconds_before + time.perf_counter() - started
-        if state.step % config.log_every == 0 or state.step == config.steps or not finite:
-            now, (last_step, last_time) = time.perf_counter(), logged_at
-            speed = (state.step - last_step) * config.batch_size / (now - last_time)
-            logged_at = (state.step, now)
-            log(state, {"loss": loss, "lr": rate, "grad_norm": norm, **scalars, "images_per_second": speed})
-        if state.skipped >= config.max_skipped:
-            raise NonFiniteLoss(
-                f"the loss or gradient was not finite in {state.skipped} steps in a row, up to step {state.step}; "
-                "a lower optim.base_lr, a finite optim.clip or precision=fp32 usually helps"
-            )
+        clock.enter("other")
+        _count(state, taken, float(shared["loss"]), config)
+        if state.step % config.log_every == 0 or state.step == config.steps or not taken:
+            speed = (state.step - logged_step) * config.batch_size / (state.seconds - logged_seconds)
+            logged_step, logged_seconds = state.step, state.seconds
+            means = {name: shared[name] for name in ("loss", *scalars)}
+            log(state, {**means, "lr": rate, "grad_norm": norm, "images_per_second": speed})
+        _require_progress(state, config)
         if state.step % config.evaluate_every == 0 or state.step == config.steps:
+            clock.enter("evaluate")
             evaluate(state)
         if state.step % config.save_every == 0 and state.step < config.steps:
+            clock.enter("save")
             save(state)
+        clock.enter("other")
+    clock.enter("save")
     save(state)
+    clock.stop()
 
 
 def _forward_backward(
-    objective: nn.Module, batches: Iterator[Batch], config: LoopConfig
+    objective: nn.Module, batches: Iterator[Batch], config: LoopConfig, clock: Clock | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Accumulate the gradient of one optimizer step; the mean loss and scalars of its microbatches."""
+    clock = clock or Clock()
     total: Tensor | float = 0.0
     sums: dict[str, Tensor] = {}
     for _ in range(config.accumulation):
+        clock.enter("data")
         batch = next(batches)
+        clock.enter("forward")
         device = batch["image"].device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             step = objective(batch)
+        clock.enter("backward")
         (step.loss / config.accumulation).backward()
         total = total + step.loss.detach() / config.accumulation
         for name, value in step.scalars.items():
@@ -126,8 +159,41 @@ def _forward_backward(
     return total, sums
 
 
-def _gradients_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _is_sound(state: TrainState, loss: Tensor, norm: Tensor, config: LoopConfig) -> bool:
+    """Whether the step may be taken; the same answer on all ranks, since loss and norm are."""
+    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        return False
+    return not state.history.is_spike(float(loss), config.spike_factor)
+
+
+def _count(state: TrainState, taken: bool, loss: float, config: LoopConfig) -> None:
+    first = state.step * config.batch_size
+    if taken:
+        state.history.take(loss)
+    else:
+        state.history.skip(first, first + config.batch_size)
+    state.skipped = 0 if taken else state.skipped + 1
+    state.step += 1
+
+
+def _require_progress(state: TrainState, config: LoopConfig) -> None:
+    if state.skipped >= config.max_skipped:
+        raise NonFiniteLoss(
+            f"the loss or gradient was not finite, or a spike, in {state.skipped} steps in a row, up to step "
+            f"{state.step}; a lower optim.base_lr, a finite optim.clip or precision=fp32 usually helps"
+        )
+
+
+def _running_statistics(objective: nn.Module) -> dict[str, Tensor]:
+    """What a forward pass changes without the optimizer: BatchNorm's buffers. Empty for most objectives."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    layers = [(name, layer) for name, layer in objective.named_modules() if isinstance(layer, norms)]
+    return {f"{name}.{key}": value for name, layer in layers for key, value in layer.named_buffers()}
+
+
+def _restore(tensors: dict[str, Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors.values(), values, strict=True):
+        tensor.copy_(value)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups: no-decay groups, layer-wise rates, AdamW and LARS."""
+"""Optimizers and their parameter groups: no-decay groups, layer-wise rates, AdamW, LARS and plain SGD."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from underpaint.training import shards
+
 REFERENCE_BATCH = 256
 """``base_lr`` is the peak rate at this batch size; it scales linearly (Goyal et al. 2017)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    name: Literal["adamw", "lars"] = "adamw"
+    name: Literal["adamw", "lars", "sgd"] = "adamw"
     base_lr: float = 1.5e-4  # per 256 samples
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)  # adamw
-    momentum: float = 0.9  # lars
+    momentum: float = 0.9  # lars, sgd
     trust: float = 0.001  # lars
     layer_decay: float = 1.0  # factor of the rate from one block to the block below it
     decay_tokens: bool = True  # weight decay on cls, mask and position tokens (MAE: yes; finetuning: no)
@@ -77,12 +79,20 @@ def build_optimizer(objective: nn.Module, config: OptimConfig, *, depth: int) ->
     ordered = [groups[key] for key in sorted(groups)]
     if config.name == "lars":
         return LARS(ordered, momentum=config.momentum, trust=config.trust)
+    if config.name == "sgd":
+        return torch.optim.SGD(ordered, lr=0.0, momentum=config.momentum)
     return torch.optim.AdamW(ordered, lr=0.0, betas=config.betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
+    """Scale the gradients so that their norm is at most ``largest``; the norm before, over all ranks."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return shards.whole(nn.utils.clip_grad_norm_(parameters, largest))
 
 
 class LARS(torch.optim.Optimizer):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to finish its step, save, and say how to go on."""
+"""Ctrl-C, SIGTERM and SIGUSR1 ask a run to finish its step, save, and say how to go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import FrameType
 
 from underpaint.messages import say
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Slurm can send SIGUSR1 some minutes before the time of a job is over."""
 
 
 class Interrupted(Exception):
@@ -22,8 +23,11 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def catch_signals() -> Iterator[Callable[[], bool]]:
+def catch_signals(*, repeated: bool = False) -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether a signal came; a second one has its usual, immediate effect.
+
+    With ``repeated`` a second one only counts if it is Ctrl-C: torchrun passes a signal on to processes which the
+    scheduler has sent it already.
 
     Only the main thread may set signal handlers; elsewhere the function is always False.
     """
@@ -34,9 +38,11 @@ def catch_signals() -> Iterator[Callable[[], bool]]:
     previous = {number: signal.getsignal(number) for number in SIGNALS}
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if repeated and received.is_set() and number != signal.SIGINT:
+            return
         received.set()
         say(f"{signal.Signals(number).name}: finishing this step and saving; again to stop at once")
-        for each in SIGNALS:
+        for each in (signal.SIGINT,) if repeated else SIGNALS:
             signal.signal(each, previous[each])
 
     for number in SIGNALS:

@@ -1,0 +1,62 @@
+"""How long a run is, how its batches are cut, and how often it stops to log, save and evaluate: all in samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from underpaint.config import OPERATIONAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long to train, in samples, so that another batch size changes nothing but the number of steps."""
+
+    samples: int
+    batch_size: int = 256  # samples of one optimizer step
+    microbatch: int = field(default=256, metadata=OPERATIONAL)  # samples of one forward pass on one rank
+    warmup: int = 0  # samples
+
+    def __post_init__(self) -> None:
+        if self.samples < self.batch_size or self.batch_size < 1:
+            raise ValueError(f"budget.samples={self.samples} is less than one batch of batch_size={self.batch_size}")
+        if not 0 <= self.warmup < self.samples:
+            raise ValueError(f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}")
+        if self.microbatch < 1:
+            raise ValueError(f"budget.microbatch={self.microbatch} must be positive")
+
+    @property
+    def steps(self) -> int:
+        return self.samples // self.batch_size
+
+    @property
+    def forward_size(self) -> int:
+        """The microbatch, or the whole batch where that is smaller."""
+        return min(self.microbatch, self.batch_size)
+
+    def accumulation(self, world: int = 1) -> int:
+        """Microbatches that one of so many ranks takes for a step.
+
+        Raises:
+            ValueError: if the batch cannot be divided so.
+        """
+        if self.batch_size % world:
+            raise ValueError(f"budget.batch_size={self.batch_size} cannot be shared by {world} processes equally")
+        share = self.batch_size // world
+        if share % min(self.microbatch, share):
+            among = f" by each of {world} processes: batch_size={share}" if world > 1 else f" batch_size={share}"
+            raise ValueError(f"budget.microbatch={self.microbatch} does not divide{among}")
+        return share // min(self.microbatch, share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """How often, in samples."""
+
+    log: int = field(default=1_000, metadata=OPERATIONAL)
+    save: int = field(default=100_000, metadata=OPERATIONAL)
+    keep: int = field(default=10_000_000, metadata=OPERATIONAL)  # checkpoints that are never deleted
+    evaluate: int = field(default=100_000, metadata=OPERATIONAL)
+    asynchronous: bool = field(default=False, metadata=OPERATIONAL)  # write checkpoints beside the training
+
+    def steps(self, samples: int, budget: Budget) -> int:
+        return max(1, samples // budget.batch_size)

@@ -1,0 +1,107 @@
+"""One rank's share of a stream of batches: the positions that are its part of every global batch.
+
+Batch k covers the positions [k B, (k + 1) B); of w ranks, rank r serves the r-th of w equal parts of it. What stands at
+a position depends on the position alone, so the ranks together see what one process would.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from underpaint.core import Batch
+from underpaint.data.loader import ImageStream
+from underpaint.data.records import Problem
+from underpaint.training.ranks import Ranks
+
+
+class Share:
+    """The part of one rank; satisfies ``core.Data``, with the position of the next global batch.
+
+    ``stream`` is cut into the microbatches of one rank. Bad records wait in ``found`` until the ranks meet in
+    ``settle``: then all count the same, and all stop together when there are too many.
+    """
+
+    def __init__(self, stream: ImageStream, *, ranks: Ranks, batch_size: int) -> None:
+        self.stream, self.ranks, self.batch_size = stream, ranks, batch_size
+        self.workers, self.quarantine = stream.batching.workers, stream.quarantine
+        self.position = 0
+        self.found: list[Problem] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        microbatch = self.stream.batching.microbatch
+        assert self.batch_size % (microbatch * self.ranks.world) == 0, (self.batch_size, microbatch, self.ranks)
+        assert self.position % self.batch_size == 0, self.position
+        loader: Any = DataLoader(
+            _Microbatches(self.stream),
+            sampler=self._starts(),
+            batch_size=None,
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            worker_init_fn=_ignore_interrupts if self.workers else None,
+        )
+        for number, (batch, problems) in enumerate(loader, 1):
+            self.found += problems
+            if number % (self.batch_size // self.ranks.world // microbatch) == 0:
+                self.position += self.batch_size
+            yield batch
+
+    def _starts(self) -> Iterable[int]:
+        microbatch, part = self.stream.batching.microbatch, self.batch_size // self.ranks.world
+        return _Starts(self.position + self.ranks.rank * part, part=part, stride=self.batch_size, step=microbatch)
+
+    def settle(self) -> None:
+        """Tell the other ranks of bad records, and hear of theirs.
+
+        Raises:
+            TooManyBadRecords: on all ranks.
+        """
+        mine, self.found = [[problem.key, problem.reason] for problem in self.found], []
+        for listed in self.ranks.exchange(mine):
+            self.quarantine.add(Problem(key=key, reason=reason) for key, reason in listed)
+
+
+class _Starts:
+    """The first positions of this rank's microbatches, without end."""
+
+    def __init__(self, first: int, *, part: int, stride: int, step: int) -> None:
+        self.first, self.part, self.stride, self.step = first, part, stride, step
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.first
+        while True:
+            yield from range(first, first + self.part, self.step)
+            first += self.stride
+
+
+class _Microbatches(Dataset[tuple[Batch, list[Problem]]]):
+    """The microbatch that starts at a position, and the bad records in it."""
+
+    def __init__(self, stream: ImageStream) -> None:
+        self.stream = copy.copy(stream)
+        self.stream.batching = replace(stream.batching, workers=0)
+        self.stream.quarantine = self.collected = _Collected()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def __getitem__(self, position: int) -> tuple[Batch, list[Problem]]:
+        self.stream.position, self.collected.problems = position, []
+        return next(iter(self.stream)), self.collected.problems
+
+
+class _Collected:
+    """Stands for a quarantine where a worker process reads."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        self.problems += problems
+
+
+def _ignore_interrupts(_: int) -> None:
+    # Ctrl-C reaches the whole process group, but stopping is the main process's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
