@@ -25,7 +25,7 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
     root = folder.resolve()
-    paths, links = _images(root)
+    paths, links = image_files(root)
     if not paths:
         raise ValueError(f"{folder} holds no images; looked in it and its sub-folders for {' '.join(EXTENSIONS)}")
     family, unreadable = hash_files(root, paths)
@@ -56,7 +56,7 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
     )
 
 
-def _images(root: Path) -> tuple[list[str], list[Problem]]:
+def image_files(root: Path) -> tuple[list[str], list[Problem]]:
     """The image files below ``root``, sorted, and the symbolic links that were not followed."""
     paths: list[str] = []
     problems: list[Problem] = []

@@ -149,11 +149,16 @@ def read_images(
     source: Source, rows: Sequence[int], *, format: ImageFormat
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
     """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
-    read = [_read(source.root / source.path[row], format) for row in rows]
+    image, reasons = read_files([source.root / source.path[row] for row in rows], format=format)
+    return image, torch.tensor([0.0 if reason else 1.0 for reason in reasons])
+
+
+def read_files(paths: Sequence[Path], *, format: ImageFormat) -> tuple[Float[Tensor, "b c h w"], list[str]]:
+    """The evaluation view of image files, normalised, and for each why it cannot be read ("" where it can)."""
+    read = [_read(path, format) for path in paths]
     how: dict[str, Any] = {name: getattr(format, name) for name in ("size", "view", "crop_share", "interpolation")}
     views = [None if isinstance(image, BadImage) else eval_view(image, **how) for image in read]
-    weight = torch.tensor([0.0 if view is None else 1.0 for view in views])
-    return _normalised(views, format), weight
+    return _normalised(views, format), [str(image) if isinstance(image, BadImage) else "" for image in read]
 
 
 def channel_statistics(

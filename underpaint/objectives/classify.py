@@ -92,6 +92,11 @@ class Classify(nn.Module):
         """Scores of the classes, whose names are ``labels``."""
         return self.score(image, None)
 
+    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Of each class: they sum to 1, or stand each for itself under the per-label loss."""
+        scores = self.logits(image).float()
+        return scores.sigmoid() if self.config.loss == "bce" else scores.softmax(dim=1)
+
     def score(
         self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
     ) -> Float[Tensor, "b k"]:

@@ -1,0 +1,195 @@
+"""What one does first with a backbone: features of images in a table, and the tags that a model gives them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from underpaint import files, records
+from underpaint.data.folders import image_files
+from underpaint.data.loader import read_files
+from underpaint.evals.features import Encoder, Pooling, image_format
+from underpaint.evals.mode import evaluation_mode
+from underpaint.messages import duration, say
+from underpaint.models.weights import encoder_folder, load_encoder, read_description
+from underpaint.products import load_model
+from underpaint.run import choose_device
+
+FORMAT = 1
+PART_IMAGES = 4_096
+"""Images whose features are kept together while the table grows: what an interruption can cost."""
+BATCH = 64
+
+
+@runtime_checkable
+class Tagger(Protocol):
+    """A model that gives probabilities to named labels; satisfied by ``Classify``."""
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+class Prediction(NamedTuple):
+    """An image and its best labels, highest first."""
+
+    path: Path
+    labels: tuple[tuple[str, float], ...]
+    """Name and probability; () where the image cannot be read."""
+    problem: str
+    """Why the image cannot be read; "" where it can."""
+
+
+def embed(
+    folder: str | Path, images: Sequence[str | Path], out: str | Path, *, pooling: Pooling = "cls"
+) -> dict[str, Any]:
+    """Features of image files, and of all images in folders, as the Parquet table ``out``; what was done, in numbers.
+
+    Columns: ``path``, ``embedding`` (float32, of the encoder's width) and ``problem``, which is "" where all is well;
+    an image that cannot be read has no embedding and its reason there. The table appears whole when all is done.
+    Until then finished parts lie in ``OUT.part``, and the same call goes on from there.
+
+    Raises:
+        ValueError: if there are no images, ``out`` exists already, or ``folder`` holds no encoder.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ValueError(f"{out} exists already; choose another --out, or delete it")
+    paths = find_images(images)
+    encoder = load_encoder(folder)
+    weights = read_description(encoder_folder(folder))["weights"]["xxh3"]
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    parts = _claim(out, {"format": FORMAT, "weights": weights, "pooling": pooling, "images": stamps})
+    device = choose_device("any")
+    encoder.to(device)
+    started, first = time.perf_counter(), 0
+    for start in range(0, len(paths), PART_IMAGES):
+        chunk = paths[start : start + PART_IMAGES]
+        part = parts / f"{start:09d}.parquet"
+        if part.is_file():
+            first = start + len(chunk)
+            continue
+        files.write_bytes(part, _table(encoder, chunk, pooling=pooling, device=device))
+        done = start + len(chunk)
+        left = (time.perf_counter() - started) / (done - first) * (len(paths) - done)
+        say(f"{out.name}: {done:,}/{len(paths):,} images, {duration(left)} left")
+    bad = _join(sorted(parts.glob("*.parquet")), out)
+    shutil.rmtree(parts)
+    return {"images": len(paths), "bad": bad, "width": encoder.config.width}
+
+
+def predict(folder: str | Path, images: Sequence[str | Path], *, top: int = 5) -> Iterator[Prediction]:
+    """The ``top`` tags or classes of images by a finished model, one image after the other.
+
+    Probabilities sum to 1 over all labels, or stand each for itself where the model was trained label by label
+    (``loss=bce``).
+
+    Raises:
+        ValueError: if there are no images, or ``folder`` holds no model that gives labels.
+    """
+    if top < 1:
+        raise ValueError(f"top={top} must be 1 or more")
+    paths = find_images(images)
+    model: Any = load_model(folder)
+    if not isinstance(model, Tagger):
+        raise ValueError(
+            f"{folder} holds a {type(model).__name__}, which gives no labels; name a run of WSP or finetuning"
+        )
+    return _predictions(model, paths, top=min(top, len(model.labels)))
+
+
+def find_images(images: Sequence[str | Path]) -> list[Path]:
+    """The files as they are named, and the images in the folders, sorted within each, none of them twice.
+
+    Raises:
+        ValueError: if one does not exist, or there are no images at all.
+    """
+    found: dict[Path, None] = {}
+    for given in map(Path, images):
+        if given.is_dir():
+            found |= dict.fromkeys(given / path for path in image_files(given.resolve())[0])
+        elif given.is_file():
+            found[given] = None
+        else:
+            raise ValueError(f"{given} does not exist; name image files or folders of images")
+    if not found:
+        raise ValueError(f"no images in {', '.join(map(str, images))}; name image files or folders of images")
+    return list(found)
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> Path:
+    """The folder of the finished parts; parts of other images or weights are thrown away."""
+    parts = out.with_name(f"{out.name}.part")
+    wanted = records.digest(identity)
+    mark = parts / "identity.json"
+    if mark.is_file() and files.read_json(mark) != {"identity": wanted}:
+        shutil.rmtree(parts)
+    parts.mkdir(parents=True, exist_ok=True)
+    files.write_json(mark, {"identity": wanted})
+    return parts
+
+
+def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: torch.device) -> bytes:
+    """The rows of some images as the bytes of a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows: dict[str, list[Any]] = {"path": [str(path) for path in paths], "embedding": [], "problem": []}
+    format = image_format(encoder.config)
+    with evaluation_mode(encoder, device):
+        for start in range(0, len(paths), BATCH):
+            image, problems = read_files(paths[start : start + BATCH], format=format)
+            tokens = encoder(image.to(device)).float()
+            features = (tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)).cpu().numpy()
+            rows["embedding"] += [None if reason else x for x, reason in zip(features, problems, strict=True)]
+            rows["problem"] += problems
+    embedding = pyarrow.list_(pyarrow.float32(), encoder.config.width)
+    schema = pyarrow.schema({"path": pyarrow.string(), "embedding": embedding, "problem": pyarrow.string()})
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pydict(rows, schema), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _join(parts: Sequence[Path], out: Path) -> int:
+    """The parts as one table, part by part; the number of images that could not be read."""
+    import pyarrow.parquet
+
+    bad = 0
+    target = out.with_name(f"{out.name}.part") / "joined"
+    schema = pyarrow.parquet.read_schema(parts[0])
+    with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+        for part in parts:
+            table = pyarrow.parquet.read_table(part)
+            bad += table["embedding"].null_count
+            writer.write_table(table)
+    files.sync_file(target)
+    target.replace(out)
+    files.sync_folder(out.parent)
+    return bad
+
+
+def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:
+    device, format = choose_device("any"), image_format(model.encoder.config)
+    model.to(device)
+    for start in range(0, len(paths), BATCH):
+        chunk = paths[start : start + BATCH]
+        image, problems = read_files(chunk, format=format)
+        with evaluation_mode(model, device):
+            best = model.probabilities(image.to(device)).cpu().topk(top, dim=1)
+        found = zip(chunk, best.indices.tolist(), best.values.tolist(), problems, strict=True)
+        for path, ids, values, problem in found:
+            labels = () if problem else tuple((model.labels[k], value) for k, value in zip(ids, values, strict=True))
+            yield Prediction(path, labels, problem)
