@@ -7,26 +7,22 @@ renews those weights, the order, the crops and masks, the run of MAE and the low
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from underpaint import config, draws
+from underpaint import config
 from underpaint.core import Facts
-from underpaint.data.dataset import ImageData
-from underpaint.data.loader import channel_statistics
 from underpaint.data.records import Source
 from underpaint.data.sources import open_source
 from underpaint.models.weights import save_encoder
-from underpaint.run import Run
 from underpaint.studies import stages_results
-from underpaint.studies.designs import BESIDE, Arm, Design, Size, design_of
+from underpaint.studies.designs import Arm, Design, Size, design_of
+from underpaint.studies.images import facts_of, normalised_encoder, recipe_on, run_on, transfer_sources
 from underpaint.studies.pictures import draw_pictures
 from underpaint.studies.protocols import classifier_scores, frozen_scores, tag_scores
+from underpaint.studies.results import describe
 from underpaint.study import ComputePart, Part, Study, TrainPart
-
-STATISTICS_FROM = 4_096
-"""Images that the mean and deviation are computed from, where there are more."""
 
 
 def stages(
@@ -51,7 +47,7 @@ def stages(
             inputs=tuple(part_name(arm, seeds[0]) for arm in arms),
         )
     )
-    description = stages_results.describe(setting.source, arms=arms, sources=setting.transfer_sources)
+    description = describe(setting.source, arms=arms, sources=setting.transfer_sources)
     return Study(
         name="stages",
         settings={"size": size, "images": setting.images, "data": setting.source.content_hash},
@@ -66,18 +62,6 @@ def part_name(arm: str, seed: int) -> str:
     return f"{arm}-seed{seed}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """A recipe on the images of the study, with what is known of its data."""
-
-    run: Run
-    facts: Facts
-
-    @property
-    def flops(self) -> int:
-        return self.run.budget.samples * self.run.objective.flops_per_sample(self.facts)
-
-
 class _Setting:
     """What all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
 
@@ -85,16 +69,16 @@ class _Setting:
         self.design = design
         self.images = images or design.images
         self.source = open_source(self.images, tags=tags, labels=labels)
-        self.transfer_sources = _transfer_sources(self.source, () if images else design.transfer)
+        self.transfer_sources = transfer_sources(self.source, () if images else design.transfer)
         self.datasets = tuple(source.name for source in self.transfer_sources)
         data = {"source": self.images, "tags": tags, "labels": labels}
         rows = self.source.rows("pretrain")
-        encoder = _normalised_encoder(design.mae, self.source, rows)
-        self.mae = _recipe(design.mae, data, encoder)
+        encoder = normalised_encoder(design.mae, self.source, rows)
+        self.mae = recipe_on(design.mae, data, encoder)
         tagged = any(self.source.tags[row] for row in rows)
         self.arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
-        self.wsp = _recipe(design.wsp, data, encoder) if tagged else self.mae
-        self.finetune = _on(design.finetune, data, encoder)
+        self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
+        self.finetune = run_on(design.finetune, data, encoder)
 
     @property
     def picture_source(self) -> Source:
@@ -158,7 +142,7 @@ class _Setting:
                 settings={**settings, "shots": list(shots)},
                 inputs=(start,),
             ),
-            TrainPart(name=finetune, run=run, facts=_facts(run), init_from=start),
+            TrainPart(name=finetune, run=run, facts=facts_of(run), init_from=start),
             ComputePart(
                 name=f"accuracy-{arm.name}-{source.name}-seed{seed}",
                 compute=lambda folder: classifier_scores(folder / finetune, source, seed=seed),
@@ -176,39 +160,3 @@ class _Setting:
             settings={"data": self.source.content_hash},
             inputs=(start,),
         )
-
-
-def _transfer_sources(source: Source, names: Sequence[str]) -> tuple[Source, ...]:
-    """The transfer tasks by name; of one's own images theirs, where they have labels, and the digits."""
-    if names:
-        return tuple(open_source(name) for name in names)
-    own = (source,) if source.rows("train") and source.rows("test") else ()
-    return (*own, open_source(BESIDE))
-
-
-def _normalised_encoder(run: Run, source: Source, rows: Sequence[int]) -> dict[str, tuple[float, ...]]:
-    """The mean and deviation of the images, as fields of the encoder's config."""
-    encoder = run.objective.encoder
-    drawn = sorted(rows, key=lambda row: draws.key("statistics", source.path[row]))[:STATISTICS_FROM]
-    mean, std = channel_statistics(
-        source, sorted(drawn), channels=encoder.channels, value_range=encoder.value_range, size=encoder.size
-    )
-    return {"mean": mean, "std": std}
-
-
-def _recipe(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> _Recipe:
-    run = _on(run, data, encoder)
-    return _Recipe(run=run, facts=_facts(run))
-
-
-def _on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> Run:
-    """The run on these images, normalised by their own statistics."""
-    assert isinstance(run.data, ImageData)
-    normalised = replace(run.objective.encoder, **encoder)
-    return replace(run, objective=replace(run.objective, encoder=normalised), data=replace(run.data, **data))
-
-
-def _facts(run: Run) -> Facts:
-    """The facts of a run's data, without its seed."""
-    opened = run.data.open()
-    return Facts(seed=0, labels=opened.vocabulary.labels, images=len(opened.trained_rows))

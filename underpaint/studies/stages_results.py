@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from underpaint import files, records
-from underpaint.data.records import SPLITS, Source
+from underpaint import records
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
 from underpaint.studies.designs import Arm
+from underpaint.studies.results import FORMAT, compare, stage_of
 from underpaint.study import read_output
-
-FORMAT = 1
 
 CONTRASTS = (
     ("wsp", "mae_wsp"),  # equal WSP steps (paper.md C1)
@@ -31,48 +25,6 @@ CONTRASTS = (
     ("mae_wsp", "mae_wsp_layer_decay"),
 )
 """Differences that are reported: the second arm minus the first."""
-
-MEAN_TASK = "mean over tasks"
-
-NOT_MEASURED = (
-    "Detection, segmentation, video and zero-shot transfer.",
-    "Near duplicates between training and test images: families are kept apart, look-alikes are not searched for.",
-    "Sizes, budgets and image sizes beyond the ones in this report: nothing here says how the gain scales.",
-    "The published recipes at their published sizes.",
-)
-
-
-def describe(source: Source, *, arms: Sequence[str], sources: Sequence[Source]) -> dict[str, Any]:
-    """The ``data`` entry: what was trained and tested on, whose it is, and what was not measured."""
-    missing: list[str] = []
-    if "wsp" not in arms:
-        missing.append("WSP: the images have no tags, so only the arms `random` and `mae` were run.")
-    if source.name not in {other.name for other in sources}:
-        missing.append("Transfer on these images themselves: they have no labels (--labels FILE, or class folders).")
-    everything = {other.name: other for other in (source, *sources)}
-    return {
-        "pretraining": source.name,
-        "collections": {name: _describe_source(other) for name, other in everything.items()},
-        "leakage_rule": (
-            "Images of one family (variants of a drawing, exact copies) never stand on both sides of a split; test "
-            "images are seen by no stage: not by MAE, WSP, the vocabulary, the mean and deviation, nor any sweep."
-        ),
-        "not_measured": [*missing, *NOT_MEASURED],
-    }
-
-
-def _describe_source(source: Source) -> dict[str, Any]:
-    return {
-        "images": len(source.path),
-        "splits": {split: len(source.rows(split)) for split in SPLITS},
-        "families": len(set(source.family)),
-        "tagged": sum(bool(tags) for tags in source.tags),
-        "classes": len({source.label[row] for row in source.rows("train")} - {""}),
-        "licence": source.licence,
-        "attribution": source.attribution,
-        "content_hash": source.content_hash,
-        "problems": dict(Counter(problem.reason for problem in source.problems)),
-    }
 
 
 def collect(
@@ -107,9 +59,7 @@ def _stages(folder: Path, arm: Arm, seed: int) -> list[dict[str, Any]]:
     for name in (arm.start, arm.name):
         if not name or arm.stage == "none":
             continue
-        result = files.read_json(folder / f"{name}-seed{seed}" / "result.json")
-        cost = {key: result[key] for key in ("samples", "train_flops", "wall_seconds", "images_per_second")}
-        found.append({"arm": arm.name, "stage": result["stage"], "seed": seed, **cost, "run": f"{name}-seed{seed}"})
+        found.append({"arm": arm.name, "seed": seed, **stage_of(f"{name}-seed{seed}", folder)})
     return found
 
 
@@ -119,13 +69,8 @@ def _summary(
     """Every contrast on every task, and on their mean."""
     summary = []
     for contrast, first, second in _contrasts(arms):
-        sides = [[_tasks(scores[arm, seed]) for seed in seeds] for arm in (first, second)]
-        for task in sides[0][0]:
-            pair = [[found[task] for found in side] for side in sides]
-            summary.append({"contrast": contrast, "task": task, **summarise(*pair, seed=0)})
-        mean = [[_mean(found) for found in side] for side in sides]
-        stratum = tuple(name.partition("/")[0] for name in mean[0][0].image)
-        summary.append({"contrast": contrast, "task": MEAN_TASK, **summarise(*mean, seed=0, stratum=stratum)})
+        sides = [[scores[arm, seed] for seed in seeds] for arm in (first, second)]
+        summary += [{"contrast": contrast, **line} for line in compare(*sides)]
     return summary
 
 
@@ -147,34 +92,5 @@ def _contrasts(arms: Sequence[str]) -> list[tuple[str, str, str]]:
     return [(f"{second} - {first}", first, second) for first, second in CONTRASTS if {first, second} <= set(arms)]
 
 
-def _tasks(scores: Sequence[Score]) -> dict[str, Score]:
-    """The scores of transfer that are compared, by the name of their task; single low-shot splits are not."""
-    return {
-        f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}": score
-        for score in scores
-        if score.split in ("test", "mean")
-    }
-
-
 def _tags(scores: Sequence[Score]) -> dict[str, Score]:
     return {score.split: score for score in scores if score.protocol == "tags"}
-
-
-def _mean(tasks: dict[str, Score]) -> Score:
-    """The mean over tasks as one score whose "images" are the test images of all datasets.
-
-    Every task weighs the same: an image's entry is scaled so that the mean of the entries is the mean of the tasks.
-    Families of different datasets stay apart.
-    """
-    total = sum(len(score.correct) for score in tasks.values())
-    parts = [(score, total / (len(tasks) * len(score.correct))) for score in tasks.values()]
-    return replace(
-        next(iter(tasks.values())),
-        dataset="all",
-        protocol="mean",
-        shots=0,
-        split="test",
-        correct=tuple(float(value * weight) for score, weight in parts for value in np.asarray(score.correct)),
-        image=tuple(f"{score.dataset}/{name}" for score, _ in parts for name in score.image),
-        family=tuple(f"{score.dataset}/{name}" for score, _ in parts for name in score.family),
-    )
