@@ -55,8 +55,9 @@ MAY_IMPORT = {
     "study": EVERYTHING_TO_RUN | {"run"},
     "studies": EVERYTHING_TO_RUN | {"run", "recipes", "study"},
     "report": {"files"},
+    "inference": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"run", "recipes", "study", "studies", "report", "weights"},
-    "__main__": EVERYTHING_TO_RUN | {"run", "verbs"},
+    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 

@@ -9,19 +9,42 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate", "load_encoder", "load_model", "recipes", "run_study", "train", "write_report"]
+__all__ = [
+    "__version__",
+    "embed",
+    "evaluate",
+    "export_weights",
+    "import_weights",
+    "load_encoder",
+    "load_model",
+    "make_plan",
+    "predict",
+    "recipes",
+    "run_study",
+    "train",
+    "write_report",
+]
 
 if TYPE_CHECKING:
     from underpaint import recipes
+    from underpaint.inference import embed, predict
     from underpaint.models.weights import load_encoder
+    from underpaint.plan import make_plan
     from underpaint.products import load_model
     from underpaint.report import write_report
     from underpaint.verbs import evaluate, run_study, train
+    from underpaint.weights.exporting import export_weights
+    from underpaint.weights.importing import import_weights
 
 _HOMES = {
+    "embed": "underpaint.inference",
     "evaluate": "underpaint.verbs",
+    "export_weights": "underpaint.weights.exporting",
+    "import_weights": "underpaint.weights.importing",
     "load_encoder": "underpaint.models.weights",
     "load_model": "underpaint.products",
+    "make_plan": "underpaint.plan",
+    "predict": "underpaint.inference",
     "run_study": "underpaint.verbs",
     "train": "underpaint.verbs",
     "write_report": "underpaint.report",

@@ -9,13 +9,16 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
 from underpaint import __version__
 
 INPUT, MACHINE, RESUMABLE = 2, 3, 75
+
+Verb = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a verb by its name and help."""
 
 EXAMPLES = {
     "train": """\
@@ -37,6 +40,34 @@ examples:
   underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
   underpaint study stages --plan
 Run the same command again to continue; finished parts are skipped.""",
+    "plan": """\
+examples:
+  underpaint plan mae_vit_l16 --gpus 64 --device h100 --price 2.5
+  underpaint plan wsp_vit_6.5b14 --gpus 256 --device h100 --samples 5_000_000_000 --json plan.json
+  underpaint plan --calibrate
+  underpaint plan mae_laptop
+A plan that cannot fit is refused (exit code 2), with what would.""",
+    "import": """\
+examples:
+  underpaint import mae_pretrain_vit_base.pth --out weights/mae_vit_b16
+  underpaint import ./vit-base-patch16-224 --out weights/vit_b16
+  underpaint import encoder.pth heads=12 licence=Apache-2.0 --out weights/mine
+  underpaint train wsp_vit_b16 data.source=./photos data.tags=tags.csv init_from=weights/mae_vit_b16 --out runs/wsp
+Nothing that a file holds is run: weights alone are read.""",
+    "export": """\
+examples:
+  underpaint export runs/mae_wsp --to timm --out exported/timm
+  underpaint export runs/mae_wsp/encoder --to hf --out exported/hf
+  underpaint export runs/finetuned --to onnx --out exported/onnx""",
+    "embed": """\
+examples:
+  underpaint embed runs/mae_wsp ./photos --out features.parquet
+  underpaint embed runs/mae_wsp one.jpg two.jpg --pooling mean --out features.parquet
+Run the same command again to continue after an interruption.""",
+    "predict": """\
+examples:
+  underpaint predict runs/mae_wsp one.jpg
+  underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json""",
     "report": """\
 examples:
   underpaint report runs/stages_tiny
@@ -67,36 +98,83 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
+    for add in (_add_train, _add_eval, _add_study, _add_plan, _add_weights, _add_inference, _add_report):
+        add(verb)
+    return top
+
+
+def _add_train(verb: Verb) -> None:
     train = verb("train", "train a recipe, or continue it")
     train.add_argument("recipe", metavar="RECIPE", help="a name from `underpaint list`, or module:function")
     train.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the run to set")
     train.add_argument("--out", metavar="DIR", default="", help="run folder (default: runs/NAME)")
     train.add_argument("--dry-run", action="store_true", help="two steps of everything, in a temporary folder")
 
+
+def _add_eval(verb: Verb) -> None:
     evaluation = verb("eval", "score a finished run on a dataset")
-    evaluation.add_argument("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, or module:class")
+    evaluation.add_argument(
+        "evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, or module:class"
+    )
     evaluation.add_argument("folder", metavar="DIR", help="a finished run")
     evaluation.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the evaluation to set")
     evaluation.add_argument("--seed", type=int, default=0, help="of the splits it draws (default: 0)")
 
+
+def _add_study(verb: Verb) -> None:
     study = verb("study", "run a study: several runs, their evaluations, one report")
-    study.add_argument("study", metavar="STUDY", help="stages")
+    study.add_argument("study", metavar="STUDY", help="a name from `underpaint list`")
     study.add_argument("--size", choices=("smoke", "tiny", "small"), default="tiny", help="default: tiny")
     study.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[], help="default: those of the size")
     study.add_argument("--out", metavar="DIR", default="", help="study folder (default: runs/STUDY_SIZE)")
-    study.add_argument("--images", metavar="DIR", default="", help="your own images instead of OpenMoji's")
+    study.add_argument("--images", metavar="DIR", default="", help="your own images instead of the size's collections")
     study.add_argument("--tags", metavar="FILE", default="", help="their tags: CSV or Parquet with path and tags")
     study.add_argument("--labels", metavar="FILE", default="", help="their classes, to test transfer: CSV path,class")
     study.add_argument("--only", metavar="PART", nargs="+", default=[], help="run these parts alone")
     study.add_argument("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
 
+
+def _add_plan(verb: Verb) -> None:
+    plan = verb("plan", "what a run needs before it starts: memory, time, money, and how to lay it on the machines")
+    plan.add_argument("recipe", metavar="RECIPE", nargs="?", default="", help="a name from `underpaint list`")
+    plan.add_argument("--gpus", metavar="N", type=int, default=1, help="how many (default: 1)")
+    plan.add_argument("--device", metavar="NAME", default="cpu", help="h100, a100-80, ... (default: cpu, this machine)")
+    plan.add_argument("--samples", metavar="N", default="", help="instead of the recipe's")
+    plan.add_argument("--price", metavar="P", type=float, default=0.0, help="of one GPU and hour")
+    plan.add_argument("--json", metavar="FILE", default="", help="write the plan there as well")
+    plan.add_argument("--calibrate", action="store_true", help="measure this machine first (about a minute)")
+
+
+def _add_weights(verb: Verb) -> None:
+    into = verb("import", "read weights of MAE, MAWS, SWAG, timm, torchvision or Hugging Face")
+    into.add_argument("source", metavar="FILE_OR_DIR", help="a .pth, .pt or .safetensors file, or a folder of them")
+    into.add_argument("given", metavar="name=value", nargs="*", help="what the file does not tell, such as heads=12")
+    into.add_argument("--out", metavar="DIR", required=True, help="a new folder, for init_from and eval")
+    out = verb("export", "write a run for another tool, and check it there")
+    out.add_argument("folder", metavar="DIR", help="a finished run, or its model/ or encoder/")
+    out.add_argument("--to", metavar="TOOL", required=True, help="timm, hf, torchvision, onnx or safetensors")
+    out.add_argument("--out", metavar="DIR", required=True, help="a new folder")
+
+
+def _add_inference(verb: Verb) -> None:
+    embed = verb("embed", "write the features of images as a Parquet table")
+    embed.add_argument("folder", metavar="DIR", help="a finished run, or imported weights")
+    embed.add_argument("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
+    embed.add_argument("--out", metavar="FILE", required=True, help="the table: path, embedding, problem")
+    embed.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="cls token, or mean of the patches")
+    predict = verb("predict", "print the tags or classes that a model gives images")
+    predict.add_argument("folder", metavar="MODEL", help="a finished run of WSP or finetuning")
+    predict.add_argument("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
+    predict.add_argument("--top", metavar="K", type=int, default=5, help="best K of each image (default: 5)")
+    predict.add_argument("--json", metavar="FILE", default="", help="write them there instead")
+
+
+def _add_report(verb: Verb) -> None:
     report = verb("report", "write report.html of a run or a study")
     report.add_argument("folder", metavar="DIR", help="a run or study folder")
     report.add_argument("--no-images", action="store_true", help="leave all pictures of the data out")
-
     listing = verb("list", "show recipes, studies, evaluations and collections")
     listing.add_argument("--source", metavar="RECIPE", default="", help="file and line of a recipe and of its loss")
-    return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -185,6 +263,57 @@ def _print_plan(rows: Sequence) -> None:
     )
 
 
+def _plan(options: argparse.Namespace) -> None:
+    from underpaint import config, files
+    from underpaint.plan import calibrate, make_plan, render
+
+    if options.calibrate:
+        print("measuring this machine, about a minute", file=sys.stderr)
+        calibrate()
+    if not options.recipe:
+        if not options.calibrate:
+            raise ValueError("plan needs a RECIPE, or --calibrate")
+        return
+    samples = config.parse(options.samples, int, name="--samples") if options.samples else None
+    plan = make_plan(options.recipe, gpus=options.gpus, device=options.device, samples=samples, price=options.price)
+    print(render(plan))
+    if options.json:
+        files.write_json(Path(options.json), plan.record())
+
+
+def _import(options: argparse.Namespace) -> None:
+    import underpaint
+
+    underpaint.import_weights(options.source, options.out, options.given)
+
+
+def _export(options: argparse.Namespace) -> None:
+    import underpaint
+
+    underpaint.export_weights(options.folder, options.to, options.out)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    import underpaint
+
+    done = underpaint.embed(options.folder, options.images, options.out, pooling=options.pooling)
+    print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each, {done['bad']:,} could not be read")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import underpaint
+    from underpaint import files
+
+    found = underpaint.predict(options.folder, options.images, top=options.top)
+    if options.json:
+        rows = [{"path": str(one.path), "labels": dict(one.labels), "problem": one.problem} for one in found]
+        files.write_json(Path(options.json), {"format": 1, "predictions": rows})
+        return
+    for one in found:
+        best = ", ".join(f"{name} {100 * value:.1f}%" for name, value in one.labels)
+        print(f"{one.path}: {best or one.problem}")
+
+
 def _report(options: argparse.Namespace) -> None:
     import underpaint
 
@@ -204,7 +333,18 @@ def _list(options: argparse.Namespace) -> None:
             print(f"  {name:20} {description}")
 
 
-VERBS = {"train": _train, "eval": _eval, "study": _study, "report": _report, "list": _list}
+VERBS = {
+    "train": _train,
+    "eval": _eval,
+    "study": _study,
+    "plan": _plan,
+    "import": _import,
+    "export": _export,
+    "embed": _embed,
+    "predict": _predict,
+    "report": _report,
+    "list": _list,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

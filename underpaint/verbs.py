@@ -18,6 +18,7 @@ from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.tags import TagRecall
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.products import load_model
@@ -26,7 +27,7 @@ from underpaint.run import Budget, Cadence, Run, choose_device, execute
 from underpaint.studies.designs import Size
 from underpaint.studies.stages import stages
 
-EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy}
+EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
 STUDIES = {"stages": stages}
 
 
