@@ -9,8 +9,10 @@ from typing import Literal
 
 import torch
 
-from underpaint.config import OPERATIONAL
+from underpaint import draws
+from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import LabelBatch
+from underpaint.data.duplicates import without_duplicates
 from underpaint.data.loader import Batching, ImageFormat, ImageStream, pad_labels, read_images
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source, Split
@@ -31,6 +33,7 @@ class ImageData:
     source: str  # a collection's name, or a folder (with a "/" in it, or starting with ".")
     tags: str = ""  # file of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one
     labels: str = ""  # CSV path,class of the transfer task; "" takes class folders
+    exclude: str = ""  # collections or folders joined by +, whose test images' near duplicates are not trained on
     split: Split = "pretrain"
     targets: Targets = "none"
     vocabulary_size: int = 28_000  # targets=tags: the most frequent tags that become labels
@@ -38,6 +41,7 @@ class ImageData:
     resample: Literal["none", "sqrt"] = "none"  # repeat images with rare tags within an epoch (paper.md 1.2)
     resample_ratio: float = 5 / 3  # resample=sqrt: samples of an epoch per image (the paper's 5 billion from 3)
     scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
+    share: float = field(default=1.0, metadata=LATER)  # of the split's families; smaller shares lie within larger
     max_bad: float = 0.01  # largest share of bad records
     workers: int = field(default=0, metadata=OPERATIONAL)  # processes that read and decode
 
@@ -46,6 +50,8 @@ class ImageData:
             raise ValueError("data.source is empty; name a collection (see `underpaint list`) or a folder")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"data.scale={self.scale} must be (low, high) with 0 < low <= high <= 1")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"data.share={self.share} must lie in (0, 1]; 0.25 is a quarter of the images")
 
     def open(self) -> OpenImages:
         """Read the index of the source and build the labels.
@@ -54,9 +60,12 @@ class ImageData:
             ValueError: if the source has no images, or none with a target.
         """
         source = open_source(self.source, tags=self.tags, labels=self.labels)
-        rows = tuple(source.rows(self.split))
+        if self.exclude:
+            source, _ = without_duplicates(source, [open_source(name) for name in self.exclude.split("+")])
+        rows = tuple(row for row in source.rows(self.split) if in_share(source.family[row], self.share))
         if not rows:
-            raise ValueError(f"{self.source} has no images in its split {self.split!r}")
+            of_share = f" with data.share={self.share}" if self.share < 1 else ""
+            raise ValueError(f"{self.source} has no images in its split {self.split!r}{of_share}")
         vocabulary = self._vocabulary(source, rows)
         labels = _labels(source, self.targets)
         return OpenImages(
@@ -92,6 +101,11 @@ class ImageData:
         if not any(labels[row] for row in rows):
             raise ValueError(f"{self.source} has no tags; give data.tags=FILE with the columns path and tags")
         return count_vocabulary([labels[row] for row in rows], min_count=self.min_tag_count, size=self.vocabulary_size)
+
+
+def in_share(family: str, share: float) -> bool:
+    """Whether a family belongs to this share of all: a draw from its name alone, so that shares are nested."""
+    return share == 1 or draws.key("share", family) < share * 2**63
 
 
 def _labels(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:

@@ -1,6 +1,6 @@
 """Near duplicates of test images among the images that are trained on: found, counted, shown and taken out.
 
-Two steps. Candidates: all pairs whose perceptual hashes differ in at most HASH_BITS bits, in one of the views, mirrored
+Two steps. Candidates: all pairs whose perceptual hashes differ in at most 12 bits, in one of the views, mirrored
 or not; exact, not sampled. Then the pixels of the candidates are compared (``duplicates_pixels``).
 
 The image is taken out and not its family: families are linked by names and concepts ("a bus"), and within a source they
@@ -23,16 +23,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from underpaint.data.cache import cache_folder
+from underpaint.data.duplicates_candidates import alike_in_colour, candidates
 from underpaint.data.duplicates_pixels import differences
-from underpaint.data.duplicates_views import BOX, FULL, INNER, INNER_EDGE, Hashes, hash_images, read_views
+from underpaint.data.duplicates_views import Fingerprints, Views, fingerprints, read_views
 from underpaint.data.images import EIGHT_BIT
 from underpaint.data.loader import ImageFormat, read_images
 from underpaint.data.records import Source, Split
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
-HASH_BITS = 12
-"""Bits of 64 in which the hashes of candidates differ at most."""
 DUPLICATE = 1.0
 """Difference of near duplicates at most, see ``duplicates_pixels.differences``."""
 BORDERLINE = 2.0
@@ -40,11 +39,7 @@ BORDERLINE = 2.0
 
 _FORMAT = 1
 _TRAINED: tuple[Split, ...] = ("pretrain", "heldout")
-_BLOCK = 256
 _IMAGES_AT_ONCE = 4096
-_WHOLE, _SHRUNK, _GROWN = 1.0, 1 - 2 * INNER_EDGE, 1 + 2 * INNER_EDGE
-_COMPARED = ((BOX, BOX, _WHOLE), (FULL, FULL, _WHOLE), (BOX, INNER, _SHRUNK), (INNER, BOX, _GROWN))
-"""The view of the training image, that of the test image, and which part of the second the first then shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,33 +135,10 @@ def near_duplicates(train: Source, test: Source) -> list[Pair]:
     return list(_compared(train, test)[0])
 
 
-def candidates(first: Hashes, second: Hashes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs within HASH_BITS: (n, 2) rows, the distance, is the second mirrored, and the scale to begin with.
-
-    Each pair once, as what it is nearest as; sorted.
-    """
-    found: list[np.ndarray] = []
-    for start in range(0, len(first.plain), _BLOCK):
-        for here, there, scale in _COMPARED:
-            own = first.plain[start : start + _BLOCK, here, None]
-            blank = first.flat[start : start + _BLOCK, here, None] | second.flat[None, :, there]
-            for mirrored, hashes in enumerate((second.plain, second.mirrored)):
-                distance = np.bitwise_count(own ^ hashes[None, :, there])
-                i, j = np.nonzero((distance <= HASH_BITS) & ~blank)
-                which = np.full(len(i), scale), np.full(len(i), mirrored)
-                found.append(np.stack([i + start, j, distance[i, j], which[1], which[0]], axis=1, dtype=np.float64))
-    table = np.concatenate(found) if found else np.zeros((0, 5))
-    table = table[np.lexsort(table.T[[4, 3, 2, 1, 0]])]
-    first_of_pair = np.ones(len(table), dtype=bool)
-    first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
-    table = table[first_of_pair]
-    return table[:, :2].astype(np.int64), table[:, 2].astype(np.int64), table[:, 3] == 1, table[:, 4]
-
-
 def sheet(
     pairs: Sequence[Pair], train: Source, tests: Sequence[Source], *, count: int = 24, side: int = 64
 ) -> Float[Tensor, "rows b c h w"]:
-    """Pictures for ``products.write_sheet``: in each row two pairs, training image and test image side by side.
+    """Pictures for ``products.write_sheet``: in each row four pairs, training image and test image side by side.
 
     In the upper half the ``count`` most alike of the near duplicates, in the lower half, after a white row, as many
     pairs on both sides of the limit, which show whether it is at the right place.
@@ -181,38 +153,60 @@ def sheet(
     def read(name: str, path: str) -> Tensor:
         return read_images(by_name[name], [rows[name][path]], format=plain)[0][0]
 
-    white = torch.ones(1, 4, 3, side, side)
+    white = torch.ones(1, 8, 3, side, side)
     parts: list[Tensor] = []
     for group in groups:
         pictures = [read(*place) for pair in group for place in ((train.name, pair.path), (pair.test, pair.test_path))]
-        pictures += [torch.ones(3, side, side)] * (-len(pictures) % 4)
-        parts += [torch.stack(pictures).reshape(-1, 4, 3, side, side) if pictures else white, white]
+        pictures += [torch.ones(3, side, side)] * (-len(pictures) % 8)
+        parts += [torch.stack(pictures).reshape(-1, 8, 3, side, side) if pictures else white, white]
     return torch.cat(parts[:-1])
 
 
 @functools.lru_cache(maxsize=32)
 def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
     """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
-    same = train.content_hash == test.content_hash
-    learnt: tuple[Split, ...] = (*_TRAINED, "train") if same else _TRAINED
-    rows = [row for row, splits in enumerate(train.splits) if not set(learnt).isdisjoint(splits)]
-    test_rows = _test_rows(test)
-    hashes, test_hashes = hash_images(train, rows), hash_images(test, test_rows)
-    blank = int(test_hashes.flat.all(axis=1).sum())
-    state = xxhash.xxh3_64(json.dumps([_FORMAT, train.name, test.name]).encode())
-    for source, own, found in ((train, rows, hashes), (test, test_rows, test_hashes)):
-        state.update(json.dumps([source.path[row] for row in own]).encode())
-        state.update(found.plain.tobytes() + found.flat.tobytes())
-    store = cache_folder() / "duplicates" / f"{state.hexdigest()}.json"
+    own: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
+    trained = _Images.of(train, [row for row, splits in enumerate(train.splits) if not set(own).isdisjoint(splits)])
+    tested = _Images.of(test, _test_rows(test))
+    key = xxhash.xxh3_128(json.dumps([_FORMAT, trained.digest(), tested.digest()]).encode()).hexdigest()
+    store = cache_folder() / "duplicates" / f"{key}.json"
     try:
         pairs = tuple(Pair(**pair) for pair in read_json(store))
     except (OSError, ValueError, TypeError):  # not compared before, or damaged
-        pairs = _ordered(list(_alike(train, rows, hashes, test, test_rows, test_hashes)))
+        pairs = _ordered(list(_alike(trained, tested)))
         _remember(store, pairs)
     count = len({pair.path for pair in pairs if pair.is_duplicate})
     if count:
         say(f"{count} images of {train.name} are near duplicates of test images of {test.name}")
-    return pairs, blank
+    return pairs, int(tested.prints.flat.all(axis=1).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """Some rows of a source with their fingerprints."""
+
+    name: str
+    paths: tuple[str, ...]
+    root: Path
+    prints: Fingerprints
+
+    @classmethod
+    def of(cls, source: Source, rows: Sequence[int]) -> _Images:
+        paths = tuple(source.path[row] for row in rows)
+        return cls(name=source.name, paths=paths, root=source.root, prints=fingerprints(source, rows))
+
+    def part(self, start: int, stop: int) -> _Images:
+        prints = self.prints.part(start, stop)
+        return _Images(name=self.name, paths=self.paths[start:stop], root=self.root, prints=prints)
+
+    def digest(self) -> str:
+        state = xxhash.xxh3_128(json.dumps([self.name, self.paths]).encode())
+        for column in (self.prints.plain, self.prints.flat, self.prints.fields):
+            state.update(column.tobytes())
+        return state.hexdigest()
+
+    def views(self, rows: np.ndarray) -> Views:
+        return read_views([self.root / self.paths[row] for row in rows])
 
 
 def _remember(store: Path, pairs: Sequence[Pair]) -> None:
@@ -223,27 +217,28 @@ def _remember(store: Path, pairs: Sequence[Pair]) -> None:
         say(f"The near duplicates were not kept in {store}: {error.strerror}")
 
 
-def _alike(
-    train: Source, rows: Sequence[int], hashes: Hashes, test: Source, test_rows: Sequence[int], test_hashes: Hashes
-) -> Iterator[Pair]:
+def _alike(trained: _Images, tested: _Images) -> Iterator[Pair]:
     """Some thousand training images at a time, so that their pixels fit into memory."""
-    test_views = read_views([test.root / test.path[row] for row in test_rows])
-    for start in range(0, len(rows), _IMAGES_AT_ONCE):
-        own = rows[start : start + _IMAGES_AT_ONCE]
-        some = slice(start, start + _IMAGES_AT_ONCE)
-        part = Hashes(plain=hashes.plain[some], mirrored=hashes.mirrored[some], flat=hashes.flat[some])
-        pairs, distance, mirrored, scale = candidates(part, test_hashes)
-        wanted, pairs[:, 0] = np.unique(pairs[:, 0], return_inverse=True)
-        views = read_views([train.root / train.path[own[index]] for index in wanted])
-        difference = differences(views, test_views, pairs, mirrored=mirrored, scale=scale)
+    for start in range(0, len(trained.paths), _IMAGES_AT_ONCE):
+        part = trained.part(start, start + _IMAGES_AT_ONCE)
+        found = alike_in_colour(candidates(part.prints, tested.prints), part.prints, tested.prints)
+        first, i = np.unique(found.rows[:, 0], return_inverse=True)
+        second, j = np.unique(found.rows[:, 1], return_inverse=True)
+        difference = differences(
+            part.views(first),
+            tested.views(second),
+            np.stack([i, j], axis=1),
+            mirrored=found.mirrored,
+            scale=found.scale,
+        )
         for index in np.flatnonzero(difference <= BORDERLINE):
             yield Pair(
-                path=train.path[own[int(wanted[pairs[index, 0]])]],
-                test=test.name,
-                test_path=test.path[test_rows[int(pairs[index, 1])]],
-                distance=int(distance[index]),
+                path=part.paths[found.rows[index, 0]],
+                test=tested.name,
+                test_path=tested.paths[found.rows[index, 1]],
+                distance=int(found.distance[index]),
                 difference=float(difference[index]),
-                mirrored=bool(mirrored[index]),
+                mirrored=bool(found.mirrored[index]),
             )
 
 

@@ -26,16 +26,15 @@ CORRELATION_LIMIT = 0.08
 """One minus the correlation of the values where anything is drawn."""
 SHAPE_LIMIT = 0.12
 """Logarithm of how much wider one is than the other."""
-COARSE_LIMIT = 0.08
-"""Mean difference of 4 x 4 fields beyond which a pair is not looked at closer."""
 
 FARTHEST = 4.0
-"""The difference of pairs that were not looked at closer, or did not fit over each other at all."""
+"""The difference of pairs that do not fit over each other at all."""
 
 _LEAST_OVERLAP = 0.7
 _REACH = 0.22
 """How far scales and shifts may go; views are 2 wide."""
 _STEPS = 6
+_INERTIA = 1.0
 _CHUNK = 512
 _INK = 0.1
 _FAINTEST = 8.0
@@ -61,23 +60,16 @@ def differences(
     found = np.full(len(pairs), FARTHEST)
     for view in range(2):
         one, other = first.pixels[:, view], second.pixels[:, view]
-        flat = first.flat[pairs[:, 0], view] | second.flat[pairs[:, 1], view]
-        coarse = _coarse(one)[pairs[:, 0]], _coarse(other)[pairs[:, 1]]
-        turned = np.where(mirrored[:, None, None, None], coarse[1][:, :, ::-1], coarse[1])
-        close = np.flatnonzero((np.abs(coarse[0] - turned).mean(axis=(1, 2, 3)) <= COARSE_LIMIT) & ~flat)
+        usable = np.flatnonzero(~(first.flat[pairs[:, 0], view] | second.flat[pairs[:, 1], view]))
         ratio = np.log(first.ratio[pairs[:, 0], view] / second.ratio[pairs[:, 1], view])
-        for start in range(0, len(close), _CHUNK):
-            some = close[start : start + _CHUNK]
+        for start in range(0, len(usable), _CHUNK):
+            some = usable[start : start + _CHUNK]
             a, b = _ink(one[pairs[some, 0]]), _ink(other[pairs[some, 1]])
             b = torch.where(torch.from_numpy(mirrored[some])[:, None, None, None], b.flip(-1), b)
             begin = torch.from_numpy(np.ones(len(some)) if view == FULL else scale[some])
             difference = _difference(a, b, begin, torch.from_numpy(ratio[some])).numpy()
             found[some] = np.minimum(found[some], difference)
     return found.round(3)  # so that no rounding error of another machine moves a pair over a limit
-
-
-def _coarse(pixels: np.ndarray) -> np.ndarray:
-    return pixels.reshape(-1, 4, SIDE // 4, 4, SIDE // 4, 3).mean(axis=(2, 4), dtype=np.float32) / 255
 
 
 def _ink(pixels: np.ndarray) -> _Batch:
@@ -92,15 +84,21 @@ def _difference(a: _Batch, b: _Batch, scale: Float[Tensor, " n"], ratio: Float[T
     darkest = torch.maximum(a.amax((1, 2, 3)), b.amax((1, 2, 3)))
     gain = (0.5 / darkest.clamp(min=1e-6)).clamp(1, _FAINTEST)[:, None, None, None]
     a, b = a * gain, b * gain
-    placing = _laid_over(a, b, scale)
+    still = torch.zeros_like(scale)
+    start = torch.stack([scale, scale, still, still], 1)
+    return torch.minimum(_apart(a, b, start, ratio), _apart(a, b, _laid_over(a, b, start), ratio))
+
+
+def _apart(a: _Batch, b: _Batch, placing: Float[Tensor, "n 4"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The greatest of the four differences, of ``a`` and ``b`` seen through the placing."""
     moved, inside = _warped(b, placing)
     drawn = ((torch.maximum(a, moved).amax(1, keepdim=True) > _INK) & inside).to(a)
-    apart = (a - moved).abs().mean(1, keepdim=True) * inside
+    error = (a - moved).abs().mean(1, keepdim=True) * inside
     count = drawn.sum((1, 2, 3)).clamp(min=PLACE * PLACE)
     measured = torch.stack(
         [
-            (apart * drawn).sum((1, 2, 3)) / count / MEAN_LIMIT,
-            F.avg_pool2d(apart, PLACE, PLACE // 2).amax((1, 2, 3)) / PLACE_LIMIT,
+            (error * drawn).sum((1, 2, 3)) / count / MEAN_LIMIT,
+            F.avg_pool2d(error, PLACE, PLACE // 2).amax((1, 2, 3)) / PLACE_LIMIT,
             (1 - _correlation(a, moved, drawn)) / CORRELATION_LIMIT,
             ((placing[:, 0] / placing[:, 1]).log() - ratio).abs() / SHAPE_LIMIT,
         ]
@@ -109,7 +107,7 @@ def _difference(a: _Batch, b: _Batch, scale: Float[Tensor, " n"], ratio: Float[T
     return torch.where(overlap >= _LEAST_OVERLAP, measured.amax(0), FARTHEST).clamp(max=FARTHEST)
 
 
-def _correlation(a: _Batch, b: _Batch, drawn: _Batch) -> Float[Tensor, " n"]:
+def _correlation(a: _Batch, b: _Batch, drawn: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
     """Over the drawn pixels and all channels; towards 1 where neither varies, such as in silhouettes."""
     count = 3 * drawn.sum((1, 2, 3), keepdim=True).clamp(min=1)
     a = (a - (a * drawn).sum((1, 2, 3), keepdim=True) / count) * drawn
@@ -119,7 +117,7 @@ def _correlation(a: _Batch, b: _Batch, drawn: _Batch) -> Float[Tensor, " n"]:
     return common / ((a.square().sum((1, 2, 3)) * b.square().sum((1, 2, 3))).sqrt() + little)
 
 
-def _laid_over(a: _Batch, b: _Batch, scale: Float[Tensor, " n"]) -> Float[Tensor, "n 4"]:
+def _laid_over(a: _Batch, b: _Batch, start: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """Two scales and two shifts of ``b`` that lay it over ``a``: Gauss-Newton on the grey values, inside _REACH."""
     weights = _LUMA[None, :, None, None]
     a, b = (a * weights).sum(1, keepdim=True), (b * weights).sum(1, keepdim=True)
@@ -128,15 +126,16 @@ def _laid_over(a: _Batch, b: _Batch, scale: Float[Tensor, " n"]) -> Float[Tensor
     slopes[:, 1:] *= SIDE / 4  # central differences, of a view that is 2 wide
     place = torch.linspace(-1 + 1 / SIDE, 1 - 1 / SIDE, SIDE, dtype=torch.float64)
     middle = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
-    placing = torch.stack([scale, scale, torch.zeros_like(scale), torch.zeros_like(scale)], 1)
-    ridge = 0.2 * torch.eye(4, dtype=torch.float64)
+    inertia = _INERTIA * torch.eye(4, dtype=torch.float64)  # where little tells which way, stay at the start
+    placing = start
     for _ in range(_STEPS):
         moved, inside = _warped(slopes, placing)
         value, right, down = (moved * inside).chunk(3, 1)
         error = (a * inside - value).flatten(1)[..., None]
         jacobian = torch.stack([right * place, down * place[:, None], right, down], -1).flatten(1, 3)
         transposed = jacobian.transpose(1, 2)
-        placing = placing + torch.linalg.solve(transposed @ jacobian + ridge, (transposed @ error)[..., 0])
+        slope = (transposed @ error)[..., 0] - _INERTIA * (placing - start)
+        placing = placing + torch.linalg.solve(transposed @ jacobian + inertia, slope)
         placing = torch.minimum(torch.maximum(placing, middle - _REACH), middle + _REACH)
     return placing
 

@@ -33,7 +33,8 @@ as it is; and, for the hash only, ``INNER``, the box without its edges, which fi
 INNER_EDGE = 0.04
 """Of the width and of the height, cut off on each side of ``INNER``."""
 
-_FORMAT = "perceptual-1"
+_KIND = "fingerprints-1"
+_BLANK = " ".join(["0"] * 6 + ["111", "00" * 96])
 _WORKING_SIDE = 128
 _LUMA = np.array([0.299, 0.587, 0.114])
 _GROUND_SHARE = 0.6
@@ -62,27 +63,38 @@ def perceptual_hash(image: Float[np.ndarray, "h w"]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hashes:
-    """The perceptual hashes of some images."""
+class Fingerprints:
+    """What is remembered of some images: enough to tell most pairs apart without opening them again."""
 
-    plain: UInt64[np.ndarray, "n view"]
-    """Of ``BOX``, ``FULL`` and ``INNER``."""
-    mirrored: UInt64[np.ndarray, "n view"]
-    flat: Bool[np.ndarray, "n view"]
+    plain: UInt64[np.ndarray, "n 3"]
+    """Perceptual hashes of ``BOX``, ``FULL`` and ``INNER``."""
+    mirrored: UInt64[np.ndarray, "n 3"]
+    flat: Bool[np.ndarray, "n 3"]
     """True where the view shows nothing, or could not be read: no hash."""
+    fields: UInt8[np.ndarray, "n 2 4 4 3"]
+    """``BOX`` and ``FULL``, shrunk to 4 x 4 fields."""
+
+    def part(self, start: int, stop: int) -> Fingerprints:
+        some = slice(start, stop)
+        return Fingerprints(
+            plain=self.plain[some], mirrored=self.mirrored[some], flat=self.flat[some], fields=self.fields[some]
+        )
 
 
-def hash_images(source: Source, rows: Sequence[int]) -> Hashes:
-    """The hashes of these rows; kept in the cache, since decoding thousands of images takes a while."""
+def fingerprints(source: Source, rows: Sequence[int]) -> Fingerprints:
+    """The fingerprints of these rows; kept in the cache, since decoding thousands of images takes a while."""
     paths = [source.path[row] for row in rows]
     told, _ = measure_files(
-        source.root, paths, kind=_FORMAT, measure=_hash_file, description="Reading images to find near duplicates"
+        source.root, paths, kind=_KIND, measure=_fingerprint, description="Reading images to find near duplicates"
     )
-    words = [told.get(path, "").split() or ["-"] * 6 for path in paths]
-    values = np.array([[0 if word == "-" else int(word, 16) for word in row] for row in words], dtype=np.uint64)
-    flat = np.array([[word == "-" for word in row[:3]] for row in words], dtype=bool)
-    values, flat = values.reshape(-1, 6), flat.reshape(-1, 3)
-    return Hashes(plain=values[:, :3], mirrored=values[:, 3:], flat=flat)
+    words = np.array([told.get(path, _BLANK).split() for path in paths], dtype=str).reshape(-1, 8)
+    hashes = np.array([[int(word, 16) for word in row[:6]] for row in words], dtype=np.uint64).reshape(-1, 6)
+    return Fingerprints(
+        plain=hashes[:, :3],
+        mirrored=hashes[:, 3:],
+        flat=np.array([[digit == "1" for digit in row[6]] for row in words], dtype=bool).reshape(-1, 3),
+        fields=np.frombuffer(bytes.fromhex("".join(words[:, 7])), dtype=np.uint8).reshape(-1, 2, 4, 4, 3),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +121,16 @@ def read_views(files: Sequence[Path]) -> Views:
 _View = tuple[np.ndarray, tuple[float, float], tuple[bool, bool]]
 
 
-def _hash_file(file: Path) -> str:
-    """Six hashes in hexadecimal digits: box, full, inner, and the same of the mirrored image; "-" for a flat one."""
+def _fingerprint(file: Path) -> str:
+    """Six hashes (box, full, inner, and those of the mirrored image), which of the views are flat, the fields."""
     pixels, _, (box_flat, full_flat) = _views_of_file(file)
     edge = SIDE * INNER_EDGE
     inner = _resized(Image.fromarray(pixels[BOX]), (edge, edge, SIDE - edge, SIDE - edge))
     coefficients = _coefficients(np.stack([*pixels, inner]) @ _LUMA)
-    bits = [*_bits(coefficients), *_bits(coefficients * _MIRROR)]
-    flat = (box_flat, full_flat, box_flat) * 2
-    return " ".join("-" if nothing else f"{int(bit):016x}" for bit, nothing in zip(bits, flat, strict=True))
+    bits = _bits(np.concatenate([coefficients, coefficients * _MIRROR]))
+    fields = pixels.reshape(2, 4, SIDE // 4, 4, SIDE // 4, 3).mean(axis=(2, 4)).round().astype(np.uint8)
+    flat = "".join(str(int(nothing)) for nothing in (box_flat, full_flat, box_flat))
+    return " ".join([*(f"{int(bit):x}" for bit in bits), flat, fields.tobytes().hex()])
 
 
 def _views_of_file(file: Path) -> _View:
@@ -138,14 +151,15 @@ def _views(image: Image.Image) -> _View:
     ground = _ground(pixels)
     if ground is None:
         return np.stack([full, full]), (ratio, ratio), (_is_flat(full), _is_flat(full))
-    difference = np.abs(pixels.astype(np.float32) - ground).max(axis=2)
+    apart = np.abs(pixels - ground)
+    difference = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])
     drawn = difference > _DRAWN
     if not drawn.any():
         return np.stack([full, full]), (ratio, ratio), (True, _is_flat(full))
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     opacity = np.clip((difference - 8) / 32, 0, 1)[..., None]
-    on_white = Image.fromarray((255 + opacity * (pixels - np.float32(255))).round().astype(np.uint8))
+    on_white = Image.fromarray((255.5 + opacity * (pixels - np.float32(255))).astype(np.uint8))
     box = _resized(on_white, (left, top, right, bottom))
     return np.stack([box, full]), ((right - left) / (bottom - top), ratio), (_is_flat(box), _is_flat(full))
 
@@ -162,7 +176,7 @@ def _resized(image: Image.Image, box: tuple[float, float, float, float]) -> np.n
 
 
 def _is_flat(view: np.ndarray) -> bool:
-    return float(view.std(axis=(0, 1)).max()) < 255 * _FLAT
+    return float(view.reshape(-1, 3).std(axis=0, dtype=np.float32).max()) < 255 * _FLAT
 
 
 def _coefficients(grey: np.ndarray) -> np.ndarray:
