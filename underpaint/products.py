@@ -29,12 +29,18 @@ OBJECTIVES = {"MAEConfig": MAEConfig, "ClassifyConfig": ClassifyConfig}
 def hand_over(
     folder: Path, *, objective: Any, network: nn.Module, facts: Facts, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the product; ``result.json`` comes last and marks the run as finished."""
-    save_encoder(folder / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
+    """Write the product; ``result.json`` comes last and marks the run as finished.
+
+    Where the run started from imported weights, their file and licence (env.json) are carried on.
+    """
+    env = folder / "env.json"
+    origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
+    save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
     description = {
         "type": type(objective).__name__,
         "config": configs.record(objective),
         "facts": {"seed": facts.seed, "images": facts.images},
+        **({} if origin is None else {"origin": origin}),
     }
     labels = {"labels": list(facts.labels), "count": list(facts.label_count)}
     save_module(folder / "model", network, description, {"labels.json": {"format": FORMAT, **labels}})

@@ -17,7 +17,7 @@ from typing import Any
 
 from underpaint import config, files
 from underpaint.messages import say
-from underpaint.models.weights import encoder_folder, read_description
+from underpaint.models.weights import encoder_folder, origin_of, read_description
 
 FORMAT = 1
 
@@ -110,6 +110,8 @@ def start(
     if starts:
         _say_what_may_change_bits(folder, starts[-1]["versions"])
     lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
+    origin = origin_of(run.init_from)
+    lineage |= {} if origin is None else {"origin": origin}
     files.write_json(folder / "env.json", {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]})
 
 

@@ -107,8 +107,17 @@ def load_tensors(folder: Path, module: nn.Module) -> None:
         value.copy_(stored.read(name))
 
 
-def save_encoder(folder: Path, encoder: ViT) -> None:
-    save_module(folder, encoder, {"type": "vit", "config": configs.record(encoder.config)})
+def save_encoder(folder: Path, encoder: ViT, origin: dict[str, Any] | None = None) -> None:
+    """``origin`` says where imported weights came from that this encoder was made from, and their licence."""
+    description = {"type": "vit", "config": configs.record(encoder.config)}
+    save_module(folder, encoder, description if origin is None else {**description, "origin": origin})
+
+
+def origin_of(init_from: str) -> dict[str, Any] | None:
+    """Where the weights came from that a run starts from, if they or those before them were imported."""
+    if not init_from:
+        return None
+    return files.read_json(encoder_folder(init_from) / "config.json").get("origin")
 
 
 def encoder_folder(folder: str | Path) -> Path:

@@ -252,7 +252,7 @@ def _announce(result: dict[str, Any], found: Found, *, own_licence: bool) -> Non
         say(f"  left out: {', '.join(result['left_out'])}")
     licence = result["licence"] or "not stated; find out before you pass anything on (licence=... records it)"
     if licence == NON_COMMERCIAL and not own_licence:
-        licence += (
-            ", that of the weights released in this format: no commercial use (licence=... if these are your own)"
-        )
+        licence += ", that of weights released in this format: no commercial use (licence=... if these are your own)"
+    elif "-nc" in licence.lower():
+        licence += ": no commercial use"
     say(f"  licence: {licence}")

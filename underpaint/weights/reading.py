@@ -94,12 +94,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def card_licence(card: Path) -> str:
-    """The licence in the head of a model card, or nothing."""
+    """The licence in the head of a model card, or nothing; ``license: other`` has a name of its own."""
     if not card.is_file() or card.stat().st_size > MAX_CARD_BYTES:
         return ""
     head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^licen[cs]e:\s*['\"]?([\w.+-]+)", head[1], re.MULTILINE) if head else None
-    return found[1] if found else ""
+    lines = dict(re.findall(r"^(licen[cs]e(?:_name)?):\s*['\"]?(.*?)['\"]?\s*$", head[1], re.MULTILINE) if head else ())
+    licence = lines.get("license", lines.get("licence", ""))
+    return lines.get("license_name", licence) if licence == "other" else licence
 
 
 def _open_file(path: Path) -> Opened:

@@ -1,31 +1,31 @@
-"""Plain safetensors that were exported from here: our names, with the record of the network in config.json."""
+"""Plain safetensors that were exported from here: MAE's names, with the record of the network in config.json."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from underpaint import config as configs
-from underpaint.models.formats.layout import Foreign, Found, Rule
+from underpaint.models.formats.layout import Foreign, Found, Rule, checked
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 
 KEY = "underpaint"
 """Under which config.json says what we know of the network, in exports whose tool reads no config.json."""
+BEFORE = ("encoder.", "decoder.")
+"""What our names have before MAE's; a head has none."""
 
 
 def describe(found: Found) -> dict[str, Any]:
     """What ``said`` reads back."""
     return {
-        KEY: {
-            "encoder": configs.record(found.encoder),
-            "decoder": None if found.decoder is None else configs.record(found.decoder),
-            "pooling": found.pooling,
-            "classes": found.classes,
-            "labels": list(found.labels),
-            "norm_pix": found.norm_pix,
-            "mask_ratio": found.mask_ratio,
-            "licence": found.licence,
-        }
+        "encoder": configs.record(found.encoder),
+        "decoder": None if found.decoder is None else configs.record(found.decoder),
+        "pooling": found.pooling,
+        "classes": found.classes,
+        "labels": list(found.labels),
+        "norm_pix": found.norm_pix,
+        "mask_ratio": found.mask_ratio,
+        "licence": found.licence,
     }
 
 
@@ -53,7 +53,22 @@ def said(foreign: Foreign, rules: tuple[Rule, ...], title: str) -> Found | None:
         raise ValueError(f"{where} is damaged: {error!r}") from error
 
 
+def plain_name(ours: str) -> str:
+    """MAE's name of a tensor of ours."""
+    return next((ours.removeprefix(before) for before in BEFORE if ours.startswith(before)), ours)
+
+
+def our_name(plain: str) -> str:
+    """Our name of one of MAE's tensors."""
+    if plain.startswith(("head.", "fc_norm.")):
+        return plain
+    return f"decoder.{plain}" if plain.startswith(("decoder_", "mask_token")) else f"encoder.{plain}"
+
+
 def recognise(foreign: Foreign) -> Found | None:
     """An export with ``--to safetensors``."""
-    rules = tuple(Rule(ours=name, theirs=(name,)) for name in sorted(foreign.shapes))
-    return said(foreign, rules, "export of underpaint") if "encoder.cls_token" in foreign.shapes else None
+    if "patch_embed.proj.weight" not in foreign.shapes or KEY not in foreign.config:
+        return None
+    rules = tuple(Rule(ours=our_name(name), theirs=(name,)) for name in sorted(foreign.shapes))
+    found = said(foreign, rules, "export of underpaint")
+    return None if found is None else checked(found, foreign)

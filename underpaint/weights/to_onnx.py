@@ -1,0 +1,85 @@
+"""Export to ONNX: one graph from normalised images to tokens, or to scores, for any number of images."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from underpaint import files
+from underpaint.models.formats import ours
+from underpaint.models.formats.layout import Found
+from underpaint.weights.subject import Subject, Tool, largest, network_logits
+
+OPSET = 20
+
+
+class _Graph(nn.Module):
+    """An encoder's tokens, or a classifier's scores."""
+
+    def __init__(self, network: nn.Module, *, scores: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.scores = scores
+
+    def forward(self, image: Tensor) -> Tensor:
+        return network_logits(self.network, image) if self.scores else self.network(image)
+
+
+def _refusal(found: Found) -> str:
+    if found.decoder is not None:
+        return "an ONNX graph of a decoder needs a mask; export the encoder/ folder"
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    return f"it needs {' and '.join(missing)}: pip install 'underpaint[export]'" if missing else ""
+
+
+def _output(found: Found) -> str:
+    return "scores" if found.classes else "tokens"
+
+
+def _write(folder: Path, subject: Subject) -> None:
+    graph = _Graph(subject.load(), scores=bool(subject.found.classes)).eval()
+    torch.onnx.export(
+        graph,
+        (subject.images(),),
+        folder / "model.onnx",
+        input_names=["image"],
+        output_names=[_output(subject.found)],
+        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
+
+
+@torch.no_grad()
+def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+    """With one image more than the graph was made with."""
+    import onnxruntime
+
+    session: Any = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    image = torch.cat([subject.images(), subject.images()[:1].flip(-1)])
+    found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+    return largest(found, _Graph(subject.load(), scores=bool(subject.found.classes))(image))
+
+
+def _usage(subject: Subject) -> str:
+    return f"""import onnxruntime
+
+session = onnxruntime.InferenceSession("DIR/model.onnx")
+({_output(subject.found)},) = session.run(None, {{"image": images}})  # float32, normalised as below"""
+
+
+TOOL = Tool(
+    name="onnx",
+    packages=("onnxruntime",),
+    tolerance=1e-4,
+    refusal=_refusal,
+    write=_write,
+    compare=_compare,
+    usage=_usage,
+)

@@ -1,0 +1,85 @@
+"""Export to torchvision's VisionTransformer: its names, and the arguments that build it in config.json."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from underpaint import files
+from underpaint.models.formats import ours
+from underpaint.models.formats.layout import Found
+from underpaint.models.formats.swag import torchvision_rules
+from underpaint.models.pieces import write_pieces
+from underpaint.weights.subject import Subject, Tool, largest, network_logits, plain_input, usual_form
+
+ONE_FILE = 2**63
+
+
+def _refusal(found: Found) -> str:
+    if found.decoder is not None:
+        return "torchvision has no decoder of MAE; export the encoder/ folder"
+    if found.pooling == "mean":
+        return "torchvision's ViT classifies by the cls token, this network by the mean of the patches"
+    return plain_input(found, tool="torchvision's ViT") or usual_form(found, tool="torchvision's ViT")
+
+
+def _arguments(found: Found) -> dict[str, int]:
+    c = found.encoder
+    return {
+        "image_size": c.size[0],
+        "patch_size": c.patch,
+        "num_layers": c.depth,
+        "num_heads": c.heads,
+        "hidden_dim": c.width,
+        "mlp_dim": c.mlp_ratio * c.width,
+        "num_classes": found.classes or 1,
+    }
+
+
+def _write(folder: Path, subject: Subject) -> None:
+    found = subject.found
+    rules = torchvision_rules(found.encoder.depth, head=bool(found.classes))
+    write_pieces(folder, subject.under(rules), limit=ONE_FILE)
+    files.write_json(folder / "config.json", {"torchvision": _arguments(found), ours.KEY: ours.describe(found)})
+
+
+@torch.no_grad()
+def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+    from safetensors.torch import load_file
+    from torchvision.models import VisionTransformer
+
+    arguments: dict[str, Any] = files.read_json(folder / "config.json")["torchvision"]
+    theirs = VisionTransformer(**arguments, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
+    if not subject.found.classes:
+        theirs.heads = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    theirs.load_state_dict(load_file(folder / "model.safetensors"))
+    network: Any = subject.load()
+    image = subject.images()
+    expected = network_logits(network, image) if subject.found.classes else network(image)[:, 0]
+    return largest(theirs(image), expected)
+
+
+def _usage(subject: Subject) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in _arguments(subject.found).items())
+    headless = "" if subject.found.classes else "model.heads = torch.nn.Identity()  # returns the cls token\n"
+    return f"""import torch
+from safetensors.torch import load_file
+from torchvision.models import VisionTransformer
+
+model = VisionTransformer({arguments}).eval()
+{headless}model.load_state_dict(load_file("DIR/model.safetensors"))"""
+
+
+TOOL = Tool(
+    name="torchvision",
+    packages=("torchvision",),
+    tolerance=1e-5,
+    refusal=_refusal,
+    write=_write,
+    compare=_compare,
+    usage=_usage,
+)
