@@ -41,7 +41,7 @@ class Case:
 
     def run(self, images: Path) -> Run:
         run = RUNS[self.stage](images, steps=self.steps)
-        cadence = replace(run.cadence, save=BATCH, keep=BATCH, evaluate=10 * BATCH)  # every step, and all of them stay
+        cadence = replace(run.cadence, save=5 * BATCH, keep=BATCH, evaluate=10 * BATCH)  # all checkpoints stay
         run = replace(run, cadence=cadence, budget=replace(run.budget, microbatch=2))
         run = replace(run, evals=(SignalLastRank(number=self.signal),) if self.signal else ())
         return config.override(run, self.overrides)
@@ -113,7 +113,7 @@ def start(world: int, code: list[str], **environment: str) -> list[subprocess.Po
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]], *, timeout: float = 280) -> list[tuple[int, str]]:
+def finish(processes: list[subprocess.Popen[str]], *, timeout: float = 600) -> list[tuple[int, str]]:
     """Exit code and standard error of each; none is left behind."""
     try:
         return [(process.returncode, err) for process in processes for _, err in [process.communicate(timeout=timeout)]]

@@ -15,9 +15,10 @@ import torch
 from ranks import SGD, Case, checkpoint, finish, losses, run_cases, start, weights
 from small import make_images
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ADAMW = ("optim.base_lr=2e-2", "optim.clip=0.5")
+EVERY_STEP = "cadence.save=16"
 STAGES = ("mae", "wsp")
 LAYOUTS = {
     "ddp2": (2, ("parallel.layout=ddp",)),
@@ -46,11 +47,15 @@ def root(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for stage in STAGES
             for optimizer, chosen in OPTIMIZERS.items()
         ]
+        cases += [
+            Case(out=str(folder / f"{layout}-{stage}-start"), stage=stage, steps=2, overrides=(*overrides, EVERY_STEP))
+            for layout, (_, overrides) in layouts.items()
+            for stage in STAGES
+        ]
         run_cases(world, images, cases)
     return folder
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -75,7 +80,7 @@ def test_ranks_equal_one_process(root: Path, layout: str, stage: str, optimizer:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_initial_weights_are_the_same_bits(root: Path, layout: str, stage: str) -> None:
     """The first step of a warm-up has rate 0, so the checkpoint after it holds them."""
-    one, many = (checkpoint(root / f"{which}-{stage}-sgd", 1) for which in ("single", layout))
+    one, many = (checkpoint(root / f"{which}-{stage}-start", 1) for which in ("single", layout))
     assert one.keys() == many.keys()
     for name, value in one.items():
         assert torch.equal(value, many[name]), name
@@ -92,7 +97,6 @@ def test_shards_are_written_by_their_ranks(root: Path) -> None:
         assert {name: value.shape for name, value in one.items()} == {n: value.shape for n, value in many.items()}
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_checkpoints_move_between_any_numbers_of_ranks(images: Path, tmp_path: Path, stage: str) -> None:
     """1 -> 2 -> 4 -> 1 at the steps 5, 10 and 15, then 20 further steps, against one process; sharded and plain."""

@@ -36,9 +36,9 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_a_bad_number_on_one_rank_is_skipped_on_all(images: Path, tmp_path: Path) -> None:
     """Weights, average and BatchNorm's statistics; the other steps are those of one process with the same poison."""
     kinds = {
-        "ddp": Case(out="", stage="wsp", poison=POISONED, overrides=("parallel.layout=ddp",)),
-        "fsdp": Case(out="", stage="wsp", poison=POISONED, overrides=("parallel.layout=fsdp",)),
-        "linear": Case(out="", stage="linear", poison=POISONED, overrides=("parallel.layout=ddp",)),
+        "ddp": Case(out="", stage="wsp", poison=POISONED, overrides=("parallel.layout=ddp", "cadence.save=16")),
+        "fsdp": Case(out="", stage="wsp", poison=POISONED, overrides=("parallel.layout=fsdp", "cadence.save=16")),
+        "linear": Case(out="", stage="linear", poison=POISONED, overrides=("parallel.layout=ddp", "cadence.save=16")),
     }
     run_cases(1, images, [replace(kinds["ddp"], out=str(tmp_path / "one"))])
     run_cases(2, images, [replace(case, out=str(tmp_path / name)) for name, case in kinds.items()])

@@ -11,6 +11,8 @@ OWN = ("data", "forward")
 """Phases in which a rank does not wait for others (under FSDP2 forward does, and data still shows who is slow)."""
 NOTICEABLE = 0.1
 """Share of the training time that a phase must take before it is worth a warning."""
+LEAST_SECONDS = 1.0
+"""Less than that between two lines of the log is the noise of a short look."""
 
 
 def stragglers(seconds: Sequence[Mapping[str, float]], *, factor: float) -> list[str]:
@@ -22,7 +24,7 @@ def stragglers(seconds: Sequence[Mapping[str, float]], *, factor: float) -> list
     for phase in OWN:
         usual = statistics.median_low(rank[phase] for rank in seconds)
         for number, rank in enumerate(seconds):
-            if rank[phase] > max(factor * usual, NOTICEABLE * sum(rank.values())):
+            if rank[phase] > max(factor * usual, NOTICEABLE * sum(rank.values()), LEAST_SECONDS):
                 lines.append(f"rank {number} took {rank[phase]:.1f} s for {phase}, the median rank {usual:.1f} s")
     return lines
 
