@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "training": {"core", "draws", "files", "messages"},
     "tags": {"core", "draws", "files"},
     "data": {"core", "draws", "files", "config", "messages", "tags"},
-    "objectives": {"core", "draws", "models"},
+    "objectives": {"config", "core", "draws", "models"},
     "evals": {"core", "draws", "data", "models"},
     # How long a run is, and a stream of batches for each of its ranks.
     "budget": {"config"},

@@ -24,7 +24,7 @@ from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
 from underpaint.models.init import build_without_memory
 from underpaint.models.vit import Block, ViT, ViTConfig
-from underpaint.models.weights import load_encoder, start_from
+from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
 from underpaint.shares import Share
 from underpaint.training import parallel, shards
 from underpaint.training.checkpoint import Checkpoints
@@ -310,6 +310,7 @@ def _plain(run: Run, facts: Facts) -> nn.Module:
     if run.init_from:
         assert isinstance(objective.encoder, ViT), "init_from fills a ViT"
         start_from(objective.encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+        objective.load_state_dict(_decoder(run, objective), strict=False)
     return objective
 
 
@@ -320,10 +321,17 @@ def _sharded(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> nn.M
         encoder = ViT(run.objective.encoder)
         start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
+        values |= {name: value.clone for name, value in _decoder(run, objective).items()}
     bf16 = run.precision == "bf16"
     parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=_blocks(objective), bf16=bf16)
     parallel.fill(objective, values, device)
     return objective
+
+
+def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:
+    """The decoder of an earlier MAE goes on with its encoder; where it has none of this form it is a fresh one."""
+    shapes = {name: value.shape for name, value in objective.state_dict().items()}
+    return decoder_to_start_from(run.init_from, shapes)
 
 
 def _blocks(objective: nn.Module) -> list[nn.Module]:

@@ -34,11 +34,15 @@ def decoder_macs(config: DecoderConfig, encoder: ViTConfig, num_kept: int) -> in
     return embedding + blocks + prediction
 
 
-def mae_flops(encoder: ViTConfig, decoder: DecoderConfig, num_kept: int) -> int:
-    """FLOPs of one training sample of MAE, forward and backward.
+def mae_flops(encoder: ViTConfig, decoder: DecoderConfig, num_kept: int, *, frozen_encoder: bool = False) -> int:
+    """FLOPs of one training sample of MAE, forward and backward; a frozen encoder has no backward.
 
-    The patch embedding's backward needs no gradient for the pixels, so it has one product instead of two.
+    The first layer's backward needs no gradient for its inputs, so it has one product instead of two.
     """
+    if frozen_encoder:
+        handed_over = (1 + num_kept) * encoder.width * decoder.width
+        trained = (1 + BACKWARD) * decoder_macs(decoder, encoder, num_kept) - handed_over
+        return 2 * (encoder_macs(encoder, num_kept) + trained)
     forward = encoder_macs(encoder, num_kept) + decoder_macs(decoder, encoder, num_kept)
     embedding = num_kept * encoder.patch_values * encoder.width
     return 2 * ((1 + BACKWARD) * forward - embedding)

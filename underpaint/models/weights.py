@@ -5,6 +5,7 @@ Networks above 4 GiB have several files of weights (pieces.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,22 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
         if name.startswith("norm.") and (reset_final_norm or name not in tensors):
             tensors[name] = value
     encoder.load_state_dict({name: tensors[name] for name in kept})
+
+
+def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The tensors ``decoder.*`` of ``init_from/model``, if it has just those of ``shapes``, else none.
+
+    With ``init_from`` naming an ``encoder/`` folder the decoder beside it is left behind.
+    """
+    folder = Path(init_from) / "model"
+    wanted = {name: tuple(shape) for name, shape in shapes.items() if name.startswith("decoder.")}
+    if not wanted or not holds_network(folder):
+        return {}
+    read_description(folder)
+    stored = open_tensors(folder)
+    if {name: info.shape for name, info in stored.info.items() if name.startswith("decoder.")} != wanted:
+        return {}
+    return {name: stored.read(name).float() for name in wanted}
 
 
 def resize_positions(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from underpaint import draws
+from underpaint.config import LATER
 from underpaint.core import Facts, ImageBatch, Step, unnormalise, weighted_mean
 from underpaint.models.flops import mae_flops
 from underpaint.models.init import initialise, initialise_encoder, mae_rule
@@ -28,6 +29,8 @@ class MAEConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     mask_ratio: float = 0.75
     norm_pix: bool = True  # targets normalised per patch
+    # Train the decoder alone: the first run after an import that brought no decoder; the next one continues both.
+    frozen_encoder: bool = field(default=False, metadata=LATER)
 
     stage: Literal["mae"] = "mae"
 
@@ -46,7 +49,7 @@ class MAEConfig:
         return MAE(self, seed=facts.seed)
 
     def flops_per_sample(self, facts: Facts) -> int:
-        return mae_flops(self.encoder, self.decoder, self.num_kept)
+        return mae_flops(self.encoder, self.decoder, self.num_kept, frozen_encoder=self.frozen_encoder)
 
 
 def random_masking(
@@ -87,6 +90,8 @@ class MAE(nn.Module):
         self.decoder = MAEDecoder(config.decoder, config.encoder)
         initialise_encoder(self.encoder, scheme="mae", seed=seed)
         initialise(self.decoder, rule=mae_rule, seed=seed, prefix="decoder")
+        if config.frozen_encoder:
+            self.encoder.requires_grad_(False)
 
     def forward(self, batch: ImageBatch) -> Step:
         keep, hidden = self.masks(batch["position"])
