@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import files
-from underpaint.report import curves, dots, headline, pictures, tables
+from underpaint.report import curves, dots, headline, pays, pictures, tables
 from underpaint.report.arms import KNOWN, MEANING, marks
 from underpaint.report.axes import Key
 from underpaint.report.folders import (
@@ -41,7 +41,8 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
     """
     folder = Path(folder)
     if is_study(folder):
-        page = _study_page(read_study(folder), images=images)
+        study = read_study(folder)
+        page = _pays_page(study) if study.name == "pays" else _study_page(study, images=images)
     elif is_run(folder):
         page = _run_page(read_run(folder), images=images)
     elif (folder / "study.json").is_file():
@@ -76,6 +77,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         columns=columns,
         datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
         tag_recall=tables.tag_recall(study),
+        leakage_sheet=pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, columns, by_arm) if asked else None,
         legend=[Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in study.arms],
@@ -93,6 +95,17 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         shown_tags=SHOWN_TAGS,
         tagged=pictures.read_tagged(study) if images else [],
         collections=study.data.get("collections", {}),
+    )
+
+
+def _pays_page(study: StudyFolder) -> str:
+    return _render(
+        "pays.html.j2",
+        study=study,
+        leakage_sheet="",
+        bad_records=count_reasons(study.runs.values()),
+        collections=study.data.get("collections", {}),
+        **pays.content(study),
     )
 
 

@@ -57,6 +57,12 @@ def read_tagged(study: StudyFolder) -> list[Tagged]:
     return [Tagged(uri=_uri(study, one["image"]), tags=tuple(one["tags"])) for one in study.pictures.get("tagged", ())]
 
 
+def leakage_sheet(study: StudyFolder) -> str:
+    """The pairs of near duplicates as one picture; "" where there are none."""
+    name = study.pictures.get("leakage", "")
+    return _uri(study, name) if name else ""
+
+
 def _uri(study: StudyFolder, name: str) -> str:
     if Path(name).name != name:
         raise ValueError(f"{study.path}/pictures/pictures.json names {name!r}; expected a file in that folder")

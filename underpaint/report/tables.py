@@ -80,7 +80,7 @@ def _column(rows: Sequence[Record], *, classes: int) -> Column:
         n_test=rows[0]["n_test"],
         chance=Cell(text=f"{100 / classes:.1f}", value=1 / classes) if classes else None,
         # Equal as printed is equal: a difference below the last shown digit is no reason to mark one of the two.
-        cells={arm: _score(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
+        cells={arm: percent(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
     )
 
 
@@ -90,7 +90,7 @@ def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
     for row in study.rows:
         if row["protocol"] == "tags":
             found.setdefault(row["arm"], {}).setdefault(row["split"], []).append(row["value"])
-    return {arm: {name: _score(values, best=False) for name, values in bins.items()} for arm, bins in found.items()}
+    return {arm: {name: percent(values) for name, values in bins.items()} for arm, bins in found.items()}
 
 
 def tasks_at_the_floor(columns: Sequence[Column]) -> int:
@@ -103,7 +103,8 @@ def tasks_at_the_floor(columns: Sequence[Column]) -> int:
     return count
 
 
-def _score(values: Sequence[float], *, best: bool) -> Cell:
+def percent(values: Sequence[float], *, best: bool = False) -> Cell:
+    """The mean in per cent, and the deviation where there are several values."""
     mean = statistics.fmean(values)
     spread = f"± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return Cell(text=f"{100 * mean:.1f}", value=mean, note=spread, best=best)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from underpaint import draws
 from underpaint.core import Facts
 from underpaint.data.dataset import ImageData
+from underpaint.data.duplicates import Report, without_duplicates
 from underpaint.data.loader import channel_statistics
 from underpaint.data.records import Source
 from underpaint.data.sources import open_source
@@ -30,12 +31,39 @@ class Recipe:
         return self.run.budget.samples * self.run.objective.flops_per_sample(self.facts)
 
 
-def transfer_sources(source: Source, names: Sequence[str]) -> tuple[Source, ...]:
-    """The transfer tasks by name; of one's own images theirs, where they have labels, and the digits."""
-    if names:
-        return tuple(open_source(name) for name in names)
-    own = (source,) if source.rows("train") and source.rows("test") else ()
-    return (*own, open_source(BESIDE))
+@dataclass(frozen=True, kw_only=True)
+class StudyImages:
+    """What a study trains and tests on, near duplicates of the test images taken out of what is trained on."""
+
+    source: Source
+    tasks: tuple[Source, ...]
+    """The transfer tasks."""
+    data: dict[str, str]
+    """The fields of ``ImageData`` that give a run these images."""
+    leakage: Report
+    """What was taken out of ``source``."""
+
+
+def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str]) -> StudyImages:
+    """Open the images of a study and its transfer tasks; without ``transfer`` these are the images' own and the digits.
+
+    Raises:
+        ValueError: if there are no images, or a file of tags or labels does not fit them.
+    """
+    source = open_source(names, tags=tags, labels=labels)
+    beside = tuple(name for name in transfer or (BESIDE,) if name != source.name)
+    source, leakage = without_duplicates(source, [open_source(name) for name in beside])
+    own = bool(source.rows("train") and source.rows("test")) and (not transfer or source.name in transfer)
+    others = tuple(without_duplicates(open_source(name), ())[0] for name in beside)
+    data = {"source": names, "tags": tags, "labels": labels, "exclude": "+".join(beside)}
+    return StudyImages(source=source, tasks=(source, *others) if own else others, data=data, leakage=leakage)
+
+
+def task_data(task: Source, images: StudyImages) -> dict[str, str]:
+    """The fields of ``ImageData`` that give a run the training images of a transfer task."""
+    if task is images.source:
+        return images.data
+    return {"source": task.name, "tags": "", "labels": "", "exclude": task.name}
 
 
 def normalised_encoder(run: Run, source: Source, rows: Sequence[int]) -> dict[str, tuple[float, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch.nn import functional as F
 
 from underpaint import draws, files
+from underpaint.data.duplicates import sheet
 from underpaint.data.images import decode
 from underpaint.data.loader import ImageFormat, read_images
 from underpaint.data.records import Source
@@ -19,6 +20,7 @@ from underpaint.evals.features import extract, image_batches, image_format
 from underpaint.models.weights import load_encoder
 from underpaint.products import write_sheet
 from underpaint.run import choose_device
+from underpaint.studies.images import StudyImages
 
 TAGGED = 12
 QUERIES = 6
@@ -29,11 +31,12 @@ SIDE = 96
 """Largest side of a picture in pixels."""
 
 
-def draw_pictures(folder: Path, source: Source, *, task: Source, arms: Sequence[str], seed: int) -> dict[str, Any]:
+def draw_pictures(folder: Path, images: StudyImages, *, task: Source, arms: Sequence[str], seed: int) -> dict[str, Any]:
     """Write ``pictures/*.png`` and ``pictures/pictures.json``; what was drawn.
 
-    Tagged images are of ``source``, which was trained on; neighbours are searched among the test images of ``task``.
+    Tagged images are of those that were trained on; neighbours are searched among the test images of ``task``.
     """
+    source = images.source
     with files.new_folder(folder / "pictures") as target:
         pictures, task_pictures = _Pictures(target, source), _Pictures(target, task)
         gallery = _drawn(task.rows("test") or task.rows("pretrain"), seed, "gallery")[:GALLERY]
@@ -49,8 +52,17 @@ def draw_pictures(folder: Path, source: Source, *, task: Source, arms: Sequence[
             "tagged": [{"image": pictures.save(row), "tags": list(source.tags[row])} for row in tagged],
             "frequent_tags": [{"tag": tag, "count": count} for tag, count in counts.most_common(40)],
         }
+        if images.leakage.pairs:
+            content["leakage"] = "leakage.png"
+            write_sheet(target / "leakage.png", sheet(images.leakage.pairs, source, _tests(images)))
         files.write_json(target / "pictures.json", content)
     return {"queries": len(queries), "gallery": len(gallery), "tagged": len(tagged)}
+
+
+def _tests(images: StudyImages) -> list[Source]:
+    """Every source whose test images were compared."""
+    known = {task.name: task for task in (*images.tasks, images.source)}
+    return [known[test.name] for test in images.leakage.tests]
 
 
 def _drawn(rows: Sequence[int], seed: int, purpose: str) -> list[int]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from underpaint import files
+from underpaint.data.duplicates_words import remark, task_near_labels
 from underpaint.data.records import SPLITS, Source
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
+from underpaint.studies.images import StudyImages
 
 FORMAT = 1
 
@@ -21,14 +23,17 @@ MEAN_TASK = "mean over tasks"
 
 NOT_MEASURED = (
     "Detection, segmentation, video and zero-shot transfer.",
-    "Near duplicates between training and test images: families are kept apart, look-alikes are not searched for.",
     "Sizes, budgets and image sizes beyond the ones in this report: nothing here says how the gain scales.",
     "The published recipes at their published sizes.",
 )
 
 
-def describe(source: Source, *, arms: Sequence[str], sources: Sequence[Source]) -> dict[str, Any]:
-    """The ``data`` entry: what was trained and tested on, whose it is, and what was not measured."""
+def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """The ``data`` entry: what was trained and tested on, whose it is, what leaked, and what was not measured.
+
+    ``labels`` are those of WSP: where they name the classes of a task, that task is near them, and it says so.
+    """
+    source, sources = images.source, images.tasks
     missing: list[str] = []
     if "wsp" not in arms:
         missing.append("WSP: the images have no tags, so only the arms `random` and `mae` were run.")
@@ -40,8 +45,11 @@ def describe(source: Source, *, arms: Sequence[str], sources: Sequence[Source]) 
         "collections": {name: _describe_source(other) for name, other in everything.items()},
         "leakage_rule": (
             "Images of one family (variants of a drawing, exact copies) never stand on both sides of a split; test "
-            "images are seen by no stage: not by MAE, WSP, the vocabulary, the mean and deviation, nor any sweep."
+            "images are seen by no stage: not by MAE, WSP, the vocabulary, the mean and deviation, nor any sweep. "
+            "Near duplicates of test images, found by perceptual hash and confirmed by their pixels, are taken out."
         ),
+        "leakage": [asdict(test) for test in images.leakage.tests],
+        "near_labels": [said for task in sources if (said := remark(task, task_near_labels(source, labels, task)))],
         "not_measured": [*missing, *NOT_MEASURED],
     }
 

@@ -14,11 +14,11 @@ from typing import Any
 from underpaint import config
 from underpaint.core import Facts
 from underpaint.data.records import Source
-from underpaint.data.sources import open_source
 from underpaint.models.weights import save_encoder
+from underpaint.run import Run
 from underpaint.studies import stages_results
 from underpaint.studies.designs import Arm, Design, Size, design_of
-from underpaint.studies.images import facts_of, normalised_encoder, recipe_on, run_on, transfer_sources
+from underpaint.studies.images import facts_of, normalised_encoder, recipe_on, run_on, study_images, task_data
 from underpaint.studies.pictures import draw_pictures
 from underpaint.studies.protocols import classifier_scores, frozen_scores, tag_scores
 from underpaint.studies.results import describe
@@ -42,18 +42,18 @@ def stages(
     parts.append(
         ComputePart(
             name="pictures",
-            compute=lambda folder: draw_pictures(folder, setting.source, task=task, arms=arms, seed=seeds[0]),
+            compute=lambda folder: draw_pictures(folder, setting.images, task=task, arms=arms, seed=seeds[0]),
             settings={"arms": arms, "data": [setting.source.content_hash, task.content_hash], "seed": seeds[0]},
             inputs=tuple(part_name(arm, seeds[0]) for arm in arms),
         )
     )
-    description = describe(setting.source, arms=arms, sources=setting.transfer_sources)
+    description = describe(setting.images, arms=arms, labels=setting.wsp.facts.labels)
     return Study(
         name="stages",
-        settings={"size": size, "images": setting.images, "data": setting.source.content_hash},
+        settings={"size": size, "images": images or design.images, "data": setting.source.content_hash},
         parts=tuple(parts),
         results=lambda folder: stages_results.collect(
-            folder, arms=setting.arms, seeds=seeds, datasets=setting.datasets, data=description
+            folder, arms=setting.arms, seeds=seeds, datasets=[task.name for task in setting.tasks], data=description
         ),
     )
 
@@ -67,11 +67,10 @@ class _Setting:
 
     def __init__(self, design: Design, *, images: str, tags: str, labels: str) -> None:
         self.design = design
-        self.images = images or design.images
-        self.source = open_source(self.images, tags=tags, labels=labels)
-        self.transfer_sources = transfer_sources(self.source, () if images else design.transfer)
-        self.datasets = tuple(source.name for source in self.transfer_sources)
-        data = {"source": self.images, "tags": tags, "labels": labels}
+        self.images = study_images(
+            images or design.images, tags=tags, labels=labels, transfer=() if images else design.transfer
+        )
+        self.source, self.tasks, data = self.images.source, self.images.tasks, self.images.data
         rows = self.source.rows("pretrain")
         encoder = normalised_encoder(design.mae, self.source, rows)
         self.mae = recipe_on(design.mae, data, encoder)
@@ -83,13 +82,12 @@ class _Setting:
     @property
     def picture_source(self) -> Source:
         """Whose images neighbours are shown of: of what was trained on, or the first task where that has no labels."""
-        own_task = self.source in self.transfer_sources
-        return self.source if own_task or not self.design.transfer else self.transfer_sources[0]
+        return self.tasks[0] if self.source not in self.tasks and "+" in self.source.name else self.source
 
     def parts_of(self, seed: int) -> list[Part]:
         parts = [self._pretrain(arm, seed) for arm in self.arms]
         for arm in self.arms:
-            for source in self.transfer_sources:
+            for source in self.tasks:
                 parts += self._transfer(arm, source, seed)
             if arm.stage == "wsp":
                 parts.append(self._tags(arm, seed))
@@ -131,8 +129,7 @@ class _Setting:
         start = part_name(arm.name, seed)
         finetune = f"finetune-{arm.name}-{source.name}-seed{seed}"
         run = replace(self.finetune, name=finetune, seed=seed)
-        if source is not self.source:
-            run = replace(run, data=replace(run.data, source=source.name, tags="", labels=""))
+        run = replace(run, data=replace(run.data, **task_data(source, self.images)))
         settings = {"data": source.content_hash, "seed": seed}
         shots = self.design.shots
         return [
