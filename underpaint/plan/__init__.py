@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from underpaint.plan.calibrate import Calibration, calibrate
 from underpaint.plan.estimate import Plan, make_plan
+from underpaint.plan.rates import Calibration, calibrate
 from underpaint.plan.text import render
 
 __all__ = ["Calibration", "Plan", "calibrate", "make_plan", "render"]

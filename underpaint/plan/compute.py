@@ -6,13 +6,12 @@ the measured bandwidth of the operation. Reading images is not in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
-from underpaint.plan.calibrate import Calibration
-from underpaint.plan.parameters import Parameter
+from underpaint.plan.parameters import Parameters
+from underpaint.plan.rates import Calibration
 from underpaint.run import Run
 
 FP32 = 4
@@ -126,7 +125,7 @@ def measured_seconds(work: Work, rates: Calibration, precision: str) -> float:
     )
 
 
-def update_seconds(parameters: Sequence[Parameter], rates: Calibration, *, clipped: bool) -> float:
+def update_seconds(parameters: Parameters, rates: Calibration, *, clipped: bool) -> float:
     """Seconds of one optimizer step: the norm of the gradients, clipping, AdamW."""
-    size = FP32 * sum(p.size for p in parameters if p.trained)
+    size = FP32 * parameters.trained
     return size / rates.adamw + size / rates.reduction + (size / rates.add if clipped else 0.0)

@@ -99,7 +99,7 @@ def find_device(name: str) -> Device:
 
 
 def _this_machine() -> Device:
-    """Its memory; the rates come from calibrate.py. Python with torch and the package takes about 0.7 GB by itself."""
+    """Its memory; the rates come from rates.py. Python with torch and the package takes about 0.7 GB by itself."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Device(
         name="cpu",

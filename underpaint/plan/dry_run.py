@@ -13,23 +13,21 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
-from torch.utils.checkpoint import checkpoint
 
 from underpaint.models.vit import Block
 from underpaint.plan.layout import NODE, Layout
 from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
+from underpaint.training import parallel
 from underpaint.training.loop import LoopConfig
 from underpaint.training.loop import _forward_backward as forward_backward  # pyright: ignore[reportPrivateUsage]
 from underpaint.training.optim import build_optimizer
+from underpaint.training.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +53,11 @@ def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun
     from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 
     started = time.perf_counter()
-    with _fake_ranks(layout) as mesh:
-        with torch.device("meta"):  # FSDP cuts each parameter into as many pieces as ranks, which is quick here alone
-            network = run.objective.build(assumed_facts(labels))
-            _shard(network, mesh, mixed=run.precision == "bf16", checkpointing=layout.checkpointing)
+    with torch.device("meta"):
+        network = run.objective.build(assumed_facts(labels))
+    with _fake_ranks(layout) as ranks:
+        # Before fake mode: FSDP cuts each parameter into as many pieces as ranks, which is quick on meta alone.
+        _shard(network, layout, ranks, bf16=run.precision == "bf16")
         with FakeTensorMode(allow_non_fake_inputs=True):
             _to_fake(network)
             batch = _batch(run, microbatch)
@@ -80,31 +79,24 @@ def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun
 
 
 @contextmanager
-def _fake_ranks(layout: Layout) -> Iterator[DeviceMesh]:
+def _fake_ranks(layout: Layout) -> Iterator[Ranks]:
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     if dist.is_initialized():
         raise ValueError("this process belongs to a process group; a dry run needs one of its own")
     dist.init_process_group("fake", rank=0, world_size=layout.ranks, store=FakeStore())
     try:
-        if layout.kind == "hsdp":
-            yield init_device_mesh("cpu", (layout.copies, NODE), mesh_dim_names=("replicate", "shard"))
-        else:
-            yield init_device_mesh("cpu", (layout.ranks,), mesh_dim_names=("shard",))
+        yield Ranks(world=layout.ranks)
     finally:
         dist.destroy_process_group()
 
 
-def _shard(network: nn.Module, mesh: DeviceMesh, *, mixed: bool, checkpointing: bool) -> None:
-    """Each block is a group of its own and the rest another; with ``mixed``, bf16 and reduction in fp32."""
-    dtype = torch.bfloat16 if mixed else None
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for module in list(network.modules()):
-        if isinstance(module, Block):
-            if checkpointing:
-                _recompute(module)
-            fully_shard(module, mesh=mesh, mp_policy=policy)
-    fully_shard(network, mesh=mesh, mp_policy=policy)
+def _shard(network: nn.Module, layout: Layout, ranks: Ranks, *, bf16: bool) -> None:
+    """As ``run.execute`` does it."""
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    config = parallel.ParallelConfig(layout=layout.kind, node=NODE, checkpoint_activations=layout.checkpointing)
+    parallel.shard(network, config, ranks=ranks, device=torch.device("cpu"), blocks=blocks, bf16=bf16)
+    parallel.prepare_blocks(blocks, config)
 
 
 def _to_fake(network: nn.Module) -> None:
@@ -131,15 +123,6 @@ def _local(network: nn.Module) -> nn.Module:
             piece.grad = parameter.grad.to_local()
         local.append(piece)
     return local
-
-
-def _recompute(block: nn.Module) -> None:
-    forward = block.forward
-
-    def recomputed(*arguments: Any) -> Any:
-        return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
-
-    block.forward = recomputed
 
 
 def _batch(run: Run, size: int) -> dict[str, Tensor]:

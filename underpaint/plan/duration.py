@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from underpaint.models.flops import block_macs
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.mae import MAEConfig
-from underpaint.plan.calibrate import calibration
 from underpaint.plan.compute import measured_seconds, update_seconds, work
 from underpaint.plan.devices import LINK_SHARE, Device
 from underpaint.plan.layout import NODE, Layout
-from underpaint.plan.parameters import Parameter
+from underpaint.plan.parameters import Parameters
+from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 
 FP32 = 4
@@ -36,7 +35,7 @@ class StepTime:
 
 def step_time(
     run: Run,
-    parameters: Sequence[Parameter],
+    parameters: Parameters,
     layout: Layout,
     *,
     device: Device,
@@ -50,9 +49,9 @@ def step_time(
         ValueError: for "cpu" on a machine that has not been calibrated.
     """
     accumulation = run.budget.batch_size // (microbatch * layout.ranks)
-    trained = sum(p.size for p in parameters if p.trained)
+    trained = parameters.trained
     if device.is_cpu:
-        rates = calibration()
+        rates = kept_rates()
         asked = work(run, microbatch=microbatch, labels=labels, checkpointing=layout.checkpointing)
         computing = accumulation * measured_seconds(asked, rates, run.precision)
         update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards
@@ -61,7 +60,7 @@ def step_time(
         asked_flops = flops + (recomputed_flops(run) if layout.checkpointing else 0)
         computing = accumulation * microbatch * asked_flops / (peak * device.mfu)
         update = ADAMW_BYTES * trained / layout.shards / device.bandwidth
-    whole = sum(p.size for p in parameters)
+    whole = parameters.size
     exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=run.precision == "bf16")
     if layout.kind != "ddp":  # DDP shares gradients once a step
         exchanging *= accumulation

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from underpaint import recipes
@@ -13,7 +15,7 @@ from underpaint.plan.devices import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device
 from underpaint.plan.duration import StepTime, step_time
 from underpaint.plan.layout import NODE, Kind, Layout, possible
 from underpaint.plan.memory import Memory, memory
-from underpaint.plan.parameters import Parameter, assumed_facts, parameters
+from underpaint.plan.parameters import Parameters, assumed_facts, parameters
 from underpaint.run import Run
 
 FORMAT = 1
@@ -22,7 +24,7 @@ JPEG_BYTES = 110_000
 CLASSES = 1_000
 """Labels where the run does not say how many its data has: an assumption."""
 MORE_GPUS = tuple(2**power for power in range(1, 13))
-SLOWER = 1.02
+SLOWER = 1.05
 """A simpler layout is kept unless another is quicker by more than this."""
 
 
@@ -132,7 +134,7 @@ class _Question:
     """A run, and what of its layout is given."""
 
     run: Run
-    parameters: Sequence[Parameter]
+    parameters: Parameters
     labels: int
     flops: int
     microbatch: int | None
@@ -187,6 +189,7 @@ class _Question:
                     break
 
     def fits(self, gpus: int, device: Device) -> bool:
+        """Whether some layout does, with the smallest microbatch."""
         smallest = self.microbatches(gpus)[-1]
         return any(self.needs(layout, smallest, device).peak <= device.usable for layout in self.layouts(gpus))
 
@@ -205,9 +208,9 @@ class _Question:
         if self.layout is not None and replace(self, layout=None).fits(gpus, device):
             would.append("another layout")
         free = replace(self, layout=None, microbatch=None)
-        batch = self.run.budget.batch_size
-        counts = [count for count in MORE_GPUS if count > gpus and batch % count == 0 and free.fits(count, device)]
-        would += [f"--gpus {counts[0]}"] if counts else []
+        fits, batch = partial(free.fits, device=device), self.run.budget.batch_size
+        counts = (count for count in MORE_GPUS if count > gpus and batch % count == 0)
+        would += [f"--gpus {count}" for count in itertools.islice(filter(fits, counts), 1)]
         others = [other.name for other in GPUS.values() if self.fits(gpus, other)]
         would += [f"--device {' or '.join(others)}"] if others else []
         return (
@@ -233,7 +236,7 @@ class _Question:
             layout=layout,
             microbatch=microbatch,
             memory=needed,
-            params=sum(p.size for p in self.parameters),
+            params=self.parameters.size,
             flops_per_sample=self.flops,
             samples=samples,
             batch_size=self.run.budget.batch_size,

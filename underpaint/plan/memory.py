@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from underpaint.plan.layers import FP32, Layer, Types, inputs, layers
 from underpaint.plan.layout import Layout
-from underpaint.plan.parameters import Parameter
+from underpaint.plan.parameters import Parameters
 from underpaint.run import Run
 
 MOMENTS = {"adamw": 2, "lars": 1}
@@ -61,9 +61,7 @@ class _Layer:
         return self.shape.backward + self.passing + repeated
 
 
-def memory(
-    run: Run, parameters: Sequence[Parameter], layout: Layout, *, microbatch: int, labels: int, cuda: bool
-) -> Memory:
+def memory(run: Run, parameters: Parameters, layout: Layout, *, microbatch: int, labels: int, cuda: bool) -> Memory:
     """The plan of one rank's memory for a ``microbatch`` of samples on each rank.
 
     Raises:
@@ -74,8 +72,8 @@ def memory(
         _with_parameters(layer, parameters, types, layout)
         for layer in layers(run, types, microbatch=microbatch, labels=labels)
     ]
-    trained = sum(p.shard(layout.shards) for p in parameters if p.trained)
-    weights = FP32 * sum(p.shard(layout.shards) for p in parameters)
+    held = parameters.share(("",), layout.shards)
+    trained, weights = held.own_trained, FP32 * held.own
     fixed = {
         "weights": weights,
         "optimizer": FP32 * MOMENTS[run.optim.name] * trained,
@@ -99,21 +97,18 @@ def memory(
     )
 
 
-def _with_parameters(layer: Layer, parameters: Sequence[Parameter], types: Types, layout: Layout) -> _Layer:
-    own = [p for p in parameters if p.name.startswith(layer.parameters)]
-    trained = [p for p in own if p.trained]
-    sharded = layout.shards > 1
+def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout: Layout) -> _Layer:
+    share, sharded = parameters.share(layer.parameters, layout.shards), layout.shards > 1
     autocast = types.compute < FP32 and not sharded
     passing = FP32 + (types.compute if autocast else 0)
-    elements = sum(p.size for p in trained)
     return _Layer(
         shape=layer,
-        gradient=FP32 * sum(p.shard(layout.shards) for p in trained),
-        passing=0 if sharded else passing * max((p.size for p in trained), default=0),
-        cast=types.compute * sum(p.size for p in trained if p.is_matrix) if autocast else 0,
-        whole=types.compute * sum(p.size for p in own) if sharded else 0,
-        unreduced=types.compute * elements if sharded else 0,
-        reduced=FP32 * elements if sharded else 0,
+        gradient=FP32 * share.own_trained,
+        passing=0 if sharded else passing * share.largest,
+        cast=types.compute * share.matrices if autocast else 0,
+        whole=types.compute * share.whole if sharded else 0,
+        unreduced=types.compute * share.trained if sharded else 0,
+        reduced=FP32 * share.trained if sharded else 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,17 +30,56 @@ class Parameter:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether autocast keeps a bf16 copy of it for the backward pass."""
+        """A weight of a linear layer or of the patch embedding."""
         return self.name.endswith("weight") and len(self.shape) > 1
 
 
-def parameters(run: Run, facts: Facts) -> list[Parameter]:
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Elements of some parameters: all, the trained ones, and what one rank holds of both."""
+
+    whole: int
+    trained: int
+    matrices: int  # trained ones of which autocast keeps a bf16 copy for the backward pass
+    largest: int  # trained parameter
+    own: int
+    own_trained: int
+
+
+class Parameters:
+    """The parameters of a network by name."""
+
+    def __init__(self, named: Iterable[Parameter]) -> None:
+        self.named = tuple(named)
+        self._shares: dict[tuple[tuple[str, ...], int], Share] = {}
+        whole = self.share(("",), 1)
+        self.size, self.trained = whole.whole, whole.trained
+
+    def share(self, prefixes: tuple[str, ...], ranks: int) -> Share:
+        """What the parameters whose names begin so amount to, whole and on one of the ranks that share them."""
+        key = (prefixes, ranks)
+        if key not in self._shares:
+            chosen = [p for p in self.named if p.name.startswith(prefixes)]
+            trained = [p for p in chosen if p.trained]
+            self._shares[key] = Share(
+                whole=sum(p.size for p in chosen),
+                trained=sum(p.size for p in trained),
+                matrices=sum(p.size for p in trained if p.is_matrix),
+                largest=max((p.size for p in trained), default=0),
+                own=sum(p.shard(ranks) for p in chosen),
+                own_trained=sum(p.shard(ranks) for p in trained),
+            )
+        return self._shares[key]
+
+
+def parameters(run: Run, facts: Facts) -> Parameters:
+    """Those of the run's objective with all it adds to the encoder."""
     with torch.device("meta"):
         network = run.objective.build(facts)
-    return [
+    return Parameters(
         Parameter(name=name, shape=tuple(value.shape), trained=value.requires_grad)
         for name, value in network.named_parameters()
-    ]
+    )
 
 
 def assumed_facts(labels: int) -> Facts:

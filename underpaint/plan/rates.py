@@ -62,13 +62,19 @@ class Calibration:
         return known[-1][1]
 
 
-def calibrate(*, clock: Clock = time.perf_counter) -> Calibration:
-    """Measure this machine's processor (about a minute) and keep the result in the cache folder.
+def calibrate() -> Calibration:
+    """Measure this machine's processor (about a minute) and keep the result in the cache folder."""
+    found = measure_rates()
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, {"format": FORMAT, "calibration": asdict(found)})
+    return found
 
-    ``clock`` may be the time of the process instead of the wall's, for a machine that others use too.
-    """
+
+def measure_rates(clock: Clock = time.perf_counter) -> Calibration:
+    """The rates of this machine now; ``clock`` may be the time of the process, where others work on it too."""
     pointwise = {name: _rate(*work, clock) for name, work in _pointwise().items()}
-    found = Calibration(
+    return Calibration(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
@@ -77,13 +83,9 @@ def calibrate(*, clock: Clock = time.perf_counter) -> Calibration:
         attention={name: _attention(dtype, clock) for name, dtype in DTYPES.items()},
         **pointwise,
     )
-    path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"format": FORMAT, "calibration": asdict(found)})
-    return found
 
 
-def calibration() -> Calibration:
+def kept_rates() -> Calibration:
     """The rates kept by the last ``calibrate``.
 
     Raises:
@@ -188,7 +190,7 @@ def _rate(amount: int, work: Callable[[], Any], clock: Clock) -> float:
     """``amount`` per second, at the median of some repeats after the first."""
     work()
     times: list[float] = []
-    for _ in range(REPEATS):
+    while len(times) < REPEATS and sum(times) < LONGEST:
         started = clock()
         work()
         times.append(clock() - started)

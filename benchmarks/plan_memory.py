@@ -1,0 +1,153 @@
+"""Compare the memory plan with what torch's CPU allocator hands out in two real training steps.
+
+    python benchmarks/plan_memory.py
+    python benchmarks/plan_memory.py --sizes vit_s16 --precision bf16 --checkpointing
+
+The allocator's own reports are added up (torch.profiler); the first step takes one image, so that the optimizer has
+its state, the second the whole microbatch. Exits with 1 if a case of at least 1 GiB is off by more than 10%.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from underpaint import recipes
+from underpaint.models.sizes import SIZES
+from underpaint.models.vit import Block
+from underpaint.plan.layout import Layout
+from underpaint.plan.memory import Memory, memory
+from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.run import Run
+from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.training.optim import build_optimizer
+from underpaint.training.parallel import ParallelConfig, prepare_blocks
+
+GIB = 1 << 30
+TOLERANCE = 0.10
+LABELS = 28_000
+MICROBATCHES = {
+    ("mae", "vit_s16"): (16, 32, 64),
+    ("wsp", "vit_s16"): (16, 32, 64),
+    ("mae", "vit_b16"): (4, 16, 32),
+    ("wsp", "vit_b16"): (4, 16, 32),
+    ("mae", "vit_l16"): (2, 8, 16),
+    ("wsp", "vit_l16"): (2, 6, 12),
+}
+
+
+def case(stage: str, size: str, microbatch: int, *, precision: Any = "fp32") -> Run:
+    """The published recipe of a stage on another size of encoder, one microbatch a step."""
+    run = recipes.find_recipe(f"{stage}_vit_b16")()
+    encoder = replace(SIZES[size], positions=run.objective.encoder.positions)
+    objective: Any = replace(run.objective, encoder=encoder)  # pyright: ignore[reportArgumentType]
+    budget = replace(run.budget, batch_size=microbatch, microbatch=microbatch)
+    return replace(run, objective=objective, budget=budget, precision=precision, device="cpu")
+
+
+def planned(run: Run, *, labels: int, checkpointing: bool = False) -> Memory:
+    return memory(
+        run,
+        parameters(run, assumed_facts(labels)),
+        Layout(checkpointing=checkpointing),
+        microbatch=run.budget.forward_size,
+        labels=labels,
+        cuda=False,
+    )
+
+
+def measured(run: Run, *, labels: int, checkpointing: bool = False) -> int:
+    """The largest sum of live bytes of the CPU allocator over two training steps and the building of the network."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        _train_twice(run, labels=labels, checkpointing=checkpointing)
+    results = profiler.profiler
+    assert results is not None
+    assert results.kineto_results is not None
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(changes))
+
+
+def _train_twice(run: Run, *, labels: int, checkpointing: bool) -> None:
+    encoder, full = run.objective.encoder, run.budget.forward_size
+    network = run.objective.build(assumed_facts(labels))
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
+    state = TrainState(network, build_optimizer(network, run.optim, depth=encoder.depth))
+    batches = (
+        {
+            "image": torch.randn(size, encoder.channels, *encoder.size),
+            "position": torch.arange(size),
+            "weight": torch.ones(size),
+            "labels": torch.zeros(size, 1, dtype=torch.int64),
+        }
+        for size in (1, full)
+    )
+    config = LoopConfig(
+        steps=2,
+        batch_size=full,
+        accumulation=1,
+        clip=run.optim.clip,
+        precision=run.precision,
+        ema_decay=0.0,
+        log_every=2,
+        save_every=3,
+        evaluate_every=3,
+        max_skipped=3,
+    )
+    train(
+        state,
+        batches,
+        config=config,
+        schedule=lambda samples: 0.0,
+        log=lambda state, values: None,
+        save=lambda state: None,
+        evaluate=lambda state: None,
+        stopped=lambda: False,
+    )
+
+
+def main() -> int:
+    options = _options()
+    worst = 0.0
+    print(f"{'case':34} {'plan GiB':>9} {'measured':>9} {'off by':>8} {'seconds':>8}")
+    for (stage, size), microbatches in MICROBATCHES.items():
+        for microbatch in microbatches if stage in options.stages and size in options.sizes else ():
+            run = case(stage, size, microbatch, precision=options.precision)
+            plan = planned(run, labels=LABELS, checkpointing=options.checkpointing).peak
+            name = f"{stage} {size} {options.precision} microbatch {microbatch}"
+            if plan > options.largest * GIB:
+                print(f"{name:34} {plan / GIB:9.3f}   skipped: more than --largest", flush=True)
+                continue
+            started = time.perf_counter()
+            seen = measured(run, labels=LABELS, checkpointing=options.checkpointing)
+            off = plan / seen - 1
+            worst = max(worst, abs(off)) if seen >= GIB else worst
+            seconds = time.perf_counter() - started
+            print(f"{name:34} {plan / GIB:9.3f} {seen / GIB:9.3f} {off:+8.1%} {seconds:8.0f}", flush=True)
+    print(f"largest deviation of a case of at least 1 GiB: {worst:.1%}")
+    return int(worst > TOLERANCE)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--stages", nargs="+", default=["mae", "wsp"])
+    parser.add_argument("--sizes", nargs="+", default=["vit_s16", "vit_b16", "vit_l16"])
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument(
+        "--largest", type=float, default=10.0, help="skip cases planned above so many GiB (default: 10)"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
