@@ -390,6 +390,12 @@ def test_a_source_without_a_test_split_is_all_test(tmp_path: Path) -> None:
     assert [source.path[row] for row in new.rows("pretrain")] == ["b.png"]
 
 
+def forget() -> None:
+    """As a new process."""
+    duplicates._compared.cache_clear()
+    duplicates._trained.cache_clear()
+
+
 def test_images_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = saved(tmp_path / "source", {f"{seed}": drawing(seed) for seed in range(5)}, "pretrain")
     test = saved(tmp_path / "test", {f"{seed}": drawing(seed) for seed in range(3, 8)}, "test")
@@ -401,19 +407,19 @@ def test_images_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     first = near_duplicates(source, test)
     assert len(read) >= 10
     read.clear()
-    duplicates._compared.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    forget()
     assert near_duplicates(source, test) == first
     assert not read
     fingerprints(source, range(2))
     fingerprints(source, range(5))
     assert not read
     drawing(9).save(source.root / "3.png")
-    duplicates._compared.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    forget()
     assert len(near_duplicates(source, test)) < len(first)
     assert 1 <= len(read) <= 3  # the changed image, and the pair that is left
     for store in (cache.cache_folder() / "duplicates").iterdir():
         store.write_text("[{}]")
-    duplicates._compared.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    forget()
     assert near_duplicates(source, test)
 
 

@@ -1,6 +1,6 @@
 """Near duplicates of test images among the images that are trained on: found, counted, shown and taken out.
 
-Two steps. Candidates: all pairs whose perceptual hashes differ in at most 12 bits, in one of the views, mirrored
+Two steps. Candidates: all pairs whose perceptual hashes differ in at most 12 of 64 bits, in one of the views, mirrored
 or not; exact, not sampled. Then the pixels of the candidates are compared (``duplicates_pixels``).
 
 The image is taken out and not its family: families are linked by names and concepts ("a bus"), and within a source they
@@ -37,7 +37,8 @@ DUPLICATE = 1.0
 BORDERLINE = 2.0
 """Pairs up to this difference are kept for the eye; they are no near duplicates."""
 
-_FORMAT = 1
+_FORMAT = 2
+"""Counted up with every change of a rule or a limit: pairs of an older one are compared again."""
 _TRAINED: tuple[Split, ...] = ("pretrain", "heldout")
 _IMAGES_AT_ONCE = 4096
 
@@ -166,8 +167,7 @@ def sheet(
 def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
     """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
     own: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
-    trained = _Images.of(train, [row for row, splits in enumerate(train.splits) if not set(own).isdisjoint(splits)])
-    tested = _Images.of(test, _test_rows(test))
+    trained, tested = _trained(train, own), _Images.of(test, _test_rows(test))
     key = xxhash.xxh3_128(json.dumps([_FORMAT, trained.digest(), tested.digest()]).encode()).hexdigest()
     store = cache_folder() / "duplicates" / f"{key}.json"
     try:
@@ -207,6 +207,12 @@ class _Images:
 
     def views(self, rows: np.ndarray) -> Views:
         return read_views([self.root / self.paths[row] for row in rows])
+
+
+@functools.lru_cache(maxsize=2)
+def _trained(train: Source, splits: tuple[Split, ...]) -> _Images:
+    """The images of these splits; kept, since they are compared with one test set after another."""
+    return _Images.of(train, [row for row, own in enumerate(train.splits) if not set(own).isdisjoint(splits)])
 
 
 def _remember(store: Path, pairs: Sequence[Pair]) -> None:

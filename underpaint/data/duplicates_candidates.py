@@ -11,7 +11,7 @@ from underpaint.data.duplicates_views import BOX, FULL, INNER, INNER_EDGE, Finge
 
 HASH_BITS = 12
 """Bits of 64 in which the hashes of candidates differ at most."""
-FIELD_LIMIT = 0.08
+FIELD_LIMIT = 0.1
 """Mean difference of the 4 x 4 fields, in the better view, beyond which a pair is not looked at closer."""
 
 _BLOCK = 256
