@@ -60,8 +60,8 @@ def make_study(
             "rows": rows,
             "stages": stages,
             "summary": _summary(rows, arms, seeds),
-            "data": _data(),
-            "environment": _environment(["underpaint", "study", "stages", "--size", "tiny"]),
+            "data": data_entry(),
+            "environment": environment_entry(["underpaint", "study", "stages", "--size", "tiny"]),
         },
     )
     return folder
@@ -131,7 +131,7 @@ def _difference(first: str, second: str, task: str, mean: float, *, half: float,
     }
 
 
-def _data() -> dict[str, Any]:
+def data_entry() -> dict[str, Any]:
     return {
         "pretraining": "openmoji",
         "collections": {
@@ -167,7 +167,7 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _environment(command: list[str]) -> dict[str, Any]:
+def environment_entry(command: list[str]) -> dict[str, Any]:
     return {
         "time": "2026-01-20T09:14:02Z",
         "command": command,
@@ -213,7 +213,7 @@ def make_run(
     )
     weights = f"{chance.getrandbits(64):016x}" if init_from else ""
     lineage = {"init_from": f"runs/stages_tiny/{init_from}" if init_from else "", "weights": weights}
-    starts = [_environment(["underpaint", "train", f"{stage}_laptop", "optim.base_lr=1e-3"])]
+    starts = [environment_entry(["underpaint", "train", f"{stage}_laptop", "optim.base_lr=1e-3"])]
     write_json(folder / "env.json", {"format": 1, "lineage": lineage, "starts": starts})
     metrics = {"heldout_loss": log[-1].get("eval", {}).get("heldout_loss", 0.5)}
     write_json(

@@ -25,10 +25,11 @@ from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
 from underpaint.studies.designs import Size
+from underpaint.studies.pays import pays
 from underpaint.studies.stages import stages
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
-STUDIES = {"stages": stages}
+STUDIES = {"stages": stages, "pays": pays}
 
 
 def train(

@@ -59,21 +59,23 @@ class AxisPart:
 def content(study: StudyFolder) -> dict[str, Any]:
     """What the template ``pays.html.j2`` needs beside what every study's page has."""
     by_arm = marks([*KNOWN, *study.arms])
+    arms = sorted(study.arms, key=[*by_arm].index)
     contrasts = headline.read_contrasts(study.summary)
     parts = [_axis_part(study, axis, by_arm) for axis in _axes(study)]
     at_base, verdicts = _base_contrasts(study), _verdicts(parts)
     return {
         "parts": parts,
-        "arms": study.arms,
+        "arms": arms,
         "contrasts": contrasts,
         "marks": by_arm,
         "lead": _lead(verdicts),
         "judged": len(verdicts),
-        "base_lead": headline.lead(at_base) if at_base else "",
+        "base_contrasts": at_base,
+        "base_lead": headline.lead(at_base),
         "caveat": headline.caveat(at_base or contrasts),
-        "tasks": len(contrasts[0].tasks) if contrasts else 0,
-        "legend": [Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in study.arms],
-        "short_legend": [Key(name=arm, mark=by_arm[arm]) for arm in study.arms],
+        "tasks": len({tables.task_key(row) for row in study.rows}),
+        "legend": [Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in arms],
+        "short_legend": [Key(name=arm, mark=by_arm[arm]) for arm in arms],
         "contrast_legend": contrast_legend(contrasts, by_arm),
         "cost": tables.measuring_cost(study.staged),
     }
