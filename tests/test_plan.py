@@ -45,11 +45,17 @@ MAE_SMALL = MAEConfig(encoder=ENCODER, decoder=DecoderConfig(width=32, depth=2, 
 WSP_SMALL = ClassifyConfig(encoder=replace(ENCODER, positions="learned"))
 FINETUNE_SMALL = replace(WSP_SMALL, stage="finetune", drop_path=0.2, label_smoothing=0.1)
 LINEAR_SMALL = replace(WSP_SMALL, stage="linear", frozen_encoder=True, batch_norm=True)
-OBJECTIVES = {"mae": MAE_SMALL, "wsp": WSP_SMALL, "finetune": FINETUNE_SMALL, "linear": LINEAR_SMALL}
+OBJECTIVES = {
+    "mae": MAE_SMALL,
+    "mae_frozen": replace(MAE_SMALL, frozen_encoder=True),
+    "wsp": WSP_SMALL,
+    "finetune": FINETUNE_SMALL,
+    "linear": LINEAR_SMALL,
+}
 
 
 def small(stage: str, microbatch: int = 32, *, accumulation: int = 1, precision: Precision = "fp32") -> Run:
-    run = recipes.mae_laptop() if stage == "mae" else recipes.wsp_laptop()
+    run = recipes.mae_laptop() if stage.startswith("mae") else recipes.wsp_laptop()
     budget = replace(run.budget, batch_size=microbatch * accumulation, microbatch=microbatch, warmup=0)
     objective: Any = OBJECTIVES[stage]
     return replace(run, objective=objective, budget=budget, precision=precision)
@@ -118,7 +124,7 @@ def test_peak_memory_equals_the_live_storages_of_real_steps(
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=checkpointing), rel=0.05)
 
 
-@pytest.mark.parametrize("stage", ["mae", "wsp", "linear"])
+@pytest.mark.parametrize("stage", ["mae", "mae_frozen", "wsp", "linear"])
 def test_peak_memory_with_accumulation_and_of_a_frozen_encoder(stage: str) -> None:
     run = small(stage, accumulation=2)
     plan = memory(run, parameters(run, assumed_facts(LABELS)), Layout(), microbatch=32, labels=LABELS, cuda=False)
@@ -298,7 +304,7 @@ def test_rates_between_the_measured_sizes() -> None:
     assert [RATES.matmul_rate("fp32", side) for side in (1, 64, 96, 128, 9000)] == [1e9, 1e9, 2e9, 3e9, 3e9]
 
 
-@pytest.mark.parametrize("stage", ["mae", "wsp", "linear"])
+@pytest.mark.parametrize("stage", ["mae", "mae_frozen", "wsp", "linear"])
 def test_the_products_of_the_time_model_are_those_of_the_flop_formula(stage: str) -> None:
     run = small(stage)
     asked = work(run, microbatch=4, labels=LABELS, checkpointing=False)

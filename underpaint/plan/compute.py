@@ -77,9 +77,10 @@ def work(run: Run, *, microbatch: int, labels: int, checkpointing: bool) -> Work
 def _mae(found: Work, config: MAEConfig, b: int, c: int, *, again: bool) -> None:
     encoder, decoder, kept = config.encoder, config.decoder, config.num_kept
     hidden, whole, d = encoder.num_patches - kept, 1 + encoder.num_patches, decoder.width
-    found.linear(b * kept, encoder.patch_values, encoder.width, c=c, passes=2)
-    _blocks(found, (b, 1 + kept, encoder.width), encoder.depth, encoder.mlp_ratio, c=c, again=again)
-    found.linear(b * (1 + kept), encoder.width, d, c=c)
+    trained, size = not config.frozen_encoder, (b, 1 + kept, encoder.width)
+    found.linear(b * kept, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
+    _blocks(found, size, encoder.depth, encoder.mlp_ratio, c=c, again=again, backward=trained)
+    found.linear(b * (1 + kept), encoder.width, d, c=c, passes=3 if trained else 2)
     _blocks(found, (b, whole, d), decoder.depth, decoder.mlp_ratio, c=c, again=again)
     found.linear(b * hidden, d, encoder.patch_values, c=c)
     found.normalised += FP32 * b * ((1 + kept) * encoder.width + hidden * d)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from underpaint.models.flops import block_macs
-from underpaint.models.vit import ViTConfig
+from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.compute import measured_seconds, update_seconds, work
 from underpaint.plan.devices import LINK_SHARE, Device
@@ -70,15 +70,14 @@ def step_time(
 def recomputed_flops(run: Run) -> int:
     """FLOPs of one sample's second forward pass through the blocks."""
     objective, encoder = run.objective, run.objective.encoder
+    again = 0
     if isinstance(objective, MAEConfig):
         decoder = objective.decoder
-        again = decoder.depth * block_macs(1 + encoder.num_patches, decoder.width, decoder.mlp_ratio)
-        return 2 * (again + _encoder_blocks(encoder, objective.num_kept))
-    return 2 * _encoder_blocks(encoder, encoder.num_patches)
-
-
-def _encoder_blocks(encoder: ViTConfig, patches: int) -> int:
-    return encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
+        again += decoder.depth * block_macs(1 + encoder.num_patches, decoder.width, decoder.mlp_ratio)
+    if isinstance(objective, (MAEConfig, ClassifyConfig)) and not objective.frozen_encoder:
+        patches = objective.num_kept if isinstance(objective, MAEConfig) else encoder.num_patches
+        again += encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
+    return 2 * again
 
 
 def _exchange_seconds(layout: Layout, device: Device, *, weights: int, gradients: int, bf16: bool) -> float:

@@ -8,6 +8,7 @@ kernel of the CPU; never the n x n scores).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from underpaint.models.vit import ViTConfig
@@ -80,7 +81,8 @@ def _mae(config: MAEConfig, b: int, types: Types) -> list[Layer]:
     )
     bridge = Layer(
         parameters=("encoder.norm.", "decoder.decoder_embed.", "decoder.mask_token", "decoder.decoder_pos_embed"),
-        saved=shown * encoder.width * (types.norm + c),  # input of the norm, input of the projection
+        # input of the norm, input of the projection
+        saved=shown * encoder.width * ((0 if config.frozen_encoder else types.norm) + c),
         backward=2 * shown * encoder.width * types.norm + whole * d * types.stream,
     )
     prediction = Layer(
@@ -95,7 +97,8 @@ def _mae(config: MAEConfig, b: int, types: Types) -> list[Layer]:
         _block(f"decoder.decoder_blocks.{i}.", (b, 1 + encoder.num_patches, d), shape, types)
         for i in range(decoder.depth)
     ]
-    return [stem, *_encoder_blocks(encoder, b, 1 + kept, types), bridge, *blocks, prediction]
+    encoding = [stem, *_encoder_blocks(encoder, b, 1 + kept, types)]
+    return [*(_frozen(encoding) if config.frozen_encoder else encoding), bridge, *blocks, prediction]
 
 
 def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list[Layer]:
@@ -116,10 +119,13 @@ def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list
         backward=max(0 if config.frozen_encoder else 2 * features * types.norm, 3 * scores),
     )
     blocks = _encoder_blocks(encoder, b, 1 + encoder.num_patches, types, drop_path=config.drop_path > 0)
-    if not config.frozen_encoder:
-        return [stem, *blocks, head]
-    frozen = (replace(each, saved=0, forward=each.graphless or each.forward, backward=0) for each in (stem, *blocks))
-    return [*frozen, head]
+    encoding = [stem, *blocks]
+    return [*(_frozen(encoding) if config.frozen_encoder else encoding), head]
+
+
+def _frozen(encoding: Iterable[Layer]) -> list[Layer]:
+    """Layers without a backward pass: nothing is kept."""
+    return [replace(each, saved=0, source=0, forward=each.graphless or each.forward, backward=0) for each in encoding]
 
 
 def _encoder_blocks(encoder: ViTConfig, b: int, n: int, types: Types, *, drop_path: bool = False) -> list[Layer]:
