@@ -1,0 +1,161 @@
+"""WordNet 3.0 without its glosses: what a word may mean, and what is more general.
+
+All 117,659 synsets stand in ``wordnet.parquet`` beside this file, made by ``tools/make_wordnet.py``; the licence is
+``WORDNET-LICENSE``. An id is the letter of the file that holds the synset (n noun, v verb, a adjective, r adverb) and
+its offset there, in Princeton's edition, in eight digits: n02084071 is the dog. For nouns these are ImageNet's ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+Part = Literal["n", "v", "a", "r"]
+
+_PARTS: tuple[str, ...] = get_args(Part)
+_OFFSETS = 10**8
+"""Eight digits: more than any offset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synset:
+    """One meaning."""
+
+    id: str
+    pos: str
+    """n, v, a, s or r. A satellite adjective (s), one that is near another in meaning, has an id with ``a``."""
+    lemmas: tuple[str, ...]
+    """The words that have this meaning, as they are written (``Canis familiaris``), in WordNet's order."""
+    hypernyms: tuple[str, ...]
+    """The ids of more general synsets; several where it is a kind of several things. None of adjectives and adverbs."""
+    instance_hypernyms: tuple[str, ...]
+    """Of a name: the ids of what it is one of (France: a European country)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sense:
+    """One meaning of one word."""
+
+    synset: str
+    number: int
+    """From 1 on, within the word's part of speech; 1 is the most frequent meaning, as far as it was ever counted."""
+    count: int
+    """How often the word was found with this meaning in the texts that WordNet's authors tagged; mostly 0."""
+
+
+@cache
+def wordnet() -> WordNet:
+    """The table, read on first use."""
+    return WordNet(Path(__file__).with_name("wordnet.parquet"))
+
+
+class WordNet:
+    """Lookups by word and by id. Words are found in any case and with ``_`` for a blank, but not inflected."""
+
+    def __init__(self, file: Path) -> None:
+        """Read a table as ``tools/make_wordnet.py`` writes it."""
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            self._table: Any = opened.read(use_threads=False).combine_chunks()
+        ids, lemmas = self._column("id"), self._column("lemmas")
+        compute: Any = pyarrow.compute  # its functions are made when it is imported
+        letter = compute.utf8_slice_codeunits(ids, 0, 1)
+        part = compute.index_in(letter, value_set=pyarrow.array(_PARTS)).cast(pyarrow.int64())
+        offset = compute.utf8_slice_codeunits(ids, 1).cast(pyarrow.int64())
+        self._codes = part.to_numpy() * _OFFSETS + offset.to_numpy()
+        """Of each row; ascending, as the table is written."""
+        encoded = compute.dictionary_encode(compute.ascii_lower(lemmas.flatten()))
+        word = encoded.indices.to_numpy()
+        order = np.argsort(word, kind="stable")
+        self._first = np.concatenate([[0], np.cumsum(np.bincount(word))])
+        """Of each word's senses, in the three arrays below."""
+        self._row = np.repeat(np.arange(len(ids), dtype=np.int32), np.diff(lemmas.offsets.to_numpy()))[order]
+        self._number = self._column("senses").flatten().to_numpy()[order]
+        self._count = self._column("counts").flatten().to_numpy()[order]
+        self._word = {text: number for number, text in enumerate(encoded.dictionary.to_pylist())}
+        pyarrow.default_memory_pool().release_unused()  # 30 MiB of what reading took
+
+    def __contains__(self, lemma: str) -> bool:
+        return _plain(lemma) in self._word
+
+    def senses_of(self, lemma: str, pos: Part | None = None) -> tuple[Sense, ...]:
+        """The meanings of a word; () for one that WordNet lacks.
+
+        Those of one part of speech stand in the order of their numbers. Without ``pos`` they stand by falling count,
+        and where counts are equal, as they mostly are at 0, nouns before verbs, adjectives and adverbs, then by number.
+        """
+        word = self._word.get(_plain(lemma))
+        places = () if word is None else range(self._first[word], self._first[word + 1])
+        found = {
+            Sense(
+                synset=_id(int(self._codes[self._row[place]])),
+                number=int(self._number[place]),
+                count=int(self._count[place]),
+            )
+            for place in places
+        }  # a set, since a few synsets have a word twice, in two cases
+        if pos is not None:
+            return tuple(sorted((one for one in found if one.synset[0] == pos), key=lambda one: one.number))
+        return tuple(sorted(found, key=lambda one: (-one.count, _PARTS.index(one.synset[0]), one.number)))
+
+    def synsets_of(self, lemma: str, pos: Part | None = None) -> tuple[str, ...]:
+        """The ids of the meanings of a word, in the order of ``senses_of``."""
+        return tuple(sense.synset for sense in self.senses_of(lemma, pos))
+
+    def synset(self, id_: str) -> Synset:
+        """What is known of an id.
+
+        Raises:
+            ValueError: for an id that WordNet 3.0 does not have.
+        """
+        row = self._row_of(id_)
+        one = {name: self._column(name)[row].as_py() for name in self._table.column_names}
+        return Synset(
+            id=one["id"],
+            pos=one["pos"],
+            lemmas=tuple(one["lemmas"]),
+            hypernyms=tuple(one["hypernyms"]),
+            instance_hypernyms=tuple(one["instance_hypernyms"]),
+        )
+
+    def hypernyms(self, id_: str) -> tuple[str, ...]:
+        """The ids of what is one step more general, of a name what it is one of; () at the top.
+
+        Raises:
+            ValueError: for an id that WordNet 3.0 does not have.
+        """
+        row = self._row_of(id_)
+        return tuple(self._column("hypernyms")[row].as_py() + self._column("instance_hypernyms")[row].as_py())
+
+    def _row_of(self, id_: str) -> int:
+        code = _code(id_)
+        row = int(np.searchsorted(self._codes, code))
+        if row == len(self._codes) or self._codes[row] != code:
+            raise ValueError(f"WordNet 3.0 has no synset {id_!r}; an id looks like n02084071")
+        return row
+
+    def _column(self, name: str) -> Any:
+        return self._table.column(name).chunk(0)
+
+
+def _plain(lemma: str) -> str:
+    return lemma.lower().replace("_", " ")
+
+
+def _code(id_: str) -> int:
+    """A number for an id; -1 for what is none."""
+    letter, digits = id_[:1], id_[1:]
+    good = letter in _PARTS and len(digits) == 8 and digits.isascii() and digits.isdigit()
+    return _PARTS.index(letter) * _OFFSETS + int(digits) if good else -1
+
+
+def _id(code: int) -> str:
+    part, offset = divmod(code, _OFFSETS)
+    return f"{_PARTS[part]}{offset:08d}"
