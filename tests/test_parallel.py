@@ -30,6 +30,11 @@ LAYOUTS = {
 OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}
 
 
+def compared(layout: str) -> tuple[str, ...]:
+    """The optimizers it is run with; four processes take their time."""
+    return ("sgd",) if layout in ("ddp4", "hsdp4") else ("sgd", "adamw")
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_images(tmp_path_factory.mktemp("data") / "images")
@@ -46,6 +51,7 @@ def root(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             for layout, (_, overrides) in layouts.items()
             for stage in STAGES
             for optimizer, chosen in OPTIMIZERS.items()
+            if optimizer in compared(layout)
         ]
         cases += [
             Case(out=str(folder / f"{layout}-{stage}-start"), stage=stage, steps=2, overrides=(*overrides, EVERY_STEP))
@@ -56,9 +62,8 @@ def root(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("layout", "optimizer"), [(n, optimizer) for n in LAYOUTS for optimizer in compared(n)])
 def test_ranks_equal_one_process(root: Path, layout: str, stage: str, optimizer: str) -> None:
     one, many = root / f"single-{stage}-{optimizer}", root / f"{layout}-{stage}-{optimizer}"
     assert len(losses(one)) == 20

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,22 @@ def fingerprint(run: Any, identity: dict[str, Any]) -> dict[str, Any]:
     """What all ranks of a run must have in common, whether it belongs to its identity or not."""
     import torch
 
-    source = hashlib.blake2b(digest_size=8)
-    package = Path(__file__).parent
-    for file in sorted(package.rglob("*.py")):
-        source.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     return {
         "configuration": config.record(run),
         "data": identity["data"],
         "init_from": identity["init_from"],
-        "code": source.hexdigest(),
+        "code": _code(),
         "torch": torch.__version__,
     }
+
+
+@cache
+def _code() -> str:
+    """Hash of the package's source, taken once: later changes of the files are not what this process runs."""
+    source, package = hashlib.blake2b(digest_size=8), Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        source.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return source.hexdigest()
 
 
 def require_agreement(fingerprints: Sequence[dict[str, Any]]) -> None:

@@ -94,6 +94,8 @@ def main() -> int:
                 break
             if list((folder / "checkpoints").glob("*.damaged")):
                 problems.append(f"after kill {kills}: a damaged checkpoint")
+            if problems:
+                print(f"problems so far: {problems}", flush=True)
             if kills == options.kills:
                 ranks.signal(signal.SIGTERM, list(range(options.world)))
                 ranks.end(60)

@@ -9,7 +9,6 @@ import csv
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -108,7 +107,7 @@ def build(images: Path, *, stage: str, layout: str, steps: int, asynchronous: bo
 class Ranks:
     """The processes of one start."""
 
-    def __init__(self, run: Run, folder: Path, world: int, *, file_limit: int = 0) -> None:
+    def __init__(self, run: Run, folder: Path, world: int) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -117,8 +116,7 @@ class Ranks:
         self.log_before = _inode(folder / "log.jsonl")
         context = multiprocessing.get_context("fork")
         self.processes = [
-            context.Process(target=_rank, args=(run, folder, rank, world, port, self.said, file_limit))
-            for rank in range(world)
+            context.Process(target=_rank, args=(run, folder, rank, world, port, self.said)) for rank in range(world)
         ]
         for process in self.processes:
             process.start()
@@ -151,15 +149,12 @@ class Ranks:
         return resident / 1024, len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _rank(run: Run, folder: Path, rank: int, world: int, port: int, said: Path, file_limit: int) -> None:
+def _rank(run: Run, folder: Path, rank: int, world: int, port: int, said: Path) -> None:
     sys.stderr = said.open("a", buffering=1)
     os.dup2(sys.stderr.fileno(), 2)
     given = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in given.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
-    if file_limit:  # stands for a full disk: real errors from real calls
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     code = 1
     try:
         execute(run, folder)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 OWN = ("data", "forward")
@@ -36,10 +38,13 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds, self.heard = seconds, -math.inf
 
     def reassure(self) -> None:
-        if sys.__stderr__ is not None:
+        """Asked for at every step, done now and then: each time starts a thread."""
+        now = time.monotonic()
+        if sys.__stderr__ is not None and now - self.heard > self.seconds / 20:
+            self.heard = now
             faulthandler.dump_traceback_later(self.seconds, exit=True, file=sys.__stderr__)
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ The loop does not know. It calls ``TrainState.network``; what differs is what is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,7 +80,9 @@ class Replicated(DistributedDataParallel):
     """DDP that shares gradients in the last microbatch of a step only."""
 
     def __init__(self, objective: nn.Module, *, accumulation: int) -> None:
-        super().__init__(objective, broadcast_buffers=False)  # the loop averages running statistics itself
+        with warnings.catch_warnings():  # its new name is not in all releases of torch that we take
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            super().__init__(objective, broadcast_buffers=False)  # the loop averages running statistics itself
         self.accumulation, self.calls = accumulation, 0
 
     def forward(self, *given: Any, **named: Any) -> Step:
