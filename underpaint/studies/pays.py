@@ -29,7 +29,9 @@ BASE = "base"
 def pays(
     *, size: Size = "tiny", images: str = "", tags: str = "", labels: str = "", seeds: Sequence[int] = ()
 ) -> Study:
-    """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
+    """Where pre-pretraining pays: one change at a time, on the collections of the size or on one's own images.
+
+    Without ``seeds`` those of the size are run.
 
     Raises:
         ValueError: if there are no images or no tags, or a file of tags or labels does not fit them.
