@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import pickle
 import zipfile
@@ -470,3 +471,23 @@ def test_transformers_takes_our_pieces(tmp_path: Path) -> None:
     write_pieces(tmp_path / "hf", InMemory(tensors), limit=20_000)
     again = transformers.ViTModel.from_pretrained(tmp_path / "hf")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_file_larger_than_memory_is_mapped_shared_and_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.pt"
+    torch.save(examples.maws_tensors(), path)
+    before, load, mappings = path.read_bytes(), torch.load, []
+
+    def refuse_private(*args: Any, **kwargs: Any) -> Any:
+        mappings.append(torch.serialization.get_default_mmap_options())
+        if mappings[-1] == mmap.MAP_PRIVATE:
+            raise RuntimeError("unable to mmap 25790655939 bytes from file <x.pt>: Cannot allocate memory (12)")
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", refuse_private)
+    import_weights(path, tmp_path / "out", [f"heads={HEADS}"])
+    assert mappings == [mmap.MAP_PRIVATE, mmap.MAP_SHARED]
+    close(tokens(tmp_path / "out"), examples.plain_forward(examples.maws_tensors(), images()))
+    assert path.read_bytes() == before

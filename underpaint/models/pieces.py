@@ -85,6 +85,8 @@ class SafetensorsFiles:
                 file = safe_open(path, framework="pt")
             except SafetensorError as error:
                 raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+            except RuntimeError as error:  # torch maps it as if it would be written to
+                raise ValueError(f"{path} is larger than the memory here; save it in several files: {error}") from error
             for name in file.keys():  # noqa: SIM118  an opened file is no mapping
                 part = file.get_slice(name)
                 if name in info or part.get_dtype() not in DTYPES:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import mmap
+import os
 import pickle  # for the name of an error; nothing is loaded with it
 import zipfile
 from pathlib import Path
@@ -25,14 +28,27 @@ def load_pickled(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or was saved by a torch older than 1.6; load and save it with a newer one")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            return _load(path, mmap.MAP_PRIVATE)
+        except RuntimeError as error:
+            if os.strerror(errno.ENOMEM) not in str(error):
+                raise
+            return _load(path, mmap.MAP_SHARED)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} needs more than tensors and plain values{_needs(path)}; it is refused, since it could run code"
         ) from error
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error
+
+
+def _load(path: Path, mapping: int) -> Any:
+    """The file mapped into memory; nothing here writes to a tensor, which in a shared mapping would change the file.
+
+    A private mapping is the safer one, but the kernel refuses one that is larger than the memory of the machine.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]), torch.serialization.set_default_mmap_options(mapping):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _needs(path: Path) -> str:
