@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.parameters import Parameters
@@ -26,7 +28,7 @@ class Work:
     """What a microbatch asks of the processor, forward and backward."""
 
     products: list[tuple[float, float]] = field(default_factory=list)  # FLOPs, and the side of the cube they fill
-    attention: list[float] = field(default_factory=lambda: [0.0, 0.0])  # FLOPs forward, backward
+    attention: list[tuple[float, float]] = field(default_factory=list)  # FLOPs, and the width of a head
     added: float = 0.0  # bytes of results of pointwise operations
     reduced: float = 0.0  # bytes summed over rows
     gelu: float = 0.0
@@ -41,15 +43,14 @@ class Work:
         if passes > 1:
             self.reduced += rows * outside * c
 
-    def block(self, size: tuple[int, int, int], ratio: int, *, c: int, backward: bool = True) -> None:
-        """A transformer block on (samples, tokens, width)."""
-        b, n, d = size
+    def block(self, size: tuple[int, int, int], shape: tuple[int, int], *, c: int, backward: bool = True) -> None:
+        """A transformer block on ``size`` (samples, tokens, width) with ``shape`` (heads, MLP ratio)."""
+        (b, n, d), (heads, ratio) = size, shape
         rows, passes = b * n, 3 if backward else 1
         for inside, outside in ((d, 3 * d), (d, d), (d, ratio * d), (ratio * d, d)):
             self.linear(rows, inside, outside, c=c, passes=passes)
         self.calls += CALLS if backward else CALLS / 3
-        self.attention[0] += 4.0 * b * n * n * d
-        self.attention[1] += 10.0 * b * n * n * d * backward
+        self.attention.append(((14.0 if backward else 4.0) * b * n * n * d, d / heads))  # two products, and five back
         share = 1.0 if backward else 0.4
         self.gelu += share * rows * ratio * d * FP32
         self.normalised += share * 2 * rows * d * FP32
@@ -79,9 +80,9 @@ def _mae(found: Work, config: MAEConfig, b: int, c: int, *, again: bool) -> None
     hidden, whole, d = encoder.num_patches - kept, 1 + encoder.num_patches, decoder.width
     trained, size = not config.frozen_encoder, (b, 1 + kept, encoder.width)
     found.linear(b * kept, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
-    _blocks(found, size, encoder.depth, encoder.mlp_ratio, c=c, again=again, backward=trained)
+    _blocks(found, size, encoder, c=c, again=again, backward=trained)
     found.linear(b * (1 + kept), encoder.width, d, c=c, passes=3 if trained else 2)
-    _blocks(found, (b, whole, d), decoder.depth, decoder.mlp_ratio, c=c, again=again)
+    _blocks(found, (b, whole, d), decoder, c=c, again=again)
     found.linear(b * hidden, d, encoder.patch_values, c=c)
     found.normalised += FP32 * b * ((1 + kept) * encoder.width + hidden * d)
     # patches gathered and normalised, the loss and its gradient, the share of flat patches
@@ -94,7 +95,7 @@ def _classify(found: Work, config: ClassifyConfig, b: int, c: int, *, labels: in
     encoder, trained = config.encoder, not config.frozen_encoder
     size = (b, 1 + encoder.num_patches, encoder.width)
     found.linear(b * encoder.num_patches, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
-    _blocks(found, size, encoder.depth, encoder.mlp_ratio, c=c, again=again, backward=trained)
+    _blocks(found, size, encoder, c=c, again=again, backward=trained)
     found.linear(b, encoder.width, labels, c=c, passes=3 if trained else 2)
     found.normalised += FP32 * b * size[1] * encoder.width
     found.added += (
@@ -103,21 +104,26 @@ def _classify(found: Work, config: ClassifyConfig, b: int, c: int, *, labels: in
 
 
 def _blocks(
-    found: Work, size: tuple[int, int, int], depth: int, ratio: int, *, c: int, again: bool, backward: bool = True
+    found: Work,
+    size: tuple[int, int, int],
+    network: ViTConfig | DecoderConfig,
+    *,
+    c: int,
+    again: bool,
+    backward: bool = True,
 ) -> None:
-    for _ in range(depth):
-        found.block(size, ratio, c=c, backward=backward)
+    shape = (network.heads, network.mlp_ratio)
+    for _ in range(network.depth):
+        found.block(size, shape, c=c, backward=backward)
         if again and backward:
-            found.block(size, ratio, c=c, backward=False)
+            found.block(size, shape, c=c, backward=False)
 
 
 def measured_seconds(work: Work, rates: Calibration, precision: str) -> float:
     """Seconds of one microbatch."""
-    forward, backward = rates.attention[precision]
     return (
         sum(flops / rates.matmul_rate(precision, side) for flops, side in work.products)
-        + work.attention[0] / forward
-        + work.attention[1] / backward
+        + sum(flops / rates.attention_rate(precision, width) for flops, width in work.attention)
         + work.added / rates.add
         + work.reduced / rates.reduction
         + work.gelu / rates.gelu

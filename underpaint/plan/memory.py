@@ -106,9 +106,10 @@ def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout:
         gradient=FP32 * share.own_trained,
         passing=0 if sharded else passing * share.largest,
         cast=types.compute * share.matrices if autocast else 0,
-        whole=types.compute * share.whole if sharded else 0,
+        # with the padding: all ranks send pieces of one size, also of a position embedding, whose first side is 1
+        whole=types.compute * layout.shards * share.own if sharded else 0,
         unreduced=types.compute * share.trained if sharded else 0,
-        reduced=FP32 * share.trained if sharded else 0,
+        reduced=FP32 * layout.shards * share.own_trained if sharded else 0,
     )
 
 

@@ -36,9 +36,8 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Elements of some parameters: all, the trained ones, and what one rank holds of both."""
+    """Elements of some parameters, and what one of several ranks holds of them."""
 
-    whole: int
     trained: int
     matrices: int  # trained ones of which autocast keeps a bf16 copy for the backward pass
     largest: int  # trained parameter
@@ -52,8 +51,8 @@ class Parameters:
     def __init__(self, named: Iterable[Parameter]) -> None:
         self.named = tuple(named)
         self._shares: dict[tuple[tuple[str, ...], int], Share] = {}
-        whole = self.share(("",), 1)
-        self.size, self.trained = whole.whole, whole.trained
+        self.size = sum(p.size for p in self.named)
+        self.trained = sum(p.size for p in self.named if p.trained)
 
     def share(self, prefixes: tuple[str, ...], ranks: int) -> Share:
         """What the parameters whose names begin so amount to, whole and on one of the ranks that share them."""
@@ -62,7 +61,6 @@ class Parameters:
             chosen = [p for p in self.named if p.name.startswith(prefixes)]
             trained = [p for p in chosen if p.trained]
             self._shares[key] = Share(
-                whole=sum(p.size for p in chosen),
                 trained=sum(p.size for p in trained),
                 matrices=sum(p.size for p in trained if p.is_matrix),
                 largest=max((p.size for p in trained), default=0),

@@ -25,6 +25,7 @@ from underpaint.data.cache import cache_folder
 FORMAT = 1
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
 """Sides of the square matrices that are multiplied."""
+HEAD_WIDTHS = (32, 64, 128)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ELEMENTS = 1 << 22
 """Size of the tensors of the pointwise operations: 16 MiB in fp32, more than a processor's cache holds."""
@@ -44,7 +45,7 @@ class Calibration:
     threads: int
     device: str
     matmul: dict[str, dict[str, float]]  # by type, then by side
-    attention: dict[str, tuple[float, float]]  # by type: forward, backward
+    attention: dict[str, dict[str, float]]  # by type, then by width of a head: forward and backward together
     add: float  # x + y into new memory
     reduction: float  # sum over rows
     gelu: float  # forward and backward together
@@ -54,12 +55,21 @@ class Calibration:
 
     def matmul_rate(self, precision: str, side: float) -> float:
         """FLOPs per second of a product of the volume ``side`` cubed, between the measured sides."""
-        known = sorted((int(text), rate) for text, rate in self.matmul[precision].items())
-        for (low, slow), (high, fast) in itertools.pairwise(known):
-            if side < high:
-                share = max(0.0, side - low) / (high - low)
-                return slow + share * (fast - slow)
-        return known[-1][1]
+        return _between(self.matmul[precision], side)
+
+    def attention_rate(self, precision: str, width: float) -> float:
+        """FLOPs per second of attention with heads of a width."""
+        return _between(self.attention[precision], width)
+
+
+def _between(rates: dict[str, float], size: float) -> float:
+    """The rate at a size between the measured ones, or at the nearest of them."""
+    known = sorted((int(text), rate) for text, rate in rates.items())
+    for (low, slow), (high, fast) in itertools.pairwise(known):
+        if size < high:
+            share = max(0.0, size - low) / (high - low)
+            return slow + share * (fast - slow)
+    return known[-1][1]
 
 
 def calibrate() -> Calibration:
@@ -103,11 +113,14 @@ def kept_rates() -> Calibration:
 def _parsed(values: Any, path: Path) -> Calibration:
     try:
         rates = {
-            "matmul": {kind: {str(s): float(r) for s, r in by.items()} for kind, by in values["matmul"].items()},
-            "attention": {kind: (float(there), float(back)) for kind, (there, back) in values["attention"].items()},
+            name: {
+                kind: {str(int(size)): float(rate) for size, rate in by.items()} for kind, by in values[name].items()
+            }
+            for name in ("matmul", "attention")
         }
         found = Calibration(**{**values, **rates})
-        wrong = min(found.add, found.reduction, found.gelu, found.layer_norm, found.adamw, found.call) <= 0
+        sized = [rate for by in (*found.matmul.values(), *found.attention.values()) for rate in by.values()]
+        wrong = min(*sized, found.add, found.reduction, found.gelu, found.layer_norm, found.adamw, found.call) <= 0
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); run `underpaint plan --calibrate` again") from error
     if wrong or any(set(by) != set(DTYPES) for by in (found.matmul, found.attention)):
@@ -137,16 +150,19 @@ def _matmul(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
     return rates
 
 
-def _attention(dtype: torch.dtype, clock: Clock) -> tuple[float, float]:
-    """FLOPs per second, forward (two products) and backward (five), of 12 heads of 64 on 197 tokens."""
-    b, heads, n, width = 2, 12, 197, 64
-    q, k, v = (_numbers(b, heads, n, width, dtype=dtype).requires_grad_() for _ in range(3))
-    product = 2 * b * heads * n * n * width
-    out = F.scaled_dot_product_attention(q, k, v)
-    gradient = torch.ones_like(out)
-    forward = _rate(2 * product, lambda: F.scaled_dot_product_attention(q, k, v), clock)
-    backward = _rate(5 * product, lambda: torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True), clock)
-    return forward, backward
+def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
+    """FLOPs per second of two products forward and five backward, on 197 tokens, by width of a head."""
+    rates: dict[str, float] = {}
+    for width in HEAD_WIDTHS:
+        b, heads, n = 2, 12, 197
+        q, k, v = (_numbers(b, heads, n, width, dtype=dtype).requires_grad_() for _ in range(3))
+        gradient = torch.ones(b, heads, n, width, dtype=dtype)
+
+        def both(q: Tensor = q, k: Tensor = k, v: Tensor = v, gradient: Tensor = gradient) -> Any:
+            return torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), (q, k, v), gradient)
+
+        rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock)
+    return rates
 
 
 def _pointwise() -> dict[str, tuple[int, Callable[[], Any]]]:
