@@ -273,3 +273,26 @@ def test_unknown_collections_get_a_suggestion() -> None:
         open_source("openmoij")
     with pytest.raises(ValueError, match="brings its own tags"):
         open_source("openmoji", tags="tags.csv")
+
+
+def test_a_tags_file_that_would_lose_tags_is_refused(tmp_path: Path) -> None:
+    """Tags between commas, a quote that never ends, a column twice, no tag at all: told, not half read."""
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    for content, message in (
+        ("path,tags\na.png,red,green\n", "line 2 has more fields than the header"),
+        ('path,tags\na.png,"red\nb.png,green\n', "is not CSV: unexpected end of data"),
+        ("path,tags,tags\na.png,red,green\n", "has the column 'tags' twice"),
+        ("path,tags\na.png,\nb.png,\n", "no row of .* has a tag"),
+    ):
+        (tmp_path / "tags.csv").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            opened(root, tags=str(tmp_path / "tags.csv"))
+    with pytest.raises(ValueError, match="is a folder, not a file"):
+        opened(root, tags=str(root))
+
+
+def test_a_path_too_long_is_a_missing_file(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    (tmp_path / "tags.csv").write_text(f"path,tags\na.png,red\nb.png,green\n{'a/' * 3000}c.png,blue\n")
+    (problem,) = opened(root, tags=str(tmp_path / "tags.csv")).problems
+    assert problem.reason == "missing file"

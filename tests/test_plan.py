@@ -24,7 +24,7 @@ from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import Block, ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
-from underpaint.plan import calibrate, make_plan, render
+from underpaint.plan import calibrate, make_plan, render, render_rates
 from underpaint.plan.compute import measured_seconds, work
 from underpaint.plan.devices import find_device
 from underpaint.plan.dry_run import dry_run
@@ -328,6 +328,7 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
         make_plan("mae_laptop", gpus=1, device="cpu")
     found = calibrate()
     assert kept_rates() == found
+    assert "fp32 products, GFLOP/s by side: " in render_rates(found)
     assert (found.torch, found.threads) == (torch.__version__, torch.get_num_threads())
     plan = make_plan("mae_laptop", gpus=1, device="cpu")
     assert 0 < plan.seconds < math.inf

@@ -246,7 +246,7 @@ def test_somebody_elses_folder_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"is not empty and holds no run \(thesis\.tex\); choose another --out"):
         execute(mae_run(images), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "thesis.tex"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_finished_run_is_returned(images: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -490,3 +490,32 @@ def test_images_without_a_label_are_left_out_and_said(
     assert derived["untagged_images"] > 10
     said = f"{derived['untagged_images']} images have no label of the vocabulary and are left out"
     assert said in capsys.readouterr().err
+
+
+def test_a_foreign_record_is_no_run(images: Path, tmp_path: Path) -> None:
+    """A run.json of somebody else's keeps us out, and nothing beside it is touched."""
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "precious.txt").write_text("mine")
+    for content in ('{"my": "own file"}', "[]", "5"):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(ValueError, match="is no record of a run"):
+            execute(mae_run(images), tmp_path)
+        assert (tmp_path / "run.json").read_text() == content
+    assert (tmp_path / "encoder" / "precious.txt").read_text() == "mine"
+
+
+def test_a_lock_of_somebody_else_is_neither_followed_nor_emptied(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to("../thesis.tex")
+    with pytest.raises(OSError, match="symbolic"):
+        execute(mae_run(images), tmp_path / "out")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_diverged_run_hands_nothing_over(images: Path, tmp_path: Path) -> None:
+    run = mae_run(images, steps=3)
+    with pytest.raises(ValueError, match="has diverged"):
+        execute(replace(run, optim=replace(run.optim, weight_decay=1e30)), tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "encoder").exists()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small import make_images
 
 from underpaint import verbs
@@ -21,7 +23,13 @@ SUMMARY = {"contrast", "task", "mean", "low", "high", "n_seeds", "method"}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("own") / "images")
+    """The usual folder, with textures of their own, lest most images are near duplicates of each other."""
+    folder = make_images(tmp_path_factory.mktemp("own") / "images")
+    rng = np.random.default_rng(0)
+    for file in sorted(folder.rglob("*.png")):
+        texture = rng.integers(0, 256, size=(5, 6, 3), dtype=np.uint8)
+        Image.fromarray(texture).resize((24, 20), Image.Resampling.BILINEAR).save(file)
+    return folder
 
 
 def untagged(images: Path, folder: Path) -> Path:

@@ -180,7 +180,7 @@ def _add_report(verb: Verb) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(given)
+    options = _parse(given)
     signal.signal(signal.SIGTERM, _as_interrupt)
     sys.path.append("")  # as `python -m` does: recipes of one's own lie where one works
     from torch import OutOfMemoryError
@@ -206,6 +206,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"interrupted; continue with\n  underpaint {shlex.join(given)}", file=sys.stderr)
         return RESUMABLE
     return 0
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    """The options; ``field=value`` may also come after them, as when appended to a line that ends with --out."""
+    options, left = parser().parse_known_args(given)
+    late = "overrides" if "overrides" in options else "given"
+    if left and late in options and all("=" in word and not word.startswith("-") for word in left):
+        getattr(options, late).extend(left)
+        left = []
+    return parser().parse_args(given) if left else options  # which says what is wrong and exits
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

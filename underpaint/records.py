@@ -29,9 +29,13 @@ def lock(folder: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: if another process holds it.
+        ValueError: if the folder holds somebody's files and neither a run nor a study.
     """
+    if not any((folder / name).is_file() for name in ("run.json", "study.json")):
+        _refuse_strangers(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    # opened without emptying it and without following a link: somebody else's file of this name stays as it is
+    with os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -62,8 +66,10 @@ def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         _refuse_strangers(folder)
         return None
     recorded = files.read_json(path)
-    differing = list(config.differences(recorded.get("identity"), identity))
-    if differing and not (folder / "log.jsonl").exists():
+    if not isinstance(recorded, dict) or not {"format", "run", "derived", "identity"} <= recorded.keys():
+        raise ValueError(f"{path} is no record of a run of this package; choose another --out")
+    differing = list(config.differences(recorded["identity"], identity))
+    if differing and _is_false_start(folder):
         _clear_false_start(folder)
         return None
     if differing:
@@ -73,17 +79,28 @@ def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     return files.read_json(result) if result.is_file() else None
 
 
+FALSE_START = ("env.json", "bad_records.jsonl", "run.json")
+"""What a run writes before its first step."""
+
+
+def _is_false_start(folder: Path) -> bool:
+    """Whether there is nothing but what a run writes before its first step."""
+    return {path.name for path in folder.iterdir()} <= {".lock", *FALSE_START}
+
+
 def _clear_false_start(folder: Path) -> None:
     """Make room where a run ended before its first step, as with a batch larger than the data: its mended form may
     have the folder.
     """
-    for name in ("env.json", "bad_records.jsonl", "run.json"):
+    for name in FALSE_START:
         (folder / name).unlink(missing_ok=True)
 
 
 def _refuse_strangers(folder: Path) -> None:
     """A folder that holds somebody's files and no run is not ours to write in."""
-    names = sorted(p.name for p in folder.iterdir() if p.name not in {".lock", "run.json.part"})
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another --out")
+    names = sorted(p.name for p in folder.glob("*") if p.name not in {".lock", "run.json.part"})
     if names:
         raise ValueError(f"{folder} is not empty and holds no run ({', '.join(names[:3])}); choose another --out")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from underpaint.models.weights import decoder_to_start_from, load_encoder, start
 from underpaint.shares import Share
 from underpaint.training import parallel, shards
 from underpaint.training.checkpoint import Checkpoints
-from underpaint.training.loop import LoopConfig, Precision, TrainState, start_average, train
+from underpaint.training.loop import LoopConfig, NonFiniteLoss, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
 from underpaint.training.parallel import ParallelConfig
 from underpaint.training.ranks import Ranks, join
@@ -202,11 +202,7 @@ def _train(
         ranks=ranks.another() if run.cadence.asynchronous else ranks,
         asynchronous=run.cadence.asynchronous,
     )
-    tell = say if ranks.first else lambda message: None
-    for warning in checkpoints.resume(state):
-        tell(f"ALARM: {warning}")
-    if state.step:
-        tell(f"{run.name}: continues from step {state.step:,}")
+    _resume(run, state, checkpoints, ranks)
     stream, heldout = _open_batches(run, folder, opened, ranks)
     stream.position = state.step * run.budget.batch_size
     with ExitStack() as around:
@@ -241,16 +237,41 @@ def _train(
         if state.step < run.budget.steps:
             ranks.part()
             raise watcher.interruption(state.step)
+        product = shards.gather(state.product.state_dict(), ranks)
+        _refuse_diverged(run, state, product)
         metrics = watcher.final_metrics(state)
-    product = shards.gather(state.product.state_dict(), ranks)
 
     def hand_over() -> dict[str, Any]:
         network = _whole(run, facts, state, product)
         products.save_pictures(folder, network, on_device(heldout or stream, device))
-        result = _result(run, state, facts) | {"bad_records": len(stream.quarantine), "metrics": metrics}
+        bad = _told_bad_records(run, folder, len(stream.quarantine))
+        result = _result(run, state, facts) | {"bad_records": bad, "metrics": metrics}
         return products.hand_over(folder, objective=run.objective, network=network, facts=facts, result=result)
 
     return ranks.decided_by_first(hand_over)
+
+
+def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks) -> None:
+    warnings = checkpoints.resume(state)
+    if ranks.first:
+        for warning in warnings:
+            say(f"ALARM: {warning}")
+        if state.step:
+            say(f"{run.name}: continues from step {state.step:,}")
+
+
+def _told_bad_records(run: Run, folder: Path, count: int) -> int:
+    if count:
+        say(f"{run.name}: {count:,} bad records, named in {folder / 'bad_records.jsonl'}")
+    return count
+
+
+def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor]) -> None:
+    """A run whose last steps were not finite, or whose weights are not, hands nothing over."""
+    broken = [name for name, value in product.items() if value.is_floating_point() and not value.isfinite().all()]
+    if state.skipped or broken:
+        what = f"the weights {broken[0]} are not finite" if broken else f"its last {state.skipped} steps were skipped"
+        raise NonFiniteLoss(f"{run.name} has diverged: {what}; lower optim.base_lr or optim.weight_decay")
 
 
 def _open_batches(

@@ -27,6 +27,7 @@ from underpaint.run import Budget, Cadence, Run, choose_device, execute
 from underpaint.studies.designs import Size
 from underpaint.studies.pays import pays
 from underpaint.studies.stages import stages
+from underpaint.training.ranks import join
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
 STUDIES = {"stages": stages, "pays": pays}
@@ -48,7 +49,8 @@ def train(
         return _dry_run(run)
     folder = Path(out) if out else Path("runs") / run.name
     result = execute(run, folder, overrides=overrides)
-    write_report(folder)
+    if join().first:
+        write_report(folder)
     return result
 
 

@@ -39,9 +39,11 @@ def misplaced(path: str, root: Path, known: Iterable[str]) -> Problem | None:
         return None
     if pure.is_absolute() or ".." in pure.parts:
         return Problem(key=path, reason="the path leaves the folder")
-    if (root / path).is_file():
-        return Problem(key=path, reason="not an image file that is read")
-    return Problem(key=path, reason="missing file")
+    try:
+        there = (root / path).is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        there = False
+    return Problem(key=path, reason="not an image file that is read" if there else "missing file")
 
 
 def normal_path(path: str) -> str:
@@ -71,10 +73,18 @@ def _text(file: Path) -> str:
 
 
 def _csv(file: Path, text: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
-    reader = csv.DictReader(StringIO(text, newline=""))
+    reader = csv.DictReader(StringIO(text, newline=""), strict=True)
+    rows: list[tuple[str, str]] = []
     try:
         _require(file, columns, tuple(reader.fieldnames or ()))
-        return [(row[columns[0]] or "", row[columns[1]] or "") for row in reader]
+        for row in reader:
+            if None in row:
+                raise ValueError(
+                    f"{file} line {reader.line_num} has more fields than the header: put what holds a comma in double "
+                    f"quotes, and ';' or spaces between tags"
+                )
+            rows.append((row[columns[0]] or "", row[columns[1]] or ""))
+        return rows
     except csv.Error as error:
         raise ValueError(f"{file} line {reader.line_num} is not CSV: {error}") from error
 
@@ -98,3 +108,6 @@ def _require(file: Path, columns: tuple[str, str], found: tuple[str, ...]) -> No
             f"{file} has the columns {', '.join(map(repr, found)) or 'none'}; it needs {columns[0]!r} and "
             f"{columns[1]!r}, separated by a comma"
         )
+    twice = [name for name in columns if found.count(name) > 1]
+    if twice:
+        raise ValueError(f"{file} has the column {twice[0]!r} twice; which one counts? Remove or rename the other")

@@ -73,12 +73,17 @@ def image_files(root: Path) -> tuple[list[str], list[Problem]]:
 
 def _walk(root: Path) -> Iterator[str]:
     """Paths of files with an image's extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=_refuse_unreadable):
         base = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if (base / name).is_symlink()]
         images = [name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS)]
         yield from ((base / name).relative_to(root).as_posix() for name in links + images)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """A folder that may not be read would leave its images out without a word."""
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
 
 
 def _stays_inside(link: Path, root: Path) -> bool:
@@ -96,6 +101,8 @@ def _tags_file(folder: Path, tags: str) -> Path | None:
 
 def _existing(file: str) -> Path:
     path = Path(file).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file of tags or labels")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     return path
@@ -103,7 +110,7 @@ def _existing(file: str) -> Path:
 
 def _tags(file: Path, root: Path, known: dict[str, str]) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
     """The tags of each image; those of several rows for one image are merged."""
-    found: dict[str, tuple[str, ...]] = {}
+    merged: dict[str, dict[str, None]] = {}
     problems: list[Problem] = []
     for written, tags in read_tags(file):
         path = normal_path(written)
@@ -111,8 +118,11 @@ def _tags(file: Path, root: Path, known: dict[str, str]) -> tuple[dict[str, tupl
         if problem:
             problems.append(problem)
         else:
-            found[path] = tuple(dict.fromkeys((*found.get(path, ()), *tags)))
+            merged.setdefault(path, {}).update(dict.fromkeys(tags))
+    found = {path: tuple(tags) for path, tags in merged.items()}
     _require_any(file, root, found)
+    if not any(found.values()):
+        raise ValueError(f"no row of {file} that names an image has a tag; fill the column tags, or leave the file out")
     return found, problems
 
 

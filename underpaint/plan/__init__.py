@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from underpaint.plan.estimate import Plan, make_plan
 from underpaint.plan.rates import Calibration, calibrate
-from underpaint.plan.text import render
+from underpaint.plan.text import render, render_rates
 
-__all__ = ["Calibration", "Plan", "calibrate", "make_plan", "render"]
+__all__ = ["Calibration", "Plan", "calibrate", "make_plan", "render", "render_rates"]

@@ -9,11 +9,22 @@ from underpaint.messages import duration
 from underpaint.plan.devices import GIB
 from underpaint.plan.estimate import Plan
 from underpaint.plan.layout import NODE
+from underpaint.plan.rates import Calibration
 
 
 def render(plan: Plan) -> str:
     """Some twenty lines: the verdict, memory by part, time and money, the command, and what was assumed."""
     return "\n".join(_lines(plan))
+
+
+def render_rates(rates: Calibration) -> str:
+    """What ``calibrate`` found, a line for each type and one for memory."""
+    lines = [f"{rates.device}, {rates.threads} threads, torch {rates.torch}, {rates.date}"]
+    for kind, by_side in rates.matmul.items():
+        shown = ", ".join(f"{rate / 1e9:,.1f} at {side}" for side, rate in by_side.items())
+        lines.append(f"  {kind} products, GFLOP/s by side: {shown}")
+    lines.append(f"  additions into new memory: {3 * rates.add / 1e9:,.1f} GB/s read and written")
+    return "\n".join(lines)
 
 
 def _lines(plan: Plan) -> Iterator[str]:
