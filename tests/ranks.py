@@ -113,7 +113,7 @@ def start(world: int, code: list[str], **environment: str) -> list[subprocess.Po
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]], *, timeout: float = 600) -> list[tuple[int, str]]:
+def finish(processes: list[subprocess.Popen[str]], *, timeout: float = 240) -> list[tuple[int, str]]:
     """Exit code and standard error of each; none is left behind."""
     try:
         return [(process.returncode, err) for process in processes for _, err in [process.communicate(timeout=timeout)]]

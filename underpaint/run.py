@@ -252,12 +252,11 @@ def _train(
 
 
 def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks) -> None:
-    warnings = checkpoints.resume(state)
-    if ranks.first:
-        for warning in warnings:
+    for warning in checkpoints.resume(state):  # every rank reads; the first tells
+        if ranks.first:
             say(f"ALARM: {warning}")
-        if state.step:
-            say(f"{run.name}: continues from step {state.step:,}")
+    if ranks.first and state.step:
+        say(f"{run.name}: continues from step {state.step:,}")
 
 
 def _told_bad_records(run: Run, folder: Path, count: int) -> int:
