@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import xxhash
+from ranks import checkpoint
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,13 +89,21 @@ def test_the_checkpoint_of_the_first_release_loads(tmp_path: Path) -> None:
     shutil.copytree(kept, tmp_path / "checkpoints")
     loaded = new_state(seed=1)
     assert list(checkpoints(tmp_path).resume(loaded)) == []
-    expected = train_to(new_state(), 3)
     assert (loaded.step, loaded.skipped, loaded.seconds) == (3, 1, 1.5)
-    mine, theirs = everything(loaded), everything(expected)
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        if name not in ("skipped", "seconds"):
-            torch.testing.assert_close(value, theirs[name])
+    # What its files hold, and not what three steps give on another processor: AdamW makes drift of the rounding of a
+    # gradient that is zero in truth, as here that of the encoder under the norm.
+    theirs = {
+        f"{kind}.{name}": value
+        for kind in ("model", "optimizer", "average")
+        for name, value in checkpoint(tmp_path, 3, kind).items()
+    }
+    mine = everything(loaded)
+    for number, name in enumerate(("encoder.weight", "encoder.bias", "norm.weight", "norm.bias")):
+        for slot in ("step", "exp_avg", "exp_avg_sq"):
+            assert torch.equal(mine[f"optimizer.{number}.{slot}"], theirs.pop(f"optimizer.{name}.{slot}")), name
+    assert theirs.keys() == {name for name in mine if name.startswith(("model.", "average."))}
+    for name, value in theirs.items():
+        assert torch.equal(mine[name], value), name
     train_to(loaded, 5)
 
 
