@@ -67,10 +67,10 @@ def test_encoder_and_model_give_the_same_tokens(runs: Path, name: str) -> None:
     with torch.no_grad():
         tokens = encoder(pictures())
         assert torch.equal(tokens, model.encoder(pictures()))
+        assert torch.equal(underpaint.load_encoder(runs / name / "encoder")(pictures()), tokens)
+        assert torch.equal(underpaint.load_encoder(str(runs / name))(pictures()), tokens)
     assert tokens.shape == (3, 1 + ENCODER.num_patches, ENCODER.width)
     assert tokens.dtype == torch.float32
-    assert torch.equal(underpaint.load_encoder(runs / name / "encoder")(pictures()), tokens)
-    assert torch.equal(underpaint.load_encoder(str(runs / name))(pictures()), tokens)
 
 
 @pytest.mark.parametrize("name", ["wsp", "finetune", "linear"])

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from underpaint import draws
 from underpaint.config import LATER
+from underpaint.models.attention import attention
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
 View = Literal["stretch", "crop"]
@@ -142,7 +143,7 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+        return self.proj(attention(q, k, v).transpose(1, 2).reshape(b, n, d))
 
 
 class Mlp(nn.Module):

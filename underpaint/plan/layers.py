@@ -2,8 +2,8 @@
 
 Counted for the networks of this package as they stand in ``models/`` and ``objectives/``, in the units ``b`` samples,
 ``n`` tokens, ``d`` width. What goes into a matrix product is kept in the type of the computation; attention keeps q,
-k, v, its output and one fp32 number per query and head (the flash and memory-efficient kernels of CUDA, and the flash
-kernel of the CPU; never the n x n scores).
+k, v, its output and one fp32 number per query and head (the flash and memory-efficient kernels of CUDA; those of
+``models/attention.py`` on a processor keep the same or a little less; never the n x n scores).
 """
 
 from __future__ import annotations

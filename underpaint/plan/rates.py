@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from underpaint import files
 from underpaint.data.cache import cache_folder
+from underpaint.models.attention import attention
 
 FORMAT = 1
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -159,7 +160,7 @@ def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
         gradient = torch.ones(b, heads, n, width, dtype=dtype)
 
         def both(q: Tensor = q, k: Tensor = k, v: Tensor = v, gradient: Tensor = gradient) -> Any:
-            return torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), (q, k, v), gradient)
+            return torch.autograd.grad(attention(q, k, v), (q, k, v), gradient)
 
         rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock)
     return rates
