@@ -7,9 +7,7 @@ crop, not the picture. Everything else becomes float32 in [0, 1] by the declared
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from io import BytesIO
 
 import numpy as np
@@ -18,30 +16,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from underpaint.data.limits import BadImage, check_pixels
+from underpaint.data.limits import DECODER_ERRORS, BadImage, check_pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
 EIGHT_BIT = (0.0, 255.0)
-
-DECODER_ERRORS = (
-    OSError,  # Pillow: truncated, unidentified
-    SyntaxError,  # Pillow: broken chunks
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What decoders are known to raise on damaged files; the bytes are the user's, so any of them means a bad image."""
 
 
 def decode(

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
+from PIL import Image
+
 MAX_PIXELS = 100_000_000
 """Height times width beyond which an image is refused as a decompression bomb."""
+
+DECODER_ERRORS = (
+    OSError,  # Pillow: truncated, unidentified
+    SyntaxError,  # Pillow: broken chunks
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What decoders are known to raise on damaged files; the bytes are the user's, so any of them means a bad image."""
 
 
 class BadImage(ValueError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from underpaint.data.limits import BadImage, check_pixels
+from underpaint.data.limits import DECODER_ERRORS, BadImage, check_pixels
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage
@@ -49,6 +49,24 @@ def read(data: bytes, channels: int) -> np.ndarray:
         values = tiff.series[0].asarray() if pages else page.asarray()
         axes = tiff.series[0].axes if pages else page.axes
     return _channels_first(values, axes)
+
+
+def stored_bytes(data: bytes, codes: Sequence[int], *, limit: int) -> dict[int, bytes]:
+    """What the first image of a file holds under these tags, as it is stored.
+
+    Raises:
+        BadImage: if it is no readable TIFF, or one of them has more than ``limit`` bytes.
+    """
+    try:
+        with _opened(data) as tiff:
+            tags = [tag for code in codes if (tag := tiff.pages.first.tags.get(code))]
+            places = {tag.code: (tag.valueoffset, tag.valuebytecount) for tag in tags}
+    except DECODER_ERRORS as error:
+        raise BadImage(f"not a readable TIFF: {error}") from error
+    for code, (_, size) in places.items():
+        if size > limit:
+            raise BadImage(f"TIFF tag {code} has {size} bytes; at most {limit} are read")
+    return {code: data[start : start + size] for code, (start, size) in places.items()}
 
 
 def _channel_pages(tiff: TiffFile) -> int:
