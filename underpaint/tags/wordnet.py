@@ -8,7 +8,7 @@ its offset there, in Princeton's edition, in eight digits: n02084071 is the dog.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -133,6 +133,45 @@ class WordNet:
         """
         row = self._row_of(id_)
         return tuple(self._column("hypernyms")[row].as_py() + self._column("instance_hypernyms")[row].as_py())
+
+    def words(self) -> tuple[str, ...]:
+        """All words in small letters, compounds with blanks, in the order in which the table first has them."""
+        return tuple(self._word)
+
+    def is_name(self, lemma: str) -> bool:
+        """Whether a word that WordNet has is only ever written with a capital: France, DNA."""
+        return _plain(lemma) in self._word and _plain(lemma) not in self._written_small
+
+    def below(self, id_: str) -> frozenset[str]:
+        """The ids of everything that is a kind of, or one of, a synset, in any number of steps; its own as well.
+
+        Raises:
+            ValueError: for an id that WordNet 3.0 does not have.
+        """
+        self._row_of(id_)
+        children, parents = self._links
+        reached = frontier = np.array([_code(id_)])
+        while len(frontier):
+            frontier = np.setdiff1d(children[np.isin(parents, frontier)], reached)
+            reached = np.concatenate([reached, frontier])
+        return frozenset(map(_id, reached.tolist()))
+
+    @cached_property
+    def _written_small(self) -> frozenset[str]:
+        lemmas = self._column("lemmas").flatten().to_pylist()
+        return frozenset(lemma.lower() for lemma in lemmas if not lemma[0].isupper())
+
+    @cached_property
+    def _links(self) -> tuple[np.ndarray, np.ndarray]:
+        """The codes of the lower and of the upper end of every link to something more general."""
+        ends: list[np.ndarray] = []
+        for name in ("hypernyms", "instance_hypernyms"):
+            column = self._column(name)
+            lower = np.repeat(self._codes, np.diff(column.offsets.to_numpy()))
+            upper = np.array([_code(id_) for id_ in column.flatten().to_pylist()], dtype=np.int64)
+            ends.append(np.stack([lower, upper]))
+        lower, upper = np.concatenate(ends, axis=1)
+        return lower, upper
 
     def _row_of(self, id_: str) -> int:
         code = _code(id_)

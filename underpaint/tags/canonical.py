@@ -1,0 +1,134 @@
+"""What a tag means, by stated rules: a synset of WordNet, words of its own, or nothing (``docs/tags.md``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from underpaint.tags.function_words import bookkeeping, english_function_words, stopwords
+from underpaint.tags.meanings import Meanings, Parts
+from underpaint.tags.normalise import Form, Nothing, normalise, plain, squeeze
+from underpaint.tags.segment import Segmenter, english
+from underpaint.tags.wordnet import wordnet
+
+TEXT = "text:"
+"""Begins a target of the user's mapping that is meant as it stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRules:
+    """How tags become labels."""
+
+    parts: Parts = "all"  # of speech: "nouns", as Mahajan et al. (2018), or "all", as the paper
+    outside: Literal["keep", "drop"] = "keep"  # tags that WordNet lacks: a label of their own, or none, as the paper
+    minimum_count: int = 1  # of a label, over all its tags
+    vocabulary_size: int = 28_000  # the most frequent labels that are kept (the paper has 28 thousand)
+    languages: tuple[str, ...] | Literal["all"] = "all"  # whose function words are dropped besides English (ISO 639-1)
+    mapping: Mapping[str, str] = field(default_factory=dict)  # the user's own: tag to words, synset, text:words or ""
+
+    def __post_init__(self) -> None:
+        if self.parts not in ("nouns", "all"):
+            raise ValueError(f"parts={self.parts!r} must be 'nouns' or 'all'")
+        if self.outside not in ("keep", "drop"):
+            raise ValueError(f"outside={self.outside!r} must be 'keep' or 'drop'")
+        if self.minimum_count < 1 or self.vocabulary_size < 1:
+            raise ValueError(
+                f"minimum_count={self.minimum_count} and vocabulary_size={self.vocabulary_size} must be at least 1"
+            )
+        if self.languages != "all" and (unknown := set(self.languages) - stopwords().keys() - {"en"}):
+            raise ValueError(
+                f"languages={self.languages!r} must be 'all' or some of {sorted(stopwords())}; not {sorted(unknown)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of one tag."""
+
+    kind: Literal["synset", "text", "drop"]
+    key: str
+    """The same for all tags of one label: the synset's id, or the letters of the words. Nothing where dropped."""
+    name: str
+    reason: str
+
+
+class Canonicaliser:
+    """Decides on single tags; what it answers depends on the tag and on the rules alone."""
+
+    def __init__(self, rules: TagRules) -> None:
+        """Read WordNet and the word lists.
+
+        Raises:
+            ValueError: if the mapping names a synset that WordNet lacks.
+        """
+        self._rules = rules
+        self._known = wordnet()
+        self._meanings = Meanings(self._known, rules.parts)
+        self._segmenter = Segmenter(english())
+        chosen = (
+            stopwords()
+            if rules.languages == "all"
+            else {name: stopwords()[name] for name in rules.languages if name != "en"}
+        )
+        self._foreign = {word: language for language in sorted(chosen, reverse=True) for word in chosen[language]}
+        self._mapping = {_mapping_key(tag): self._target(tag, target) for tag, target in rules.mapping.items()}
+
+    def decide(self, tag: str) -> Decision:
+        """What the tag means: the user's mapping first, then what is dropped, WordNet, and the words themselves."""
+        if self._mapping and (mapped := self._mapping.get(_mapping_key(tag))):
+            return mapped
+        form = normalise(tag)
+        if isinstance(form, Nothing):
+            return _drop(form.reason)
+        return self._by_rule(form)
+
+    def _by_rule(self, form: Form) -> Decision:
+        squeezed = "".join(form.whole)
+        if len(form.whole) == 1 and squeezed.replace("'", "") in english_function_words():
+            return _drop("function word (en)")
+        if squeezed in bookkeeping():
+            return _drop("says something of the collection, not of the picture")
+        if found := self._meanings.find(form):
+            return self._synset(found.synset, found.reason)
+        if form.run and (language := self._foreign.get(form.run)):
+            return _drop(f"function word ({language})")
+        parted = self._segmenter.part(form.run)
+        if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
+            return self._synset(found.synset, f"{found.reason}, run together")
+        if self._rules.outside == "drop":
+            return _drop("not in WordNet")
+        words = parted or (form.words if len(form.words) > 1 else form.whole)
+        reason = "not in WordNet" + (", run together" if parted else "")
+        return Decision(kind="text", key=squeeze("".join(words)), name=" ".join(words), reason=reason)
+
+    def _synset(self, synset: str, reason: str) -> Decision:
+        return Decision(kind="synset", key=synset, name=self._known.synset(synset).lemmas[0], reason=reason)
+
+    def _target(self, tag: str, target: str) -> Decision:
+        """What the user's mapping makes of a tag."""
+        target = target.strip()
+        if not target:
+            return _drop("mapping")
+        if target.startswith(TEXT):
+            words = " ".join(target.removeprefix(TEXT).split())
+            return Decision(kind="text", key=squeeze(words), name=words, reason="mapping")
+        if len(target) == 9 and target[0] in "nvar" and target[1:].isdecimal():
+            try:
+                return self._synset(target, "mapping")
+            except ValueError as error:
+                raise ValueError(f"the mapping of {tag!r} is wrong: {error}") from error
+        form = normalise(target)
+        if isinstance(form, Nothing):
+            raise ValueError(f"the mapping of {tag!r} is {target!r}, {form.reason}; drop a tag by an empty target")
+        decided = self._by_rule(form)
+        return replace(decided, reason=f"mapping to {target}: {decided.reason}")
+
+
+def _mapping_key(tag: str) -> str:
+    """Spellings of a tag that the user need not list one by one: case and hash signs."""
+    return plain(tag).lower()
+
+
+def _drop(reason: str) -> Decision:
+    return Decision(kind="drop", key="", name="", reason=reason)

@@ -1,0 +1,37 @@
+"""Words that say nothing about an image: function words, and what programs, platforms and collections add."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def english_function_words() -> frozenset[str]:
+    """The closed classes of English, without what is pictured as well."""
+    return _words("function_words.txt")
+
+
+@cache
+def bookkeeping() -> frozenset[str]:
+    """Tags that say something of the collection and not of the picture."""
+    return _words("bookkeeping.txt")
+
+
+@cache
+def stopwords() -> dict[str, frozenset[str]]:
+    """By language (ISO 639-1), function words of 56 languages other than English, and some that are just frequent."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(Path(__file__).with_name("stopwords.parquet")) as opened:
+        table = opened.read(use_threads=False)
+    found: dict[str, set[str]] = {}
+    for language, word in zip(table.column("language").to_pylist(), table.column("word").to_pylist(), strict=True):
+        found.setdefault(language, set()).add(word)
+    return {language: frozenset(words) for language, words in found.items()}
+
+
+def _words(name: str) -> frozenset[str]:
+    """What stands between blanks, in lines that do not begin with ``#``."""
+    lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())

@@ -1,0 +1,173 @@
+"""The label space of tagged images over Arrow: counted tags to a vocabulary and its audit, tags of posts to labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from underpaint.tags.canonical import Canonicaliser, Decision, TagRules
+
+CUT = {
+    "rare": "rarer than minimum_count={rules.minimum_count}",
+    "beyond": "not among the vocabulary_size={rules.vocabulary_size} most frequent labels",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagVocabulary:
+    """Labels, and what became of every tag."""
+
+    table: Any
+    """``vocabulary.parquet``: label (int32, from 0 on), name, synset (or null), count, tags (the most frequent first).
+
+    In the order of the labels, which is that of falling counts; ``count`` is the sum over the tags.
+    """
+    audit: Any
+    """``tags_audit.parquet``: tag, count, decision, label (or null), reason; the most frequent tags first.
+
+    A decision is ``synset``, ``text``, ``drop`` or, where the label was not frequent enough, ``cut``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    decision: Decision
+    """Of one of its tags: where spellings differ, of the one that shows most words."""
+    count: int
+    members: tuple[tuple[str, int], ...]
+    """Tags with their counts."""
+
+
+def build_vocabulary(counts: Any, rules: TagRules) -> TagVocabulary:
+    """Decide on every tag, merge those of one meaning, and cut what is too rare.
+
+    ``counts`` is a table of ``tag`` (string) and ``count`` (int64), the images or posts that carry it; a tag that
+    stands there several times counts in sum. The result does not depend on the order of the rows.
+
+    Raises:
+        ValueError: if columns are missing, or the mapping of the rules is wrong.
+    """
+    canonicaliser = Canonicaliser(rules)
+    tags = _ranked(counts)
+    decisions = [canonicaliser.decide(tag) for tag, _ in tags]
+    merged = sorted(_merge(tags, decisions), key=lambda label: (-label.count, label.decision.name, label.decision.key))
+    frequent = [label for label in merged if label.count >= rules.minimum_count]
+    kept = frequent[: rules.vocabulary_size]
+    number = {label.decision.key: index for index, label in enumerate(kept)}
+    cut = {label.decision.key: CUT["beyond"].format(rules=rules) for label in frequent[len(kept) :]}
+    cut |= {
+        label.decision.key: CUT["rare"].format(rules=rules) for label in merged if label.count < rules.minimum_count
+    }
+    return TagVocabulary(table=_table(kept), audit=_audit(tags, decisions, number, cut))
+
+
+class Labeller:
+    """The labels of posts, by the vocabulary's audit; tags that were not counted there have none."""
+
+    def __init__(self, vocabulary: TagVocabulary) -> None:
+        import pyarrow.compute
+
+        compute: Any = pyarrow.compute
+        labelled = vocabulary.audit.filter(compute.field("label").is_valid()).combine_chunks()
+        self._tags = labelled.column("tag").combine_chunks()
+        # one more at the end: what is not found
+        self._labels = np.append(labelled.column("label").to_numpy(), -1).astype(np.int32)
+        self._size = vocabulary.table.num_rows
+
+    def labels(self, tags: Any) -> Any:
+        """The distinct labels of every row of an array of lists of strings, in the order of their first appearance.
+
+        A row without tags, or that is null, has none.
+        """
+        import pyarrow
+
+        if isinstance(tags, pyarrow.ChunkedArray):
+            chunks = [self._of_chunk(chunk) for chunk in tags.chunks]
+            return pyarrow.chunked_array(chunks, type=pyarrow.list_(pyarrow.int32()))
+        return self._of_chunk(tags)
+
+    def _of_chunk(self, tags: Any) -> Any:
+        import pyarrow
+        import pyarrow.compute
+
+        compute: Any = pyarrow.compute
+        encoded = tags.flatten().dictionary_encode()
+        found = compute.index_in(encoded.dictionary, value_set=self._tags).fill_null(len(self._labels) - 1)
+        of_form = np.append(self._labels[found.to_numpy(zero_copy_only=False)], np.int32(-1))
+        label = of_form[encoded.indices.fill_null(len(of_form) - 1).to_numpy(zero_copy_only=False)]
+        row = np.repeat(np.arange(len(tags)), compute.list_value_length(tags).fill_null(0).to_numpy())
+        row, label = row[label >= 0], label[label >= 0]
+        _, first = np.unique(row * np.int64(max(self._size, 1)) + label, return_index=True)
+        first.sort()
+        ends = np.cumsum(np.bincount(row[first], minlength=len(tags)))
+        offsets = pyarrow.array(np.concatenate([[0], ends]).astype(np.int32))
+        return pyarrow.ListArray.from_arrays(offsets, pyarrow.array(label[first], pyarrow.int32()))
+
+
+def _ranked(counts: Any) -> list[tuple[str, int]]:
+    """Distinct tags by falling count, and by their letters where counts are equal."""
+    if missing := {"tag", "count"} - set(counts.column_names):
+        raise ValueError(f"counted tags lack the columns {sorted(missing)}; they need tag and count")
+    summed = counts.select(["tag", "count"]).group_by("tag").aggregate([("count", "sum")])
+    pairs = zip(summed.column("tag").to_pylist(), summed.column("count_sum").to_pylist(), strict=True)
+    return sorted(((tag, n) for tag, n in pairs if tag is not None), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _merge(tags: Iterable[tuple[str, int]], decisions: Iterable[Decision]) -> Iterator[_Label]:
+    """Labels of the tags that mean one thing."""
+    groups: dict[str, list[tuple[Decision, str, int]]] = {}
+    for (tag, count), decision in zip(tags, decisions, strict=True):
+        if decision.key:
+            groups.setdefault(decision.key, []).append((decision, tag, count))
+    for group in groups.values():
+        spoken = min((one for one, _, _ in group), key=lambda one: -one.name.count(" "))
+        members = tuple((tag, count) for _, tag, count in group)
+        yield _Label(spoken, sum(count for _, count in members), members)
+
+
+def _table(kept: list[_Label]) -> Any:
+    import pyarrow
+
+    return pyarrow.table(
+        {
+            "label": pyarrow.array(range(len(kept)), pyarrow.int32()),
+            "name": pyarrow.array(_distinct_names(kept), pyarrow.string()),
+            "synset": pyarrow.array(
+                [label.decision.key if label.decision.kind == "synset" else None for label in kept], pyarrow.string()
+            ),
+            "count": pyarrow.array([label.count for label in kept], pyarrow.int64()),
+            "tags": pyarrow.array(
+                [[tag for tag, _ in label.members] for label in kept], pyarrow.list_(pyarrow.string())
+            ),
+        }
+    )
+
+
+def _distinct_names(kept: list[_Label]) -> list[str]:
+    """A name that several labels share (crane: the bird, the machine) is followed by what tells them apart."""
+    shared = Counter(label.decision.name for label in kept)
+    return [
+        f"{label.decision.name} ({label.decision.key if label.decision.kind == 'synset' else 'not in WordNet'})"
+        if shared[label.decision.name] > 1
+        else label.decision.name
+        for label in kept
+    ]
+
+
+def _audit(tags: list[tuple[str, int]], decisions: list[Decision], number: dict[str, int], cut: dict[str, str]) -> Any:
+    import pyarrow
+
+    reasons = [f"{one.reason}; {cut[one.key]}" if one.key in cut else one.reason for one in decisions]
+    return pyarrow.table(
+        {
+            "tag": pyarrow.array([tag for tag, _ in tags], pyarrow.string()),
+            "count": pyarrow.array([count for _, count in tags], pyarrow.int64()),
+            "decision": pyarrow.array(["cut" if one.key in cut else one.kind for one in decisions], pyarrow.string()),
+            "label": pyarrow.array([number.get(one.key) for one in decisions], pyarrow.int32()),
+            "reason": pyarrow.array(reasons, pyarrow.string()),
+        }
+    )

@@ -1,0 +1,119 @@
+"""From a tag as it was typed to its words, or to the reason why it has none."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_KEPT_FORMAT = "\u200c\u200d"
+"""The joiners, which belong to the spelling of Persian and of the scripts of India."""
+_ADDRESS = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*://|www\.|mailto:)\S*|\S+@\S+\.\S+|[\w-]+(?:\.[\w-]+)*\.(?:com|org|net)(?:/\S*)?"
+)
+_MACHINE = re.compile(r"[a-z]\w*:\w+=.*|hash\(.*\)|0x[0-9a-f]+")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "ARMENIAN", "GEORGIAN")
+_SQUEEZED = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The words of a tag in small letters."""
+
+    words: tuple[str, ...]
+    """Parted at blanks, hyphens, underscores and other marks, and where small letters meet capitals."""
+    whole: tuple[str, ...]
+    """Not parted at capitals."""
+
+    @property
+    def run(self) -> str:
+        """The word of a tag that is not parted at all, else nothing."""
+        return self.words[0] if len(self.words) == 1 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A tag without a word."""
+
+    reason: str
+
+
+def plain(tag: str) -> str:
+    """NFKC, composed, without invisible characters, blanks and hash signs around it; the case stays."""
+    text = unicodedata.normalize("NFKC", tag)
+    if not text.isascii() or not text.isprintable():
+        text = "".join(mark for mark in text if not _invisible(mark))
+    return text.strip().lstrip("#").strip()
+
+
+def normalise(tag: str) -> Form | Nothing:
+    """The words of a tag.
+
+    What is dropped here has no words in any language: addresses, @names, machine tags, numbers, codes, single letters
+    of alphabets and mere signs.
+    """
+    text = plain(tag)
+    lowered = _lower(text)
+    if text.startswith("@"):
+        return Nothing("an @name")
+    if _ADDRESS.fullmatch(lowered):
+        return Nothing("an address")
+    if _MACHINE.fullmatch(lowered):
+        return Nothing("written by a program")
+    whole = tuple(_words(lowered))
+    if not any(mark.isalpha() for word in whole for mark in word):
+        return Nothing("a number" if whole else "no letters")
+    if len(whole) == 1 and _is_single_letter(whole[0]):
+        return Nothing("a single letter")
+    if len(whole) == 1 and _is_code(whole[0]):
+        return Nothing("a code")
+    return Form(words=tuple(_words(_lower(_part_at_capitals(text)))), whole=whole)
+
+
+def squeeze(text: str) -> str:
+    """Letters and digits alone: what two spellings of one compound have in common."""
+    return _SQUEEZED.sub("", text) if not text.isalnum() else text
+
+
+def _invisible(mark: str) -> bool:
+    category = unicodedata.category(mark)
+    return (category in {"Cc", "Cf", "Co", "Cs", "Cn"} and mark not in _KEPT_FORMAT) or "\ufe00" <= mark <= "\ufe0f"
+
+
+def _lower(text: str) -> str:
+    return text.lower().replace("i\u0307", "i")  # Turkish capital I with a dot
+
+
+def _words(text: str) -> list[str]:
+    if text.isascii():
+        return _WORD.findall(text)
+    # marks that stand as characters of their own (vowel signs of the scripts of India) belong to the word
+    letters = "".join(mark if _is_of_a_word(mark) else " " for mark in text.replace("\u2019", "'"))
+    return [word for word in (part.strip("'" + _KEPT_FORMAT) for part in letters.split()) if word]
+
+
+def _is_of_a_word(mark: str) -> bool:
+    return mark.isalnum() or mark in _KEPT_FORMAT or mark == "'" or unicodedata.category(mark)[0] == "M"
+
+
+def _part_at_capitals(text: str) -> str:
+    """``BrownBear`` and ``HTMLPage`` with blanks, where capitals are not all there is."""
+    if text.isupper() or text.islower():
+        return text
+    parted: list[str] = []
+    for index, mark in enumerate(text):
+        after_small = index > 0 and text[index - 1].islower()
+        before_small = index > 0 and text[index - 1].isupper() and text[index + 1 : index + 2].islower()
+        parted.append(f" {mark}" if mark.isupper() and (after_small or before_small) else mark)
+    return "".join(parted)
+
+
+def _is_single_letter(word: str) -> bool:
+    """One letter is no word in alphabets; in Chinese, Japanese and Korean it is."""
+    return len(word) == 1 and unicodedata.name(word, "").startswith(_ALPHABETS)
+
+
+def _is_code(word: str) -> bool:
+    """Digits and letters in turn, as in checksums and serial numbers, and not just a number behind a word."""
+    return len(word) >= 8 and len(re.findall(r"\d+", word)) >= 3
