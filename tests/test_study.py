@@ -118,6 +118,21 @@ def test_the_plan_and_single_parts(images: Path, tmp_path: Path) -> None:
         verbs.run_study("stages", only=("mae",), **arguments)
 
 
+def test_overrides_change_the_recipes_and_belong_to_the_folder(images: Path, tmp_path: Path) -> None:
+    arguments = {"size": "smoke", "out": tmp_path / "study", "images": str(images)}
+    changed = ["wsp.budget.samples=2560", "mae.budget.samples=640"]
+    usual, other = (verbs.plan_study("stages", overrides=given, **arguments) for given in ((), changed))
+    assert flops(other, "wsp-") == pytest.approx(2560 / design_of("smoke").wsp.budget.samples * flops(usual, "wsp-"))
+    assert flops(other, "mae-") == pytest.approx(640 / design_of("smoke").mae.budget.samples * flops(usual, "mae-"))
+    verbs.run_study("stages", overrides=changed, only=("random-seed0",), **arguments)
+    with pytest.raises(ValueError, match="holds a study with overrides="):
+        verbs.run_study("stages", only=("random-seed0",), **arguments)
+    with pytest.raises(ValueError, match=r"did you mean wsp\.budget\.samples"):
+        verbs.plan_study("stages", overrides=["wsp.budget.sample=1"], **arguments)
+    with pytest.raises(ValueError, match=r"wsp\.budget\.samples=1: the study `pays` takes no overrides"):
+        verbs.plan_study("pays", overrides=["wsp.budget.samples=1"], **arguments)
+
+
 def test_the_small_study_is_complete() -> None:
     """Five seeds, and transfer to drawings, photographs, another vendor's emoji and digits."""
     design = design_of("small")

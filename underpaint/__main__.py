@@ -38,6 +38,7 @@ examples:
   underpaint study stages
   underpaint study stages --size smoke --out /tmp/smoke
   underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
+  underpaint study stages wsp.budget.samples=50_000 mae.precision=bf16 --out runs/longer
   underpaint study stages --plan
 Run the same command again to continue; finished parts are skipped.""",
     "plan": """\
@@ -124,6 +125,7 @@ def _add_eval(verb: Verb) -> None:
 def _add_study(verb: Verb) -> None:
     study = verb("study", "run a study: several runs, their evaluations, one report")
     study.add_argument("study", metavar="STUDY", help="a name from `underpaint list`")
+    study.add_argument("overrides", metavar="field=value", nargs="*", help="of its recipes: mae.…, wsp.… or finetune.…")
     study.add_argument("--size", choices=("smoke", "tiny", "small"), default="tiny", help="default: tiny")
     study.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[], help="default: those of the size")
     study.add_argument("--out", metavar="DIR", default="", help="study folder (default: runs/STUDY_SIZE)")
@@ -251,6 +253,7 @@ def _study(options: argparse.Namespace) -> None:
         "tags": options.tags,
         "labels": options.labels,
         "seeds": options.seeds,
+        "overrides": options.overrides,
     }
     if options.plan:
         _print_plan(verbs.plan_study(options.study, **where))

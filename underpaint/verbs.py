@@ -115,18 +115,20 @@ def run_study(
     tags: str = "",
     labels: str = "",
     seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
     Parts that are finished are skipped. ``images`` is a folder of one's own, with ``tags`` and ``labels``, or what else
-    ``open_source`` takes. Without ``seeds`` those of the size are run.
+    ``open_source`` takes. Without ``seeds`` those of the size are run. ``overrides`` change its recipes, such as
+    ``wsp.budget.samples=50_000``.
 
     Raises:
         ValueError: for input the user can mend.
     """
     folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    built = build_study(name, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
+    built = build_study(name, overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
     complete = study.run_parts(built, folder, only=only)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
@@ -145,14 +147,23 @@ def plan_study(
     tags: str = "",
     labels: str = "",
     seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
 ) -> list[study.PlanRow]:
     """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
     folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    return study.plan(build_study(name, size=size, images=images, tags=tags, labels=labels, seeds=seeds), folder)
+    built = build_study(name, overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
+    return study.plan(built, folder)
 
 
 def build_study(
-    name: str, *, size: Size, images: str, tags: str, labels: str, seeds: Sequence[int] = ()
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    size: Size,
+    images: str,
+    tags: str,
+    labels: str,
+    seeds: Sequence[int] = (),
 ) -> study.Study:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
@@ -160,7 +171,7 @@ def build_study(
         raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
         images = f"./{images}"  # a bare word would be the name of a collection
-    return STUDIES[name](size=size, images=images, tags=tags, labels=labels, seeds=seeds)
+    return STUDIES[name](overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

@@ -27,15 +27,24 @@ BASE = "base"
 
 
 def pays(
-    *, size: Size = "tiny", images: str = "", tags: str = "", labels: str = "", seeds: Sequence[int] = ()
+    overrides: Sequence[str] = (),
+    *,
+    size: Size = "tiny",
+    images: str = "",
+    tags: str = "",
+    labels: str = "",
+    seeds: Sequence[int] = (),
 ) -> Study:
     """Where pre-pretraining pays: one change at a time, on the collections of the size or on one's own images.
 
     Without ``seeds`` those of the size are run.
 
     Raises:
-        ValueError: if there are no images or no tags, or a file of tags or labels does not fit them.
+        ValueError: if there are no images or no tags, or a file of tags or labels does not fit them; or for overrides,
+            since its axes lead away from the recipes as they are.
     """
+    if overrides:
+        raise ValueError(f"{overrides[0]}: the study `pays` takes no overrides, its axes are built around its recipes")
     design = pays_design_of(size)
     seeds = tuple(seeds) or design.seeds
     names = images or design.images

@@ -26,14 +26,22 @@ from underpaint.study import ComputePart, Part, Study, TrainPart
 
 
 def stages(
-    *, size: Size = "tiny", images: str = "", tags: str = "", labels: str = "", seeds: Sequence[int] = ()
+    overrides: Sequence[str] = (),
+    *,
+    size: Size = "tiny",
+    images: str = "",
+    tags: str = "",
+    labels: str = "",
+    seeds: Sequence[int] = (),
 ) -> Study:
     """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
 
+    ``overrides`` are fields of the size's ``Design``, above all of its recipes: ``wsp.budget.samples=50_000``.
+
     Raises:
-        ValueError: if there are no images, or a file of tags or labels does not fit them.
+        ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override.
     """
-    design = design_of(size)
+    design = config.override(design_of(size), overrides)
     seeds = tuple(seeds) or design.seeds
     setting = _Setting(design, images=images, tags=tags, labels=labels)
     parts = [part for seed in seeds for part in setting.parts_of(seed)]
@@ -50,7 +58,8 @@ def stages(
     description = describe(setting.images, arms=arms, labels=setting.wsp.facts.labels)
     return Study(
         name="stages",
-        settings={"size": size, "images": images or design.images, "data": setting.source.content_hash},
+        settings={"size": size, "images": images or design.images, "data": setting.source.content_hash}
+        | ({"overrides": list(overrides)} if overrides else {}),
         parts=tuple(parts),
         results=lambda folder: stages_results.collect(
             folder, arms=setting.arms, seeds=seeds, datasets=[task.name for task in setting.tasks], data=description
