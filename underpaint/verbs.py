@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from underpaint import config, files, recipes, records, study
 from underpaint.data.sources import open_source
@@ -24,7 +24,7 @@ from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
-from underpaint.studies.designs import Size
+from underpaint.studies.designs import Asked
 from underpaint.studies.pays import pays
 from underpaint.studies.stages import stages
 from underpaint.training.ranks import join
@@ -106,29 +106,17 @@ def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
     return config.override(kind(dataset="openmoji"), overrides)
 
 
-def run_study(
-    name: str,
-    *,
-    size: Size = "tiny",
-    out: str | Path = "",
-    images: str = "",
-    tags: str = "",
-    labels: str = "",
-    seeds: Sequence[int] = (),
-    overrides: Sequence[str] = (),
-    only: Sequence[str] = (),
-) -> Path:
+def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **asked: Unpack[Asked]) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
-    Parts that are finished are skipped. ``images`` is a folder of one's own, with ``tags`` and ``labels``, or what else
-    ``open_source`` takes. Without ``seeds`` those of the size are run. ``overrides`` change its recipes, such as
-    ``wsp.budget.samples=50_000``.
+    Parts that are finished are skipped; with ``only``, the named ones alone are run. What else can be asked for stands
+    in ``studies/designs.py``.
 
     Raises:
         ValueError: for input the user can mend.
     """
-    folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    built = build_study(name, overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
+    folder = _study_folder(name, out, asked)
+    built = build_study(name, **asked)
     complete = study.run_parts(built, folder, only=only)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
@@ -138,40 +126,24 @@ def run_study(
     return folder
 
 
-def plan_study(
-    name: str,
-    *,
-    size: Size = "tiny",
-    out: str | Path = "",
-    images: str = "",
-    tags: str = "",
-    labels: str = "",
-    seeds: Sequence[int] = (),
-    overrides: Sequence[str] = (),
-) -> list[study.PlanRow]:
+def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[Asked]) -> list[study.PlanRow]:
     """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
-    folder = Path(out) if out else Path("runs") / f"{name}_{size}"
-    built = build_study(name, overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
-    return study.plan(built, folder)
+    return study.plan(build_study(name, **asked), _study_folder(name, out, asked))
 
 
-def build_study(
-    name: str,
-    overrides: Sequence[str] = (),
-    *,
-    size: Size,
-    images: str,
-    tags: str,
-    labels: str,
-    seeds: Sequence[int] = (),
-) -> study.Study:
+def _study_folder(name: str, out: str | Path, asked: Asked) -> Path:
+    return Path(out) if out else Path("runs") / f"{name}_{asked.get('size', 'tiny')}"
+
+
+def build_study(name: str, **asked: Unpack[Asked]) -> study.Study:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+    seeds, images = asked.get("seeds", ()), asked.get("images", "")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
-        images = f"./{images}"  # a bare word would be the name of a collection
-    return STUDIES[name](overrides, size=size, images=images, tags=tags, labels=labels, seeds=seeds)
+        asked["images"] = f"./{images}"  # a bare word would be the name of a collection
+    return STUDIES[name](**asked)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

@@ -6,14 +6,25 @@ alone and reused unchanged wherever WSP stands in an arm (paper.md C16); arms wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from underpaint import recipes
 from underpaint.run import Run
 
 Size = Literal["smoke", "tiny", "small"]
+
+
+class Asked(TypedDict, total=False):
+    """What a study may be asked for."""
+
+    size: Size  # "tiny" where it is not given
+    images: str  # a folder of one's own, or what else ``open_source`` takes
+    tags: str  # the file of their tags
+    labels: str  # the file of their classes
+    seeds: Sequence[int]  # else those of the size
+    overrides: Sequence[str]  # of its recipes, such as "wsp.budget.samples=50_000"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,13 +27,13 @@ BASE = "base"
 
 
 def pays(
-    overrides: Sequence[str] = (),
     *,
     size: Size = "tiny",
     images: str = "",
     tags: str = "",
     labels: str = "",
     seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
 ) -> Study:
     """Where pre-pretraining pays: one change at a time, on the collections of the size or on one's own images.
 

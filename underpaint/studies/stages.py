@@ -26,13 +26,13 @@ from underpaint.study import ComputePart, Part, Study, TrainPart
 
 
 def stages(
-    overrides: Sequence[str] = (),
     *,
     size: Size = "tiny",
     images: str = "",
     tags: str = "",
     labels: str = "",
     seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
 ) -> Study:
     """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
 
