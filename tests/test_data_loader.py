@@ -157,7 +157,9 @@ def test_labels_are_padded_to_the_longest_of_all_and_unlabelled_rows_left_out(tm
             assert labels == [*targets[row], *[PAD_LABEL] * (4 - row % 5)]
 
 
-def test_a_bad_record_is_a_placeholder_and_named_once(tmp_path: Path) -> None:
+def test_a_bad_record_is_a_placeholder_and_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("underpaint.data.loader.time.sleep", slept.append)
     source = source_of(tmp_path, bad=(3, 11), problems=[Problem(key="gone.png", reason="missing file")])
     (tmp_path / "011.png").unlink()
     stream = stream_of(source, tmp_path / "bad.jsonl", targets=[(1,)] * N)
@@ -175,6 +177,28 @@ def test_a_bad_record_is_a_placeholder_and_named_once(tmp_path: Path) -> None:
         "cannot be read: No such file or directory"
     }
     assert len(stream.quarantine) == 3
+    assert slept == list(loader.PATIENCE), "the file that is gone is waited for once, the one that is no image never"
+
+
+def test_a_file_that_comes_back_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage that is away for a moment changes no bit, and nothing is recorded of it."""
+    source, away = source_of(tmp_path), tmp_path / "away"
+    whole = take(stream_of(source, tmp_path / "whole.jsonl"), 30)
+    (tmp_path / "011.png").rename(away)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            away.rename(tmp_path / "011.png")
+
+    monkeypatch.setattr("underpaint.data.loader.time.sleep", sleep)
+    stream = stream_of(source, tmp_path / "bad.jsonl")
+    for mine, theirs in zip(take(stream, 30), whole, strict=True):
+        for name in ("image", "weight", "position"):
+            assert torch.equal(mine[name], theirs[name])
+    assert slept == list(loader.PATIENCE[:3])
+    assert len(stream.quarantine) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])

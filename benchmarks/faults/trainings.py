@@ -5,6 +5,7 @@ The script imports torch once and forks the ranks from there, so that a hundred 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -26,6 +27,7 @@ from torch import nn
 
 from underpaint import run as runs
 from underpaint.core import Objective
+from underpaint.data import loader
 from underpaint.data.dataset import ImageData
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
@@ -104,6 +106,47 @@ def build(images: Path, *, stage: str, layout: str, steps: int, asynchronous: bo
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """What may happen to the files of the images while ranks read them: they get slow, or vanish for a while."""
+
+    images: Path
+
+    @property
+    def delay(self) -> Path:
+        """Holds the seconds that every read of a file takes; not there where reading is as quick as the disk."""
+        return self.images.with_name(f"{self.images.name}.delay")
+
+    def slow_down(self, seconds: float) -> None:
+        part = self.delay.with_name(f"{self.delay.name}.part")
+        part.write_text(str(seconds))
+        part.replace(self.delay)
+
+    def recover(self) -> None:
+        self.delay.unlink(missing_ok=True)
+
+    def vanish(self, generator: random.Random, *, count: int, seconds: float) -> None:
+        """Take files away and bring them back: the same files, so that the source stays what it was."""
+        chosen = generator.sample(sorted(self.images.glob("*.png")), count)
+        for path in chosen:
+            path.rename(path.with_name(f".{path.name}"))
+        time.sleep(seconds)
+        for path in chosen:
+            path.with_name(f".{path.name}").rename(path)
+
+    def is_felt(self) -> None:
+        """Let the ranks forked from here read every image anew each time, with the delay."""
+        loader.CACHE_BYTES = 0
+        read = loader._read
+
+        def delayed(file: Path, *given: Any, **named: Any) -> Any:
+            with contextlib.suppress(FileNotFoundError):
+                time.sleep(float(self.delay.read_text()))
+            return read(file, *given, **named)
+
+        loader._read = delayed
+
+
 class Ranks:
     """The processes of one start."""
 
@@ -111,6 +154,7 @@ class Ranks:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
+        self.run = run
         self.said = folder.with_name(f"{folder.name}.stderr")
         self.said.write_text("")
         self.log_before = _inode(folder / "log.jsonl")

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -31,6 +32,10 @@ from underpaint.data.transforms import Interpolation, View, eval_view, train_vie
 
 CACHE_BYTES = 128 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
+
+PATIENCE = (0.1, 0.4, 1.6, 6.4)
+"""Seconds between the tries to read a file of the training stream: storage over a network is away now and then, and a
+sample that is left out for it makes another run of this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +230,7 @@ class _Samples(Dataset[_Sample]):
         self.order_key, self.crop_key = draws.key(seed, "order"), draws.key(seed, "crop")
         self.cache: dict[int, Tensor] = {}
         self.free_cache = CACHE_BYTES
+        self.given_up: set[int] = set()
         self.repeats: Repeats | None = None
         self.longest_target = max(map(len, targets), default=0)
 
@@ -243,8 +249,11 @@ class _Samples(Dataset[_Sample]):
         """The decoded image; small collections stay in memory, since decoding again costs more than the crop."""
         if index in self.cache:
             return self.cache[index]
-        image = _read(self.root / self.path[index], self.format)
-        if not isinstance(image, BadImage) and self.free_cache >= image.nbytes:
+        waits = () if index in self.given_up else PATIENCE
+        image = _read(self.root / self.path[index], self.format, waits=waits)
+        if isinstance(image, BadImage):
+            self.given_up.add(index)
+        elif self.free_cache >= image.nbytes:
             self.free_cache -= image.nbytes
             self.cache[index] = image
         return image
@@ -325,13 +334,17 @@ def _end_with_main_process() -> None:
     os._exit(1)
 
 
-def _read(file: Path, format: ImageFormat) -> Tensor | BadImage:
+def _read(file: Path, format: ImageFormat, *, waits: tuple[float, ...] = ()) -> Tensor | BadImage:
+    """An image, or what is wrong with it; a file that cannot be read is tried again after each of the ``waits``."""
     try:
         return decode(file.read_bytes(), channels=format.channels, value_range=format.value_range)
     except BadImage as problem:
         return problem
     except OSError as problem:
-        return BadImage(f"cannot be read: {problem.strerror}")
+        if not waits:
+            return BadImage(f"cannot be read: {problem.strerror}")
+    time.sleep(waits[0])
+    return _read(file, format, waits=waits[1:])
 
 
 def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Tensor, "b c h w"]:
