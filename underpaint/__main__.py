@@ -53,6 +53,7 @@ examples:
   underpaint import mae_pretrain_vit_base.pth --out weights/mae_vit_b16
   underpaint import ./vit-base-patch16-224 --out weights/vit_b16
   underpaint import encoder.pth heads=12 licence=Apache-2.0 --out weights/mine
+  underpaint import vit_b16_xlmr_b.pt tokenizer=xlmr.sentencepiece.bpe.model --out weights/maws_clip
   underpaint train wsp_vit_b16 data.source=./photos data.tags=tags.csv init_from=weights/mae_vit_b16 --out runs/wsp
 Nothing that a file holds is run: weights alone are read.""",
     "export": """\
@@ -68,7 +69,9 @@ Run the same command again to continue after an interruption.""",
     "predict": """\
 examples:
   underpaint predict runs/mae_wsp one.jpg
-  underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json""",
+  underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json
+  underpaint predict weights/maws_clip ./photos --labels names.txt --prompts "a photo of a {}." "a drawing of a {}."
+names.txt has a label per line, with further names behind a semicolon: dog; puppy""",
     "report": """\
 examples:
   underpaint report runs/stages_tiny
@@ -148,7 +151,7 @@ def _add_plan(verb: Verb) -> None:
 
 
 def _add_weights(verb: Verb) -> None:
-    into = verb("import", "read weights of MAE, MAWS, SWAG, timm, torchvision or Hugging Face")
+    into = verb("import", "read weights of MAE, MAWS, MAWS-CLIP, SWAG, timm, torchvision or Hugging Face")
     into.add_argument("source", metavar="FILE_OR_DIR", help="a .pth, .pt or .safetensors file, or a folder of them")
     into.add_argument("given", metavar="name=value", nargs="*", help="what the file does not tell, such as heads=12")
     into.add_argument("--out", metavar="DIR", required=True, help="a new folder, for init_from and eval")
@@ -165,9 +168,17 @@ def _add_inference(verb: Verb) -> None:
     embed.add_argument("--out", metavar="FILE", required=True, help="the table: path, embedding, problem")
     embed.add_argument("--pooling", choices=("cls", "mean"), default="cls", help="cls token, or mean of the patches")
     predict = verb("predict", "print the tags or classes that a model gives images")
-    predict.add_argument("folder", metavar="MODEL", help="a finished run of WSP or finetuning")
+    predict.add_argument("folder", metavar="MODEL", help="a finished run of WSP or finetuning, or an imported model")
     predict.add_argument("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
     predict.add_argument("--top", metavar="K", type=int, default=5, help="best K of each image (default: 5)")
+    predict.add_argument("--labels", metavar="FILE", default="", help="for MAWS-CLIP: what to choose among, per line")
+    predict.add_argument(
+        "--prompts",
+        metavar="TEXT",
+        nargs="+",
+        default=[],
+        help='with {} for the label (default: "a photo of a {}."), or a file of them',
+    )
     predict.add_argument("--json", metavar="FILE", default="", help="write them there instead")
 
 
@@ -317,7 +328,11 @@ def _predict(options: argparse.Namespace) -> None:
     import underpaint
     from underpaint import files
 
-    found = underpaint.predict(options.folder, options.images, top=options.top)
+    texts = {"labels": files.read_lines(Path(options.labels))} if options.labels else {}
+    if options.prompts:  # a file of prompts is named by a word without a place for the label
+        lines = [[text] if "{}" in text else files.read_lines(Path(text)) for text in options.prompts]
+        texts["prompts"] = [line for some in lines for line in some]
+    found = underpaint.predict(options.folder, options.images, top=options.top, **texts)
     if options.json:
         rows = [{"path": str(one.path), "labels": dict(one.labels), "problem": one.problem} for one in found]
         files.write_json(Path(options.json), {"format": 1, "predictions": rows})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
-"""No JSON file of ours comes near this; a larger one is not read into memory."""
+"""No file of JSON or of lines comes near this; a larger one is not read into memory."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,6 +43,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty, without the space around them.
+
+    Raises:
+        ValueError: if there is no such file, it is too large, no text or empty; the message names the file.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} is no text file of at most {MAX_JSON_BYTES} bytes")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
+    if not any(lines):
+        raise ValueError(f"{path} is empty")
+    return [line for line in lines if line]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:

@@ -17,8 +17,10 @@ from underpaint.data.folders import image_files
 from underpaint.data.loader import read_files
 from underpaint.evals.features import Encoder, Pooling, image_format
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.messages import duration, say
-from underpaint.models.weights import encoder_folder, load_encoder, read_description
+from underpaint.models.image_text import ImageText
+from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
 from underpaint.products import load_model
 from underpaint.run import choose_device
 
@@ -30,7 +32,7 @@ BATCH = 64
 
 @runtime_checkable
 class Tagger(Protocol):
-    """A model that gives probabilities to named labels; satisfied by ``Classify``."""
+    """A model that gives probabilities to named labels; satisfied by ``Classify`` and ``ZeroShot``."""
 
     @property
     def encoder(self) -> Encoder: ...
@@ -91,24 +93,44 @@ def embed(
     return {"images": len(paths), "bad": bad, "width": encoder.config.width}
 
 
-def predict(folder: str | Path, images: Sequence[str | Path], *, top: int = 5) -> Iterator[Prediction]:
+def predict(
+    folder: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    labels: Sequence[str] = (),
+    prompts: Sequence[str] = TEMPLATES,
+) -> Iterator[Prediction]:
     """The ``top`` tags or classes of images by a finished model, one image after the other.
 
-    Probabilities sum to 1 over all labels, or stand each for itself where the model was trained label by label
-    (``loss=bce``).
+    A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), said
+    in every one of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or stand each for itself
+    where the model was trained label by label (``loss=bce``).
 
     Raises:
-        ValueError: if there are no images, or ``folder`` holds no model that gives labels.
+        ValueError: if there are no images, ``folder`` holds no model that gives labels, or has labels of its own.
     """
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
     paths = find_images(images)
     model: Any = load_model(folder)
+    if isinstance(model, ImageText):
+        model = _zero_shot(model, folder, labels, prompts)
+    elif labels or tuple(prompts) != TEMPLATES:
+        raise ValueError(
+            f"{folder} holds a {type(model).__name__}; labels and prompts are for models of images and texts"
+        )
     if not isinstance(model, Tagger):
         raise ValueError(
             f"{folder} holds a {type(model).__name__}, which gives no labels; name a run of WSP or finetuning"
         )
     return _predictions(model, paths, top=min(top, len(model.labels)))
+
+
+def _zero_shot(model: ImageText, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
+    if not labels:
+        raise ValueError(f"{folder} holds a model for images and texts, which chooses among labels: name them (labels)")
+    return ZeroShot(model.to(choose_device("any")), load_tokenizer(folder), labels, prompts)
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
@@ -156,7 +178,7 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
             features = (tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)).cpu().numpy()
             rows["embedding"] += [None if reason else x for x, reason in zip(features, problems, strict=True)]
             rows["problem"] += problems
-    embedding = pyarrow.list_(pyarrow.float32(), encoder.config.width)
+    embedding = pyarrow.list_(pyarrow.float32())  # of fixed length, pyarrow 25 reads no null of it back
     schema = pyarrow.schema({"path": pyarrow.string(), "embedding": embedding, "problem": pyarrow.string()})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pydict(rows, schema), sink)

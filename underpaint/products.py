@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from underpaint import config as configs
 from underpaint import files
 from underpaint.core import Batch, Facts, Pictured
+from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_tensors, read_description, save_encoder, save_module
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
@@ -50,7 +51,7 @@ def hand_over(
 
 
 def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Module:
-    """The whole objective of a finished run, in evaluation mode on the CPU.
+    """The whole objective of a finished run, or an imported model, in evaluation mode on the CPU.
 
     ``config_type`` is the config class of an objective that is not the package's own.
 
@@ -60,10 +61,14 @@ def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Mod
     folder = Path(folder)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     description = read_description(folder)
+    where = str(folder / "config.json")
+    if description.get("type") == ImageTextConfig.__name__:
+        image_text = ImageText(configs.from_record(ImageTextConfig, description["config"], where=where))
+        load_tensors(folder, image_text)
+        return image_text.eval()
     kind = config_type or OBJECTIVES.get(description.get("type", ""))
     if kind is None:
         raise ValueError(f"{folder} holds the objective {description.get('type')!r}; pass its class as config_type")
-    where = str(folder / "config.json")
     labels = files.read_json(folder / "labels.json")
     facts = Facts(
         seed=description["facts"]["seed"],

@@ -5,6 +5,7 @@ Networks above 4 GiB have several files of weights (pieces.py).
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from torch.nn import functional as F
 from underpaint import config as configs
 from underpaint import files
 from underpaint.models.pieces import INDEX, PIECE_BYTES, WEIGHTS, InMemory, SafetensorsFiles, Tensors, write_pieces
+from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
+TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
+"""Where the folder of a network for texts has its tokenizer."""
 
 
 def save_module(
@@ -32,11 +36,15 @@ def save_module(
 def save_tensors(
     folder: Path, tensors: Tensors, description: dict[str, Any], beside: dict[str, Any] | None = None
 ) -> None:
-    """The same from tensors that are read one at a time."""
+    """The same from tensors that are read one at a time; a path in ``beside`` is a file to copy."""
     with files.new_folder(folder) as part:
         pieces = write_pieces(part, tensors, limit=PIECE_BYTES)
         for name, value in (beside or {}).items():
-            files.write_json(part / name, value)
+            if isinstance(value, Path):
+                (part / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(value, part / name)
+            else:
+                files.write_json(part / name, value)
         weights = pieces[WEIGHTS] if len(pieces) == 1 else _together(pieces)
         files.write_json(part / "config.json", {"format": FORMAT, **description, "weights": weights})
 
@@ -106,6 +114,23 @@ def load_tensors(folder: Path, module: nn.Module) -> None:
             raise ValueError(f"{folder}: {name} has shape {shape}, expected {tuple(expected[name].shape)}")
     for name, value in expected.items():
         value.copy_(stored.read(name))
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a model for images and texts, from its ``model/`` or the folder above: texts to ids.
+
+    Raises:
+        ValueError: if there is none, it is damaged, or the package ``sentencepiece`` is not installed.
+    """
+    folder = Path(folder)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    path, config = folder / TOKENIZER, folder / "config.json"
+    said = files.read_json(config).get("tokenizer") if config.is_file() else None
+    if not isinstance(said, dict) or not path.is_file():
+        raise ValueError(f"{folder} holds no tokenizer ({TOKENIZER}); name a model for images and texts")
+    if files.xxh3(path) != said.get("xxh3"):
+        raise ValueError(f"{path} does not match the checksum in {config}; the file is damaged")
+    return Tokenizer(path)
 
 
 def save_encoder(folder: Path, encoder: ViT, origin: dict[str, Any] | None = None) -> None:

@@ -115,11 +115,14 @@ def _what(subject: Subject) -> str:
     name = f"vision transformer (width {c.width}, depth {c.depth}, patch {c.patch})"
     if found.classes:
         return f"{name} with a classifier of {found.classes} classes"
+    if found.text is not None:
+        return f"{name} and text tower (width {found.text.width}, depth {found.text.depth})"
     return f"{name} with MAE's decoder" if found.decoder is not None else f"{name}, encoder"
 
 
 def _front_matter(subject: Subject, tool: Tool) -> str:
     task = "image-classification" if subject.found.classes else "image-feature-extraction"
+    task = task if subject.found.text is None else "zero-shot-image-classification"
     lines = [f"library_name: {LIBRARIES[tool.name]}"] if tool.name in LIBRARIES else []
     lines += [f"pipeline_tag: {task}", "tags:", "- underpaint", "- vision-transformer"]
     licence = subject.found.licence

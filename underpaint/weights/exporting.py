@@ -44,6 +44,8 @@ def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, An
     licence = licences(steps)
     subject = subject.with_licence(licence)
     refusal = tool.refusal(subject.found)
+    if subject.found.text is not None and not tool.texts:
+        refusal = f"it has no such text tower; export the encoder/ folder beside {subject.folder}, or to safetensors"
     if refusal:
         raise ValueError(f"{folder} cannot be exported to {to}: {refusal}")
     with fresh_folder(out) as part:

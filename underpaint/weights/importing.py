@@ -20,12 +20,15 @@ from underpaint.core import Facts
 from underpaint.messages import say
 from underpaint.models import formats
 from underpaint.models.formats.layout import NON_COMMERCIAL, Foreign, Found, Rule, combined_shape, from_theirs
+from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
+from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViT, ViTConfig
-from underpaint.models.weights import save_tensors
+from underpaint.models.weights import TOKENIZER, save_tensors
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.weights.reading import open_weights
+from underpaint.weights.tokenizers import find_tokenizer
 
 FORMAT = 1
 OF_THE_ENCODER = (
@@ -33,20 +36,28 @@ OF_THE_ENCODER = (
     *("view", "crop_share", "interpolation"),
 )
 """Fields of the encoder's config that no shape tells."""
-BESIDES = {"decoder_heads": int, "norm_pix": bool, "mask_ratio": float, "licence": str, "labels": Path}
+BESIDES = {
+    "decoder_heads": int,
+    "norm_pix": bool,
+    "mask_ratio": float,
+    "text_heads": int,
+    "licence": str,
+    "labels": Path,
+    "tokenizer": Path,
+}
 IMAGENET_CLASSES = 1000
-MAX_LABEL_BYTES = 64 * 1024 * 1024
 
 
 def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> dict[str, Any]:
-    """Turn a foreign file or folder of weights into ``OUT/encoder``, and ``OUT/model`` where it has a head or decoder.
+    """Turn a foreign file or folder of weights into ``OUT/encoder``, and ``OUT/model`` where it has more than that.
 
     ``given`` tells as ``name=value`` what the file does not: ``heads``, ``mean``, ``std`` and the others of
-    OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, the ``licence``, and ``labels``, a text file with
-    the name of a class per line. Everything taken for granted is printed. One tensor is in memory at a time.
+    OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, ``text_heads``, the ``licence``, ``labels``, a text
+    file with the name of a class per line, and ``tokenizer``, the SentencePiece file of a text tower. Everything taken
+    for granted is printed. One tensor is in memory at a time.
 
-    Returns what was found: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``licence``, ``assumed``,
-    ``left_out``, ``folder``.
+    Returns what was found: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``text``, ``licence``,
+    ``assumed``, ``left_out``, ``folder``.
 
     Raises:
         ValueError: for a file of no known format, one that holds more or less than such a file should, or one that
@@ -69,13 +80,17 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     )
     found = formats.recognise(foreign)
     labels, assumed = _labels(found, told)
+    tokenizer = None
+    if found.text is not None:
+        tokenizer = find_tokenizer(source, found.text, told.get("tokenizer"))
+        assumed += [] if "tokenizer" in told else [f"the tokenizer {tokenizer}"]
     origin = {
         "format": found.title,
         "file": foreign.name,
         "xxh3": "+".join(files.xxh3(path) for path in opened.files),
         "licence": told.get("licence", found.licence),
     }
-    parts = _parts(found, foreign, opened.tensors, labels)
+    parts = _parts(found, foreign, opened.tensors, labels, tokenizer)
     with fresh_folder(out) as folder:
         for part in parts:
             description = {**part.description, "origin": origin}
@@ -85,6 +100,7 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
         "encoder": configs.record(found.encoder),
         "classes": found.classes,
         "decoder": None if found.decoder is None else configs.record(found.decoder),
+        "text": None if found.text is None else configs.record(found.text),
         "licence": origin["licence"],
         "assumed": [*found.assumed, *assumed],
         "left_out": [*found.left_out, *opened.beside],
@@ -149,9 +165,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     Raises:
         ValueError: if there are not as many different ones as classes.
     """
-    if not path.is_file() or path.stat().st_size > MAX_LABEL_BYTES:
-        raise ValueError(f"labels={path} is no text file with one name per line")
-    labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    labels = tuple(files.read_lines(path))
     if len(set(labels)) != classes or len(labels) != classes:
         raise ValueError(f"labels={path} has {len(set(labels))} different names, the classifier has {classes} classes")
     return labels
@@ -180,10 +194,12 @@ class _Part:
     name: str
     tensors: Tensors
     description: dict[str, Any]
-    beside: dict[str, Any]
+    beside: dict[str, Any]  # JSON values, and files to copy
 
 
-def _parts(found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, ...]) -> list[_Part]:
+def _parts(
+    found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
+) -> list[_Part]:
     """The folders, every tensor of which has been checked against the network that will be built from them."""
     rules = {rule.ours: rule for rule in found.rules}
     with torch.device("meta"):
@@ -191,6 +207,8 @@ def _parts(found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, .
     record = {"type": "vit", "config": configs.record(found.encoder)}
     tensors = _derived(encoder, rules, foreign, source, "encoder.")
     parts = [_Part(name="encoder", tensors=tensors, description=record, beside={})]
+    if found.text is not None and tokenizer is not None:
+        return [*parts, _image_text(found, found.text, foreign, source, tokenizer)]
     objective = objective_of(found)
     if objective is None:
         return parts
@@ -205,6 +223,17 @@ def _parts(found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, .
     beside = {"labels.json": {"format": FORMAT, "labels": list(labels), "count": []}}
     tensors = _derived(network, rules, foreign, source, "")
     return [*parts, _Part(name="model", tensors=tensors, description=description, beside=beside)]
+
+
+def _image_text(found: Found, text: TextConfig, foreign: Foreign, source: Tensors, tokenizer: Path) -> _Part:
+    """The model of an image tower and a text tower, with its tokenizer."""
+    config = ImageTextConfig(encoder=found.encoder, text=text, width=found.joint_width)
+    with torch.device("meta"):
+        network = ImageText(config)
+    description = {"type": type(config).__name__, "config": configs.record(config)}
+    description["tokenizer"] = {"size": tokenizer.stat().st_size, "xxh3": files.xxh3(tokenizer)}
+    tensors = _derived(network, {rule.ours: rule for rule in found.rules}, foreign, source, "")
+    return _Part(name="model", tensors=tensors, description=description, beside={str(TOKENIZER): tokenizer})
 
 
 def objective_of(found: Found) -> ClassifyConfig | MAEConfig | None:
@@ -243,7 +272,8 @@ def _announce(result: dict[str, Any], found: Found, *, own_licence: bool) -> Non
     say(
         f"{result['folder']}: {found.title}, {c.size[0]}x{c.size[1]} px, patch {c.patch}, width {c.width}, depth "
         f"{c.depth}, {c.heads} heads, {'cls token' if found.pooling == 'cls' else 'mean of the patches'}"
-        f"{f', {found.classes} classes' if found.classes else ''}{', with decoder' if found.decoder else ''}; "
+        f"{f', {found.classes} classes' if found.classes else ''}{', with decoder' if found.decoder else ''}"
+        f"{', with a text tower' if found.text else ''}; "
         f"positions are {'the fixed sin-cos ones' if c.positions == 'sincos' else 'learned'}"
     )
     for line in result["assumed"]:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from underpaint import config as configs
 from underpaint import files
 from underpaint.models.formats.layout import Found, Rule, to_theirs
+from underpaint.models.formats.maws_clip import TITLE
+from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_description
@@ -28,11 +30,11 @@ IMAGES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A network to export: an encoder, one with a classifier, or one with MAE's decoder."""
+    """A network to export: an encoder, one with a classifier, with MAE's decoder, or with a text tower."""
 
     folder: Path  # encoder/ or model/
     found: Found  # what it is; has no rules
-    tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*
+    tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*, text.* and the projections
 
     def under(self, rules: Sequence[Rule]) -> Tensors:
         """The tensors under a tool's names, each made when it is asked for."""
@@ -40,8 +42,11 @@ class Subject:
         info: dict[str, Info] = {}
         for name, rule in rule_of.items():
             shape, dtype = self.tensors.info[rule.ours]
-            first = shape[0] // len(rule.theirs)
-            info[name] = Info((shape[1], shape[0], *shape[2:]) if rule.swapped else (first, *shape[1:]), dtype)
+            if rule.swapped:
+                shape = (shape[1], shape[0], *shape[2:])
+            elif len(rule.theirs) > 1:
+                shape = (shape[0] // len(rule.theirs), *shape[1:])
+            info[name] = Info(shape, dtype)
         return Derived(info, lambda name: to_theirs(rule_of[name], name, self.tensors.read))
 
     def with_licence(self, licence: str) -> Subject:
@@ -93,6 +98,12 @@ def open_subject(folder: Path) -> Subject:
             licence=licence,
         )
         return Subject(folder=folder, found=found, tensors=stored)
+    if description["type"] == "ImageTextConfig":
+        both = configs.from_record(ImageTextConfig, record, where=where)
+        found = Found(
+            title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
+        )
+        return Subject(folder=folder, found=found, tensors=stored)
     if description["type"] != "ClassifyConfig":
         raise ValueError(f"{folder} holds the objective {description['type']!r}; export its encoder/ folder")
     return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
@@ -139,6 +150,7 @@ class Tool:
     write: Callable[[Path, Subject], None]  # all files but the card
     compare: Callable[[Path, Subject], tuple[float, float]]  # largest difference and largest value
     usage: Callable[[Subject], str]  # Python that loads the export from DIR
+    texts: bool = False  # can express a text tower
 
 
 def largest(found: Tensor, expected: Tensor) -> tuple[float, float]:

@@ -1,15 +1,20 @@
-"""Export to plain safetensors with the names of MAE's repository; config.json holds all that is known of it."""
+"""Export to plain safetensors with the names of MAE's or MAWS's repository; config.json holds all that is known of it.
+
+A text tower's tokenizer comes along.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 
 from underpaint import files
-from underpaint.models.formats import ours
+from underpaint.models.formats import maws_clip, ours
 from underpaint.models.formats.layout import Found, Rule
 from underpaint.models.pieces import PIECE_BYTES, SafetensorsFiles, write_pieces
+from underpaint.models.weights import TOKENIZER
 from underpaint.weights.subject import Subject, Tool
 
 
@@ -17,17 +22,28 @@ def _refusal(_: Found) -> str:
     return ""
 
 
+def _rules(subject: Subject) -> list[Rule]:
+    """Every tensor under one name."""
+    found = subject.found
+    if found.text is not None:
+        return list(maws_clip.rules(found.encoder.depth, found.text.depth))
+    return [Rule(ours=name, theirs=(ours.plain_name(name),)) for name in subject.tensors.info]
+
+
 def _write(folder: Path, subject: Subject) -> None:
-    rules = [Rule(ours=name, theirs=(ours.plain_name(name),)) for name in subject.tensors.info]
-    write_pieces(folder, subject.under(rules), limit=PIECE_BYTES)
+    write_pieces(folder, subject.under(_rules(subject)), limit=PIECE_BYTES)
     files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
+    if subject.found.text is not None:
+        shutil.copyfile(subject.folder / TOKENIZER, folder / TOKENIZER.name)
 
 
 def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
     """Of the tensors themselves."""
     stored = SafetensorsFiles(sorted(folder.glob("*.safetensors")))
-    pairs = [(stored.read(ours.plain_name(name)), subject.tensors.read(name)) for name in subject.tensors.info]
-    assert len(stored.info) == len(pairs)
+    names = [(rule.theirs[0], rule.ours) for rule in _rules(subject)]
+    assert stored.info.keys() == {theirs for theirs, _ in names}
+    assert subject.tensors.info.keys() == {mine for _, mine in names}
+    pairs = ((stored.read(theirs), subject.tensors.read(mine)) for theirs, mine in names)
     difference = max(0.0 if torch.equal(a, b) else float((a.float() - b.float()).abs().max()) for a, b in pairs)
     return difference, 0.0
 
@@ -46,4 +62,5 @@ TOOL = Tool(
     write=_write,
     compare=_compare,
     usage=_usage,
+    texts=True,
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from underpaint.models.formats import hf, mae, maws, ours, swag, timm
+from underpaint.models.formats import hf, mae, maws, maws_clip, ours, swag, timm
 from underpaint.models.formats.layout import Foreign, Found
 
-FORMATS = (ours, mae, maws, timm, swag, hf)
+FORMATS = (ours, maws_clip, mae, maws, timm, swag, hf)
 """In the order in which they are asked: timm takes what has MAE's naming and is neither of MAE nor of MAWS."""
 
 
@@ -21,6 +21,6 @@ def recognise(foreign: Foreign) -> Found:
             return found
     names = sorted(foreign.shapes)
     raise ValueError(
-        f"{foreign.name} is of no known format (MAE, MAWS, SWAG, torchvision, timm, transformers); its tensors are "
-        f"{', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
+        f"{foreign.name} is of no known format (MAE, MAWS, MAWS-CLIP, SWAG, torchvision, timm, transformers); its "
+        f"tensors are {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
     )

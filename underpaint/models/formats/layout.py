@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, ViTConfig, sincos_positions
 
 NON_COMMERCIAL = "CC-BY-NC-4.0"
@@ -64,13 +65,15 @@ class Found:
 
     title: str
     encoder: ViTConfig
-    rules: tuple[Rule, ...]  # for encoder.*, and where they are there fc_norm.*, head.*, decoder.*
+    rules: tuple[Rule, ...]  # for all tensors of encoder.*, and of whatever comes on top of it
     pooling: Literal["cls", "mean"] = "cls"
     classes: int = 0
     labels: tuple[str, ...] = ()
     decoder: DecoderConfig | None = None
     norm_pix: bool = True
     mask_ratio: float = 0.75
+    text: TextConfig | None = None  # the tower for texts, of a model for images and texts
+    joint_width: int = 0  # of the space that both are projected to
     licence: str = ""
     left_out: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()  # what neither the file nor the user says, in sentences
@@ -174,6 +177,8 @@ def to_theirs(rule: Rule, name: str, read: Callable[[str], Tensor]) -> Tensor:
     """One of their tensors from ours: the inverse of ``from_theirs``."""
     value = read(rule.ours)
     value = value.transpose(0, 1) if rule.swapped else value
+    if len(rule.theirs) == 1:
+        return value
     return value.chunk(len(rule.theirs))[rule.theirs.index(name)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from underpaint import config as configs
 from underpaint.models.formats.layout import Foreign, Found, Rule, checked
 from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig
 
 KEY = "underpaint"
@@ -25,6 +26,7 @@ def describe(found: Found) -> dict[str, Any]:
         "labels": list(found.labels),
         "norm_pix": found.norm_pix,
         "mask_ratio": found.mask_ratio,
+        **({} if found.text is None else {"text": configs.record(found.text), "joint_width": found.joint_width}),
         "licence": found.licence,
     }
 
@@ -36,7 +38,7 @@ def said(foreign: Foreign, rules: tuple[Rule, ...], title: str) -> Found | None:
         return None
     where = f"{foreign.name}/config.json"
     try:
-        decoder = record["decoder"]
+        decoder, text = record["decoder"], record.get("text")
         return Found(
             title=title,
             encoder=configs.from_record(ViTConfig, record["encoder"], where=where),
@@ -47,6 +49,8 @@ def said(foreign: Foreign, rules: tuple[Rule, ...], title: str) -> Found | None:
             decoder=None if decoder is None else configs.from_record(DecoderConfig, decoder, where=where),
             norm_pix=bool(record["norm_pix"]),
             mask_ratio=float(record["mask_ratio"]),
+            text=None if text is None else configs.from_record(TextConfig, text, where=where),
+            joint_width=0 if text is None else int(record["joint_width"]),
             licence=str(record["licence"]),
         )
     except (KeyError, TypeError) as error:

@@ -1,0 +1,89 @@
+"""Classes by their names alone: images against the embeddings of texts (paper.md 2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from underpaint.models.image_text import ImageText
+from underpaint.models.vit import ViT
+
+TEMPLATES = ("a photo of a {}.",)
+"""CLIP's plainest; ``{}`` stands for the name."""
+SEPARATOR = ";"
+"""Between the names of one label; the first is the one that is shown."""
+TEXTS = 64
+"""Embedded together."""
+
+Tokenize = Callable[[Sequence[str]], Tensor]
+
+
+class ZeroShot(nn.Module):
+    """A tagger made of an image-text model and the names of labels; ``labels`` are their first names.
+
+    A label is the mean over all its names in all templates, each embedding of length 1, and of length 1 again.
+    """
+
+    label_embedding: Tensor
+
+    def __init__(
+        self, model: ImageText, tokenize: Tokenize, labels: Sequence[str], templates: Sequence[str] = TEMPLATES
+    ) -> None:
+        super().__init__()
+        names = [names_of(label) for label in labels]
+        self.labels = tuple(first for first, *_ in names)
+        check_names(self.labels, templates)
+        self.model = model
+        texts = [[template.replace("{}", name) for name in group for template in templates] for group in names]
+        self.register_buffer("label_embedding", embed_labels(model, tokenize, texts), persistent=False)
+
+    @property
+    def encoder(self) -> ViT:
+        return self.model.encoder
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Cosines times the scale that the model was trained with."""
+        return self.model.logit_scale.exp() * self.model.embed_image(image) @ self.label_embedding.T
+
+    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Of each label among the given ones: they sum to 1."""
+        return self.logits(image).float().softmax(dim=1)
+
+
+def names_of(label: str) -> list[str]:
+    """The names of a label, as in ``dog; puppy``.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    names = [name.strip() for name in label.split(SEPARATOR) if name.strip()]
+    if not names:
+        raise ValueError(f"a label has no name: {label!r}")
+    return names
+
+
+def check_names(labels: Sequence[str], templates: Sequence[str]) -> None:
+    """Raises ValueError for labels or templates that cannot be used."""
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"labels must differ in their first names; twice there: {', '.join(twice[:5])}")
+    if len(labels) < 2:
+        raise ValueError(f"zero-shot prediction chooses among labels; give two or more, not {len(labels)}")
+    wrong = [template for template in templates if "{}" not in template]
+    if wrong or not templates:
+        raise ValueError(f"a prompt needs {{}} where the label goes, as in {TEMPLATES[0]!r}; not {wrong[:1] or 'none'}")
+
+
+@torch.no_grad()
+def embed_labels(model: ImageText, tokenize: Tokenize, texts: Sequence[Sequence[str]]) -> Float[Tensor, "k e"]:
+    """One embedding for each group of texts."""
+    every = [text for group in texts for text in group]
+    ids = (tokenize(every[start : start + TEXTS]) for start in range(0, len(every), TEXTS))
+    groups = torch.cat([model.embed_text(part.to(model.logit_scale.device)) for part in ids]).split(
+        [len(group) for group in texts]
+    )
+    return torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])

@@ -1,0 +1,125 @@
+"""CLIP models of facebookresearch/maws: an image tower, XLM-R in torchtext's naming, and two projections.
+
+(paper.md 6.1.) torchtext renamed the tensors of its transformer once; both namings are known. The tokenizer is a file
+beside the weights.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from underpaint.models.formats import ours
+from underpaint.models.formats.layout import (
+    NON_COMMERCIAL,
+    Foreign,
+    Found,
+    Names,
+    Rule,
+    checked,
+    depth_of,
+    encoder_config,
+    names_wrong,
+)
+from underpaint.models.formats.mae import PLAIN
+from underpaint.models.formats.maws import ENCODER_USUAL
+from underpaint.models.text_tower import TextConfig
+
+TITLE = "MAWS-CLIP"
+IMAGE = "vision_encoder."
+TEXT = "text_encoder.encoder.transformer."
+ALONE = {
+    "image_projection": "vision_projection",
+    "text_projection": "text_projection",
+    "logit_scale": "logit_scale",
+    "text.token_embed.weight": f"{TEXT}token_embedding.weight",
+    "text.pos_embed.weight": f"{TEXT}positional_embedding.embedding.weight",
+}
+"""Tensors that are no pair of weight and bias."""
+ONCE = {"norm": f"{TEXT}embedding_layer_norm"}
+INSIDE = {
+    "attn.qkv": "self_attn.in_proj",
+    "attn.proj": "self_attn.out_proj",
+    "norm1": "norm1",
+    "mlp.fc1": "linear1",
+    "mlp.fc2": "linear2",
+    "norm2": "norm2",
+}
+OLDER_INSIDE = {
+    "attn.qkv": "attention.input_projection",
+    "attn.proj": "attention.output_projection",
+    "norm1": "attention_layer_norm",
+    "mlp.fc1": "residual_mlp.mlp.0",
+    "mlp.fc2": "residual_mlp.mlp.3",
+    "norm2": "final_layer_norm",
+}
+TEXT_HEADS = {(768, 12): 12, (1024, 24): 16}
+"""Attention heads of XLM-R base and large by width and depth."""
+
+
+def rules(depth: int, text_depth: int, *, older: bool = False) -> tuple[Rule, ...]:
+    """Rules for all tensors; ``older`` names the text tower as torchtext did at first."""
+    layer, inside = ("layers.{i}", OLDER_INSIDE) if older else ("layers.layers.{i}", INSIDE)
+    block = {f"blocks.{{i}}.{mine}": f"{TEXT}{layer}.{theirs}" for mine, theirs in inside.items()}
+    image = (
+        replace(rule, theirs=tuple(IMAGE + name for name in rule.theirs)) for rule in PLAIN.rules(depth, "encoder.")
+    )
+    alone = (Rule(ours=mine, theirs=(theirs,)) for mine, theirs in ALONE.items())
+    return (*image, *Names(ONCE, block).rules(text_depth, "text."), *alone)
+
+
+def recognise(foreign: Foreign) -> Found | None:
+    """A file with a tower for images and something for texts, or None."""
+    names = foreign.shapes.keys()
+    if not any(name.startswith(IMAGE) for name in names) or not any(name.startswith("text_") for name in names):
+        return None
+    older = any(".attention.input_projection." in name for name in names)
+    depth = depth_of(names, re.escape(IMAGE) + r"blocks\.(\d+)\.")
+    text_depth = depth_of(names, re.escape(TEXT) + (r"layers\.(\d+)\." if older else r"layers\.layers\.(\d+)\."))
+    all_rules = rules(depth, text_depth, older=older)
+    exported = ours.said(foreign, all_rules, TITLE)
+    if exported is not None:
+        return checked(exported, foreign)
+    assumed: list[str] = []
+    found = Found(
+        title=TITLE,
+        encoder=encoder_config(foreign, all_rules, title=TITLE, said={}, usual=ENCODER_USUAL, assumed=assumed),
+        rules=all_rules,
+        text=_text_config(foreign, all_rules, text_depth, assumed),
+        joint_width=(0, *foreign.shapes.get("vision_projection", ()))[-1],
+        licence=NON_COMMERCIAL,
+        assumed=tuple(assumed),
+    )
+    return checked(found, foreign)
+
+
+def _text_config(foreign: Foreign, all_rules: tuple[Rule, ...], depth: int, assumed: list[str]) -> TextConfig:
+    """The form of the text tower from its tensors.
+
+    Raises:
+        ValueError: if they are not there, or nobody tells its heads.
+    """
+    theirs = {rule.ours: rule.theirs[0] for rule in all_rules}
+    needed = ("text.token_embed.weight", "text.pos_embed.weight", "text.blocks.0.mlp.fc1.weight")
+    missing = [theirs.get(name, f"{TEXT}layers.*") for name in needed]
+    missing = [name for name in missing if name not in foreign.shapes]
+    if missing:
+        raise ValueError(f"{foreign.name} looks like a {TITLE}, but {names_wrong(missing, ())}")
+    (vocabulary, width), (positions, _), (hidden, _) = (foreign.shapes[theirs[name]] for name in needed)
+    heads = foreign.given.get("text_heads", TEXT_HEADS.get((width, depth), 0))
+    if not heads:
+        raise ValueError(
+            f"{foreign.name} has a text tower of width {width} and depth {depth}, not XLM-R's: add text_heads=N"
+        )
+    if hidden % width:
+        raise ValueError(f"{foreign.name} has an MLP of {hidden} in a text tower of width {width}; no whole multiple")
+    if "text_heads" not in foreign.given:
+        assumed.append(f"{heads} heads in a text tower of width {width} and depth {depth}, as in XLM-R")
+    return TextConfig(
+        vocabulary=vocabulary,
+        positions=positions,
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp_ratio=hidden // width,
+    )

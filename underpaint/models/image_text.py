@@ -1,0 +1,57 @@
+"""Images and texts in one space: an image tower, a text tower, and a projection behind each (paper.md 1.6).
+
+Letters as in ``core``, and ``e`` the width of the common space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from underpaint.models.text_tower import TextConfig, TextTower
+from underpaint.models.vit import ViT, ViTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTextConfig:
+    encoder: ViTConfig
+    text: TextConfig
+    width: int  # of the common space
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width={self.width} of the common space must be 1 or more")
+
+
+class ImageText(nn.Module):
+    """Embeds images and texts; the cosine of two embeddings, times ``logit_scale.exp()``, says how well they fit."""
+
+    def __init__(self, config: ImageTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ViT(config.encoder)
+        self.text = TextTower(config.text)
+        # Multiplied from the right, as they are published: the transpose of what nn.Linear holds.
+        self.image_projection = nn.Parameter(torch.zeros(config.encoder.width, config.width))
+        self.text_projection = nn.Parameter(torch.zeros(config.text.width, config.width))
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def embed_image(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
+        """Embeddings of length 1 of images, normalised with ``config.encoder.mean`` and ``.std``: from the cls token.
+
+        Raises:
+            ValueError: if they are of another size than the encoder's.
+        """
+        return F.normalize(self.encoder(image)[:, 0] @ self.image_projection, dim=-1)
+
+    def embed_text(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b e"]:
+        """Embeddings of length 1 of texts, as ``load_tokenizer`` makes ids of them: from the first token.
+
+        Raises:
+            ValueError: if there are more tokens than positions.
+        """
+        return F.normalize(self.text(ids)[:, 0] @ self.text_projection, dim=-1)

@@ -1,0 +1,36 @@
+"""The tokenizer of an imported text tower: told, or found beside the weights; checked against the tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from underpaint.models.text_tower import TextConfig
+from underpaint.models.tokenizer import Tokenizer
+from underpaint.models.weights import TOKENIZER
+
+USUAL_NAMES = (TOKENIZER.name, f"xlmr.{TOKENIZER.name}")
+"""XLM-R's file as transformers and as MAWS call it."""
+
+
+def find_tokenizer(source: Path, text: TextConfig, told: Path | None) -> Path:
+    """The SentencePiece file: the one told, else one of a usual name in the folder of the weights.
+
+    Raises:
+        ValueError: if there is none, or it has another number of tokens than the text tower.
+    """
+    folder = source if source.is_dir() else source.parent
+    places = (folder / TOKENIZER, *(folder / name for name in USUAL_NAMES)) if told is None else (told,)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise ValueError(
+            f"{source} has a text tower, which needs its tokenizer: put {' or '.join(USUAL_NAMES)} beside it, or add "
+            f"tokenizer=FILE"
+            if told is None
+            else f"tokenizer={told} is no file; give the SentencePiece model of the text tower"
+        )
+    vocabulary = Tokenizer(path).vocabulary
+    if vocabulary != text.vocabulary:
+        raise ValueError(
+            f"{path} has {vocabulary:,} tokens, the text tower {text.vocabulary:,}: it is another model's tokenizer"
+        )
+    return path
