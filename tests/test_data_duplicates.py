@@ -20,8 +20,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from underpaint.data import cache, duplicates, duplicates_views
 from underpaint.data.dataset import ImageData
 from underpaint.data.duplicates import BORDERLINE, near_duplicates, sheet, without_duplicates
-from underpaint.data.duplicates_candidates import HASH_BITS, candidates
+from underpaint.data.duplicates_candidates import Search
 from underpaint.data.duplicates_pixels import differences
+from underpaint.data.duplicates_search import RADIUS, HashTable
 from underpaint.data.duplicates_views import MARGIN, Fingerprints, fingerprints, perceptual_hash, read_views
 from underpaint.data.duplicates_words import class_names, remark, task_near_labels
 from underpaint.data.records import Record, Source, Split, make_source
@@ -92,11 +93,31 @@ def test_the_search_finds_exactly_what_brute_force_finds() -> None:
                     continue
                 for hashes in (second.plain, second.mirrored):
                     distance = (int(first.plain[i, one]) ^ int(hashes[j, other])).bit_count()
-                    if distance <= HASH_BITS:
+                    if distance <= RADIUS:
                         expected[i, j] = min(distance, expected.get((i, j), 64))
-    found = candidates(first, second)
+    found = Search(second).candidates(first)
     assert len(expected) > 200
     assert {(int(i), int(j)): int(d) for (i, j), d in zip(found.rows, found.distance, strict=True)} == expected
+
+
+@pytest.mark.parametrize("clustered", [True, False])
+def test_the_hash_tables_find_every_pair_once(clustered: bool) -> None:
+    """Against comparing each with each, at every distance around the limit; hashes of photographs are no even noise."""
+    rng = RNG(1)
+    hashes = rng.integers(0, 2**64, size=5000, dtype=np.uint64)
+    if clustered:
+        hashes &= rng.integers(0, 2**64, size=5000, dtype=np.uint64) & np.uint64(0xFFFF_FFFF_7333_1111)
+    queries = hashes[:400].copy()
+    for row in range(400):
+        for bit in rng.choice(64, size=row % 16, replace=False):
+            queries[row] ^= np.uint64(1 << int(bit))
+    distance = np.bitwise_count(queries[:, None] ^ hashes)
+    pairs = np.argwhere(distance <= RADIUS)
+    expected = np.column_stack([pairs, distance[tuple(pairs.T)]])
+    assert len(expected) >= 300
+    assert np.array_equal(HashTable(hashes).near(queries), expected)
+    assert HashTable(hashes[:0]).near(queries).shape == (0, 3)
+    assert HashTable(hashes).near(queries[:0]).shape == (0, 3)
 
 
 # --- copies and false friends

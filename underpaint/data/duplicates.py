@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from underpaint.data.cache import cache_folder
-from underpaint.data.duplicates_candidates import alike_in_colour, candidates
+from underpaint.data.duplicates_candidates import Search, alike_in_colour
 from underpaint.data.duplicates_pixels import differences
 from underpaint.data.duplicates_views import Fingerprints, Views, fingerprints, read_views
 from underpaint.data.images import EIGHT_BIT
@@ -225,9 +225,10 @@ def _remember(store: Path, pairs: Sequence[Pair]) -> None:
 
 def _alike(trained: _Images, tested: _Images) -> Iterator[Pair]:
     """Some thousand training images at a time, so that their pixels fit into memory."""
+    search = Search(tested.prints)
     for start in range(0, len(trained.paths), _IMAGES_AT_ONCE):
         part = trained.part(start, start + _IMAGES_AT_ONCE)
-        found = alike_in_colour(candidates(part.prints, tested.prints), part.prints, tested.prints)
+        found = alike_in_colour(search.candidates(part.prints), part.prints, tested.prints)
         first, i = np.unique(found.rows[:, 0], return_inverse=True)
         second, j = np.unique(found.rows[:, 1], return_inverse=True)
         difference = differences(

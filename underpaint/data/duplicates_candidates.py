@@ -1,4 +1,4 @@
-"""Pairs of images whose perceptual hashes are near each other: exact, over all pairs, in blocks of XOR and popcount."""
+"""Pairs of images whose perceptual hashes are near each other: all of them, without comparing each with each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from underpaint.data.duplicates_search import HashTable
 from underpaint.data.duplicates_views import BOX, FULL, INNER, INNER_EDGE, Fingerprints
 
-HASH_BITS = 12
-"""Bits of 64 in which the hashes of candidates differ at most."""
 FIELD_LIMIT = 0.1
 """Mean difference of the 4 x 4 fields, in the better view, beyond which a pair is not looked at closer."""
 
-_BLOCK = 256
 _WHOLE, _SHRUNK, _GROWN = 1.0, 1 - 2 * INNER_EDGE, 1 + 2 * INNER_EDGE
 _COMPARED = ((BOX, BOX, _WHOLE), (FULL, FULL, _WHOLE), (BOX, INNER, _SHRUNK), (INNER, BOX, _GROWN))
 """The view of the first image, that of the second, and which part of the second the first then shows."""
@@ -38,25 +36,32 @@ class Candidates:
         )
 
 
-def candidates(first: Fingerprints, second: Fingerprints) -> Candidates:
-    """All pairs within HASH_BITS in any of the views, mirrored or not."""
-    found = [np.zeros((0, 5), dtype=np.int64)]
-    for start in range(0, len(first.plain), _BLOCK):
-        block = first.part(start, start + _BLOCK)
+class Search:
+    """Hash tables of some images: what others are compared with, part by part."""
+
+    def __init__(self, images: Fingerprints) -> None:
+        self._tables: dict[int, tuple[HashTable, np.ndarray]] = {}
+        for view in (BOX, FULL, INNER):
+            rows = np.flatnonzero(~images.flat[:, view])
+            hashes = np.concatenate([images.plain[rows, view], images.mirrored[rows, view]])
+            self._tables[view] = HashTable(hashes), rows
+
+    def candidates(self, images: Fingerprints) -> Candidates:
+        """All pairs of one of ``images`` and one of the searched within RADIUS in any of the views, mirrored or not."""
+        found = [np.zeros((0, 5), dtype=np.int64)]
         for kind, (here, there, _) in enumerate(_COMPARED):
-            blank = block.flat[:, here, None] | second.flat[:, there]
-            for mirrored, hashes in enumerate((second.plain, second.mirrored)):
-                distance = np.bitwise_count(block.plain[:, here, None] ^ hashes[:, there])
-                i, j = np.nonzero((distance <= HASH_BITS) & ~blank)
-                same = np.ones_like(i)
-                found.append(np.stack([i + start, j, distance[i, j], mirrored * same, kind * same], axis=1))
-    table = np.concatenate(found)
-    table = table[np.lexsort(table.T[::-1])]
-    first_of_pair = np.ones(len(table), dtype=bool)
-    first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
-    table = table[first_of_pair]
-    scale = np.array([scale for _, _, scale in _COMPARED])
-    return Candidates(rows=table[:, :2], distance=table[:, 2], mirrored=table[:, 3] == 1, scale=scale[table[:, 4]])
+            table, rows = self._tables[there]
+            asked = np.flatnonzero(~images.flat[:, here])
+            query, place, distance = table.near(images.plain[asked, here]).T
+            mirrored, row = np.divmod(place, max(len(rows), 1))
+            found.append(np.stack([asked[query], rows[row], distance, mirrored, np.full_like(row, kind)], axis=1))
+        table = np.concatenate(found)
+        table = table[np.lexsort(table.T[::-1])]
+        first_of_pair = np.ones(len(table), dtype=bool)
+        first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
+        table = table[first_of_pair]
+        scale = np.array([scale for _, _, scale in _COMPARED])
+        return Candidates(rows=table[:, :2], distance=table[:, 2], mirrored=table[:, 3] == 1, scale=scale[table[:, 4]])
 
 
 def alike_in_colour(found: Candidates, first: Fingerprints, second: Fingerprints) -> Candidates:
