@@ -24,7 +24,7 @@ from torch import Tensor
 
 from underpaint.data.cache import cache_folder
 from underpaint.data.duplicates_candidates import Search, alike_in_colour
-from underpaint.data.duplicates_pixels import differences
+from underpaint.data.duplicates_pixels import DUPLICATE, differences
 from underpaint.data.duplicates_views import Fingerprints, Views, fingerprints, read_views
 from underpaint.data.images import EIGHT_BIT
 from underpaint.data.loader import ImageFormat, read_images
@@ -32,8 +32,6 @@ from underpaint.data.records import Source, Split
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
-DUPLICATE = 1.0
-"""Difference of near duplicates at most, see ``duplicates_pixels.differences``."""
 BORDERLINE = 2.0
 """Pairs up to this difference are kept for the eye; they are no near duplicates."""
 

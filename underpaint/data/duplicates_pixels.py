@@ -27,6 +27,8 @@ CORRELATION_LIMIT = 0.08
 SHAPE_LIMIT = 0.12
 """Logarithm of how much wider one is than the other."""
 
+DUPLICATE = 1.0
+"""Difference of near duplicates at most, see ``differences``."""
 FARTHEST = 4.0
 """The difference of pairs that do not fit over each other at all."""
 

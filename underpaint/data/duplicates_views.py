@@ -36,6 +36,8 @@ INNER_EDGE = 0.04
 _KIND = "fingerprints-1"
 _BLANK = " ".join(["0"] * 6 + ["111", "00" * 96])
 _WORKING_SIDE = 128
+_LEAST_DECODED = _WORKING_SIDE
+"""Pixels that each side of a JPEG keeps at least where it is decoded at a reduced size."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 _GROUND_SHARE = 0.6
 """So much of the border must be of one colour for it to be the ground of a drawing."""
@@ -110,7 +112,42 @@ class Views:
 def read_views(files: Sequence[Path]) -> Views:
     """The views of these files; flat where one cannot be read."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = list(pool.map(_views_of_file, files))
+        return _stacked(list(pool.map(_views_of_file, files)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """All that is compared of some images, from one look at each."""
+
+    prints: Fingerprints
+    views: Views
+    problems: tuple[str, ...]
+    """Of each image why it could not be read; "" where it could."""
+
+    def hashes(self) -> list[int | None]:
+        """The perceptual hash of each image as a whole; None where it shows nothing, or could not be read."""
+        flat, hashes = self.prints.flat[:, FULL].tolist(), self.prints.plain[:, FULL].tolist()
+        return [None if nothing else bits for bits, nothing in zip(hashes, flat, strict=True)]
+
+
+def look_at(images: Sequence[bytes]) -> Looks:
+    """Decode these image files, JPEGs at a reduced size, for their views, hashes and fields.
+
+    Eight-bit images only; of others the problem is told, as of damaged ones.
+    """
+    views, problems = zip(*map(_views_or_problem, images), strict=True) if images else ((), ())
+    stacked = _stacked(views)
+    return Looks(prints=_prints(stacked), views=stacked, problems=problems)
+
+
+def _views_or_problem(data: bytes) -> tuple[_View, str]:
+    try:
+        return _views_of(data, least=_LEAST_DECODED), ""
+    except BadImage as error:
+        return _NO_VIEW, str(error)
+
+
+def _stacked(found: Sequence[_View]) -> Views:
     return Views(
         pixels=np.array([view[0] for view in found], dtype=np.uint8).reshape(-1, 2, SIDE, SIDE, 3),
         ratio=np.array([view[1] for view in found], dtype=np.float64).reshape(-1, 2),
@@ -119,28 +156,44 @@ def read_views(files: Sequence[Path]) -> Views:
 
 
 _View = tuple[np.ndarray, tuple[float, float], tuple[bool, bool]]
+_NO_VIEW: _View = np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8), (1.0, 1.0), (True, True)
 
 
 def _fingerprint(file: Path) -> str:
     """Six hashes (box, full, inner, and those of the mirrored image), which of the views are flat, the fields."""
-    pixels, _, (box_flat, full_flat) = _views_of_file(file)
-    edge = SIDE * INNER_EDGE
-    inner = _resized(Image.fromarray(pixels[BOX]), (edge, edge, SIDE - edge, SIDE - edge))
-    coefficients = _coefficients(np.stack([*pixels, inner]) @ _LUMA)
-    bits = _bits(np.concatenate([coefficients, coefficients * _MIRROR]))
-    fields = pixels.reshape(2, 4, SIDE // 4, 4, SIDE // 4, 3).mean(axis=(2, 4)).round().astype(np.uint8)
-    flat = "".join(str(int(nothing)) for nothing in (box_flat, full_flat, box_flat))
-    return " ".join([*(f"{int(bit):x}" for bit in bits), flat, fields.tobytes().hex()])
+    prints = _prints(_stacked([_views_of_file(file)]))
+    flat = "".join(str(int(nothing)) for nothing in prints.flat[0])
+    return " ".join(
+        [*(f"{int(bit):x}" for bit in (*prints.plain[0], *prints.mirrored[0])), flat, prints.fields.tobytes().hex()]
+    )
+
+
+def _prints(views: Views) -> Fingerprints:
+    count, edge = len(views.pixels), SIDE * INNER_EDGE
+    inside = (edge, edge, SIDE - edge, SIDE - edge)
+    inner = [_resized(Image.fromarray(pixels), inside) for pixels in views.pixels[:, BOX]]
+    seen = np.concatenate([views.pixels, np.array(inner, dtype=np.uint8).reshape(-1, 1, SIDE, SIDE, 3)], axis=1)
+    coefficients = _coefficients((seen @ _LUMA).reshape(-1, SIDE, SIDE))
+    fields = views.pixels.reshape(-1, 2, 4, SIDE // 4, 4, SIDE // 4, 3).mean(axis=(3, 5))
+    return Fingerprints(
+        plain=_bits(coefficients).reshape(count, 3),
+        mirrored=_bits(coefficients * _MIRROR).reshape(count, 3),
+        flat=views.flat[:, [BOX, FULL, BOX]],
+        fields=fields.round().astype(np.uint8),
+    )
 
 
 def _views_of_file(file: Path) -> _View:
     try:
-        decoded = decode(file.read_bytes(), channels=3, value_range=EIGHT_BIT)
+        return _views_of(file.read_bytes(), least=0)
     except (BadImage, OSError):
-        return np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8), (1.0, 1.0), (True, True)
+        return _NO_VIEW
+
+
+def _views_of(data: bytes, *, least: int) -> _View:
+    decoded = decode(data, channels=3, value_range=EIGHT_BIT, least=least)
     assert decoded.dtype == torch.uint8
-    image = Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy()))
-    return _views(image)
+    return _views(Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())))
 
 
 def _views(image: Image.Image) -> _View:

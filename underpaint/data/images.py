@@ -25,20 +25,21 @@ EIGHT_BIT = (0.0, 255.0)
 
 
 def decode(
-    data: bytes, *, channels: int, value_range: tuple[float, float]
+    data: bytes, *, channels: int, value_range: tuple[float, float], least: int = 0
 ) -> UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]:
     """Decode the first frame, upright, with transparent parts on white, in ``channels`` channels.
 
     uint8 for eight-bit images declared as (0, 255); else float32, ``value_range`` mapped to [0, 1] and clamped. Grey
     becomes RGB by repetition and RGB grey by its luma; any other difference in channels raises BadImage, as does
-    everything that cannot be read.
+    everything that cannot be read. With ``least`` above 0 a JPEG is decoded at a half, a quarter or an eighth of its
+    size, in a fraction of the time, where each side keeps so many pixels.
     """
     if not data:
         raise BadImage("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
-            values = _values(data, channels, value_range)
+            values = _values(data, channels, value_range, least)
     except BadImage:
         raise
     except UnidentifiedImageError as error:  # its own message names an address in memory
@@ -48,7 +49,7 @@ def decode(
     return _scaled(torch.from_numpy(values), value_range)
 
 
-def _values(data: bytes, channels: int, value_range: tuple[float, float]) -> np.ndarray:
+def _values(data: bytes, channels: int, value_range: tuple[float, float], least: int) -> np.ndarray:
     """The stored values as (c, h, w), of any type."""
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from underpaint.data import tiff
@@ -57,6 +58,8 @@ def _values(data: bytes, channels: int, value_range: tuple[float, float]) -> np.
             return _in_channels(tiff.read(data, channels), channels)
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         check_pixels(*image.size)
+        if least:
+            image.draft(None, (least, least))
         if image.mode.startswith(("I", "F")):
             return _in_channels(_deep(image, value_range), channels)
         if _is_reduced(data) and value_range != EIGHT_BIT:
