@@ -4,7 +4,7 @@
 
 FOLDER holds what these two commands leave there; nothing of it is installed, and no code of it runs:
 
-    pip download --no-deps symspellpy==6.10.1 stopwordsiso==0.7.1
+    pip download --no-deps symspellpy==6.10.1 stopwordsiso==0.7.1 stop-words==2025.11.4 spacy==3.8.18
     apt-get download wordnet-base scowl
 
 Written are, under ``underpaint/tags``: ``english.parquet``, how often English words stand in books;
@@ -15,7 +15,9 @@ three, ``WORDS-LICENSE``.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,13 +34,15 @@ TARGET = Path(__file__).resolve().parent.parent / "underpaint" / "tags"
 BOOKS = "symspellpy/frequency_dictionary_en_82_765.txt"
 STOPS = "stopwordsiso/stopwords-iso.json"
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
+SPACY = re.compile(r"spacy/lang/(\w+)/stop_words\.py")
+OTHER_NAMES = {"no": "nb"}
 LEFT_OUT = {"en"}
 """This list has ``bottom`` and ``bill``; the closed classes of English stand in ``tags/function_words.txt``."""
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    symspell, stops = _one(folder, "symspellpy-*.whl"), _one(folder, "stopwordsiso-*.whl")
+    symspell = _one(folder, "symspellpy-*.whl")
     with tempfile.TemporaryDirectory() as unpacked:
         for package in ("wordnet-base", "scowl"):
             deb = _one(folder, f"{package}_*.deb")
@@ -48,7 +52,9 @@ def main() -> None:
         scowl = (Path(unpacked) / "scowl/usr/share/doc/scowl/copyright").read_text("utf-8")
     write_english(_member(symspell, BOOKS))
     write_irregular(irregular)
-    write_stopwords(json.loads(_member(stops, STOPS)))
+    stops = json.loads(_member(_one(folder, "stopwordsiso-*.whl"), STOPS))
+    others = spacy_lists(_one(folder, "spacy-*.whl")), stop_words_lists(_one(folder, "stop_words-*.whl"))
+    write_stopwords(stops, others)
     mit = _member(symspell, "symspellpy-6.10.1.dist-info/licenses/LICENSE")
     write_bytes(TARGET / "WORDS-LICENSE", notice(mit, scowl).encode())
 
@@ -71,18 +77,39 @@ def write_irregular(texts: dict[str, str]) -> None:
     _write("irregular", {"form": pyarrow.array(form), "part": pyarrow.array(part), "base": pyarrow.array(base)})
 
 
-def write_stopwords(lists: dict[str, list[str]]) -> None:
-    rows = sorted(
-        {
-            (language, unicodedata.normalize("NFKC", word).lower())
-            for language, words in lists.items()
-            if language not in LEFT_OUT
-            for word in words
-            if word.isalpha()
-        }
-    )
-    language, word = zip(*rows, strict=True)
+def write_stopwords(lists: dict[str, list[str]], others: tuple[dict[str, set[str]], ...]) -> None:
+    """Of each language the words that all lists of it agree on; a language with one list alone is left out.
+
+    The first lists are the longest, and hold much that is frequent and no function word (German: Jahr, Uhr).
+    """
+    rows: set[tuple[str, str]] = set()
+    for language, words in lists.items():
+        checks = [other[name] for other in others if (name := OTHER_NAMES.get(language, language)) in other]
+        if checks and language not in LEFT_OUT:
+            agreed = set(map(_plain, words)).intersection(*checks)
+            rows |= {(language, word) for word in agreed if word.isalpha()}
+    language, word = zip(*sorted(rows), strict=True)
     _write("stopwords", {"language": pyarrow.array(language).dictionary_encode(), "word": pyarrow.array(word)})
+
+
+def spacy_lists(wheel: Path) -> dict[str, set[str]]:
+    """The words that stand in the string literals of the modules; none of them is run."""
+    found: dict[str, set[str]] = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if match := SPACY.fullmatch(name):
+                tree = ast.parse(archive.read(name))
+                texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+                found[match[1]] = {_plain(word) for text in texts if isinstance(text, str) for word in text.split()}
+    return found
+
+
+def stop_words_lists(wheel: Path) -> dict[str, set[str]]:
+    folder = "stop_words/stop-words"
+    names = json.loads(_member(wheel, f"{folder}/languages.json"))
+    return {
+        language: set(map(_plain, _member(wheel, f"{folder}/{name}.txt").split())) for language, name in names.items()
+    }
 
 
 def notice(mit: str, scowl: str) -> str:
@@ -104,8 +131,8 @@ SCOWL's notice, as Debian hands it on:
 irregular.parquet holds the exceptions of WordNet 3.0 (noun.exc, verb.exc, adj.exc, adv.exc); its licence is the file
 WORDNET-LICENSE.
 
-stopwords.parquet is stopwords-iso (https://github.com/stopwords-iso/stopwords-iso) without English, under the MIT
-License.
+stopwords.parquet is a part of stopwords-iso (https://github.com/stopwords-iso/stopwords-iso), under the MIT License:
+the words that the lists of spaCy (MIT) and of stop-words (BSD) have too.
 
 Copyright (c) Gene Diaz and the contributors of stopwords-iso
 
@@ -127,6 +154,10 @@ def _write(name: str, columns: dict[str, pyarrow.Array]) -> None:
         write_statistics=False,
     )
     print(f"{file.name}: {table.num_rows} rows, {file.stat().st_size} bytes")
+
+
+def _plain(word: str) -> str:
+    return unicodedata.normalize("NFKC", word).lower()
 
 
 def _member(wheel: Path, name: str) -> str:

@@ -16,6 +16,10 @@ TEXT = "text:"
 """Begins a target of the user's mapping that is meant as it stands."""
 
 
+ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon", "themes"), ("icon", "set")}
+"""Ends of the names of icon themes, which stand on every picture of theirs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TagRules:
     """How tags become labels."""
@@ -64,7 +68,7 @@ class Canonicaliser:
         """
         self._rules = rules
         self._known = wordnet()
-        self._meanings = Meanings(self._known, rules.parts)
+        self._meanings = Meanings(self._known, rules.parts, multilingual=rules.languages != ("en",))
         self._segmenter = Segmenter(english())
         chosen = (
             stopwords()
@@ -87,12 +91,13 @@ class Canonicaliser:
         squeezed = "".join(form.whole)
         if len(form.whole) == 1 and squeezed.replace("'", "") in english_function_words():
             return _drop("function word (en)")
-        if squeezed in bookkeeping():
+        if squeezed in bookkeeping() or form.words[-2:] in ICON_THEMES:
             return _drop("says something of the collection, not of the picture")
+        language = self._foreign.get(form.run)
+        if language and not self._meanings.is_well_known(form.run):
+            return _drop(f"function word ({language})")
         if found := self._meanings.find(form):
             return self._synset(found.synset, found.reason)
-        if form.run and (language := self._foreign.get(form.run)):
-            return _drop(f"function word ({language})")
         parted = self._segmenter.part(form.run)
         if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
             return self._synset(found.synset, f"{found.reason}, run together")

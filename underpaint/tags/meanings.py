@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -25,13 +26,15 @@ ENDINGS: dict[Part, tuple[tuple[str, str], ...]] = {
 }
 """WordNet's own rules (morphy): an ending, and what stands for it in the word's base."""
 
-THING, PERSON = "n00001930", "n00007846"
+THING, PERSON, PLACE = "n00001930", "n00007846", "n00027167"
 THING_WEIGHT = 3
 """Of meanings that are things one can see (below physical entity, and no person), against all others."""
 INFLECTED = 1 / 8
 """Of a meaning of the base where the inflected form is a word of its own: ``glasses`` are spectacles."""
-EVERYDAY = 1_000_000
-"""How often a word must stand in books to be taken for English; about the 22,000 most frequent do."""
+FREQUENT, RARE = 2_000_000, 30_000
+"""How often a word stands in books that everybody knows, and that is English at all; 16,000 and 52,000 words do."""
+ALIKE = 0.8
+"""How much of the letters a spelling must share with that of a word in books: ``theater``, ``theatre``."""
 MIN_RUN = 6
 """Letters of a run that may stand for a compound with a blank."""
 
@@ -59,11 +62,13 @@ class _Candidate:
 class Meanings:
     """Finds the meaning of a form by the rules that ``docs/tags.md`` states."""
 
-    def __init__(self, known: WordNet, parts: Parts) -> None:
-        """Build the index of compounds."""
+    def __init__(self, known: WordNet, parts: Parts, *, multilingual: bool) -> None:
+        """Build the index of compounds. ``multilingual``: may words that are rare in English be of other languages?"""
         self._known = known
+        self._multilingual = multilingual
         self._parts: tuple[Part, ...] = ("n",) if parts == "nouns" else ("n", "v", "a", "r")
         self._things = known.below(THING) - known.below(PERSON)
+        self._places = known.below(PLACE)
         self._compounds: dict[str, list[str]] = {}
         """Words with blanks, hyphens and the like, by their letters alone."""
         for word in known.words():
@@ -73,18 +78,30 @@ class Meanings:
     def find(self, form: Form) -> Meaning | None:
         """What the form means; None where WordNet does not tell, or the word is hardly English."""
         for words in dict.fromkeys((form.whole, form.words)):
-            if found := self._best(self._spellings(words)):
-                return found
+            for spellings in (self._spelled(words), self._respelled(words)):
+                if found := self._best(spellings):
+                    return found
         return None
 
-    def _spellings(self, words: Sequence[str]) -> Iterator[str]:
-        """The words as WordNet may write them."""
+    def is_well_known(self, word: str) -> bool:
+        """Whether a word means something to everybody who reads English: not the German ``das``, which WordNet has."""
+        if len(word) < 3 or word not in self._known:
+            return False
+        if self._counted(word) or english().get(word, 0) >= FREQUENT:
+            return True
+        return self._known.is_name(word) and not self._places.isdisjoint(self._known.synsets_of(word))
+
+    def _spelled(self, words: Sequence[str]) -> Iterator[str]:
+        """The words as they stand, with blanks or hyphens."""
         if len(words) > 1:
             yield from (" ".join(words), "-".join(words))
-        elif self._is_everyday(words[0]):
+        elif not self._multilingual or self._is_english(words[0]):
             yield words[0]
+
+    def _respelled(self, words: Sequence[str]) -> Iterator[str]:
+        """Compounds of the same letters, and the one word that is written here as several."""
         squeezed = squeeze("".join(words))
-        if len(words) > 1 and self._known.is_name(squeezed) | (english().get(squeezed, 0) >= EVERYDAY):
+        if len(words) > 1 and self._is_english(squeezed):
             yield squeezed
         for compound in self._compounds.get(squeezed, ()):
             if len(words) > 1 or " " not in compound or len(squeezed) >= MIN_RUN:
@@ -101,7 +118,8 @@ class Meanings:
     def _candidates(self, lemma: str) -> Iterator[_Candidate]:
         own = lemma in self._known
         for part in self._parts:
-            for base in dict.fromkeys([lemma, *self._bases(lemma, part)]):
+            bases = self._bases(lemma, part) if part == "n" or lemma.isalpha() else ()  # only nouns end their compounds
+            for base in dict.fromkeys([lemma, *bases]):
                 for sense in self._known.senses_of(base, part):
                     score = (sense.count + 1) * (THING_WEIGHT if sense.synset in self._things else 1)
                     score *= INFLECTED if own and base != lemma else 1
@@ -116,13 +134,37 @@ class Meanings:
             if lemma.endswith(ending) and len(lemma) > len(ending) + 1:
                 yield lemma.removesuffix(ending) + base
 
-    def _is_everyday(self, word: str) -> bool:
-        """Whether a single word is English to most people: a name of WordNet, or frequent in books."""
-        if self._known.is_name(word):
-            return True
+    def _is_english(self, word: str) -> bool:
+        """Whether a single word, or a base of it, is English and not just spelled like a rare word of WordNet's.
+
+        It is a name, or one that WordNet's authors found in their texts, or it stands in books, or is spelled nearly
+        like a word that does and means the same. Two letters are mostly abbreviations of something else.
+        """
+        bases = [base for part in self._parts for base in self._bases(word, part) if base in self._known]
+        known = [each for each in (word, *bases) if each in self._known]
+        if len(word) == 2:
+            known = [each for each in known if each == word]
+            return any(
+                self._counted(each) or english().get(each, 0) >= FREQUENT or len(self._known.synsets_of(each)) == 1
+                for each in known
+            )
+        return any(
+            self._known.is_name(each) or self._counted(each) or english().get(each, 0) >= RARE or self._is_variant(each)
+            for each in known
+        )
+
+    def _counted(self, word: str) -> bool:
+        return any(sense.count for sense in self._known.senses_of(word))
+
+    def _is_variant(self, word: str) -> bool:
+        """Whether another word for one of its meanings is in books and has nearly the same letters."""
+        others = {lemma.lower() for id_ in self._known.synsets_of(word) for lemma in self._known.synset(id_).lemmas}
         counts = english()
-        bases = (base for part in self._parts for base in self._bases(word, part))
-        return any(counts.get(each, 0) >= EVERYDAY for each in (word, *bases))
+        return any(
+            squeeze(other) == word
+            or (counts.get(other, 0) >= RARE and SequenceMatcher(None, word, other, autojunk=False).ratio() >= ALIKE)
+            for other in others - {word}
+        )
 
 
 @cache
