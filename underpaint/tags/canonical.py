@@ -76,6 +76,7 @@ class Canonicaliser:
             else {name: stopwords()[name] for name in rules.languages if name != "en"}
         )
         self._foreign = {word: language for language in sorted(chosen, reverse=True) for word in chosen[language]}
+        self._names: dict[str, str] = {}
         self._mapping = {_mapping_key(tag): self._target(tag, target) for tag, target in rules.mapping.items()}
 
     def decide(self, tag: str) -> Decision:
@@ -108,7 +109,9 @@ class Canonicaliser:
         return Decision(kind="text", key=squeeze("".join(words)), name=" ".join(words), reason=reason)
 
     def _synset(self, synset: str, reason: str) -> Decision:
-        return Decision(kind="synset", key=synset, name=self._known.synset(synset).lemmas[0], reason=reason)
+        if synset not in self._names:
+            self._names[synset] = self._known.synset(synset).lemmas[0]
+        return Decision(kind="synset", key=synset, name=self._names[synset], reason=reason)
 
     def _target(self, tag: str, target: str) -> Decision:
         """What the user's mapping makes of a tag."""

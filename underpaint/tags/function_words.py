@@ -20,7 +20,7 @@ def bookkeeping() -> frozenset[str]:
 
 @cache
 def stopwords() -> dict[str, frozenset[str]]:
-    """By language (ISO 639-1), function words of 44 languages other than English, on which several lists agree."""
+    """By language (ISO 639-1), function words of 47 languages other than English, on which several lists agree."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(Path(__file__).with_name("stopwords.parquet")) as opened:

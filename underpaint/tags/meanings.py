@@ -26,6 +26,8 @@ ENDINGS: dict[Part, tuple[tuple[str, str], ...]] = {
 }
 """WordNet's own rules (morphy): an ending, and what stands for it in the word's base."""
 
+LAST = {ending[-1] for endings in ENDINGS.values() for ending, _ in endings}
+
 THING, PERSON, PLACE = "n00001930", "n00007846", "n00027167"
 THING_WEIGHT = 3
 """Of meanings that are things one can see (below physical entity, and no person), against all others."""
@@ -47,16 +49,8 @@ class Meaning:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    score: float
-    part: int
-    number: int
-    synset: str
-    lemma: str
-
-    def rank(self) -> tuple[float, int, int, str]:
-        return (-self.score, self.part, self.number, self.synset)
+_Candidate = tuple[float, int, int, str, str]
+"""Score, part of speech, number of the sense, synset and lemma: the smallest is the best. Scores are negative."""
 
 
 class Meanings:
@@ -69,6 +63,7 @@ class Meanings:
         self._parts: tuple[Part, ...] = ("n",) if parts == "nouns" else ("n", "v", "a", "r")
         self._things = known.below(THING) - known.below(PERSON)
         self._places = known.below(PLACE)
+        self._cache: dict[str, list[_Candidate]] = {}
         self._compounds: dict[str, list[str]] = {}
         """Words with blanks, hyphens and the like, by their letters alone."""
         for word in known.words():
@@ -111,24 +106,42 @@ class Meanings:
         found = [candidate for lemma in dict.fromkeys(lemmas) for candidate in self._candidates(lemma)]
         if not found:
             return None
-        best = min(found, key=_Candidate.rank)
-        others = len({candidate.synset for candidate in found}) - 1
-        return Meaning(best.synset, f"WordNet: {best.lemma}" + (f", before {others} other meanings" if others else ""))
+        best = min(found)
+        others = len({candidate[3] for candidate in found}) - 1
+        return Meaning(best[3], f"WordNet: {best[4]}" + (f", before {others} other meanings" if others else ""))
 
     def _candidates(self, lemma: str) -> Iterator[_Candidate]:
         own = lemma in self._known
-        for part in self._parts:
-            bases = self._bases(lemma, part) if part == "n" or lemma.isalpha() else ()  # only nouns end their compounds
-            for base in dict.fromkeys([lemma, *bases]):
-                for sense in self._known.senses_of(base, part):
-                    score = (sense.count + 1) * (THING_WEIGHT if sense.synset in self._things else 1)
-                    score *= INFLECTED if own and base != lemma else 1
-                    yield _Candidate(score, self._parts.index(part), sense.number, sense.synset, base)
+        if own:
+            yield from self._senses(lemma)
+        for place, part in enumerate(self._parts):
+            if part != "n" and not lemma.isalpha():
+                return  # only nouns end their compounds
+            for base in self._bases(lemma, part):
+                if base != lemma:
+                    for score, of, number, synset, _ in self._senses(base):
+                        if of == place:
+                            yield score * (INFLECTED if own else 1), of, number, synset, base
+
+    def _senses(self, lemma: str) -> list[_Candidate]:
+        if lemma not in self._cache:
+            self._cache[lemma] = [
+                (
+                    -(sense.count + 1) * (THING_WEIGHT if sense.synset in self._things else 1),
+                    self._parts.index(part),
+                    sense.number,
+                    sense.synset,
+                    lemma,
+                )
+                for part in self._parts
+                for sense in self._known.senses_of(lemma, part)
+            ]
+        return self._cache[lemma]
 
     def _bases(self, lemma: str, part: Part) -> Iterator[str]:
         """Words of which this one is an inflection."""
         yield from irregular().get((lemma, part), ())
-        if lemma.endswith("ss"):
+        if lemma[-1] not in LAST or lemma.endswith("ss"):
             return
         for ending, base in ENDINGS[part]:
             if lemma.endswith(ending) and len(lemma) > len(ending) + 1:

@@ -41,9 +41,9 @@ class Nothing:
 
 def plain(tag: str) -> str:
     """NFKC, composed, without invisible characters, blanks and hash signs around it; the case stays."""
-    text = unicodedata.normalize("NFKC", tag)
+    text = tag
     if not text.isascii() or not text.isprintable():
-        text = "".join(mark for mark in text if not _invisible(mark))
+        text = "".join(mark for mark in unicodedata.normalize("NFKC", text) if not _invisible(mark))
     return text.strip().lstrip("#").strip()
 
 
@@ -55,25 +55,32 @@ def normalise(tag: str) -> Form | Nothing:
     """
     text = plain(tag)
     lowered = _lower(text)
-    if text.startswith("@"):
-        return Nothing("an @name")
-    if _ADDRESS.fullmatch(lowered):
-        return Nothing("an address")
-    if _MACHINE.fullmatch(lowered):
-        return Nothing("written by a program")
-    whole = tuple(_words(lowered))
+    if not lowered.isalpha() and (reason := _machine_made(lowered)):
+        return Nothing(reason)
+    whole = (lowered,) if lowered.isalnum() else tuple(_words(lowered))
     if not any(mark.isalpha() for word in whole for mark in word):
         return Nothing("a number" if whole else "no letters")
     if len(whole) == 1 and _is_single_letter(whole[0]):
         return Nothing("a single letter")
     if len(whole) == 1 and _is_code(whole[0]):
         return Nothing("a code")
+    if text == lowered or text.isupper():
+        return Form(words=whole, whole=whole)
     return Form(words=tuple(_words(_lower(_part_at_capitals(text)))), whole=whole)
 
 
 def squeeze(text: str) -> str:
     """Letters and digits alone: what two spellings of one compound have in common."""
     return _SQUEEZED.sub("", text) if not text.isalnum() else text
+
+
+def _machine_made(lowered: str) -> str:
+    """Why a tag is nobody's word; nothing where it may be one."""
+    if lowered.startswith("@"):
+        return "an @name"
+    if _ADDRESS.fullmatch(lowered):
+        return "an address"
+    return "written by a program" if _MACHINE.fullmatch(lowered) else ""
 
 
 def _invisible(mark: str) -> bool:
@@ -98,9 +105,7 @@ def _is_of_a_word(mark: str) -> bool:
 
 
 def _part_at_capitals(text: str) -> str:
-    """``BrownBear`` and ``HTMLPage`` with blanks, where capitals are not all there is."""
-    if text.isupper() or text.islower():
-        return text
+    """``BrownBear`` and ``HTMLPage`` with blanks."""
     parted: list[str] = []
     for index, mark in enumerate(text):
         after_small = index > 0 and text[index - 1].islower()
@@ -116,4 +121,4 @@ def _is_single_letter(word: str) -> bool:
 
 def _is_code(word: str) -> bool:
     """Digits and letters in turn, as in checksums and serial numbers, and not just a number behind a word."""
-    return len(word) >= 8 and len(re.findall(r"\d+", word)) >= 3
+    return len(word) >= 8 and not word.isalpha() and len(re.findall(r"\d+", word)) >= 3

@@ -41,23 +41,25 @@ class Segmenter:
             for word, count in counts.items()
             if count >= MIN_COUNT and (len(word) >= MIN_LETTERS or word in SHORT)
         }
-        self._longest = max(map(len, self._cost), default=0)
 
     def part(self, run: str) -> tuple[str, ...]:
         """Two or more words; () where there is no way to part the run, or no clearly best one."""
         if not 2 * MIN_LETTERS <= len(run) <= MAX_LETTERS or not run.isascii() or not run.isalpha():
             return ()
         # the two cheapest ways to part the letters up to each place, by cost and then by the words themselves
-        ways: list[list[tuple[float, tuple[str, ...]]]] = [[(0.0, ())]]
-        for end in range(1, len(run) + 1):
+        ways: dict[int, list[tuple[float, tuple[str, ...]]]] = {0: [(0.0, ())]}
+        for end in range(MIN_LETTERS - 1, len(run) + 1):
             found = [
                 (cost + self._cost[word], (*words, word))
-                for start in range(max(0, end - self._longest), end)
+                for start in ways
                 if (word := run[start:end]) in self._cost
                 for cost, words in ways[start]
                 if len(words) < MAX_WORDS
             ]
-            ways.append(sorted(found)[:2])
-        best, *others = ways[-1] or [(0.0, ())]
+            if found:
+                ways[end] = sorted(found)[:2]
+        if len(run) not in ways:
+            return ()
+        best, *others = ways[len(run)]
         clear = not others or others[0][0] - best[0] >= MARGIN
         return best[1] if clear and len(best[1]) > 1 else ()
