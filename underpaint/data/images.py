@@ -21,6 +21,9 @@ from underpaint.data.limits import DECODER_ERRORS, BadImage, check_pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
+_BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")
+
 EIGHT_BIT = (0.0, 255.0)
 
 
@@ -36,6 +39,8 @@ def decode(
     """
     if not data:
         raise BadImage("the file is empty")
+    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
+        raise BadImage(f"{_BRANDS[data[8:12]]} is not read; convert it to JPEG, PNG or WebP")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same

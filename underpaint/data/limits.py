@@ -9,6 +9,8 @@ from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Height times width beyond which an image is refused as a decompression bomb."""
+MAX_SIDE = 65_535
+"""Of a JPEG, by its header; a longer side is that of no picture."""
 
 DECODER_ERRORS = (
     OSError,  # Pillow: truncated, unidentified
@@ -34,6 +36,11 @@ class BadImage(ValueError):
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raise BadImage for a size that no photograph has; asked with the header's numbers, before anything is decoded."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise BadImage(f"{width} x {height} pixels are outside the limit of 1 to {MAX_PIXELS}")
+    """Raise BadImage for a size that no picture has; asked with the header's numbers, before anything is decoded.
+
+    One pixel is no picture but what counts the readers of a page.
+    """
+    if width < 1 or height < 1 or not 1 < width * height <= MAX_PIXELS:
+        raise BadImage(f"{width} x {height} pixels are outside the limit of 2 to {MAX_PIXELS}")
+    if max(width, height) > MAX_SIDE:
+        raise BadImage(f"{width} x {height} pixels: a side is longer than {MAX_SIDE}")
