@@ -1,4 +1,4 @@
-"""The vocabulary against a count by hand, and the repeat factors against their formula."""
+"""The vocabulary against a count by hand; repeat factors against their formula, SciPy's root and loops."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import math
 import random
 from collections import Counter
 
+import numpy as np
+import pyarrow
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
 
-from underpaint.tags.sampling import repeat_factors
+from underpaint.tags.sampling import (
+    RepeatRule,
+    factors_of,
+    label_frequencies,
+    rarest_labels,
+    repeat_factors,
+    solve_threshold,
+)
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 
 
@@ -95,3 +107,60 @@ def test_bad_ratios_are_refused() -> None:
         repeat_factors([(0,), (1,)], (1, 1), ratio=0.9)
     with pytest.raises(ValueError, match="no image has one"):
         repeat_factors([(), ()], (), ratio=2.0)
+
+
+labelled = st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 500)), min_size=1, max_size=30).filter(
+    lambda pairs: any(n for _, n in pairs)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs=labelled, unlabelled=st.integers(0, 300), ratio=st.floats(1.001, 8.0))
+def test_the_threshold_is_the_root_that_scipy_finds(
+    pairs: list[tuple[int, int]], unlabelled: int, ratio: float
+) -> None:
+    frequency = np.array([f / 10_000 for f, _ in pairs])
+    rarest = np.array([n for _, n in pairs])
+    images = rarest.sum() + unlabelled
+
+    def excess(root: float) -> float:
+        return float((np.maximum(1, root / np.sqrt(frequency)) * rarest).sum() + unlabelled - ratio * images)
+
+    found = solve_threshold(frequency, rarest, unlabelled=unlabelled, ratio=ratio)
+    assert math.sqrt(found) == pytest.approx(brentq(excess, 0, ratio * images, xtol=1e-13), rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["sqrt", "instance"])
+def test_partitions_give_the_factors_of_the_whole(rule: RepeatRule) -> None:
+    rng = random.Random(3)
+    rows = [sorted(rng.sample(range(12), rng.randint(0, 4))) for _ in range(400)]
+    images = [sum(label in own for own in rows) for label in range(12)]
+    tags = [n * (1 + label % 3) for label, n in enumerate(images)]
+    frequency = label_frequencies(images, len(rows), rule=rule, instances=tags)
+    expected = [
+        n / 400 if rule == "sqrt" else math.sqrt(n / 400 * t / sum(tags)) for n, t in zip(images, tags, strict=True)
+    ]
+    assert frequency.tolist() == pytest.approx(expected)
+    parts = [pyarrow.array(rows[at : at + 150], pyarrow.list_(pyarrow.int32())) for at in range(0, 400, 150)]
+    rarest = [rarest_labels(part, frequency) for part in parts]
+    assert [n for part in rarest for n in part] == [
+        min(own, key=lambda one: frequency[one], default=-1) for own in rows
+    ]
+    numbers = sum((np.bincount(part[part >= 0], minlength=12) for part in rarest), np.zeros(12, dtype=int))
+    threshold = solve_threshold(frequency, numbers, unlabelled=400 - int(numbers.sum()), ratio=5 / 3)
+    factors = np.concatenate([factors_of(part, frequency, threshold) for part in rarest])
+    assert factors.mean() == pytest.approx(5 / 3)
+    by_loop = [max((max(1, math.sqrt(threshold / frequency[one])) for one in own), default=1) for own in rows]
+    assert factors.tolist() == pytest.approx(by_loop)
+    if rule == "sqrt":
+        assert factors.tolist() == pytest.approx(repeat_factors([tuple(own) for own in rows], images, ratio=5 / 3))
+
+
+def test_instances_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs the tags of each of 2 labels; there are 0"):
+        label_frequencies([3, 4], 10, rule="instance")
+
+
+def test_rows_without_labels_have_no_rarest() -> None:
+    empty = pyarrow.array([[], None, [1]], pyarrow.list_(pyarrow.int32()))
+    assert rarest_labels(empty, np.array([0.5, 0.1])).tolist() == [-1, -1, 1]
