@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from underpaint import recipes
+from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.sizes import SIZES
-from underpaint.models.vit import Block
 from underpaint.plan.layout import Layout
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parameters import assumed_facts, parameters
@@ -79,7 +79,7 @@ def measured(run: Run, *, labels: int, checkpointing: bool = False) -> int:
 def _train_twice(run: Run, *, labels: int, checkpointing: bool) -> None:
     encoder, full = run.objective.encoder, run.budget.forward_size
     network = run.objective.build(assumed_facts(labels))
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    blocks = blocks_of(network)
     prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
     state = TrainState(network, build_optimizer(network, run.optim, depth=encoder.depth))
     batches = (

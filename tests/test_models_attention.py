@@ -37,6 +37,18 @@ def test_products_equal_the_fused_kernel(shape: tuple[int, ...], scores: int, mo
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("scores", [1, 2**20])
+def test_products_from_one_set_of_tokens_to_another(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SCORES", scores)
+    q, _, _, gradient = inputs((3, 2, 5, 4), torch.float32)
+    _, k, v, _ = inputs((3, 2, 9, 4), torch.float32)
+    expected, found = F.scaled_dot_product_attention(q, k, v), attention(q, k, v)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    theirs = torch.autograd.grad(expected, (q, k, v), gradient)
+    mine = torch.autograd.grad(found, (q, k, v), gradient)
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_products_have_the_gradient_that_differences_give() -> None:
     q, k, v, _ = inputs((2, 2, 5, 3), torch.float64)
     assert torch.autograd.gradcheck(Products.apply, (q, k, v))

@@ -124,6 +124,8 @@ def test_flops_equal_torchs_counter_on_meta(name: str) -> None:
     for config in (
         MAEConfig(encoder=SIZES[name]),
         MAEConfig(encoder=SIZES[name], decoder=DecoderConfig(width=256, depth=2, heads=8), mask_ratio=0.6),
+        MAEConfig(encoder=SIZES[name], decode_fraction=0.25, masks_per_image=2),
+        MAEConfig(encoder=SIZES[name], decoder=DecoderConfig(depth=3, cross=True), decode_fraction=0.5),
         ClassifyConfig(encoder=SIZES[name]),
     ):
         with torch.device("meta"):

@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from underpaint import config, files, recipes
-from underpaint.models.mae_decoder import DecoderConfig
-from underpaint.models.vit import Block, ViTConfig
+from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan import calibrate, make_plan, render, render_rates
@@ -48,6 +48,8 @@ LINEAR_SMALL = replace(WSP_SMALL, stage="linear", frozen_encoder=True, batch_nor
 OBJECTIVES = {
     "mae": MAE_SMALL,
     "mae_frozen": replace(MAE_SMALL, frozen_encoder=True),
+    "mae_part": replace(MAE_SMALL, decode_fraction=0.3, masks_per_image=2),
+    "mae_cross": replace(MAE_SMALL, decode_fraction=0.5, decoder=DecoderConfig(width=32, depth=2, heads=2, cross=True)),
     "wsp": WSP_SMALL,
     "finetune": FINETUNE_SMALL,
     "linear": LINEAR_SMALL,
@@ -96,7 +98,7 @@ class Live(TorchDispatchMode):
 def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
     with Live() as live:
         network = run.objective.build(assumed_facts(LABELS))
-        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        blocks = blocks_of(network)
         prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
         optimizer = build_optimizer(network, run.optim, depth=run.objective.encoder.depth)
         batch = batch_of(run.objective.encoder, run.budget.microbatch)
@@ -113,7 +115,7 @@ def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("stage", ["mae", "wsp", "finetune"])
+@pytest.mark.parametrize("stage", ["mae", "mae_part", "mae_cross", "wsp", "finetune"])
 def test_peak_memory_equals_the_live_storages_of_real_steps(
     stage: str, precision: Precision, checkpointing: bool
 ) -> None:
@@ -176,7 +178,7 @@ def test_flops_of_recomputation(stage: str) -> None:
     for checkpointing in (False, True):
         with torch.device("meta"):
             network: nn.Module = run.objective.build(assumed_facts(LABELS))
-            blocks = [module for module in network.modules() if isinstance(module, Block)]
+            blocks = blocks_of(network)
             prepare_blocks(blocks, ParallelConfig(checkpoint_activations=checkpointing))
             with FlopCounterMode(display=False) as counter:
                 network(batch_of(ENCODER, 2, "meta")).loss.backward()
@@ -305,7 +307,7 @@ def test_rates_between_the_measured_sizes() -> None:
     assert [RATES.attention_rate("bf16", width) for width in (16, 48, 80)] == [1e9, 1.5e9, 2e9]
 
 
-@pytest.mark.parametrize("stage", ["mae", "mae_frozen", "wsp", "linear"])
+@pytest.mark.parametrize("stage", ["mae", "mae_frozen", "mae_part", "mae_cross", "wsp", "linear"])
 def test_the_products_of_the_time_model_are_those_of_the_flop_formula(stage: str) -> None:
     run = small(stage)
     asked = work(run, microbatch=4, labels=LABELS, checkpointing=False)

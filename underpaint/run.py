@@ -23,7 +23,8 @@ from underpaint.evals.features import image_format
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
 from underpaint.models.init import build_without_memory
-from underpaint.models.vit import Block, ViT, ViTConfig
+from underpaint.models.mae_decoder import blocks_of
+from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
 from underpaint.shares import Share
 from underpaint.training import parallel, shards
@@ -317,7 +318,7 @@ def _build(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> TrainS
         average = _sharded(run, facts, device, ranks).requires_grad_(False)
     else:
         average = start_average(objective, run.ema_decay)
-    parallel.prepare_blocks(_blocks(objective), run.parallel)
+    parallel.prepare_blocks(blocks_of(objective), run.parallel)
     optimizer = build_optimizer(objective, run.optim, depth=depth)
     replicas = None
     if ranks.world > 1 and not sharded:
@@ -343,7 +344,7 @@ def _sharded(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> nn.M
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
     bf16 = run.precision == "bf16"
-    parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=_blocks(objective), bf16=bf16)
+    parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks_of(objective), bf16=bf16)
     parallel.fill(objective, values, device)
     return objective
 
@@ -352,10 +353,6 @@ def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:
     """The decoder of an earlier MAE goes on with its encoder; where it has none of this form it is a fresh one."""
     shapes = {name: value.shape for name, value in objective.state_dict().items()}
     return decoder_to_start_from(run.init_from, shapes)
-
-
-def _blocks(objective: nn.Module) -> list[nn.Module]:
-    return [module for module in objective.modules() if isinstance(module, Block)]
 
 
 def _whole(run: Run, facts: Facts, state: TrainState, weights: dict[str, Tensor]) -> nn.Module:

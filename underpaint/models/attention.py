@@ -25,18 +25,18 @@ FP32_KEYS, BF16_TOKENS = 8192, 1024
 
 
 def uses_products(device: str, dtype: torch.dtype, tokens: int, width: int) -> bool:
-    """The rule, for training; ``width`` is that of one head."""
+    """The rule, for training; ``tokens`` are those attended to, ``width`` is that of one head."""
     if device != "cpu":
         return False
     return tokens <= BF16_TOKENS if dtype == torch.bfloat16 else tokens * width <= FP32_KEYS
 
 
 def attention(
-    q: Float[Tensor, "b heads n w"], k: Float[Tensor, "b heads n w"], v: Float[Tensor, "b heads n w"]
-) -> Float[Tensor, "b heads n w"]:
+    q: Float[Tensor, "b heads m w"], k: Float[Tensor, "b heads n w"], v: Float[Tensor, "b heads n w"]
+) -> Float[Tensor, "b heads m w"]:
     """softmax(q k' / sqrt(w)) v by the faster kernel: always the fused one without gradients and in exported graphs."""
     trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if trained and not torch.compiler.is_exporting() and uses_products(q.device.type, q.dtype, q.shape[2], q.shape[3]):
+    if trained and not torch.compiler.is_exporting() and uses_products(q.device.type, q.dtype, k.shape[2], k.shape[3]):
         found: Any = Products.apply(q, k, v)
         return found
     return F.scaled_dot_product_attention(q, k, v)
@@ -48,10 +48,9 @@ class Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(q, k, v)
-        b, heads, n, w = q.shape
-        out = q.new_empty(b, n, heads, w).transpose(1, 2)  # heads side by side: the output projection needs no copy
+        out = _empty_like(q)
         with torch.autocast(q.device.type, enabled=False):
-            for part in _slices(q):
+            for part in _slices(q, k):
                 out[part] = _probabilities(q[part], k[part]) @ v[part]
         return out
 
@@ -59,15 +58,14 @@ class Products(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v = ctx.saved_tensors
-        b, heads, n, w = q.shape
-        to_q, to_k, to_v = q.new_empty(b, n, 3, heads, w).permute(2, 0, 3, 1, 4).unbind(0)  # as qkv lies in memory
+        to_q, to_k, to_v = _empty_like(q), _empty_like(k), _empty_like(v)
         with torch.autocast(q.device.type, enabled=False):
-            for part in _slices(q):
+            for part in _slices(q, k):
                 probabilities, given = _probabilities(q[part], k[part]), gradient[part]
                 to_v[part] = probabilities.transpose(-2, -1) @ given
                 to_probabilities = given @ v[part].transpose(-2, -1)
                 to_scores = torch.ops.aten._softmax_backward_data(to_probabilities, probabilities, -1, q.dtype)
-                to_scores.mul_(1 / math.sqrt(w))
+                to_scores.mul_(1 / math.sqrt(q.shape[-1]))
                 to_q[part] = to_scores @ k[part]
                 to_k[part] = to_scores.transpose(-2, -1) @ q[part]
         return to_q, to_k, to_v
@@ -77,7 +75,13 @@ def _probabilities(q: Tensor, k: Tensor) -> Tensor:
     return (q @ k.transpose(-2, -1)).mul_(1 / math.sqrt(q.shape[-1])).softmax(dim=-1)
 
 
-def _slices(q: Tensor) -> Iterator[slice]:
-    b, heads, n, _ = q.shape
-    size = max(1, SCORES // (heads * n * n))
+def _empty_like(x: Tensor) -> Tensor:
+    """With the heads of a token side by side, as they lie in q, k and v: the projections need no copy."""
+    b, heads, n, w = x.shape
+    return x.new_empty(b, n, heads, w).transpose(1, 2)
+
+
+def _slices(q: Tensor, k: Tensor) -> Iterator[slice]:
+    b, heads, m, _ = q.shape
+    size = max(1, SCORES // (heads * m * k.shape[2]))
     return (slice(first, first + size) for first in range(0, b, size))

@@ -26,26 +26,35 @@ def encoder_macs(config: ViTConfig, patches: int) -> int:
     return embedding + config.depth * block_macs(1 + patches, config.width, config.mlp_ratio)
 
 
-def decoder_macs(config: DecoderConfig, encoder: ViTConfig, num_kept: int) -> int:
-    """Multiply-adds of the MAE decoder for one image; only hidden patches are predicted."""
+def decoder_block_macs(config: DecoderConfig, num_kept: int, num_decoded: int) -> int:
+    """Multiply-adds of one block of the MAE decoder for one image; the cls token is beside the kept patches."""
+    context, width = 1 + num_kept, config.width
+    if not config.cross:
+        return block_macs(context + num_decoded, width, config.mlp_ratio)
+    projections = num_decoded * width * width * (2 + 2 * config.mlp_ratio) + 2 * context * width * width
+    return projections + 2 * num_decoded * context * width
+
+
+def decoder_macs(config: DecoderConfig, encoder: ViTConfig, num_kept: int, num_decoded: int) -> int:
+    """Multiply-adds of the MAE decoder for one image; only the patches that are decoded are predicted."""
     embedding = (1 + num_kept) * encoder.width * config.width
-    blocks = config.depth * block_macs(1 + encoder.num_patches, config.width, config.mlp_ratio)
-    prediction = (encoder.num_patches - num_kept) * config.width * encoder.patch_values
-    return embedding + blocks + prediction
+    prediction = num_decoded * config.width * encoder.patch_values
+    return embedding + config.depth * decoder_block_macs(config, num_kept, num_decoded) + prediction
 
 
-def mae_flops(encoder: ViTConfig, decoder: DecoderConfig, num_kept: int, *, frozen_encoder: bool = False) -> int:
-    """FLOPs of one training sample of MAE, forward and backward; a frozen encoder has no backward.
+def mae_flops(
+    encoder: ViTConfig, decoder: DecoderConfig, num_kept: int, num_decoded: int, *, frozen_encoder: bool = False
+) -> int:
+    """FLOPs of one mask of one training sample of MAE, forward and backward; a frozen encoder has no backward.
 
     The first layer's backward needs no gradient for its inputs, so it has one product instead of two.
     """
+    decoding = decoder_macs(decoder, encoder, num_kept, num_decoded)
     if frozen_encoder:
         handed_over = (1 + num_kept) * encoder.width * decoder.width
-        trained = (1 + BACKWARD) * decoder_macs(decoder, encoder, num_kept) - handed_over
-        return 2 * (encoder_macs(encoder, num_kept) + trained)
-    forward = encoder_macs(encoder, num_kept) + decoder_macs(decoder, encoder, num_kept)
+        return 2 * (encoder_macs(encoder, num_kept) + (1 + BACKWARD) * decoding - handed_over)
     embedding = num_kept * encoder.patch_values * encoder.width
-    return 2 * ((1 + BACKWARD) * forward - embedding)
+    return 2 * ((1 + BACKWARD) * (encoder_macs(encoder, num_kept) + decoding) - embedding)
 
 
 def classify_flops(encoder: ViTConfig, classes: int, *, frozen_encoder: bool = False) -> int:

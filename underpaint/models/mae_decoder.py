@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from underpaint.models.vit import Block, ViTConfig, sincos_positions
+from underpaint.config import LATER
+from underpaint.models.attention import attention
+from underpaint.models.vit import Block, Mlp, ViTConfig, sincos_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +19,50 @@ class DecoderConfig:
     depth: int = 8
     heads: int = 16
     mlp_ratio: int = 4
+    # Hidden patches attend to the visible ones alone and not to each other (CrossMAE, TMLR 2025, without its features
+    # from several blocks of the encoder): cheaper, and no option of the paper.
+    cross: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"decoder width={self.width} must be a multiple of heads={self.heads} and of 4")
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from one set of tokens to another; rows of ``kv`` are k, v, heads contiguous."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+        (b, m, d), n = x.shape, context.shape[1]
+        q = self.q(x).view(b, m, self.heads, d // self.heads).transpose(1, 2)
+        k, v = self.kv(context).view(b, n, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(attention(q, k, v).transpose(1, 2).reshape(b, m, d))
+
+
+class CrossBlock(nn.Module):
+    """A pre-norm block whose tokens read from a context that stays what it is."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int, norm_eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = Mlp(width, mlp_ratio * width)
+
+    def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+        x = x + self.attn(self.norm1(x), context)
+        return x + self.mlp(self.norm2(x))
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """All transformer blocks, in order: what is sharded, compiled and recomputed one by one."""
+    return [module for module in network.modules() if isinstance(module, (Block, CrossBlock))]
 
 
 class MAEDecoder(nn.Module):
@@ -28,11 +70,13 @@ class MAEDecoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, encoder: ViTConfig) -> None:
         super().__init__()
+        self.cross = config.cross
         self.decoder_embed = nn.Linear(encoder.width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.decoder_pos_embed = nn.Parameter(sincos_positions(config.width, encoder.grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio, encoder.norm_eps) for _ in range(config.depth)
+            (CrossBlock if config.cross else Block)(config.width, config.heads, config.mlp_ratio, encoder.norm_eps)
+            for _ in range(config.depth)
         )
         self.decoder_norm = nn.LayerNorm(config.width, eps=encoder.norm_eps)
         self.decoder_pred = nn.Linear(config.width, encoder.patch_values)
@@ -53,7 +97,8 @@ class MAEDecoder(nn.Module):
         cls = visible[:, :1] + position[0]
         shown = visible[:, 1:] + position[1:][keep]
         masked = (self.mask_token + position[1:][hidden]).to(visible.dtype)
-        x = torch.cat([cls, shown, masked], dim=1)
+        x = masked if self.cross else torch.cat([cls, shown, masked], dim=1)
+        context = (torch.cat([cls, shown], dim=1),) if self.cross else ()
         for block in self.decoder_blocks:
-            x = block(x)
+            x = block(x, *context)
         return self.decoder_pred(self.decoder_norm(x[:, -hidden.shape[1] :]))

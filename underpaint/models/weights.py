@@ -22,6 +22,7 @@ from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
+DECODER_POSITIONS = "decoder.decoder_pos_embed"
 TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
 """Where the folder of a network for texts has its tokenizer."""
 
@@ -208,7 +209,8 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
 def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors ``decoder.*`` of ``init_from/model``, if it has just those of ``shapes``, else none.
 
-    With ``init_from`` naming an ``encoder/`` folder the decoder beside it is left behind.
+    Its positions are no weights: for another image size those of the new decoder stay. With ``init_from`` naming an
+    ``encoder/`` folder the decoder beside it is left behind.
     """
     folder = Path(init_from) / "model"
     wanted = {name: tuple(shape) for name, shape in shapes.items() if name.startswith("decoder.")}
@@ -216,7 +218,11 @@ def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> d
         return {}
     read_description(folder)
     stored = open_tensors(folder)
-    if {name: info.shape for name, info in stored.info.items() if name.startswith("decoder.")} != wanted:
+    found = {name: info.shape for name, info in stored.info.items() if name.startswith("decoder.")}
+    if found.get(DECODER_POSITIONS) != wanted.get(DECODER_POSITIONS):
+        for names in (found, wanted):
+            names.pop(DECODER_POSITIONS, None)
+    if found != wanted:
         return {}
     return {name: stored.read(name).float() for name in wanted}
 

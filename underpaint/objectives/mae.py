@@ -31,6 +31,9 @@ class MAEConfig:
     norm_pix: bool = True  # targets normalised per patch
     # Train the decoder alone: the first run after an import that brought no decoder; the next one continues both.
     frozen_encoder: bool = field(default=False, metadata=LATER)
+    # Cheaper than the paper; what each costs in quality stands in docs/results.md.
+    decode_fraction: float = field(default=1.0, metadata=LATER)  # of the hidden patches, drawn anew for every sample
+    masks_per_image: int = field(default=1, metadata=LATER)  # each image is decoded and cropped once for so many masks
 
     stage: Literal["mae"] = "mae"
 
@@ -40,22 +43,34 @@ class MAEConfig:
                 f"mask_ratio={self.mask_ratio} keeps {self.num_kept} of {self.encoder.num_patches} patches; "
                 "at least one must stay visible and one hidden"
             )
+        if not 0 < self.decode_fraction <= 1:
+            raise ValueError(f"decode_fraction={self.decode_fraction} must lie in (0, 1]; 1 decodes all hidden patches")
+        if self.masks_per_image < 1:
+            raise ValueError(f"masks_per_image={self.masks_per_image} must be at least 1")
 
     @property
     def num_kept(self) -> int:
         return int(self.encoder.num_patches * (1 - self.mask_ratio))
 
+    @property
+    def num_decoded(self) -> int:
+        return max(1, round(self.decode_fraction * (self.encoder.num_patches - self.num_kept)))
+
     def build(self, facts: Facts) -> MAE:
         return MAE(self, seed=facts.seed)
 
     def flops_per_sample(self, facts: Facts) -> int:
-        return mae_flops(self.encoder, self.decoder, self.num_kept, frozen_encoder=self.frozen_encoder)
+        one = mae_flops(self.encoder, self.decoder, self.num_kept, self.num_decoded, frozen_encoder=self.frozen_encoder)
+        return self.masks_per_image * one
 
 
 def random_masking(
     position: Int64[Tensor, " b"], num_patches: int, num_kept: int, *, key: int
 ) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
-    """A uniform random split of the patches of each sample into kept and hidden, drawn from its position alone."""
+    """A uniform random split of the patches of each sample into kept and hidden, drawn from its position alone.
+
+    The hidden ones stand in random order, so that the first few are a uniform choice among them.
+    """
     order = draws.uniform(key, position, num_patches).argsort(dim=1, stable=True)
     return order[:, :num_kept], order[:, num_kept:]
 
@@ -85,7 +100,8 @@ class MAE(nn.Module):
     def __init__(self, config: MAEConfig, *, seed: int) -> None:
         super().__init__()
         self.config = config
-        self.mask_key = draws.key(seed, config.stage, "mask")
+        mask = (seed, config.stage, "mask")
+        self.mask_keys = [draws.key(*mask), *(draws.key(*mask, n) for n in range(1, config.masks_per_image))]
         self.encoder = ViT(config.encoder)
         self.decoder = MAEDecoder(config.decoder, config.encoder)
         initialise_encoder(self.encoder, scheme="mae", seed=seed)
@@ -94,18 +110,26 @@ class MAE(nn.Module):
             self.encoder.requires_grad_(False)
 
     def forward(self, batch: ImageBatch) -> Step:
-        keep, hidden = self.masks(batch["position"])
-        predicted = self.decoder(self.encoder(batch["image"], keep=keep), keep, hidden)
-        pixels = self.pixels(batch["image"], hidden)
+        masks = len(self.mask_keys)
+        image = batch["image"].repeat(masks, 1, 1, 1) if masks > 1 else batch["image"]
+        drawn = [self.masks(batch["position"], number) for number in range(masks)]
+        keep = torch.cat([kept for kept, _ in drawn])
+        decoded = torch.cat([hidden[:, : self.config.num_decoded] for _, hidden in drawn])
+        predicted = self.decoder(self.encoder(image, keep=keep), keep, decoded)
+        pixels = self.pixels(image, decoded)
         target = normalise_patches(pixels)[0] if self.config.norm_pix else pixels
-        per_image = reconstruction_loss(predicted, target)
+        per_image = reconstruction_loss(predicted, target).view(masks, -1).mean(dim=0)
         return Step(
             weighted_mean(per_image, batch["weight"]),
             {"flat_patches": flat_share(pixels, self.config.encoder.channels)},
         )
 
-    def masks(self, position: Int64[Tensor, " b"]) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
-        return random_masking(position, self.config.encoder.num_patches, self.config.num_kept, key=self.mask_key)
+    def masks(
+        self, position: Int64[Tensor, " b"], number: int = 0
+    ) -> tuple[Int64[Tensor, "b m"], Int64[Tensor, "b hidden"]]:
+        """The patches that are kept and those that are hidden in one of the masks of each image."""
+        encoder = self.config.encoder
+        return random_masking(position, encoder.num_patches, self.config.num_kept, key=self.mask_keys[number])
 
     def pixels(self, image: Float[Tensor, "b c h w"], ids: Int64[Tensor, "b m"]) -> Float[Tensor, "b m p"]:
         return patch_pixels(image.float(), self.config.encoder.patch, ids)
@@ -119,7 +143,9 @@ class MAE(nn.Module):
         """
         keep, hidden = self.masks(batch["position"])
         image, encoder = batch["image"], self.config.encoder
-        predicted = self.decoder(self.encoder(image, keep=keep), keep, hidden).float()
+        tokens = self.encoder(image, keep=keep)
+        parts = hidden.split(self.config.num_decoded, dim=1)  # as many at once as in training
+        predicted = torch.cat([self.decoder(tokens, keep, part) for part in parts], dim=1).float()
         if self.config.norm_pix:
             _, mean, root = normalise_patches(self.pixels(image, hidden))
             predicted = predicted * root + mean

@@ -51,6 +51,27 @@ class Work:
             self.linear(rows, inside, outside, c=c, passes=passes)
         self.calls += CALLS if backward else CALLS / 3
         self.attention.append(((14.0 if backward else 4.0) * b * n * n * d, d / heads))  # two products, and five back
+        self._pointwise(rows, d, ratio, backward=backward)
+
+    def cross_block(
+        self, size: tuple[int, int, int, int], decoder: DecoderConfig, *, c: int, backward: bool = True
+    ) -> None:
+        """A block of a cross decoder on ``size`` (samples, tokens that read, tokens that are read, width)."""
+        b, m, n, d = size
+        passes, ratio = 3 if backward else 1, decoder.mlp_ratio
+        for rows, inside, outside in (
+            (b * m, d, d),
+            (b * n, d, 2 * d),
+            (b * m, d, d),
+            (b * m, d, ratio * d),
+            (b * m, ratio * d, d),
+        ):
+            self.linear(rows, inside, outside, c=c, passes=passes)
+        self.calls += CALLS if backward else CALLS / 3
+        self.attention.append(((14.0 if backward else 4.0) * b * m * n * d, d / decoder.heads))
+        self._pointwise(b * m, d, ratio, backward=backward)
+
+    def _pointwise(self, rows: int, d: int, ratio: int, *, backward: bool) -> None:
         share = 1.0 if backward else 0.4
         self.gelu += share * rows * ratio * d * FP32
         self.normalised += share * 2 * rows * d * FP32
@@ -75,18 +96,25 @@ def work(run: Run, *, microbatch: int, labels: int, checkpointing: bool) -> Work
     return found
 
 
-def _mae(found: Work, config: MAEConfig, b: int, c: int, *, again: bool) -> None:
-    encoder, decoder, kept = config.encoder, config.decoder, config.num_kept
-    hidden, whole, d = encoder.num_patches - kept, 1 + encoder.num_patches, decoder.width
+def _mae(found: Work, config: MAEConfig, images: int, c: int, *, again: bool) -> None:
+    encoder, decoder, kept, decoded = config.encoder, config.decoder, config.num_kept, config.num_decoded
+    b, d = images * config.masks_per_image, decoder.width
+    whole = 1 + kept + decoded
     trained, size = not config.frozen_encoder, (b, 1 + kept, encoder.width)
     found.linear(b * kept, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
     _blocks(found, size, encoder, c=c, again=again, backward=trained)
     found.linear(b * (1 + kept), encoder.width, d, c=c, passes=3 if trained else 2)
-    _blocks(found, (b, whole, d), decoder, c=c, again=again)
-    found.linear(b * hidden, d, encoder.patch_values, c=c)
-    found.normalised += FP32 * b * ((1 + kept) * encoder.width + hidden * d)
+    if decoder.cross:
+        for _ in range(decoder.depth):
+            found.cross_block((b, decoded, 1 + kept, d), decoder, c=c)
+            if again:
+                found.cross_block((b, decoded, 1 + kept, d), decoder, c=c, backward=False)
+    else:
+        _blocks(found, (b, whole, d), decoder, c=c, again=again)
+    found.linear(b * decoded, d, encoder.patch_values, c=c)
+    found.normalised += FP32 * b * ((1 + kept) * encoder.width + decoded * d)
     # patches gathered and normalised, the loss and its gradient, the share of flat patches
-    found.added += FP32 * b * (2 * encoder.num_patches + 8 * hidden) * encoder.patch_values
+    found.added += FP32 * b * (2 * (kept + decoded) + 8 * decoded) * encoder.patch_values
     found.added += FP32 * b * (2 * (1 + kept) * encoder.width + 3 * whole * d)  # positions, tokens put together
     found.added += 8 * b * encoder.num_patches * DRAWS
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from underpaint.models.vit import Block
+from underpaint.models.mae_decoder import blocks_of
 from underpaint.plan.layout import NODE, Layout
 from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
@@ -93,7 +93,7 @@ def _fake_ranks(layout: Layout) -> Iterator[Ranks]:
 
 def _shard(network: nn.Module, layout: Layout, ranks: Ranks, *, bf16: bool) -> None:
     """As ``run.execute`` does it."""
-    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    blocks = blocks_of(network)
     config = parallel.ParallelConfig(layout=layout.kind, node=NODE, checkpoint_activations=layout.checkpointing)
     parallel.shard(network, config, ranks=ranks, device=torch.device("cpu"), blocks=blocks, bf16=bf16)
     parallel.prepare_blocks(blocks, config)

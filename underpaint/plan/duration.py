@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from underpaint.models.flops import block_macs
+from underpaint.models.flops import block_macs, decoder_block_macs
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.compute import measured_seconds, update_seconds, work
@@ -72,11 +72,13 @@ def recomputed_flops(run: Run) -> int:
     objective, encoder = run.objective, run.objective.encoder
     again = 0
     if isinstance(objective, MAEConfig):
-        decoder = objective.decoder
-        again += decoder.depth * block_macs(1 + encoder.num_patches, decoder.width, decoder.mlp_ratio)
+        decoder, masks = objective.decoder, objective.masks_per_image
+        again += masks * decoder.depth * decoder_block_macs(decoder, objective.num_kept, objective.num_decoded)
     if isinstance(objective, (MAEConfig, ClassifyConfig)) and not objective.frozen_encoder:
-        patches = objective.num_kept if isinstance(objective, MAEConfig) else encoder.num_patches
-        again += encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
+        patches, masks = encoder.num_patches, 1
+        if isinstance(objective, MAEConfig):
+            patches, masks = objective.num_kept, objective.masks_per_image
+        again += masks * encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
     return 2 * again
 
 

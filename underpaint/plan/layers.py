@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
@@ -68,35 +69,39 @@ def inputs(run: Run, *, microbatch: int) -> int:
     return microbatch * (FP32 * encoder.channels * encoder.size[0] * encoder.size[1] + 8 + FP32)
 
 
-def _mae(config: MAEConfig, b: int, types: Types) -> list[Layer]:
-    encoder, decoder = config.encoder, config.decoder
-    kept, d, c = config.num_kept, decoder.width, types.compute
-    shown, whole = b * (1 + kept), b * (1 + encoder.num_patches)
-    pixels = b * (encoder.num_patches - kept) * encoder.patch_values
+def _mae(config: MAEConfig, images: int, types: Types) -> list[Layer]:
+    encoder, decoder, kept, decoded = config.encoder, config.decoder, config.num_kept, config.num_decoded
+    b, d, c = images * config.masks_per_image, decoder.width, types.compute
+    shown, predicted = b * (1 + kept), b * decoded
+    whole = predicted if decoder.cross else shown + predicted  # what goes through the decoder's blocks
+    pixels = predicted * encoder.patch_values
+    # until the loss is there, the images stand in memory again, once for every mask
+    again = b * encoder.num_patches * encoder.patch_values * FP32 if config.masks_per_image > 1 else 0
     stem = Layer(
         parameters=STEM,
         saved=b * kept * encoder.patch_values * c,
-        forward=b * kept * (encoder.patch_values * FP32 + 2 * encoder.width * types.stream),
+        forward=b * kept * (encoder.patch_values * FP32 + 2 * encoder.width * types.stream) + again,
         backward=2 * shown * encoder.width * types.stream,
     )
     bridge = Layer(
         parameters=("encoder.norm.", "decoder.decoder_embed.", "decoder.mask_token", "decoder.decoder_pos_embed"),
         # input of the norm, input of the projection
         saved=shown * encoder.width * ((0 if config.frozen_encoder else types.norm) + c),
-        backward=2 * shown * encoder.width * types.norm + whole * d * types.stream,
+        backward=2 * shown * encoder.width * types.norm + (shown + predicted) * d * types.stream,
     )
     prediction = Layer(
         parameters=("decoder.decoder_norm.", "decoder.decoder_pred."),
         # input of the norm, input of the projection, and prediction minus target
-        saved=whole * d * types.norm + (whole - shown) * d * c + pixels * FP32,
-        forward=pixels * (c + 3 * FP32),  # prediction, true pixels, target, square
+        saved=whole * d * types.norm + predicted * d * c + pixels * FP32,
+        forward=pixels * (c + 3 * FP32) + again,  # prediction, true pixels, target, square
         backward=pixels * 3 * FP32,
     )
-    shape = (decoder.heads, decoder.mlp_ratio)
-    blocks = [
-        _block(f"decoder.decoder_blocks.{i}.", (b, 1 + encoder.num_patches, d), shape, types)
-        for i in range(decoder.depth)
-    ]
+    names = [f"decoder.decoder_blocks.{i}." for i in range(decoder.depth)]
+    if decoder.cross:
+        blocks = [_cross_block(name, (predicted, shown, d), decoder, types) for name in names]
+    else:
+        shape = (decoder.heads, decoder.mlp_ratio)
+        blocks = [_block(name, (b, 1 + kept + decoded, d), shape, types) for name in names]
     encoding = [stem, *_encoder_blocks(encoder, b, 1 + kept, types)]
     return [*(_frozen(encoding) if config.frozen_encoder else encoding), bridge, *blocks, prediction]
 
@@ -151,6 +156,26 @@ def _block(
         graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
         # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer
         backward=residual + copy + (residual if drop_path else 0) + tokens * d * ratio * c,
+        source=residual,
+        block=True,
+    )
+
+
+def _cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, types: Types) -> Layer:
+    """A block of a cross decoder on ``size`` (tokens that read, tokens that are read, width)."""
+    (tokens, context, d), ratio, c = size, decoder.mlp_ratio, types.compute
+    residual = tokens * d * types.stream
+    copy = tokens * d * c if c < types.stream else 0
+    return Layer(
+        parameters=(name,),
+        # inputs of both norms; inputs of q (1), attention (1), proj (1), fc1 (1), GELU and fc2 (ratio each); k and v,
+        # and in bf16 the copy of the context that they are made of
+        saved=tokens * d * (2 * types.norm + (4 + 2 * ratio) * c)
+        + context * d * (2 * c + (c if c < types.stream else 0))
+        + tokens * 4 * FP32,
+        forward=residual + tokens * d * c,
+        graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
+        backward=residual + copy + tokens * d * ratio * c + context * d * types.stream,
         source=residual,
         block=True,
     )
