@@ -27,7 +27,7 @@ from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
 from underpaint.shares import Share
-from underpaint.training import parallel, shards
+from underpaint.training import float8, parallel, shards
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.loop import LoopConfig, NonFiniteLoss, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
@@ -138,6 +138,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
                 say(f"{folder}: finished already; delete the folder to train it again")
             return done
         device = choose_device(run.device, local_rank=ranks.local_rank)
+        float8.require_support(run.precision, device, compiled=run.parallel.compile)
         threads = ranks.decided_by_first(lambda: records.kept_threads(folder, run.threads))
         torch.set_num_threads(max(1, threads // ranks.local_world))
         if ranks.first:
@@ -245,7 +246,9 @@ def _train(
     def hand_over() -> dict[str, Any]:
         network = _whole(run, facts, state, product)
         products.save_pictures(folder, network, on_device(heldout or stream, device))
-        bad = _told_bad_records(run, folder, len(stream.quarantine))
+        bad = len(stream.quarantine)
+        if bad:
+            say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
         result = _result(run, state, facts) | {"bad_records": bad, "metrics": metrics}
         return products.hand_over(folder, objective=run.objective, network=network, facts=facts, result=result)
 
@@ -258,12 +261,6 @@ def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks)
             say(f"ALARM: {warning}")
     if ranks.first and state.step:
         say(f"{run.name}: continues from step {state.step:,}")
-
-
-def _told_bad_records(run: Run, folder: Path, count: int) -> int:
-    if count:
-        say(f"{run.name}: {count:,} bad records, named in {folder / 'bad_records.jsonl'}")
-    return count
 
 
 def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor]) -> None:
@@ -326,8 +323,13 @@ def _build(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> TrainS
     return TrainState(objective, optimizer, average, ranks=ranks, replicas=replicas)
 
 
+def _built(run: Run, facts: Facts) -> nn.Module:
+    network = run.objective.build(facts)
+    return float8.convert(network, blocks_of(network)) if run.precision == "float8" else network
+
+
 def _plain(run: Run, facts: Facts) -> nn.Module:
-    objective = run.objective.build(facts)
+    objective = _built(run, facts)
     if run.init_from:
         assert isinstance(objective.encoder, ViT), "init_from fills a ViT"
         start_from(objective.encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
@@ -337,13 +339,13 @@ def _plain(run: Run, facts: Facts) -> nn.Module:
 
 def _sharded(run: Run, facts: Facts, device: torch.device, ranks: Ranks) -> nn.Module:
     """Cut up while it is on ``meta``, then filled: no rank ever holds the whole network."""
-    objective, values = build_without_memory(lambda: run.objective.build(facts))
+    objective, values = build_without_memory(lambda: _built(run, facts))
     if run.init_from:
         encoder = ViT(run.objective.encoder)
         start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
-    bf16 = run.precision == "bf16"
+    bf16 = run.precision != "fp32"
     parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks_of(objective), bf16=bf16)
     parallel.fill(objective, values, device)
     return objective

@@ -85,7 +85,7 @@ def work(run: Run, *, microbatch: int, labels: int, checkpointing: bool) -> Work
     Raises:
         ValueError: for an objective other than MAE and classification.
     """
-    found, c = Work(), 2 if run.precision == "bf16" else FP32
+    found, c = Work(), FP32 if run.precision == "fp32" else 2
     objective = run.objective
     if isinstance(objective, MAEConfig):
         _mae(found, objective, microbatch, c, again=checkpointing)

@@ -29,6 +29,7 @@ class Device:
     link: float  # bytes per second and direction to the other GPUs of its node
     network: float  # bytes per second and GPU to other nodes: an assumption about the cluster
     mfu: float  # part of the peak that training reaches: an assumption
+    float8: bool = True  # whether its tensor cores multiply float8
     reserve: int = 3 * GIB // 2  # driver context, cuBLAS and NCCL, outside of torch's allocator: an assumption
 
     @property
@@ -43,7 +44,13 @@ class Device:
 
 
 def _gpu(
-    name: str, gib: float, tflops: tuple[float, float], gb_s: tuple[float, float, float], *, mfu: float = 0.45
+    name: str,
+    gib: float,
+    tflops: tuple[float, float],
+    gb_s: tuple[float, float, float],
+    *,
+    mfu: float = 0.45,
+    float8: bool = True,
 ) -> Device:
     """From memory in GiB, bf16 and fp32 peaks in TFLOPs, and memory, link and network in GB/s."""
     bandwidth, link, network = gb_s
@@ -56,6 +63,7 @@ def _gpu(
         link=link * GB,
         network=network * GB,
         mfu=mfu,
+        float8=float8,
     )
 
 
@@ -65,8 +73,8 @@ GPUS = {
     device.name: device
     for device in (
         # NVIDIA A100 data sheet (SXM4): 312 bf16, 19.5 fp32, NVLink 600 GB/s both ways
-        _gpu("a100-40", 40.0, (312, 19.5), (1555, 300, 25)),
-        _gpu("a100-80", 80.0, (312, 19.5), (2039, 300, 25)),
+        _gpu("a100-40", 40.0, (312, 19.5), (1555, 300, 25), float8=False),
+        _gpu("a100-80", 80.0, (312, 19.5), (2039, 300, 25), float8=False),
         # NVIDIA H100 data sheet (SXM5): 989.4 bf16, 67 fp32, NVLink 900 GB/s both ways
         _gpu("h100", 79.6, (989.4, 67), (3350, 450, 50)),
         # NVIDIA H200 data sheet (SXM5): H100 with 141 GB
@@ -76,7 +84,7 @@ GPUS = {
         # NVIDIA L4 data sheet: 121 bf16 (242 with sparsity), 30.3 fp32, 24 GB, PCIe 4 x16
         _gpu("l4", 22.5, (121, 30.3), (300, 32, 3)),
         # NVIDIA A10G data sheet: 70 bf16 (140 with sparsity), 35 fp32, 24 GB, PCIe 4 x16
-        _gpu("a10g", 22.5, (70, 35), (600, 32, 3)),
+        _gpu("a10g", 22.5, (70, 35), (600, 32, 3), float8=False),
         # NVIDIA Ada architecture white paper: 165.2 bf16 with fp32 accumulation, 82.6 fp32, 24 GB, PCIe 4 x16
         _gpu("rtx4090", 23.9, (165.2, 82.6), (1008, 32, 3)),
         # AMD MI300X data sheet: 1,307.4 bf16, 163.4 fp32, 192 GB, Infinity Fabric 896 GB/s both ways
@@ -110,5 +118,6 @@ def _this_machine() -> Device:
         link=1.25 * GB,
         network=1.25 * GB,  # 10 Gb/s Ethernet
         mfu=1.0,
+        float8=False,
         reserve=GIB,
     )

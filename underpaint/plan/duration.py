@@ -56,12 +56,12 @@ def step_time(
         computing = accumulation * measured_seconds(asked, rates, run.precision)
         update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards
     else:
-        peak = device.bf16 if run.precision == "bf16" else device.fp32
+        peak = device.fp32 if run.precision == "fp32" else device.bf16
         asked_flops = flops + (recomputed_flops(run) if layout.checkpointing else 0)
         computing = accumulation * microbatch * asked_flops / (peak * device.mfu)
         update = ADAMW_BYTES * trained / layout.shards / device.bandwidth
     whole = parameters.size
-    exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=run.precision == "bf16")
+    exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=run.precision != "fp32")
     if layout.kind != "ddp":  # DDP shares gradients once a step
         exchanging *= accumulation
     return StepTime(computing=computing, exchanging=exchanging, update=update)

@@ -118,10 +118,14 @@ def make_plan(
     if samples is not None:
         budget = replace(chosen.budget, samples=samples, warmup=min(chosen.budget.warmup, max(samples - 1, 0)))
         chosen = replace(chosen, budget=budget)
+    target = find_device(device)
+    if chosen.precision == "float8" and not target.float8:
+        able = ", ".join(each.name for each in GPUS.values() if each.float8)
+        raise ValueError(f"device={device} does not multiply in float8; those that do are {able}")
     question = _Question.of(chosen, microbatch=microbatch, layout=layout, checkpointing=checkpointing)
-    answers = list(question.answers(gpus, find_device(device)))
+    answers = list(question.answers(gpus, target))
     if not answers:
-        raise ValueError(question.refusal(gpus, find_device(device)))
+        raise ValueError(question.refusal(gpus, target))
     best = answers[0]
     for other in answers[1:]:
         if other.seconds * SLOWER < best.seconds:
@@ -263,6 +267,8 @@ def _assumptions(run: Run, layout: Layout, device: Device, labels: int) -> Itera
             f"{device.reserve / GIB:.1f} GiB for driver and libraries and {FRAGMENTATION:.0%} lost to fragmentation "
             "are kept free"
         )
+    if run.precision == "float8":
+        yield "the rate of bf16, since what float8 gains has not been measured; memory as in bf16"
     if layout.ranks > 1:
         yield (
             f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "

@@ -31,7 +31,7 @@ class Types:
 
     @classmethod
     def of(cls, run: Run, *, sharded: bool, cuda: bool) -> Types:
-        compute = 2 if run.precision == "bf16" else FP32
+        compute = FP32 if run.precision == "fp32" else 2  # float8 keeps what bf16 does
         stream = compute if sharded else FP32
         return cls(compute=compute, stream=stream, norm=FP32 if cuda else stream)
 

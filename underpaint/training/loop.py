@@ -17,7 +17,8 @@ from underpaint.training.optim import clip_gradients, set_learning_rate
 from underpaint.training.ranks import Ranks
 from underpaint.training.spikes import LossHistory
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "float8"]
+"""What matrix products compute in; weights and optimizer are fp32. ``float8`` is bf16, but for large layers."""
 
 
 class NonFiniteLoss(ValueError):
@@ -147,7 +148,7 @@ def _forward_backward(
         batch = next(batches)
         clock.enter("forward")
         device = batch["image"].device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision != "fp32"):
             step = objective(batch)
         clock.enter("backward")
         (step.loss / config.accumulation).backward()
