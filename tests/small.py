@@ -53,6 +53,16 @@ def make_images(folder: Path, count: int = 160) -> Path:
     return folder
 
 
+def make_textures(folder: Path, count: int = 160) -> Path:
+    """The same with a texture instead of each image, lest most are near duplicates of each other."""
+    make_images(folder, count)
+    rng = np.random.default_rng(0)
+    for file in sorted(folder.rglob("*.png")):
+        texture = rng.integers(0, 256, size=(5, 6, 3), dtype=np.uint8)
+        Image.fromarray(texture).resize((24, 20), Image.Resampling.BILINEAR).save(file)
+    return folder
+
+
 def mae_run(images: Path, *, steps: int = 6) -> Run:
     return Run(
         name="mae_test",

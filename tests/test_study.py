@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from small import make_images
+from small import make_textures
 
 from underpaint import verbs
 from underpaint.data.sources import open_source
@@ -23,13 +21,7 @@ SUMMARY = {"contrast", "task", "mean", "low", "high", "n_seeds", "method"}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The usual folder, with textures of their own, lest most images are near duplicates of each other."""
-    folder = make_images(tmp_path_factory.mktemp("own") / "images")
-    rng = np.random.default_rng(0)
-    for file in sorted(folder.rglob("*.png")):
-        texture = rng.integers(0, 256, size=(5, 6, 3), dtype=np.uint8)
-        Image.fromarray(texture).resize((24, 20), Image.Resampling.BILINEAR).save(file)
-    return folder
+    return make_textures(tmp_path_factory.mktemp("own") / "images")
 
 
 def untagged(images: Path, folder: Path) -> Path:

@@ -39,6 +39,7 @@ examples:
   underpaint study stages --size smoke --out /tmp/smoke
   underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
   underpaint study stages wsp.budget.samples=50_000 mae.precision=bf16 --out runs/longer
+  underpaint study stages --baseline weights/mae_vit_b16 --baseline weights/maws_clip
   underpaint study stages --plan
 Run the same command again to continue; finished parts are skipped.""",
     "plan": """\
@@ -135,6 +136,9 @@ def _add_study(verb: Verb) -> None:
     study.add_argument("--images", metavar="DIR", default="", help="your own images instead of the size's collections")
     study.add_argument("--tags", metavar="FILE", default="", help="their tags: CSV or Parquet with path and tags")
     study.add_argument("--labels", metavar="FILE", default="", help="their classes, to test transfer: CSV path,class")
+    study.add_argument(
+        "--baseline", metavar="DIR", action="append", default=[], help="an imported encoder to measure too; repeatable"
+    )
     study.add_argument("--only", metavar="PART", nargs="+", default=[], help="run these parts alone")
     study.add_argument("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
 
@@ -265,6 +269,7 @@ def _study(options: argparse.Namespace) -> None:
         "labels": options.labels,
         "seeds": options.seeds,
         "overrides": options.overrides,
+        "baselines": options.baseline,
     }
     if options.plan:
         _print_plan(verbs.plan_study(options.study, **where))

@@ -55,6 +55,8 @@ MEANING = {
     "wsp_equal_time": "WSP alone, lengthened to the wall time of mae_wsp",
 }
 
+IMPORTED = "a baseline: an encoder from elsewhere, not trained here"
+
 
 def marks(arms: Iterable[str]) -> dict[str, Mark]:
     """Give every arm its mark: the known ones always the same, others in the order in which they come."""

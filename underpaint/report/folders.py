@@ -64,10 +64,15 @@ class StudyFolder:
     name: str
     runs: dict[str, RunFolder]  # by folder name: first those that ``stages`` names, then the others
     pictures: Record  # pictures/pictures.json, empty where there is none
+    baselines: tuple[Record, ...] = ()  # encoders from elsewhere: arms that were not trained here
 
     @property
     def arms(self) -> list[str]:
         return list(dict.fromkeys(row["arm"] for row in (*self.rows, *self.stages)))
+
+    @property
+    def baseline_names(self) -> list[str]:
+        return [one["arm"] for one in self.baselines]
 
     @property
     def seeds(self) -> list[int]:
@@ -141,6 +146,7 @@ def read_study(folder: Path) -> StudyFolder:
         name=results["study"],
         runs={name: read_run(folder / name) for name in names if is_run(folder / name)},
         pictures=read_json(folder / "pictures" / "pictures.json"),
+        baselines=tuple(results.get("baselines", ())),
     )
 
 

@@ -48,10 +48,8 @@ class Contrast:
     mean: Difference | None
     method: str
     n_seeds: int
-
-    @property
-    def condition(self) -> str:
-        return CONDITIONS.get(self.name, "")
+    condition: str = ""  # under which the question of the study is asked; "" where it is not
+    imported: bool = False  # the second arm is an encoder from elsewhere
 
     @property
     def baseline(self) -> str:
@@ -73,13 +71,19 @@ class Contrast:
         return next((one for one in self.differences if one.task == task), None)
 
 
-def read_contrasts(summary: Sequence[Record]) -> list[Contrast]:
-    """Group the lines of ``summary`` by contrast, in the order in which they come."""
+def read_contrasts(summary: Sequence[Record], imported: Sequence[str] = ()) -> list[Contrast]:
+    """Group the lines of ``summary`` by contrast, in the order in which they come.
+
+    Of the contrasts with each of the ``imported`` arms the first is the one that is asked about.
+    """
     lines: dict[str, list[Record]] = {}
     for line in summary:
         lines.setdefault(line["contrast"], []).append(line)
-    contrasts = []
+    contrasts, met = [], set[str]()
     for name, group in lines.items():
+        second = name.partition(" - ")[2]
+        against = f"against the imported {second}" if second in imported and second not in met else ""
+        met.add(second)
         differences = [_difference(line) for line in group]
         contrasts.append(
             Contrast(
@@ -89,6 +93,8 @@ def read_contrasts(summary: Sequence[Record]) -> list[Contrast]:
                 # "paired t over 5 seeds": its kind; what it goes over is told per task
                 method=str(group[0]["method"]).partition(" over ")[0],
                 n_seeds=min(line["n_seeds"] for line in group),
+                condition=CONDITIONS.get(name, against),
+                imported=second in imported,
             )
         )
     return contrasts
@@ -111,7 +117,18 @@ def _bound(value: float | None) -> float | None:
 
 def lead(contrasts: Sequence[Contrast]) -> str:
     """The one sentence at the top: what pre-pretraining bought here."""
-    known = [contrast for contrast in contrasts if contrast.condition]
+    against = [_against(contrast) for contrast in contrasts if contrast.imported and contrast.condition]
+    return " ".join([_lead_of_the_question(contrasts), *against])
+
+
+def asked_contrasts(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Those that answer what the study asks, which are drawn; comparisons with the other arms stand in the table."""
+    question = any(contrast.condition and not contrast.imported for contrast in contrasts)
+    return [one for one in contrasts if one.condition or not (question or one.imported)]
+
+
+def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
+    known = [contrast for contrast in contrasts if contrast.condition and not contrast.imported]
     if not known:
         return _lead_without_tags(contrasts)
     clauses = [_clause(contrast, "it" if number else "pre-pretraining") for number, contrast in enumerate(known)]
@@ -147,6 +164,26 @@ def _clause(contrast: Contrast, subject: str) -> str:
             return f"{contrast.condition} {subject} lost {size.lstrip('−')} points"
         case _:
             return f"{contrast.condition} {subject} made no difference that can be told from noise ({size})"
+
+
+def _against(contrast: Contrast) -> str:
+    """What training on these images brought over an encoder that was not trained on them."""
+    trained, imported = contrast.name.split(" - ")
+    if contrast.mean is None:
+        won = f"{contrast.count('above')} of {len(contrast.tasks)} tasks"
+        return f"{trained} won against the imported {imported} on {won}."
+    size = points(contrast.mean.mean)
+    match contrast.mean.verdict:
+        case "above":
+            return (
+                f"{trained}, trained on these images, came out {size.lstrip('+')} points above the imported {imported}."
+            )
+        case "below":
+            return (
+                f"{trained}, trained on these images, came out {size.lstrip('−')} points below the imported {imported}."
+            )
+        case _:
+            return f"{trained} and the imported {imported} cannot be told apart ({size})."
 
 
 def counts(contrast: Contrast) -> str:

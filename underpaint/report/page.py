@@ -10,7 +10,7 @@ from typing import Any
 
 from underpaint import files
 from underpaint.report import curves, dots, headline, pays, pictures, tables
-from underpaint.report.arms import KNOWN, MEANING, marks
+from underpaint.report.arms import IMPORTED, KNOWN, MEANING, marks
 from underpaint.report.axes import Key
 from underpaint.report.folders import (
     RUN_FILE,
@@ -57,9 +57,9 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
 def _study_page(study: StudyFolder, *, images: bool) -> str:
     by_arm = marks([*KNOWN, *study.arms])
     columns = tables.results_columns(study)
-    contrasts = headline.read_contrasts(study.summary)
-    # The plot answers the question; comparisons with the other arms stand in the table below it.
-    asked = [contrast for contrast in contrasts if contrast.condition] or contrasts
+    contrasts = headline.read_contrasts(study.summary, study.baseline_names)
+    asked = headline.asked_contrasts(contrasts)
+    meaning = MEANING | dict.fromkeys(study.baseline_names, IMPORTED)
     costs = tables.stage_costs(study)
     preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
     return _render(
@@ -73,18 +73,19 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         mean_task=headline.MEAN_TASK,
         tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
         caveat=headline.caveat(contrasts),
-        floor=headline.floor(tables.tasks_at_the_floor(columns), len(columns)),
+        floor=headline.floor(tables.tasks_at_the_floor(columns, study.baseline_names), len(columns)),
         columns=columns,
         datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
         tag_recall=tables.tag_recall(study),
         leakage_sheet=pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, columns, by_arm) if asked else None,
-        legend=[Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in study.arms],
+        legend=[Key(name=arm, mark=by_arm[arm], meaning=meaning.get(arm, "")) for arm in study.arms],
         contrast_legend=dots.contrast_legend(asked, by_arm),
         figures=curves.study_curves(study, by_arm),
         costs=costs,
         totals=tables.arm_totals(costs, REFERENCE_ARM),
+        imported=tables.imported_encoders(study),
         reference=REFERENCE_ARM,
         relative=any(cost.arm == REFERENCE_ARM for cost in costs),
         measuring=tables.measuring_cost(study.measuring),
@@ -102,6 +103,7 @@ def _pays_page(study: StudyFolder) -> str:
     return _render(
         "pays.html.j2",
         study=study,
+        imported=[],
         leakage_sheet="",
         bad_records=count_reasons(study.runs.values()),
         collections=study.data.get("collections", {}),

@@ -93,11 +93,11 @@ def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
     return {arm: {name: percent(values) for name, values in bins.items()} for arm, bins in found.items()}
 
 
-def tasks_at_the_floor(columns: Sequence[Column]) -> int:
-    """How many tasks the untrained encoder does at least as well as every trained arm."""
+def tasks_at_the_floor(columns: Sequence[Column], imported: Sequence[str] = ()) -> int:
+    """How many tasks the untrained encoder does at least as well as every arm that was trained here."""
     count = 0
     for column in columns:
-        trained = [cell.value for arm, cell in column.cells.items() if arm != FLOOR_ARM]
+        trained = [cell.value for arm, cell in column.cells.items() if arm not in (FLOOR_ARM, *imported)]
         if FLOOR_ARM in column.cells and trained:
             count += column.cells[FLOOR_ARM].value >= max(trained)
     return count
@@ -195,6 +195,38 @@ def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
         return None
     compute, seconds = (sum(result[key] for result in finished) for key in ("train_flops", "wall_seconds"))
     return len(finished), Cell(text=flops(compute), value=compute), Cell(text=duration(seconds), value=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an encoder from elsewhere is, for a line of a table."""
+
+    arm: str
+    what: str
+    network: str
+    parameters: Cell
+    images: str  # how it is shown the images
+    licence: str
+
+
+def imported_encoders(study: StudyFolder) -> list[Imported]:
+    """One line per baseline; costs are not told, since nothing was trained here."""
+    lines = []
+    for one in study.baselines:
+        c = one["encoder"]
+        height, width = c["size"]
+        view = "stretched" if c.get("view", "stretch") == "stretch" else "centre cut"
+        lines.append(
+            Imported(
+                arm=one["arm"],
+                what=" ".join(part for part in (one["format"], f"({one['file']})" if one["file"] else "") if part),
+                network=f"width {c['width']}, depth {c['depth']}, patch {c['patch']}",
+                parameters=Cell(text=f"{one['parameters'] / 1e6:,.1f} M", value=one["parameters"]),
+                images=f"{height} x {width} px, {view}",
+                licence=one["licence"],
+            )
+        )
+    return lines
 
 
 def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:

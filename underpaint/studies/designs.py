@@ -25,6 +25,7 @@ class Asked(TypedDict, total=False):
     labels: str  # the file of their classes
     seeds: Sequence[int]  # else those of the size
     overrides: Sequence[str]  # of its recipes, such as "wsp.budget.samples=50_000"
+    baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Arm:
     """One way to an encoder."""
 
     name: str
-    stage: Literal["none", "mae", "wsp"]  # "none" keeps the initial weights
+    stage: Literal["none", "mae", "wsp", "baseline"]  # "none" keeps the initial weights, "baseline" those of elsewhere
     start: str = ""  # the arm whose encoder it starts from; "" is the initial weights of the seed
     lengthened: Literal["", "compute", "time"] = ""  # to what "mae" and then its own stage cost in FLOPs or seconds
     overrides: tuple[str, ...] = ()  # fields of the recipe that this arm changes, as on the command line

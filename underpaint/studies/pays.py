@@ -34,6 +34,7 @@ def pays(
     labels: str = "",
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
+    baselines: Sequence[str] = (),
 ) -> Study:
     """Where pre-pretraining pays: one change at a time, on the collections of the size or on one's own images.
 
@@ -43,6 +44,8 @@ def pays(
         ValueError: if there are no images or no tags, or a file of tags or labels does not fit them; or for overrides,
             since its axes lead away from the recipes as they are.
     """
+    if baselines:
+        raise ValueError(f"--baseline {baselines[0]}: the study `pays` compares with none; `stages` does")
     if overrides:
         raise ValueError(f"{overrides[0]}: the study `pays` takes no overrides, its axes are built around its recipes")
     design = pays_design_of(size)

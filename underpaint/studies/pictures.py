@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,13 @@ SIDE = 96
 """Largest side of a picture in pixels."""
 
 
-def draw_pictures(folder: Path, images: StudyImages, *, task: Source, arms: Sequence[str], seed: int) -> dict[str, Any]:
+def draw_pictures(
+    folder: Path, images: StudyImages, *, task: Source, arms: Mapping[str, str], seed: int
+) -> dict[str, Any]:
     """Write ``pictures/*.png`` and ``pictures/pictures.json``; what was drawn.
 
-    Tagged images are of those that were trained on; neighbours are searched among the test images of ``task``.
+    ``arms`` says in which run folder each arm's encoder is. Tagged images are of those that were trained on; neighbours
+    are searched among the test images of ``task``.
     """
     source = images.source
     with files.new_folder(folder / "pictures") as target:
@@ -47,7 +50,7 @@ def draw_pictures(folder: Path, images: StudyImages, *, task: Source, arms: Sequ
         content = {
             "format": 1,
             "neighbours": {
-                arm: _neighbours(folder / f"{arm}-seed{seed}", task, gallery, queries, task_pictures) for arm in arms
+                arm: _neighbours(folder / run, task, gallery, queries, task_pictures) for arm, run in arms.items()
             },
             "tagged": [{"image": pictures.save(row), "tags": list(source.tags[row])} for row in tagged],
             "frequent_tags": [{"tag": tag, "count": count} for tag, count in counts.most_common(40)],

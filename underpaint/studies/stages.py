@@ -17,6 +17,7 @@ from underpaint.data.records import Source
 from underpaint.models.weights import save_encoder
 from underpaint.run import Run
 from underpaint.studies import stages_results
+from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of
 from underpaint.studies.images import facts_of, normalised_encoder, recipe_on, run_on, study_images, task_data
 from underpaint.studies.pictures import draw_pictures
@@ -33,29 +34,36 @@ def stages(
     labels: str = "",
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
+    baselines: Sequence[str] = (),
 ) -> Study:
     """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
 
     ``overrides`` are fields of the size's ``Design``, above all of its recipes: ``wsp.budget.samples=50_000``.
+    ``baselines`` are folders of imported encoders, which are measured as the arms are.
 
     Raises:
-        ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override.
+        ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override or
+            baseline.
     """
     design = config.override(design_of(size), overrides)
     seeds = tuple(seeds) or design.seeds
-    setting = _Setting(design, images=images, tags=tags, labels=labels)
-    parts = [part for seed in seeds for part in setting.parts_of(seed)]
+    setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines)
+    parts: list[Part] = [setting.copy_of(one) for one in setting.baselines.values()]
+    parts += [part for seed in seeds for part in setting.parts_of(seed)]
     arms = [arm.name for arm in setting.arms]
+    encoders = {arm.name: setting.encoder_of(arm, seeds[0]) for arm in setting.arms}
     task = setting.picture_source
     parts.append(
         ComputePart(
             name="pictures",
-            compute=lambda folder: draw_pictures(folder, setting.images, task=task, arms=arms, seed=seeds[0]),
+            compute=lambda folder: draw_pictures(folder, setting.images, task=task, arms=encoders, seed=seeds[0]),
             settings={"arms": arms, "data": [setting.source.content_hash, task.content_hash], "seed": seeds[0]},
-            inputs=tuple(part_name(arm, seeds[0]) for arm in arms),
+            inputs=tuple(encoders.values()),
         )
     )
     description = describe(setting.images, arms=arms, labels=setting.wsp.facts.labels)
+    if setting.baselines:
+        description["not_measured"].insert(0, REMARK.format(", ".join(setting.baselines)))
     return Study(
         name="stages",
         settings={"size": size, "images": images or design.images, "data": setting.source.content_hash}
@@ -74,7 +82,7 @@ def part_name(arm: str, seed: int) -> str:
 class _Setting:
     """What all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
 
-    def __init__(self, design: Design, *, images: str, tags: str, labels: str) -> None:
+    def __init__(self, design: Design, *, images: str, tags: str, labels: str, baselines: Sequence[str] = ()) -> None:
         self.design = design
         self.images = study_images(
             images or design.images, tags=tags, labels=labels, transfer=() if images else design.transfer
@@ -84,7 +92,10 @@ class _Setting:
         encoder = normalised_encoder(design.mae, self.source, rows)
         self.mae = recipe_on(design.mae, data, encoder)
         tagged = any(self.source.tags[row] for row in rows)
-        self.arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
+        arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
+        taken, like = [arm.name for arm in design.arms], self.mae.run.objective.encoder
+        self.baselines = {one.name: one for one in open_baselines(baselines, taken=taken, like=like)}
+        self.arms = (*arms, *(Arm(name=name, stage="baseline") for name in self.baselines))
         self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
         self.finetune = run_on(design.finetune, data, encoder)
 
@@ -94,13 +105,21 @@ class _Setting:
         return self.tasks[0] if self.source not in self.tasks and "+" in self.source.name else self.source
 
     def parts_of(self, seed: int) -> list[Part]:
-        parts = [self._pretrain(arm, seed) for arm in self.arms]
+        parts = [self._pretrain(arm, seed) for arm in self.arms if arm.stage != "baseline"]
         for arm in self.arms:
             for source in self.tasks:
                 parts += self._transfer(arm, source, seed)
             if arm.stage == "wsp":
                 parts.append(self._tags(arm, seed))
         return parts
+
+    def copy_of(self, baseline: Baseline) -> ComputePart:
+        """The part that puts a baseline into the study's folder, once for all seeds."""
+        return ComputePart(name=baseline.part, compute=baseline.copy_into, settings=baseline.describe())
+
+    def encoder_of(self, arm: Arm, seed: int) -> str:
+        """The part whose folder holds the encoder of an arm."""
+        return part_of(arm.name) if arm.stage == "baseline" else part_name(arm.name, seed)
 
     def _pretrain(self, arm: Arm, seed: int) -> Part:
         name = part_name(arm.name, seed)
@@ -135,9 +154,10 @@ class _Setting:
 
     def _transfer(self, arm: Arm, source: Source, seed: int) -> list[Part]:
         """Frozen features of an arm on one dataset, then finetuning and its accuracy."""
-        start = part_name(arm.name, seed)
+        start = self.encoder_of(arm, seed)
         finetune = f"finetune-{arm.name}-{source.name}-seed{seed}"
-        run = replace(self.finetune, name=finetune, seed=seed)
+        run = self.baselines[arm.name].finetuned(self.finetune) if arm.stage == "baseline" else self.finetune
+        run = replace(run, name=finetune, seed=seed)
         run = replace(run, data=replace(run.data, **task_data(source, self.images)))
         settings = {"data": source.content_hash, "seed": seed}
         shots = self.design.shots

@@ -9,6 +9,7 @@ from typing import Any
 from underpaint import records
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
+from underpaint.studies.baselines import part_of
 from underpaint.studies.designs import Arm
 from underpaint.studies.results import FORMAT, compare, stage_of
 from underpaint.study import read_output
@@ -25,6 +26,8 @@ CONTRASTS = (
     ("mae_wsp", "mae_wsp_layer_decay"),
 )
 """Differences that are reported: the second arm minus the first."""
+TRAINED = ("mae_wsp", "wsp", "mae")
+"""Arms that are compared with each baseline; the first of them that was run is the one that the report asks about."""
 
 
 def collect(
@@ -39,8 +42,9 @@ def collect(
         "study": "stages",
         "rows": rows,
         "stages": [stage for arm in arms for seed in seeds for stage in _stages(folder, arm, seed)],
-        "summary": _summary(scores, arms=[arm.name for arm in arms], seeds=seeds),
-        "tag_summary": _tag_summary(scores, arms=[arm.name for arm in arms], seeds=seeds),
+        "baselines": [read_output(part_of(arm.name), folder) for arm in arms if arm.stage == "baseline"],
+        "summary": _summary(scores, contrasts=_contrasts(arms), seeds=seeds),
+        "tag_summary": _tag_summary(scores, contrasts=_contrasts(arms), seeds=seeds),
         "data": {**data, "remarks": remarks},
         "environment": records.environment(),
     }
@@ -57,39 +61,47 @@ def _stages(folder: Path, arm: Arm, seed: int) -> list[dict[str, Any]]:
     """The pretraining runs of an arm; the cost of an arm that continues another is the sum of both."""
     found = []
     for name in (arm.start, arm.name):
-        if not name or arm.stage == "none":
+        if not name or arm.stage in ("none", "baseline"):
             continue
         found.append({"arm": arm.name, "seed": seed, **stage_of(f"{name}-seed{seed}", folder)})
     return found
 
 
 def _summary(
-    scores: dict[tuple[str, int], list[Score]], *, arms: Sequence[str], seeds: Sequence[int]
+    scores: dict[tuple[str, int], list[Score]], *, contrasts: Sequence[tuple[str, str]], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Every contrast on every task, and on their mean."""
     summary = []
-    for contrast, first, second in _contrasts(arms):
+    for first, second in contrasts:
         sides = [[scores[arm, seed] for seed in seeds] for arm in (first, second)]
-        summary += [{"contrast": contrast, **line} for line in compare(*sides)]
+        summary += [{"contrast": _name(first, second), **line} for line in compare(*sides)]
     return summary
 
 
 def _tag_summary(
-    scores: dict[tuple[str, int], list[Score]], *, arms: Sequence[str], seeds: Sequence[int]
+    scores: dict[tuple[str, int], list[Score]], *, contrasts: Sequence[tuple[str, str]], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The contrasts of arms that learned tags, on the tags of held-out images; no task of transfer."""
     summary = []
-    for contrast, first, second in _contrasts(arms):
+    for first, second in contrasts:
         sides = [[_tags(scores[arm, seed]) for seed in seeds] for arm in (first, second)]
         for bin in [bin for bin in sides[0][0] if bin in sides[1][0]]:
             pair = [[found[bin] for found in side] for side in sides]
-            summary.append({"contrast": contrast, "bin": bin, **summarise(*pair, seed=0)})
+            summary.append({"contrast": _name(first, second), "bin": bin, **summarise(*pair, seed=0)})
     return summary
 
 
-def _contrasts(arms: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Name, first and second arm of the contrasts whose arms were run."""
-    return [(f"{second} - {first}", first, second) for first, second in CONTRASTS if {first, second} <= set(arms)]
+def _contrasts(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """The contrasts whose arms were run, and what was trained on these images against every baseline."""
+    names = {arm.name for arm in arms}
+    against = [
+        (arm.name, trained) for arm in arms if arm.stage == "baseline" for trained in TRAINED if trained in names
+    ]
+    return [*(pair for pair in CONTRASTS if set(pair) <= names), *against]
+
+
+def _name(first: str, second: str) -> str:
+    return f"{second} - {first}"
 
 
 def _tags(scores: Sequence[Score]) -> dict[str, Score]:

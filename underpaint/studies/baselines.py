@@ -1,0 +1,104 @@
+"""Encoders from elsewhere as arms of a study: does training on one's own images beat what one could download?
+
+The rule: a baseline sees images as it was made for (its size, its resize or crop, its normalisation), the arms as they
+were trained. Both go through the same protocols, finetuning with the recipe's budget and rates included.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from underpaint import config
+from underpaint.models.vit import ViTConfig
+from underpaint.models.weights import encoder_folder, load_encoder, read_description, save_encoder
+from underpaint.run import Run
+
+REMARK = "What the baselines ({}) were trained on: their images may hold the test images of these tasks."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """An encoder that this study does not train."""
+
+    name: str
+    folder: Path  # encoder/ of an import or a run, outside the study
+    config: ViTConfig  # as stored, but with the stored pixel values of the study's images
+    checksum: str
+    origin: dict[str, Any]  # file, format and licence; {} where it is no import
+
+    @property
+    def part(self) -> str:
+        """The part of the study that copies it, and the folder of the copy."""
+        return part_of(self.name)
+
+    def copy_into(self, study: Path) -> dict[str, Any]:
+        """Put the encoder into the study's folder, which then needs the outside one no more."""
+        encoder = load_encoder(self.folder)
+        encoder.config = self.config
+        save_encoder(study / self.part / "encoder", encoder, self.origin or None)
+        return self.describe() | {"parameters": sum(p.numel() for p in encoder.parameters())}
+
+    def describe(self) -> dict[str, Any]:
+        """What the report says of it, and what its copy is made from."""
+        return {
+            "arm": self.name,
+            "format": self.origin.get("format", ""),
+            "file": self.origin.get("file", ""),
+            "licence": self.origin.get("licence", ""),
+            "xxh3": self.checksum,
+            "encoder": config.record(self.config),
+        }
+
+    def finetuned(self, run: Run) -> Run:
+        """The study's finetuning with this encoder: sin-cos positions are trained as the arms' are.
+
+        A final norm is new where the baseline has none.
+        """
+        positions = "sincos_trained" if self.config.positions == "sincos" else self.config.positions
+        encoder = replace(self.config, positions=positions, final_norm=True)
+        return replace(run, objective=replace(run.objective, encoder=encoder))
+
+
+def part_of(name: str) -> str:
+    return f"baseline-{name}"
+
+
+def open_baselines(folders: Sequence[str], *, taken: Sequence[str], like: ViTConfig) -> tuple[Baseline, ...]:
+    """The baselines of a study; ``taken`` are the names of its arms, ``like`` the encoder of its arms.
+
+    Raises:
+        ValueError: for a folder without an encoder, one that takes other channels than the study's images have, or a
+            name that stands for something else already.
+    """
+    baselines: list[Baseline] = []
+    for folder in folders:
+        one = _open(Path(folder), like)
+        if one.name in taken or one.name in {other.name for other in baselines}:
+            what = "an arm of the study" if one.name in taken else "another baseline"
+            raise ValueError(f"the baseline {folder} is called {one.name!r}, as is {what}; rename its folder")
+        baselines.append(one)
+    return tuple(baselines)
+
+
+def _open(given: Path, like: ViTConfig) -> Baseline:
+    folder = encoder_folder(given)
+    description = read_description(folder)
+    if description.get("type") != "vit":
+        raise ValueError(f"the baseline {given} holds a {description.get('type')!r}, not an encoder")
+    stored = config.from_record(ViTConfig, description["config"], where=str(folder / "config.json"))
+    if stored.channels != like.channels:
+        raise ValueError(
+            f"the baseline {given} takes images of {stored.channels} channels, those of the study have {like.channels}"
+        )
+    outer = folder.resolve().parent if folder.name == "encoder" else folder.resolve()
+    return Baseline(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "_", outer.name).strip("._-") or "baseline",
+        folder=folder,
+        config=replace(stored, value_range=like.value_range),
+        checksum=description["weights"]["xxh3"],
+        origin=description.get("origin") or {},
+    )
