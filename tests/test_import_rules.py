@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "training": {"core", "draws", "files", "messages"},
     "tags": {"core", "draws", "files"},
     "data": {"core", "draws", "files", "config", "messages", "tags"},
+    # From what somebody owns to a prepared set.
+    "preparation": {"data", "draws", "files", "messages", "tags"},
     "objectives": {"config", "core", "draws", "models"},
     "evals": {"core", "draws", "data", "models"},
     # How long a run is, and a stream of batches for each of its ranks.
@@ -56,8 +58,8 @@ MAY_IMPORT = {
     "studies": EVERYTHING_TO_RUN | {"run", "recipes", "study"},
     "report": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run"},
-    "verbs": EVERYTHING_TO_RUN | {"run", "recipes", "study", "studies", "report", "weights"},
-    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan"},
+    "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "study", "studies", "report", "weights"},
+    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan", "preparation"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 
@@ -69,6 +71,7 @@ MAY_IMPORT_AT_TOP = {
     **{part: set[str]() for part in LIGHT},
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},
+    "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
     "evals": FIRST_CHOICE | {"numpy"},
     "studies": FIRST_CHOICE | {"numpy"},
     "report": {"numpy"},

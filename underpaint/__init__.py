@@ -19,6 +19,7 @@ __all__ = [
     "load_model",
     "make_plan",
     "predict",
+    "prepare",
     "recipes",
     "run_study",
     "train",
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from underpaint.plan import make_plan
     from underpaint.products import load_model
     from underpaint.report import write_report
-    from underpaint.verbs import evaluate, run_study, train
+    from underpaint.verbs import evaluate, prepare, run_study, train
     from underpaint.weights.exporting import export_weights
     from underpaint.weights.importing import import_weights
 
@@ -45,6 +46,7 @@ _HOMES = {
     "load_model": "underpaint.products",
     "make_plan": "underpaint.plan",
     "predict": "underpaint.inference",
+    "prepare": "underpaint.verbs",
     "run_study": "underpaint.verbs",
     "train": "underpaint.verbs",
     "write_report": "underpaint.report",

@@ -21,6 +21,15 @@ Verb = Callable[[str, str], argparse.ArgumentParser]
 """Adds a verb by its name and help."""
 
 EXAMPLES = {
+    "prepare": """\
+examples:
+  underpaint prepare ./photos --out sets/photos
+  underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
+  underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
+  underpaint prepare ./more_shards --out sets/laion
+  underpaint train wsp_vit_b16 data=sets/photos --out runs/wsp
+Sources: folders of images (with class folders, .txt, .json or tags.csv), tables (.csv, .tsv, .parquet, YFCC100M's) and
+tar shards, which are read where they lie. Run the same command again to continue; a further source is added.""",
     "train": """\
 examples:
   underpaint train mae_laptop
@@ -103,9 +112,20 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    for add in (_add_train, _add_eval, _add_study, _add_plan, _add_weights, _add_inference, _add_report):
+    for add in (_add_prepare, _add_train, _add_eval, _add_study, _add_plan, _add_weights, _add_inference, _add_report):
         add(verb)
     return top
+
+
+def _add_prepare(verb: Verb) -> None:
+    prepare = verb("prepare", "make shards, labels and an index of images and what people said about them")
+    prepare.add_argument("sources", metavar="SOURCE", nargs="+", help="a folder of images, a table, or tar shards")
+    prepare.add_argument("--out", metavar="DIR", required=True, help="the prepared set: new, or to continue")
+    prepare.add_argument("--tags", metavar="FILE", help="a table with path or key, and tags, of all sources")
+    prepare.add_argument("--engine", choices=("native", "ray"), default="native", help="default: native")
+    prepare.add_argument("--vocabulary-size", metavar="N", type=int, help="most labels (default: 28,000)")
+    prepare.add_argument("--minimum-count", metavar="N", type=int, help="images of a label at least (default: 1)")
+    prepare.add_argument("--mapping", metavar="FILE", help="your own rules: CSV with tag and label, which win over all")
 
 
 def _add_train(verb: Verb) -> None:
@@ -240,6 +260,22 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    import underpaint
+    from underpaint.preparation.settings import summary
+
+    record = underpaint.prepare(
+        options.sources,
+        options.out,
+        tags=options.tags,
+        engine=options.engine,
+        vocabulary_size=options.vocabulary_size,
+        minimum_count=options.minimum_count,
+        mapping=options.mapping,
+    )
+    print(summary(record, options.out))
+
+
 def _train(options: argparse.Namespace) -> None:
     import underpaint
 
@@ -367,6 +403,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 VERBS = {
+    "prepare": _prepare,
     "train": _train,
     "eval": _eval,
     "study": _study,

@@ -24,14 +24,16 @@ FORMAT = 1
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, marks: Sequence[str] = ("run.json", "study.json")) -> Iterator[None]:
     """Keep other processes out of a folder; the kernel frees the lock however the process ends.
+
+    One of ``marks`` stands in a folder that is ours already.
 
     Raises:
         BlockingIOError: if another process holds it.
-        ValueError: if the folder holds somebody's files and neither a run nor a study.
+        ValueError: if the folder holds somebody's files and none of the marks.
     """
-    if not any((folder / name).is_file() for name in ("run.json", "study.json")):
+    if not any((folder / name).exists() for name in marks):
         _refuse_strangers(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
     # opened without emptying it and without following a link: somebody else's file of this name stays as it is

@@ -21,6 +21,9 @@ from underpaint.evals.lowshot import LowShot
 from underpaint.evals.tags import TagRecall
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
+from underpaint.preparation.engine import EngineName
+from underpaint.preparation.pipeline import prepare_set
+from underpaint.preparation.settings import RECORD, WORK, continued
 from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
@@ -31,6 +34,37 @@ from underpaint.training.ranks import join
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
 STUDIES = {"stages": stages, "pays": pays}
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    tags: str | None = None,
+    engine: EngineName = "native",
+    vocabulary_size: int | None = None,
+    minimum_count: int | None = None,
+    mapping: str | None = None,
+) -> dict[str, Any]:
+    """Prepare images and what is said about them into ``out``, for ``data=OUT``; the content of its prepare.json.
+
+    A set that is there already is continued: sources are added to its own, and what is None stays as it was. Folders
+    of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where they lie.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    folder = Path(out)
+    with records.lock(folder, marks=(RECORD, WORK)):
+        wanted = continued(
+            folder,
+            [str(source) for source in sources],
+            tags=tags,
+            mapping=mapping,
+            vocabulary_size=vocabulary_size,
+            minimum_count=minimum_count,
+        )
+        return prepare_set(wanted, folder, engine=engine)
 
 
 def train(

@@ -24,7 +24,7 @@ def read_tags(file: Path) -> list[tuple[str, tuple[str, ...]]]:
         text = _text(file)
         rows = _csv(file, text, ("path", "tags"))
         semicolons = ";" in text
-    return [(str(path), _clean(_split(tags, semicolons))) for path, tags in rows]
+    return [(str(path), _clean(split_tags(tags, semicolons))) for path, tags in rows]
 
 
 def read_classes(file: Path) -> list[tuple[str, str]]:
@@ -51,7 +51,8 @@ def normal_path(path: str) -> str:
     return str(PurePosixPath(path.strip()))
 
 
-def _split(tags: object, semicolons: bool) -> Iterable[str]:
+def split_tags(tags: object, semicolons: bool) -> Iterable[str]:
+    """One cell's tags: a list as it is, a text at ``;`` where the file has any, else at spaces."""
     if tags is None:
         return ()
     if isinstance(tags, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -68,7 +69,7 @@ class Canonicaliser:
         """
         self._rules = rules
         self._known = wordnet()
-        self._meanings = Meanings(self._known, rules.parts, multilingual=rules.languages != ("en",))
+        self._meanings = _meanings(rules.parts, rules.languages != ("en",))
         self._segmenter = Segmenter(english())
         chosen = (
             stopwords()
@@ -131,6 +132,12 @@ class Canonicaliser:
             raise ValueError(f"the mapping of {tag!r} is {target!r}, {form.reason}; drop a tag by an empty target")
         decided = self._by_rule(form)
         return replace(decided, reason=f"mapping to {target}: {decided.reason}")
+
+
+@functools.cache
+def _meanings(parts: Parts, multilingual: bool) -> Meanings:
+    """Kept: reading WordNet through takes longer than deciding on ten thousand tags."""
+    return Meanings(wordnet(), parts, multilingual=multilingual)
 
 
 def _mapping_key(tag: str) -> str:

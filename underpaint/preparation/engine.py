@@ -1,0 +1,135 @@
+"""Where partitions are worked on: Daft, inside this process or on a Ray cluster. The program is the same.
+
+Daft carries the names of partitions and calls a function on each; what the function reads and writes are files of
+their own, so that nothing but names and numbers passes through the engine. Tags are counted by Daft itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+EngineName = Literal["native", "ray"]
+ENGINES: tuple[EngineName, ...] = ("native", "ray")
+
+SILENT = {
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DO_NOT_TRACK": "true",
+    "SCARF_NO_ANALYTICS": "true",
+    "DAFT_DASHBOARD_ENABLED": "0",
+    "DAFT_PROGRESS_BAR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""Set before any of these libraries is imported: nothing is told to anybody."""
+
+LOCAL_WORKERS = 2
+"""Of a Ray that is started here, where RAY_ADDRESS names no cluster."""
+
+_FAILURES: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSError}
+
+
+class Engine:
+    """Maps a function over partitions, and counts."""
+
+    def __init__(self, daft: Any, name: EngineName) -> None:
+        self._daft = daft
+        self._name = name
+
+    def map(self, function: Callable[[str], dict[str, Any]], items: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """What the function says of each item, as it is done; ValueError and OSError are those of the function.
+
+        The function is called in other threads, on Ray in other processes, with as many items at once as there are
+        cores; it and what it returns must be plain data.
+        """
+        if not items:
+            return
+        daft = self._daft
+
+        work = functools.update_wrapper(functools.partial(_all_told, function), _all_told)
+        call = daft.func.batch(return_dtype=daft.DataType.string(), batch_size=1)(work)
+        frame = daft.from_pydict({"item": list(items)})
+        if self._name == "ray":
+            frame = frame.into_partitions(len(items))
+        for row in frame.select(call(frame["item"]).alias("told")).iter_rows(results_buffer_size=1):
+            told = json.loads(row["told"])
+            if "failure" in told:
+                raise _FAILURES[told["failure"]](told["message"])
+            yield told
+
+    def count(self, files: Sequence[Path], column: str) -> pa.Table:
+        """How often each string occurs in a column of lists, over Parquet files: ``tag``, ``count``, sorted by tag."""
+        daft = self._daft
+        frame = daft.read_parquet([str(file) for file in files]).select(daft.col(column)).explode(column)
+        frame = frame.where(daft.col(column).not_null()).groupby(column).agg(daft.col(column).count().alias("count"))
+        counted = frame.to_arrow().rename_columns(["tag", "count"])
+        return counted.cast(pa.schema({"tag": pa.string(), "count": pa.int64()})).sort_by("tag").combine_chunks()
+
+
+def _all_told(function: Callable[[str], dict[str, Any]], given: Any) -> list[str]:
+    """At the top of the module, since Daft pickles what it calls, and what is in a function may not be pickled."""
+    return [_told(function, item) for item in given.to_pylist()]
+
+
+def _told(function: Callable[[str], dict[str, Any]], item: str) -> str:
+    """The answer as text; a failure as well, since engines wrap exceptions in their own."""
+    try:
+        return json.dumps(function(item))
+    except ValueError as error:
+        return json.dumps({"failure": "ValueError", "message": str(error)})
+    except OSError as error:
+        return json.dumps({"failure": "OSError", "message": str(error)})
+
+
+@contextmanager
+def open_engine(name: EngineName) -> Iterator[Engine]:
+    """Daft on its own threads, or on Ray: the cluster of RAY_ADDRESS, else one of LOCAL_WORKERS workers here.
+
+    Raises:
+        ValueError: if the engine is unknown or not installed.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
+    os.environ.update(SILENT)
+    try:
+        import daft
+    except ImportError as error:
+        raise ValueError("prepare needs Daft: pip install 'underpaint[prepare]'") from error
+    with _ray() if name == "ray" else nullcontext():
+        _choose(name)
+        yield Engine(daft, name)
+
+
+@functools.cache
+def _choose(name: EngineName) -> None:
+    """Daft takes one engine for the life of a process."""
+    import daft
+
+    if name == "ray":
+        daft.set_runner_ray(noop_if_initialized=True)
+    elif _choose.cache_info().currsize == 0:
+        daft.set_runner_native()
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--engine ray needs Ray: pip install 'underpaint[ray]'") from error
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(num_cpus=LOCAL_WORKERS, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,81 @@
+"""What the bytes of an image tell, before anybody trains on it: its size in pixels, its hash, what is unusual."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import xxhash
+from PIL import Image, UnidentifiedImageError
+
+from underpaint.data.images import DECODER_ERRORS, FORMATS
+from underpaint.data.limits import BadImage, check_pixels
+from underpaint.data.tar import MAX_IMAGE_BYTES
+
+EXTENSION = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "TIFF": "tif",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "PPM": "ppm",
+}
+"""What a member of a shard is called, by what its bytes are and not by its old name."""
+
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """Columns of the index, and the extension that suits the bytes."""
+
+    width: int
+    """In pixels as stored, before any EXIF rotation."""
+    height: int
+    content_hash: bytes
+    """XXH3-128 of the bytes, big-endian."""
+    extension: str
+    flags: tuple[str, ...]
+    """``animated`` (the first frame is read), ``cmyk``, ``deep`` (more than 8 bits) and ``rotated``, for people."""
+
+
+def examine(data: bytes) -> Facts:
+    """Read the header; pixels are not decoded.
+
+    Raises:
+        BadImage: for what no decoder here would take, with the reason.
+    """
+    if not data:
+        raise BadImage("the file is empty")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
+                check_pixels(*image.size)
+                return _facts(image, data)
+    except BadImage:
+        raise
+    except UnidentifiedImageError as error:  # its own message names an address in memory
+        raise BadImage("it is no image of a known format") from error
+    except DECODER_ERRORS as error:
+        raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
+
+
+def _facts(image: Image.Image, data: bytes) -> Facts:
+    unusual = {
+        "animated": getattr(image, "n_frames", 1) > 1 and image.format != "TIFF",
+        "cmyk": image.mode == "CMYK",
+        "deep": image.mode.startswith(("I", "F")),
+        "rotated": image.getexif().get(_ORIENTATION, 1) != 1,
+    }
+    return Facts(
+        width=image.size[0],
+        height=image.size[1],
+        content_hash=xxhash.xxh3_128_digest(data),
+        extension=EXTENSION[image.format or ""],
+        flags=tuple(flag for flag, is_so in unusual.items() if is_so),
+    )

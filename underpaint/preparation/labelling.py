@@ -1,0 +1,142 @@
+"""From the tags of all partitions to labels: count, decide once on every tag, label each partition, weigh the tail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from underpaint import draws
+from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.tags.labels import Labeller, TagVocabulary
+from underpaint.tags.sampling import RepeatRule, factors_of, label_frequencies, rarest_labels, solve_threshold
+
+HELDOUT_SHARE = 0.03
+"""Of the images, whose loss is measured and not trained on; exact copies are always on the same side."""
+HELDOUT_FEWEST = 8
+"""About so many at least, where there are HELDOUT_WORTHWHILE images to choose from."""
+HELDOUT_WORTHWHILE = 100
+
+ROWS_AT_ONCE = 200_000
+"""Labels are looked up in the whole audit, so that small partitions share a call."""
+
+Resampling = RepeatRule | Literal["none"]
+
+LABELS = pa.schema({"labels": pa.list_(pa.field("element", pa.int32(), nullable=False)), "split": pa.string()})
+"""One row for each usable row of a partition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelWork:
+    """What labelling a partition needs; the folder is named after all that its files depend on."""
+
+    rows: Path
+    folder: Path
+    heldout: float
+    """Share of the held-out images."""
+
+    def vocabulary(self) -> TagVocabulary:
+        return TagVocabulary(
+            table=read_table(self.folder / "vocabulary.parquet"), audit=read_table(self.folder / "tags_audit.parquet")
+        )
+
+
+def heldout_share(images: int) -> float:
+    if images < HELDOUT_WORTHWHILE:
+        return 0.0
+    return max(HELDOUT_SHARE, HELDOUT_FEWEST / images)
+
+
+def grouped(names: Sequence[str], images: Sequence[int]) -> list[list[str]]:
+    """Consecutive partitions with about ROWS_AT_ONCE rows together."""
+    groups: list[list[str]] = [[]]
+    rows = 0
+    for name, count in zip(names, images, strict=True):
+        if groups[-1] and rows + count > ROWS_AT_ONCE:
+            groups.append([])
+            rows = 0
+        groups[-1].append(name)
+        rows += count
+    return [group for group in groups if group]
+
+
+def label_partitions(names: str, work: LabelWork) -> dict[str, int]:
+    """Write the labels of some partitions, named in a JSON list; one file for each."""
+    labeller = Labeller(work.vocabulary())
+    tables = [usable(read_table(work.rows / f"{name}.parquet", ["tags", "content_hash", "problem"]))
+              for name in json.loads(names)]  # fmt: skip
+    labels = labeller.labels(pa.concat_tables(tables)["tags"].combine_chunks())
+    start = 0
+    for name, table in zip(json.loads(names), tables, strict=True):
+        own = labels.slice(start, len(table))
+        start += len(table)
+        split = _splits(table["content_hash"], work.heldout)
+        write_table(pa.table([own, split], schema=LABELS), work.folder / f"{name}.parquet")
+    return {"images": start}
+
+
+def usable(table: pa.Table) -> pa.Table:
+    """The rows of images that were not left out."""
+    return table.filter(table["problem"].is_null())
+
+
+def _splits(hashes: Any, heldout: float) -> pa.Array:
+    """``heldout`` where a draw from the content's hash says so, else ``pretrain``."""
+    first = np.frombuffer(b"".join(one[:8] for one in hashes.to_pylist()), dtype="<i8")
+    drawn = draws.uniform(draws.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
+    return pa.array(np.where(drawn < heldout, "heldout", "pretrain").tolist(), pa.string())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """The repeat factor of every image, by its labels."""
+
+    frequency: np.ndarray
+    """Of each label; empty where nothing is repeated."""
+    threshold: float
+
+    def of(self, labels: Any) -> np.ndarray:
+        """float32, one factor per row of an array of lists."""
+        if not len(self.frequency):
+            return np.ones(len(labels), dtype=np.float32)
+        return factors_of(rarest_labels(labels, self.frequency), self.frequency, self.threshold).astype(np.float32)
+
+
+NO_REPEATS = Repeats(frequency=np.empty(0), threshold=0.0)
+
+
+def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampling, ratio: float) -> Repeats:
+    """The threshold that gives the images that are trained on the mean factor ``ratio``.
+
+    ``instances`` is the ``count`` of the vocabulary. Two passes over the labels' files; a number per label in memory.
+    """
+    if rule == "none" or not len(instances):
+        return NO_REPEATS
+    images, total = np.zeros(len(instances), dtype=np.int64), 0
+    for labels in _trained(files):
+        images += np.bincount(labels.flatten().to_numpy(), minlength=len(instances))
+        total += len(labels)
+    if not images.any():
+        return NO_REPEATS
+    # a label of held-out images alone counts as one of the rarest
+    frequency = label_frequencies(np.maximum(images, 1), total, rule=rule, instances=instances)
+    rarest, unlabelled = np.zeros(len(instances), dtype=np.int64), 0
+    for labels in _trained(files):
+        found = rarest_labels(labels, frequency)
+        rarest += np.bincount(found[found >= 0], minlength=len(instances))
+        unlabelled += int((found < 0).sum())
+    threshold = solve_threshold(frequency, rarest, unlabelled=unlabelled, ratio=ratio)
+    return Repeats(frequency=frequency, threshold=threshold)
+
+
+def _trained(files: Sequence[Path]) -> Iterator[Any]:
+    """The labels of each file's rows that are trained on."""
+    for file in files:
+        table = read_table(file)
+        yield table.filter(pa.array(table["split"].to_numpy() == "pretrain"))["labels"].combine_chunks()

@@ -1,0 +1,35 @@
+"""The user's own mapping of tags, which wins over all rules: a CSV file with the columns ``tag`` and ``label``."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+from pathlib import Path
+
+MAX_MAPPING_BYTES = 64 * 1024**2
+
+
+def read_mapping(file: Path) -> dict[str, str]:
+    """From tags to what they mean: words, the id of a synset, ``text:`` with words, or nothing, which drops the tag.
+
+    Raises:
+        ValueError: if it is no such file, or says two things about one tag.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist; --mapping is a CSV file with the columns tag and label")
+    if file.stat().st_size > MAX_MAPPING_BYTES:
+        raise ValueError(f"{file} has {file.stat().st_size} bytes; a mapping has at most {MAX_MAPPING_BYTES}")
+    try:
+        reader = csv.DictReader(StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        if missing := {"tag", "label"} - set(reader.fieldnames or ()):
+            raise ValueError(f"{file} lacks the columns {', '.join(sorted(missing))}; a mapping has tag and label")
+        found: dict[str, str] = {}
+        for row in reader:
+            label = (row["label"] or "").strip()
+            if found.setdefault(row["tag"], label) != label:
+                raise ValueError(
+                    f"{file} line {reader.line_num} maps {row['tag']!r} to {label!r}, after {found[row['tag']]!r}"
+                )
+        return found
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error

@@ -1,0 +1,241 @@
+"""The whole of ``underpaint prepare``: plan, read, count, decide, label, and write the set.
+
+The set is a function of its sources and settings. Whatever an earlier start finished is found by name and not done
+again; so a killed command continues, a set grows by further sources, and other rules for tags take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from underpaint import __version__
+from underpaint.data.index import PREPARED, VOCABULARY, IndexWriter, index_schema
+from underpaint.files import write_json, xxh3
+from underpaint.messages import say
+from underpaint.preparation import labelling
+from underpaint.preparation.arrow_files import read_table, replacing, write_table
+from underpaint.preparation.engine import Engine, EngineName, open_engine
+from underpaint.preparation.joining import join_table
+from underpaint.preparation.labelling import LabelWork, Repeats
+from underpaint.preparation.meter import Meter
+from underpaint.preparation.plan import Partition, cut
+from underpaint.preparation.reading import Workshop, read_partition
+from underpaint.preparation.settings import FORMAT, RECORD, WORK, Preparation, read_record
+from underpaint.preparation.sources import PreparedFrom, describe
+from underpaint.tags.labels import build_vocabulary
+
+AUDIT, DROPPED = "tags_audit.parquet", "dropped.parquet"
+
+_PARTITION = re.compile(r".+-[0-9a-f]{16}\.(tar|parquet)")
+_DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
+
+
+def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native") -> dict[str, Any]:
+    """Prepare a set into ``out``, or continue; the content of its ``prepare.json``.
+
+    Raises:
+        ValueError: for what the user can mend.
+    """
+    sources = describe(wanted.sources)
+    _refuse_inside(sources, out)
+    workshop = _workshop(wanted, out)
+    with open_engine(engine) as opened:
+        partitions = _plan(sources, wanted, workshop)
+        _read(partitions, workshop, opened)
+        return _write_set(sources, partitions, wanted, workshop=workshop, engine=opened)
+
+
+def _refuse_inside(sources: Sequence[PreparedFrom], out: Path) -> None:
+    for source in sources:
+        if out.resolve().is_relative_to(Path(source.path).resolve()):
+            raise ValueError(f"--out {out} lies in the source {source.path}; choose a folder beside it")
+
+
+def _workshop(wanted: Preparation, out: Path) -> Workshop:
+    workshop = Workshop(out=out)
+    for folder in (workshop.planned, workshop.rows, workshop.shards, workshop.joined):
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob("*.part"):
+            part.unlink()
+    if not wanted.tags:
+        return workshop
+    file = Path(wanted.tags).expanduser()
+    if not file.is_file():
+        raise ValueError(f"--tags {file} does not exist; give a table with a path or key, and tags")
+    return replace(workshop, table=join_table(file, workshop.joined))
+
+
+def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, workshop: Workshop) -> list[Partition]:
+    say(f"Looking for images in {', '.join(source.path for source in sources)}")
+    tags = workshop.table.stem if workshop.table else ""
+    partitions: list[Partition] = []
+    for source in sources:
+        if source.table:
+            join_table(Path(source.table), workshop.joined)
+        partitions += cut(source, folder=workshop.planned, images=wanted.partition_images, tags=tags)
+    return partitions
+
+
+def _read(partitions: Sequence[Partition], workshop: Workshop, engine: Engine) -> None:
+    """Read what was not read before."""
+    by_name = {partition.name: partition for partition in partitions}
+    pending = [name for name, partition in by_name.items() if not workshop.rows_of(partition).is_file()]
+    if done := len(by_name) - len(pending):
+        say(f"{done:,} of {len(by_name):,} partitions were read before")
+    meter = Meter("reading", total=len(by_name), done=done)
+    read = functools.partial(_read_named, partitions=by_name, workshop=workshop)
+    for told in engine.map(read, pending):
+        meter.add(partitions=1, images=told["images"])
+
+
+def _read_named(name: str, *, partitions: Mapping[str, Partition], workshop: Workshop) -> dict[str, int]:
+    return read_partition(partitions[name], workshop)
+
+
+def _write_set(
+    sources: Sequence[PreparedFrom],
+    partitions: Sequence[Partition],
+    wanted: Preparation,
+    *,
+    workshop: Workshop,
+    engine: Engine,
+) -> dict[str, Any]:
+    digest = _digest([_settings(sources, wanted), [partition.name for partition in partitions]])
+    before = _finished(workshop.out)
+    if before.get("digest") == digest:
+        say(f"{workshop.out} is prepared already")
+        return before
+    files = [workshop.rows_of(partition) for partition in partitions]
+    sizes = [_images_of(file) for file in files]
+    _require_images(files, sizes)
+    work = _decide(partitions, wanted, workshop=workshop, engine=engine, heldout=labelling.heldout_share(sum(sizes)))
+    _label(partitions, sizes, work, engine)
+    vocabulary = work.vocabulary()
+    labelled = [work.folder / file.name for file in files]
+    repeats = labelling.solve_repeats(
+        labelled, vocabulary.table["count"].to_numpy(), rule=wanted.resample, ratio=wanted.resample_ratio
+    )
+    with IndexWriter(workshop.out) as writer:
+        for file, labels in zip(files, labelled, strict=True):
+            if (rows := _index_rows(read_table(file), read_table(labels), repeats)).num_rows:
+                writer.add(rows)
+        dropped = _write_dropped(files, workshop.out / DROPPED)
+        (workshop.out / PREPARED).unlink(missing_ok=True)
+        write_table(vocabulary.table, workshop.out / VOCABULARY)
+        write_table(vocabulary.audit, workshop.out / AUDIT)
+        writer.finish(name=workshop.out.name, licence="of each image, see the index", attribution="")
+    counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
+    record = {"format": FORMAT, "digest": digest, "settings": _settings(sources, wanted), "counts": counts}
+    write_json(workshop.out / RECORD, record)
+    _clear(workshop, {partition.name for partition in partitions}, work.folder)
+    return record
+
+
+def _images_of(file: Path) -> int:
+    return read_table(file, ["problem"])["problem"].null_count
+
+
+def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
+    if sum(sizes):
+        return
+    reasons = Counter(reason for file in files for _, _, reason in _problems(file))
+    told = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+    raise ValueError(f"not one image can be used ({told or 'the sources are empty'})")
+
+
+def _decide(
+    partitions: Sequence[Partition], wanted: Preparation, *, workshop: Workshop, engine: Engine, heldout: float
+) -> LabelWork:
+    """Count all tags and decide on each, in a folder that is named after what this depends on."""
+    settings = [FORMAT, __version__, asdict(wanted.rules), heldout, [partition.name for partition in partitions]]
+    folder = workshop.out / WORK / f"labels-{_digest(settings)}"
+    folder.mkdir(exist_ok=True)
+    work = LabelWork(rows=workshop.rows, folder=folder, heldout=heldout)
+    if not (folder / AUDIT).is_file():
+        say("Counting the tags, and deciding on each")
+        counts = engine.count([workshop.rows_of(partition) for partition in partitions], "tags")
+        vocabulary = build_vocabulary(counts, wanted.rules)
+        write_table(vocabulary.table, folder / VOCABULARY)
+        write_table(vocabulary.audit, folder / AUDIT)
+    return work
+
+
+def _label(partitions: Sequence[Partition], sizes: Sequence[int], work: LabelWork, engine: Engine) -> None:
+    size_of = {partition.name: size for partition, size in zip(partitions, sizes, strict=True)}
+    pending = [name for name in size_of if not (work.folder / f"{name}.parquet").is_file()]
+    groups = labelling.grouped(pending, [size_of[name] for name in pending])
+    meter = Meter("labelling", total=len(groups))
+    items = [json.dumps(group) for group in groups]
+    for told in engine.map(functools.partial(labelling.label_partitions, work=work), items):
+        meter.add(partitions=1, images=told["images"])
+
+
+def _index_rows(rows: pa.Table, labels: pa.Table, repeats: Repeats) -> pa.Table:
+    """The rows of the index of one shard."""
+    used = labelling.usable(rows)
+    factors = repeats.of(labels["labels"].combine_chunks())
+    used = used.append_column("labels", labels["labels"]).append_column("split", labels["split"])
+    used = used.append_column("repeat", pa.array(factors, pa.float32()))
+    used = used.append_column("perceptual_hash", pa.nulls(len(used), pa.uint64()))
+    return used.select(index_schema().names)
+
+
+def _problems(file: Path) -> Iterator[tuple[str, str, str]]:
+    table = read_table(file, ["key", "source", "problem"])
+    for row in table.filter(table["problem"].is_valid()).to_pylist():
+        yield row["key"], row["source"], row["problem"]
+
+
+def _write_dropped(files: Sequence[Path], target: Path) -> dict[str, Any]:
+    """What was left out and why, as a table; the number, and the most frequent reasons."""
+    reasons: Counter[str] = Counter()
+    with replacing(target) as file, pq.ParquetWriter(file, _DROPPED, compression="zstd") as writer:
+        for one in files:
+            rows = [dict(zip(_DROPPED.names, row, strict=True)) for row in _problems(one)]
+            reasons.update(row["reason"] for row in rows)
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, _DROPPED))
+    return {"dropped": reasons.total(), "reasons": dict(sorted(reasons.most_common(20)))}
+
+
+def _settings(sources: Sequence[PreparedFrom], wanted: Preparation) -> dict[str, Any]:
+    """As they are recorded: where everything lies, and the hash of a table that may change."""
+    tags = str(Path(wanted.tags).expanduser().resolve()) if wanted.tags else ""
+    read = {
+        "sources": [asdict(source) for source in sources],
+        "tags": tags,
+        "tags_hash": xxh3(Path(tags)) if tags else "",
+    }
+    return {"underpaint": __version__, **asdict(wanted), **read}
+
+
+def _digest(value: Any) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
+
+
+def _finished(out: Path) -> dict[str, Any]:
+    """The record of the set that stands there whole; nothing where there is none."""
+    return read_record(out) if (out / PREPARED).is_file() else {}
+
+
+def _clear(workshop: Workshop, names: set[str], labels: Path) -> None:
+    """Take away what no partition of the set is any more: only files that are named as ours are."""
+    for folder in (workshop.planned, workshop.rows, workshop.shards):
+        for file in folder.iterdir():
+            if _PARTITION.fullmatch(file.name) and file.stem not in names:
+                file.unlink()
+    for folder in (workshop.out / WORK).glob("labels-*"):
+        if folder != labels:
+            shutil.rmtree(folder)

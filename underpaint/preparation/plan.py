@@ -1,0 +1,210 @@
+"""Cutting sources into partitions: what is read, written and restarted as one.
+
+A partition's name is a hash of all that it is read from, so that one which is finished is known again, whatever was
+added elsewhere. Folders and tables are cut where a hash of the image's path says so, not after a fixed number: an image
+more or less changes the one partition that it lies in. A tar is a partition by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from underpaint.data.folders import image_files
+from underpaint.files import xxh3
+from underpaint.preparation import tables
+from underpaint.preparation.arrow_files import write_table
+from underpaint.preparation.said import NOTHING, Said
+from underpaint.preparation.sources import PreparedFrom, tar_files
+from underpaint.preparation.tables import TableRow
+
+READ_FORMAT = 1
+"""Counted up with every change of what reading a partition gives: those of an older one are read again."""
+
+MAX_PARTITION_BYTES = 256 * 1024**2
+"""Of the images of a partition, about: a shard that is written should be no larger."""
+
+PLANNED = pa.schema(
+    {
+        "paths": pa.list_(pa.string()),
+        "tags": pa.list_(pa.string()),
+        "caption": pa.string(),
+        "language": pa.string(),
+        "licence": pa.string(),
+        "folder": pa.string(),
+        "problem": pa.string(),
+    }
+)
+"""One row per image that shall be read: where it may lie, what a table says about it, the name of its class folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """One unit of work."""
+
+    source: PreparedFrom
+    digest: str
+    tar: str = ""
+    """The shard that is read in place; else the planned rows are read."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}-{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One image on the way into a partition."""
+
+    paths: tuple[str, ...]
+    said: Said = NOTHING
+    folder: str = ""
+    problem: str = ""
+    size: int = 0
+    stamp: int = 0
+
+
+def cut(source: PreparedFrom, *, folder: Path, images: int, tags: str) -> Iterator[Partition]:
+    """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
+
+    ``images`` is how many a partition has on average; ``tags`` is the hash of the table that is joined to all of them.
+    Raises ValueError where there is nothing to read.
+    """
+    if source.kind == "tars":
+        yield from _tars(source, tags)
+        return
+    own = xxh3(Path(source.table)) if source.table else ""
+    found = False
+    for chunk in _chunks(_of_table(source) if source.kind == "table" else _of_folder(source), images):
+        found = True
+        yield _write(chunk, source, folder=folder, joined=[tags, own])
+    if not found:
+        raise ValueError(f"{source.path} holds no images; name a folder of images, a table of them, or tar shards")
+
+
+def _tars(source: PreparedFrom, tags: str) -> Iterator[Partition]:
+    for tar in tar_files(Path(source.path)):
+        status = tar.stat()
+        identity = [READ_FORMAT, source.name, str(tar), status.st_size, status.st_mtime_ns, tags]
+        yield Partition(source=source, digest=_digest(identity), tar=str(tar))
+
+
+def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, joined: list[str]) -> Partition:
+    rows = [
+        {
+            "paths": one.paths,
+            "tags": one.said.tags,
+            "caption": one.said.caption,
+            "language": one.said.language,
+            "licence": one.said.licence,
+            "folder": one.folder,
+            "problem": one.problem or None,
+        }
+        for one in chunk
+    ]
+    identity = [READ_FORMAT, source.name, source.path, joined, rows, [(one.size, one.stamp) for one in chunk]]
+    partition = Partition(source=source, digest=_digest(identity))
+    file = folder / f"{partition.name}.parquet"
+    if not file.is_file():
+        write_table(pa.Table.from_pylist(rows, PLANNED), file)
+    return partition
+
+
+def _digest(identity: list[Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(identity, ensure_ascii=True).encode())
+
+
+def _chunks(planned: Iterable[_Planned], images: int) -> Iterator[list[_Planned]]:
+    """Cut where a path's hash says so, on average after ``images``, at least after a quarter and at most after four
+    times as many, or where the bytes are enough.
+    """
+    chunk: list[_Planned] = []
+    size = 0
+    fewest = max(images // 4, 1)
+    for one in planned:
+        if chunk and (len(chunk) >= 4 * images or size + one.size > MAX_PARTITION_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(one)
+        size += one.size
+        if len(chunk) >= fewest and _path_hash(one.paths[0]) % max(images - fewest, 1) == 0:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _path_hash(path: str) -> int:
+    return xxhash.xxh3_64_intdigest(path.encode("utf-8", "backslashreplace"))
+
+
+def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
+    """The images below a folder, sorted, with the name of their first folder where that is their class."""
+    root = source.root
+    paths, problems = image_files(root)
+    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
+    are_classes = not source.table and all(folders) and len(set(folders)) > 1
+    for path, folder in zip(paths, folders, strict=True):
+        if not _is_utf_8(path):
+            yield _Planned((ascii(path)[1:-1],), problem="its name is not UTF-8")
+            continue
+        status = (root / path).stat()
+        yield _Planned((path,), folder=folder if are_classes else "", size=status.st_size, stamp=status.st_mtime_ns)
+    for problem in problems:
+        yield _Planned((problem.key,), problem=problem.reason)
+
+
+def _is_utf_8(path: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
+def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
+    """The images that a table names, in its order; rows about one image are one."""
+    file = Path(source.path)
+    several = _rows_of_repeated_images(file)
+    for row in _rows(file):
+        if not row.paths:
+            yield _Planned((", ".join(row.keys),), problem=row.refusal or "a row without a path")
+            continue
+        said = several.get(row.paths[0], row.said)
+        if said is None:
+            continue  # told with the first row of this image
+        if row.paths[0] in several:
+            several[row.paths[0]] = None
+        size, stamp = _first_there(source.root, row.paths)
+        yield _Planned(row.paths, said=said, problem=row.refusal, size=size, stamp=stamp)
+
+
+def _rows(file: Path) -> Iterator[TableRow]:
+    for block in tables.read_rows(file):
+        yield from block
+
+
+def _rows_of_repeated_images(file: Path) -> dict[str, Said | None]:
+    """What all rows together say about an image that has several."""
+    hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(file) if row.paths), dtype=np.uint64)
+    values, counts = np.unique(hashes, return_counts=True)
+    wanted = set(values[counts > 1].tolist())
+    said: dict[str, Said | None] = {}
+    for row in _rows(file) if wanted else ():
+        if row.paths and _path_hash(row.paths[0]) in wanted:
+            said[row.paths[0]] = (said.get(row.paths[0]) or NOTHING).over(row.said)
+    return said
+
+
+def _first_there(root: Path, paths: tuple[str, ...]) -> tuple[int, int]:
+    """Size and time of the first file that is there; zeros where none is."""
+    for path in paths:
+        try:
+            status = (root / path).stat()
+        except (OSError, ValueError):  # ValueError: a NUL in it
+            continue
+        return status.st_size, status.st_mtime_ns
+    return 0, 0

@@ -1,0 +1,105 @@
+"""What decides what a prepared set holds, and the record that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from underpaint.files import read_json
+from underpaint.preparation.labelling import Resampling
+from underpaint.preparation.mapping import read_mapping
+from underpaint.tags.canonical import TagRules
+
+FORMAT = 1
+RECORD = "prepare.json"
+WORK = "prepare_work"
+"""The folder of what was read and decided, so that nothing is done twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Everything that decides what a prepared set holds, besides the engine, which decides nothing."""
+
+    sources: tuple[str, ...]
+    tags: str = ""  # a table that is joined to the images of all sources
+    rules: TagRules = field(default_factory=TagRules)
+    resample: Resampling = "sqrt"  # what the column `repeat` holds; a run takes it or not
+    resample_ratio: float = 5 / 3  # samples of an epoch per image (the paper's 5 billion from 3)
+    partition_images: int = 1000  # images of a shard that is written, on average
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partition_images <= 20_000:
+            raise ValueError(f"partition_images={self.partition_images} must lie in 1 to 20,000; 1000 is usual")
+        if self.resample not in ("none", "sqrt", "instance"):
+            raise ValueError(f"resample={self.resample!r} must be 'none', 'sqrt' or 'instance'")
+        if self.resample_ratio < 1:
+            raise ValueError(f"resample_ratio={self.resample_ratio} must be at least 1: images are never left out")
+
+
+def continued(
+    out: Path,
+    sources: Sequence[str],
+    *,
+    tags: str | None,
+    mapping: str | None,
+    vocabulary_size: int | None,
+    minimum_count: int | None,
+) -> Preparation:
+    """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
+
+    Raises:
+        ValueError: for a value that cannot be, or a record of another release.
+    """
+    record = read_record(out).get("settings", {})
+    before = _restored(record) if record else Preparation(sources=())
+    told = {"vocabulary_size": vocabulary_size, "minimum_count": minimum_count}
+    changed: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    if mapping is not None:
+        changed["mapping"] = read_mapping(Path(mapping).expanduser()) if mapping else {}
+    paths = [str(Path(source).expanduser().resolve()) for source in sources]
+    return replace(
+        before,
+        sources=tuple(dict.fromkeys([*before.sources, *paths])),
+        tags=before.tags if tags is None else tags,
+        rules=replace(before.rules, **changed),
+    )
+
+
+def _restored(settings: dict[str, Any]) -> Preparation:
+    rules = dict(settings["rules"])
+    rules["languages"] = rules["languages"] if isinstance(rules["languages"], str) else tuple(rules["languages"])
+    return Preparation(
+        sources=tuple(source["path"] for source in settings["sources"]),
+        tags=settings["tags"],
+        rules=TagRules(**rules),
+        resample=settings["resample"],
+        resample_ratio=settings["resample_ratio"],
+        partition_images=settings["partition_images"],
+    )
+
+
+def summary(record: dict[str, Any], out: str | Path) -> str:
+    """What a set holds and what was left out, for people."""
+    counts = record["counts"]
+    lines = [
+        f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
+        *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
+        f"train with data={out}",
+    ]
+    return "\n".join(lines)
+
+
+def _most(reasons: dict[str, int], count: int) -> list[tuple[str, int]]:
+    return sorted(reasons.items(), key=lambda item: -item[1])[:count]
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    file = out / RECORD
+    if not file.is_file():
+        return {}
+    record = read_json(file)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{file} is no record of this release; choose another --out")
+    return record
