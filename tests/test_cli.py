@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from small import SendSignal, log_lines, mae_run, make_images, python, underpaint
 
 from underpaint import __version__, config, recipes, records
-from underpaint.__main__ import EXAMPLES, INPUT, MACHINE, RESUMABLE, VERBS, main
+from underpaint.__main__ import INPUT, MACHINE, RESUMABLE, VERBS, main
+from underpaint.examples import EXAMPLES
 from underpaint.run import execute
 from underpaint.training.signals import Interrupted
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from underpaint import config, recipes, verbs
-from underpaint.__main__ import EXAMPLES, parser
+from underpaint.__main__ import parser
+from underpaint.examples import EXAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -33,6 +33,7 @@ EVERYTHING_TO_RUN = FOUNDATION | {
 MAY_IMPORT = {
     # The foundation: no part of it knows another.
     **{part: set[str]() for part in FOUNDATION},
+    "examples": set[str](),
     # The layers. `training` knows no objective, data, evaluation or model.
     "models": {"draws", "files", "config"},
     "training": {"core", "draws", "files", "messages"},
@@ -59,11 +60,11 @@ MAY_IMPORT = {
     "report": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "study", "studies", "report", "weights"},
-    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan", "preparation"},
+    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan", "preparation", "examples"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 
-LIGHT = {"__init__", "__main__", "config", "files"}
+LIGHT = {"__init__", "__main__", "config", "examples", "files"}
 """The parts that `underpaint --help` imports: the standard library only."""
 FIRST_CHOICE = {"torch", "jaxtyping"}
 IMAGES = {"numpy", "PIL", "torchvision"}
