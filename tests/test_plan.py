@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from underpaint import config, files, recipes
 from underpaint.models.mae_decoder import DecoderConfig, blocks_of
 from underpaint.models.vit import ViTConfig
+from underpaint.objectives import scores
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan import calibrate, make_plan, render, render_rates
@@ -131,6 +132,23 @@ def test_peak_memory_with_accumulation_and_of_a_frozen_encoder(stage: str) -> No
     run = small(stage, accumulation=2)
     plan = memory(run, parameters(run, assumed_facts(LABELS)), Layout(), microbatch=32, labels=LABELS, cuda=False)
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", ["wsp", "linear"])
+def test_peak_memory_of_a_head_in_chunks_of_labels(
+    stage: str, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20,000 labels make a head as large as half of the encoder's activations, and weights that are four chunks."""
+    monkeypatch.setattr(f"{__name__}.LABELS", 20_000)
+    run = small(stage, precision=precision)
+    counted = parameters(run, assumed_facts(LABELS))
+    whole = memory(run, counted, Layout(), microbatch=32, labels=LABELS, cuda=False)
+    monkeypatch.setattr(scores, "SCORES", 1)
+    monkeypatch.setattr(scores, "CHUNK", 64 * 5_000)
+    chunked = memory(run, counted, Layout(), microbatch=32, labels=LABELS, cuda=False)
+    assert chunked.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
+    assert chunked.peak < whole.peak
 
 
 def test_parts_of_the_memory() -> None:

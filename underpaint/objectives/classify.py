@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, Facts, LabelBatch, Step, weighted_mean
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
 from underpaint.models.vit import ViT, ViTConfig, drop_path_factors
+from underpaint.objectives.scores import Reduction, Scores, score
 
 Loss = Literal["softmax", "softmax_idf", "bce"]
 
@@ -46,6 +46,11 @@ class ClassifyConfig:
             raise ValueError("label_smoothing applies to softmax losses; set it to 0 with loss=bce")
         if self.pooling == "mean" and self.encoder.final_norm:
             raise ValueError("pooling=mean norms the mean of the tokens itself (fc_norm): set encoder.final_norm=false")
+
+    @property
+    def reduction(self) -> Reduction:
+        """Of the scores of all labels, as the loss needs it."""
+        return "softplus" if self.loss == "bce" else "logsumexp"
 
     def build(self, facts: Facts) -> Classify:
         if len(facts.labels) < 2:
@@ -83,33 +88,34 @@ class Classify(nn.Module):
         if self.training and self.config.drop_path:
             depth = self.config.encoder.depth
             drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.config.drop_path)
-        scores = self.score(batch["image"], drop_path).float()
+        scores = score(self.head, self.feature(batch["image"], drop_path), batch["labels"], self.config.reduction)
         per_image = self.loss(scores, batch["labels"])
-        hit = (scores.argmax(dim=1)[:, None] == batch["labels"]).any(dim=1).float()
+        hit = (scores.best[:, None] == batch["labels"]).any(dim=1).float()
         return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Scores of the classes, whose names are ``labels``."""
-        return self.score(image, None)
+        return self.head(self.feature(image, None))
 
     def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Of each class: they sum to 1, or stand each for itself under the per-label loss."""
         scores = self.logits(image).float()
         return scores.sigmoid() if self.config.loss == "bce" else scores.softmax(dim=1)
 
-    def score(
+    def feature(
         self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
-    ) -> Float[Tensor, "b k"]:
+    ) -> Float[Tensor, "b d"]:
+        """What the head scores."""
         tokens = self.encoder(image, drop_path=drop_path)
         feature = tokens[:, 0] if self.config.pooling == "cls" else tokens[:, 1:].mean(dim=1)
-        return self.head(self.batch_norm(self.fc_norm(feature)))
+        return self.batch_norm(self.fc_norm(feature))
 
-    def loss(self, scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
+    def loss(self, scores: Scores, labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
         if self.config.loss == "bce":
-            return binary_cross_entropy(scores, labels)
+            return binary_cross_entropy(scores, len(self.labels))
         importance = self.idf if self.config.loss == "softmax_idf" else torch.ones_like(self.idf)
-        mass = target_mass(labels, importance)
-        return softmax_cross_entropy(scores, labels, mass, label_smoothing=self.config.label_smoothing)
+        mass, smoothing = target_mass(labels, importance), self.config.label_smoothing
+        return softmax_cross_entropy(scores, mass, classes=len(self.labels), label_smoothing=smoothing)
 
 
 def inverse_document_frequency(facts: Facts) -> Float[Tensor, " k"]:
@@ -128,26 +134,19 @@ def target_mass(labels: Int64[Tensor, "b l"], importance: Float[Tensor, " k"]) -
 
 
 def softmax_cross_entropy(
-    scores: Float[Tensor, "b k"],
-    labels: Int64[Tensor, "b l"],
-    mass: Float[Tensor, "b l"],
-    *,
-    label_smoothing: float = 0.0,
+    scores: Scores, mass: Float[Tensor, "b l"], *, classes: int, label_smoothing: float = 0.0
 ) -> Float[Tensor, " b"]:
-    """``-sum_c t_c log p_c`` from label ids and their target mass, without a dense target.
+    """``-sum_c t_c log p_c`` from the target mass of the listed labels, without a dense target.
 
     ``mass`` may hold any soft labels (rows that sum to 1); padded entries have mass 0.
     """
-    log_z = scores.logsumexp(dim=1)
-    picked = scores.gather(1, labels.clamp(min=0))
-    loss = mass.sum(dim=1) * log_z - (mass * picked).sum(dim=1)
+    log_z = scores.reduced
+    loss = mass.sum(dim=1) * log_z - (mass * scores.picked).sum(dim=1)
     if not label_smoothing:
         return loss
-    return (1 - label_smoothing) * loss + label_smoothing * (log_z - scores.mean(dim=1))
+    return (1 - label_smoothing) * loss + label_smoothing * (log_z - scores.total / classes)
 
 
-def binary_cross_entropy(scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
+def binary_cross_entropy(scores: Scores, classes: int) -> Float[Tensor, " b"]:
     """Mean over all classes of the binary cross-entropy, listed labels positive and all others negative."""
-    present = labels != PAD_LABEL
-    positive = (scores.gather(1, labels.clamp(min=0)) * present).sum(dim=1)
-    return (F.softplus(scores).sum(dim=1) - positive) / scores.shape[1]
+    return (scores.reduced - scores.picked.sum(dim=1)) / classes

@@ -12,6 +12,7 @@ from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
+from underpaint.objectives.scores import is_chunked
 from underpaint.plan.parameters import Parameters
 from underpaint.plan.rates import Calibration
 from underpaint.run import Run
@@ -124,7 +125,8 @@ def _classify(found: Work, config: ClassifyConfig, b: int, c: int, *, labels: in
     size = (b, 1 + encoder.num_patches, encoder.width)
     found.linear(b * encoder.num_patches, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
     _blocks(found, size, encoder, c=c, again=again, backward=trained)
-    found.linear(b, encoder.width, labels, c=c, passes=3 if trained else 2)
+    again_scored = 1 if is_chunked(b, labels) else 0
+    found.linear(b, encoder.width, labels, c=c, passes=(3 if trained else 2) + again_scored)
     found.normalised += FP32 * b * size[1] * encoder.width
     found.added += (
         FP32 * b * (8 * labels + 4 * size[1] * encoder.width + 2 * encoder.num_patches * encoder.patch_values)

@@ -15,6 +15,7 @@ from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
+from underpaint.objectives.scores import chunk_of, is_chunked
 from underpaint.run import Run
 
 FP32 = 4
@@ -47,6 +48,7 @@ class Layer:
     backward: int = 0  # further bytes at the peak of its backward pass, while ``saved`` is all there
     source: int = 0  # its input, the part of ``saved`` that remains under checkpointing
     block: bool = False  # a transformer block: checkpointed and sharded as one
+    pieces: bool = False  # autocast casts its weights piece by piece, and again on the way back
 
 
 def layers(run: Run, types: Types, *, microbatch: int, labels: int) -> list[Layer]:
@@ -108,7 +110,7 @@ def _mae(config: MAEConfig, images: int, types: Types) -> list[Layer]:
 
 def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list[Layer]:
     encoder, c = config.encoder, types.compute
-    d, scores = encoder.width, b * labels * FP32
+    d = encoder.width
     features = b * (1 + encoder.num_patches) * d
     stem = Layer(
         parameters=STEM,
@@ -117,15 +119,28 @@ def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list
         backward=2 * features * types.stream,
     )
     view = features if types.norm == c else 0  # the head's input is a view of all tokens, unless it is a bf16 copy
+    kept, forward, backward = _scores(b, d, labels, c)
     head = Layer(
         parameters=("encoder.norm.", "fc_norm.", "batch_norm.", "head."),
-        saved=(0 if config.frozen_encoder else features * types.norm) + (view or b * d) * c + scores,
-        forward=2 * features * types.norm + scores,
-        backward=max(0 if config.frozen_encoder else 2 * features * types.norm, 3 * scores),
+        saved=(0 if config.frozen_encoder else features * types.norm) + (view or b * d) * c + kept,
+        forward=2 * features * types.norm + forward,
+        backward=max(0 if config.frozen_encoder else 2 * features * types.norm, backward),
+        pieces=is_chunked(b, labels),
     )
     blocks = _encoder_blocks(encoder, b, 1 + encoder.num_patches, types, drop_path=config.drop_path > 0)
     encoding = [stem, *blocks]
     return [*(_frozen(encoding) if config.frozen_encoder else encoding), head]
+
+
+def _scores(b: int, d: int, labels: int, c: int) -> tuple[int, int, int]:
+    """Bytes of the scores and what is made of them: kept, at the peak of the forward pass, and of the backward pass."""
+    if not is_chunked(b, labels):
+        scores = b * labels * FP32
+        return scores, scores, 3 * scores
+    size = chunk_of(b, d)
+    cast = size * d * c if c < FP32 else 0
+    scores, low = b * size * FP32, b * size * c if c < FP32 else 0
+    return 0, scores + max(low + cast, scores), scores + low + max(cast, size * d * c)
 
 
 def _frozen(encoding: Iterable[Layer]) -> list[Layer]:

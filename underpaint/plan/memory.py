@@ -100,12 +100,13 @@ def memory(run: Run, parameters: Parameters, layout: Layout, *, microbatch: int,
 def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout: Layout) -> _Layer:
     share, sharded = parameters.share(layer.parameters, layout.shards), layout.shards > 1
     autocast = types.compute < FP32 and not sharded
-    passing = FP32 + (types.compute if autocast else 0)
+    whole_casts = autocast and not layer.pieces
+    passing = FP32 + (types.compute if whole_casts else 0)
     return _Layer(
         shape=layer,
         gradient=FP32 * share.own_trained,
         passing=0 if sharded else passing * share.largest,
-        cast=types.compute * share.matrices if autocast else 0,
+        cast=types.compute * share.matrices if whole_casts else 0,
         # with the padding: all ranks send pieces of one size, also of a position embedding, whose first side is 1
         whole=types.compute * layout.shards * share.own if sharded else 0,
         unreduced=types.compute * share.trained if sharded else 0,
