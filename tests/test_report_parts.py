@@ -11,7 +11,7 @@ from underpaint.report.arms import KNOWN, marks
 from underpaint.report.axes import nice_ticks, scale, tick_texts
 from underpaint.report.curves import MAX_POINTS, smooth, thin
 from underpaint.report.folders import RunFolder, count_reasons, read_log
-from underpaint.report.headline import caveat, counts, lead, points, read_contrasts
+from underpaint.report.headline import asked_contrasts, caveat, counts, lead, points, read_contrasts
 from underpaint.report.tables import duration, flatten, flops
 
 
@@ -58,6 +58,34 @@ def test_headline_says_loss() -> None:
         [line(STEPS, "a", -0.02, -0.03, -0.01), line(STEPS, "mean over tasks", -0.02, -0.03, -0.01)]
     )
     assert "pre-pretraining lost 2.0 points" in lead(contrasts)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ((0.031, 0.01, 0.05), "mae_wsp came out 3.1 points above the imported vit_b16."),
+        ((-0.02, -0.03, -0.01), "mae_wsp came out 2.0 points below the imported vit_b16."),
+        ((0.004, -0.01, 0.02), "mae_wsp cannot be told from the imported vit_b16 (+0.4)."),
+    ],
+)
+def test_headline_says_what_training_brought_over_an_imported_encoder(
+    bounds: tuple[float, float, float], said: str
+) -> None:
+    lines = [
+        line(STEPS, "mean over tasks", 0.03, 0.01, 0.05),
+        line("mae_wsp - random", "mean over tasks", 0.2, 0.1, 0.3),
+        line("mae_wsp - vit_b16", "mean over tasks", *bounds),
+        line("mae - vit_b16", "mean over tasks", -0.2, -0.3, -0.1),
+    ]
+    contrasts = read_contrasts(lines, ["vit_b16"])
+    sentence = lead(contrasts)
+    assert sentence.startswith("At equal WSP steps pre-pretraining gained 3.0 points.")
+    assert sentence.endswith(f"Trained on these images, {said}")
+    assert [one.name for one in asked_contrasts(contrasts)] == [STEPS, "mae_wsp - vit_b16"]
+    assert [one.name for one in asked_contrasts(read_contrasts(lines[1:], ["vit_b16"]))] == [
+        "mae_wsp - random",
+        "mae_wsp - vit_b16",
+    ]
 
 
 def test_several_seeds_are_not_called_noise_of_test_images() -> None:

@@ -169,21 +169,17 @@ def _clause(contrast: Contrast, subject: str) -> str:
 def _against(contrast: Contrast) -> str:
     """What training on these images brought over an encoder that was not trained on them."""
     trained, imported = contrast.name.split(" - ")
+    start, end = f"Trained on these images, {trained}", f"the imported {imported}"
     if contrast.mean is None:
-        won = f"{contrast.count('above')} of {len(contrast.tasks)} tasks"
-        return f"{trained} won against the imported {imported} on {won}."
+        return f"{start} won against {end} on {contrast.count('above')} of {len(contrast.tasks)} tasks."
     size = points(contrast.mean.mean)
     match contrast.mean.verdict:
         case "above":
-            return (
-                f"{trained}, trained on these images, came out {size.lstrip('+')} points above the imported {imported}."
-            )
+            return f"{start} came out {size.lstrip('+')} points above {end}."
         case "below":
-            return (
-                f"{trained}, trained on these images, came out {size.lstrip('−')} points below the imported {imported}."
-            )
+            return f"{start} came out {size.lstrip('−')} points below {end}."
         case _:
-            return f"{trained} and the imported {imported} cannot be told apart ({size})."
+            return f"{start} cannot be told from {end} ({size})."
 
 
 def counts(contrast: Contrast) -> str:
