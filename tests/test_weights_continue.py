@@ -30,7 +30,9 @@ def imported(folder: Path, base: Run) -> Path:
     return folder / "imported"
 
 
-def test_a_fresh_decoder_is_trained_on_the_frozen_encoder_and_then_both_go_on(tmp_path: Path) -> None:
+def test_a_fresh_decoder_is_trained_on_the_frozen_encoder_and_then_both_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = RUNS["mae"](make_images(tmp_path / "images"), steps=3)
     start = imported(tmp_path, base)
     first = replace(base, objective=replace(base.objective, frozen_encoder=True), init_from=str(start))
@@ -60,6 +62,10 @@ def test_a_fresh_decoder_is_trained_on_the_frozen_encoder_and_then_both_go_on(tm
     learning = execute(replace(base, init_from=str(tmp_path / "decoder")), tmp_path / "learning")
     moved = load_file(tmp_path / "learning" / "encoder" / "model.safetensors")
     assert any(not torch.equal(value, moved[name]) for name, value in encoder.items())
+    printed = capsys.readouterr().err
+    hint = "has no such decoder, so it is fresh (objective.frozen_encoder=true trains it first)"
+    assert printed.count(hint) == 1  # of "anew" alone
+    assert f"{tmp_path / 'decoder' / 'encoder'} {hint}" in printed
     assert learning["samples"] == 48
 
 
