@@ -144,7 +144,7 @@ def test_embedded_keywords_and_class_folders(tmp_path: Path) -> None:
     plain = {name: content for name, content in pictures().items() if name.endswith("png")}
     told = {name: xmp_png(content, TAGS[name]) for name, content in plain.items()}
     out = prepared(tmp_path / "set1", write_files(tmp_path / "embedded", told))
-    found = {row["source"].partition("/")[2]: names_of(out)[row["content_hash"]] for row in index_of(out)}
+    found = {f"{row['key']}.png": names_of(out)[row["content_hash"]] for row in index_of(out)}
     wanted = expected()
     assert found == {name: wanted[xxhash.xxh3_128_digest(content)] for name, content in plain.items()}
     out = prepared(tmp_path / "set2", write_files(tmp_path / "folders", pictures()))
@@ -176,6 +176,7 @@ def test_the_index_says_where_the_bytes_are(tmp_path: Path, photos: Path) -> Non
 
 def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     write_files(photos, {"animals/empty.png": b"", "animals/text.jpg": b"no image", "animals/huge.png": bomb()})
+    write_files(photos, {"animals/cut.png": picture(8)[:-60]})
     (photos / "animals" / "out.png").symlink_to(tmp_path / "elsewhere.png")
     out = prepared(tmp_path / "set", sidecar_txt(photos))
     dropped = {row["key"]: row["reason"] for row in pq.read_table(out / "dropped.parquet").to_pylist()}
@@ -183,11 +184,46 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     assert dropped["animals/text.jpg"] == "it is no image of a known format"
     assert "bomb" in dropped["animals/huge.png"]
     assert "symbolic link" in dropped["animals/out.png"]
-    assert len(dropped) == 4
+    assert "truncated" in dropped["animals/cut.png"]
+    assert len(dropped) == 5
     assert names_of(out) == expected()
     record = json.loads((out / "prepare.json").read_text())
-    assert record["counts"]["dropped"] == 4
+    assert record["counts"]["dropped"] == 5
     assert record["counts"]["images"] == len(TAGS)
+
+
+def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(tmp_path: Path, photos: Path, capsys) -> None:
+    """One in a folder, which is then in no shard, and one in a tar; a noisy copy counts, another picture does not."""
+    shown, other = drawing(3), drawing(4)
+    noisy = Image.fromarray(np.clip(np.asarray(shown, dtype=int) + 3, 0, 255).astype(np.uint8))
+    write_files(photos, {"shown.png": as_png(noisy)})
+    tars = write_tars(tmp_path / "tars", {"a/same.png": as_png(shown), **pictures()}, {"a/same.png": ("sky",), **TAGS})
+    evaluation = write_files(tmp_path / "imagenet-val", {"1.png": as_png(shown), "2.png": as_png(other)})
+    given = ["prepare", str(sidecar_txt(photos)), str(tars), "--out", str(tmp_path / "set")]
+    assert main([*given, "--exclude", str(evaluation)]) == 0
+    assert "2 near duplicates of 1 of 2 images of imagenet-val" in capsys.readouterr().out
+    out = tmp_path / "set"
+    pairs = pq.read_table(out / "excluded.parquet").to_pylist()
+    assert {(pair["key"], pair["set"], pair["path"]) for pair in pairs} == {
+        ("shown.png", "imagenet-val", "1.png"),
+        ("00000.tar/000000000", "imagenet-val", "1.png"),
+    }
+    assert len(index_of(out)) == 2 * len(TAGS)
+    assert all(as_png(noisy) not in shard.read_bytes() for shard in (out / "shards").iterdir())
+    assert main([*given, "--exclude", str(tmp_path / "none")]) == 2
+    assert "none is no folder of evaluation images" in capsys.readouterr().err
+
+
+def drawing(seed: int) -> Image.Image:
+    """Soft shapes: noise of single pixels is flat to a perceptual hash."""
+    coarse = np.random.default_rng(seed).integers(0, 256, size=(6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
+
+
+def as_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def bomb() -> bytes:

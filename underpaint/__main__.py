@@ -55,6 +55,7 @@ def _add_prepare(verb: Verb) -> None:
     prepare.add_argument("--vocabulary-size", metavar="N", type=int, help="most labels (default: 28,000)")
     prepare.add_argument("--minimum-count", metavar="N", type=int, help="images of a label at least (default: 1)")
     prepare.add_argument("--mapping", metavar="FILE", help="your own rules: CSV with tag and label, which win over all")
+    prepare.add_argument("--exclude", metavar="DIR", action="append", help="leave near duplicates of its images out")
 
 
 def _add_train(verb: Verb) -> None:
@@ -201,6 +202,7 @@ def _prepare(options: argparse.Namespace) -> None:
         vocabulary_size=options.vocabulary_size,
         minimum_count=options.minimum_count,
         mapping=options.mapping,
+        exclude=options.exclude,
     )
     print(summary(record, options.out))
 

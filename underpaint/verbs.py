@@ -45,6 +45,7 @@ def prepare(
     vocabulary_size: int | None = None,
     minimum_count: int | None = None,
     mapping: str | None = None,
+    exclude: Sequence[str | Path] | None = None,
 ) -> dict[str, Any]:
     """Prepare images and what is said about them into ``out``, for ``data=OUT``; the content of its prepare.json.
 
@@ -63,6 +64,7 @@ def prepare(
             mapping=mapping,
             vocabulary_size=vocabulary_size,
             minimum_count=minimum_count,
+            exclude=None if exclude is None else [str(one) for one in exclude],
         )
         return prepare_set(wanted, folder, engine=engine)
 

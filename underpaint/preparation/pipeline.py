@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from underpaint import __version__
+from underpaint.data.exclusion import excluded_schema
 from underpaint.data.index import PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
 from underpaint.messages import say
@@ -29,14 +30,15 @@ from underpaint.preparation.arrow_files import read_table, replacing, write_tabl
 from underpaint.preparation.engine import Engine, EngineName, open_engine
 from underpaint.preparation.joining import join_table
 from underpaint.preparation.labelling import LabelWork, Repeats
+from underpaint.preparation.looking import exclusion_folder, opened
 from underpaint.preparation.meter import Meter
 from underpaint.preparation.plan import Partition, cut
 from underpaint.preparation.reading import Workshop, read_partition
-from underpaint.preparation.settings import FORMAT, RECORD, WORK, Preparation, read_record
+from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
 from underpaint.preparation.sources import PreparedFrom, describe
 from underpaint.tags.labels import build_vocabulary
 
-AUDIT, DROPPED = "tags_audit.parquet", "dropped.parquet"
+AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
 
 _PARTITION = re.compile(r".+-[0-9a-f]{16}\.(tar|parquet)")
 _DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
@@ -69,6 +71,7 @@ def _workshop(wanted: Preparation, out: Path) -> Workshop:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
             part.unlink()
+    workshop = replace(workshop, exclusion=exclusion_folder(wanted.exclude, workshop.work))
     if not wanted.tags:
         return workshop
     file = Path(wanted.tags).expanduser()
@@ -79,12 +82,12 @@ def _workshop(wanted: Preparation, out: Path) -> Workshop:
 
 def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, workshop: Workshop) -> list[Partition]:
     say(f"Looking for images in {', '.join(source.path for source in sources)}")
-    tags = workshop.table.stem if workshop.table else ""
+    given = [one.name for one in (workshop.table, workshop.exclusion) if one is not None]
     partitions: list[Partition] = []
     for source in sources:
         if source.table:
             join_table(Path(source.table), workshop.joined)
-        partitions += cut(source, folder=workshop.planned, images=wanted.partition_images, tags=tags)
+        partitions += cut(source, folder=workshop.planned, images=wanted.partition_images, given=" ".join(given))
     return partitions
 
 
@@ -132,12 +135,14 @@ def _write_set(
             if (rows := _index_rows(read_table(file), read_table(labels), repeats)).num_rows:
                 writer.add(rows)
         dropped = _write_dropped(files, workshop.out / DROPPED)
+        excluded = _write_excluded(files, workshop)
         (workshop.out / PREPARED).unlink(missing_ok=True)
         write_table(vocabulary.table, workshop.out / VOCABULARY)
         write_table(vocabulary.audit, workshop.out / AUDIT)
         writer.finish(name=workshop.out.name, licence="of each image, see the index", attribution="")
     counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
     record = {"format": FORMAT, "digest": digest, "settings": _settings(sources, wanted), "counts": counts}
+    record |= {"excluded": excluded, "refused": _refusals(files)}
     write_json(workshop.out / RECORD, record)
     _clear(workshop, {partition.name for partition in partitions}, work.folder)
     return record
@@ -160,7 +165,7 @@ def _decide(
 ) -> LabelWork:
     """Count all tags and decide on each, in a folder that is named after what this depends on."""
     settings = [FORMAT, __version__, asdict(wanted.rules), heldout, [partition.name for partition in partitions]]
-    folder = workshop.out / WORK / f"labels-{_digest(settings)}"
+    folder = workshop.work / f"labels-{_digest(settings)}"
     folder.mkdir(exist_ok=True)
     work = LabelWork(rows=workshop.rows, folder=folder, heldout=heldout)
     if not (folder / AUDIT).is_file():
@@ -188,7 +193,6 @@ def _index_rows(rows: pa.Table, labels: pa.Table, repeats: Repeats) -> pa.Table:
     factors = repeats.of(labels["labels"].combine_chunks())
     used = used.append_column("labels", labels["labels"]).append_column("split", labels["split"])
     used = used.append_column("repeat", pa.array(factors, pa.float32()))
-    used = used.append_column("perceptual_hash", pa.nulls(len(used), pa.uint64()))
     return used.select(index_schema().names)
 
 
@@ -208,6 +212,30 @@ def _write_dropped(files: Sequence[Path], target: Path) -> dict[str, Any]:
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, _DROPPED))
     return {"dropped": reasons.total(), "reasons": dict(sorted(reasons.most_common(20)))}
+
+
+def _write_excluded(files: Sequence[Path], workshop: Workshop) -> list[dict[str, Any]]:
+    """Which near duplicates of evaluation images were left out, as a table; the numbers per evaluation set."""
+    if workshop.exclusion is None:
+        (workshop.out / EXCLUDED).unlink(missing_ok=True)
+        return []
+    pairs = [
+        {"key": row["key"], **shown}
+        for file in files
+        for row in read_table(file, ["key", "shows"]).to_pylist()
+        for shown in row["shows"] or ()
+    ]
+    table = pa.Table.from_pylist(pairs, excluded_schema())
+    write_table(table, workshop.out / EXCLUDED)
+    return [asdict(one) for one in opened(workshop.exclusion).count(table)]
+
+
+def _refusals(files: Sequence[Path]) -> dict[str, int]:
+    """Why embedded keywords were not read, and of how many images."""
+    reasons: Counter[str] = Counter()
+    for file in files:
+        reasons.update(reason for row in read_table(file, ["refused"])["refused"].to_pylist() for reason in row or ())
+    return dict(sorted(reasons.most_common(20)))
 
 
 def _settings(sources: Sequence[PreparedFrom], wanted: Preparation) -> dict[str, Any]:
@@ -236,6 +264,6 @@ def _clear(workshop: Workshop, names: set[str], labels: Path) -> None:
         for file in folder.iterdir():
             if _PARTITION.fullmatch(file.name) and file.stem not in names:
                 file.unlink()
-    for folder in (workshop.out / WORK).glob("labels-*"):
-        if folder != labels:
+    for folder in (*workshop.work.glob("labels-*"), *workshop.work.glob("exclusion-*")):
+        if folder not in (labels, workshop.exclusion):
             shutil.rmtree(folder)

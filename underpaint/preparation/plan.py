@@ -71,32 +71,33 @@ class _Planned:
     stamp: int = 0
 
 
-def cut(source: PreparedFrom, *, folder: Path, images: int, tags: str) -> Iterator[Partition]:
+def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Iterator[Partition]:
     """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
 
-    ``images`` is how many a partition has on average; ``tags`` is the hash of the table that is joined to all of them.
+    ``images`` is how many a partition has on average; ``given`` stands for what else all
+    partitions are read with.
     Raises ValueError where there is nothing to read.
     """
     if source.kind == "tars":
-        yield from _tars(source, tags)
+        yield from _tars(source, given)
         return
     own = xxh3(Path(source.table)) if source.table else ""
     found = False
     for chunk in _chunks(_of_table(source) if source.kind == "table" else _of_folder(source), images):
         found = True
-        yield _write(chunk, source, folder=folder, joined=[tags, own])
+        yield _write(chunk, source, folder=folder, given=[given, own])
     if not found:
         raise ValueError(f"{source.path} holds no images; name a folder of images, a table of them, or tar shards")
 
 
-def _tars(source: PreparedFrom, tags: str) -> Iterator[Partition]:
+def _tars(source: PreparedFrom, given: str) -> Iterator[Partition]:
     for tar in tar_files(Path(source.path)):
         status = tar.stat()
-        identity = [READ_FORMAT, source.name, str(tar), status.st_size, status.st_mtime_ns, tags]
+        identity = [READ_FORMAT, source.name, str(tar), status.st_size, status.st_mtime_ns, given]
         yield Partition(source=source, digest=_digest(identity), tar=str(tar))
 
 
-def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, joined: list[str]) -> Partition:
+def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: list[str]) -> Partition:
     rows = [
         {
             "paths": one.paths,
@@ -109,7 +110,7 @@ def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, joined:
         }
         for one in chunk
     ]
-    identity = [READ_FORMAT, source.name, source.path, joined, rows, [(one.size, one.stamp) for one in chunk]]
+    identity = [READ_FORMAT, source.name, source.path, given, rows, [(one.size, one.stamp) for one in chunk]]
     partition = Partition(source=source, digest=_digest(identity))
     file = folder / f"{partition.name}.parquet"
     if not file.is_file():

@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from underpaint.tags import posts
+
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "filename", "file", "image", "image_path"),
     "key": ("key", "id", "photo_id", "image_id"),
@@ -24,7 +28,6 @@ MAX_TAG_LETTERS = 200
 """A longer one is no tag."""
 MAX_CAPTION_LETTERS = 10_000
 
-_HASHTAG = re.compile(r"(?<![\w#&/])#(\w[\w\u200c\u200d]*)")
 _SEPARATED = re.compile(r"[;,\n]")
 
 
@@ -115,8 +118,10 @@ def tags_of_text(text: str) -> list[str]:
 
 
 def hashtags(caption: str) -> tuple[str, ...]:
-    """The words that a caption marks with ``#``; those of an address (``a.com/#top``) are none."""
-    return distinct(_HASHTAG.findall(caption))
+    """The words that a caption marks with ``#``."""
+    if "#" not in caption and "\uff03" not in caption:
+        return ()
+    return distinct(posts.hashtags(pa.array([caption], pa.string()))[0].as_py())
 
 
 def distinct(tags: Iterable[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Preparation:
 
     sources: tuple[str, ...]
     tags: str = ""  # a table that is joined to the images of all sources
+    exclude: tuple[str, ...] = ()  # folders of evaluation images whose near duplicates are left out
     rules: TagRules = field(default_factory=TagRules)
     resample: Resampling = "sqrt"  # what the column `repeat` holds; a run takes it or not
     resample_ratio: float = 5 / 3  # samples of an epoch per image (the paper's 5 billion from 3)
@@ -46,6 +47,7 @@ def continued(
     mapping: str | None,
     vocabulary_size: int | None,
     minimum_count: int | None,
+    exclude: Sequence[str] | None,
 ) -> Preparation:
     """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
 
@@ -63,6 +65,7 @@ def continued(
         before,
         sources=tuple(dict.fromkeys([*before.sources, *paths])),
         tags=before.tags if tags is None else tags,
+        exclude=before.exclude if exclude is None else tuple(str(Path(one).expanduser().resolve()) for one in exclude),
         rules=replace(before.rules, **changed),
     )
 
@@ -73,6 +76,7 @@ def _restored(settings: dict[str, Any]) -> Preparation:
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
         tags=settings["tags"],
+        exclude=tuple(settings["exclude"]),
         rules=TagRules(**rules),
         resample=settings["resample"],
         resample_ratio=settings["resample_ratio"],
@@ -86,7 +90,11 @@ def summary(record: dict[str, Any], out: str | Path) -> str:
     lines = [
         f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
         *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
-        f"train with data={out}",
+        *(
+            f"  {one['removed']:,} near duplicates of {one['duplicated']:,} of {one['images']:,} images of "
+            f"{one['name']} left out"
+            for one in record["excluded"]
+        ),
     ]
     return "\n".join(lines)
 

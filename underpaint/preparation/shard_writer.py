@@ -6,6 +6,9 @@ import json
 import tarfile
 from typing import Any, BinaryIO
 
+MAX_KEY_BYTES = 90
+"""With an extension, what the name of a member may have at most in the plainest of headers."""
+
 _BLOCK = tarfile.BLOCKSIZE
 
 

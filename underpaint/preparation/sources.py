@@ -31,7 +31,8 @@ class PreparedFrom:
     @property
     def root(self) -> Path:
         """The folder that paths are relative to."""
-        return Path(self.path) if self.kind == "folder" else Path(self.path).parent
+        is_file = self.kind == "table" or self.path.endswith(".tar")
+        return Path(self.path).parent if is_file else Path(self.path)
 
 
 def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
@@ -51,7 +52,7 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
 
 def _look(path: Path, name: str) -> PreparedFrom:
     if path.is_file():
-        kind: Kind = "tars" if path.suffix.lower() == ".tar" else "table"
+        kind: Kind = "tars" if path.suffix == ".tar" else "table"
         is_table = path.suffix.lower() in tables.EXTENSIONS or tables.is_yfcc(path)
         if kind == "table" and not is_table:
             raise ValueError(

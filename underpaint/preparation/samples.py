@@ -1,0 +1,167 @@
+"""One image at a time: its bytes, the facts in them, and everything that is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from underpaint.data.embedded_tags import embedded_tags
+from underpaint.data.limits import BadImage
+from underpaint.data.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
+from underpaint.preparation import said
+from underpaint.preparation.facts import Facts, examine
+from underpaint.preparation.joining import as_path
+from underpaint.preparation.said import NOTHING, Said
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """An image that can be used."""
+
+    name: str
+    """Its path, relative to the source; of a shard, its key."""
+    data: bytes
+    facts: Facts
+    said: Said
+    flags: tuple[str, ...] = ()
+    """What was not read of what is said about it."""
+    refused: tuple[str, ...] = ()
+    """Why embedded keywords were not read."""
+    offset: int = 0
+    """In the shard that it was read from."""
+    perceptual_hash: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """An image, or something else in its place, that cannot be used."""
+
+    name: str
+    reason: str
+    shows: tuple[dict[str, Any], ...] = ()
+    """The evaluation images that it is a near duplicate of."""
+
+
+def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Said]) -> Sample | LeftOut:
+    """The image of a planned row, at the first of its paths that is there."""
+    first = row["paths"][0]
+    if row["problem"]:
+        return LeftOut(name=first, reason=row["problem"])
+    if _leaves(first):
+        return LeftOut(name=first, reason="the path leaves the folder")
+    path = next((one for one in row["paths"] if (root / one).is_file()), "")
+    if not path:
+        return LeftOut(name=first, reason="missing file")
+    file = root / path
+    if not file.resolve().is_relative_to(root.resolve()):
+        return LeftOut(name=first, reason="a symbolic link that leads out of the folder")
+    try:
+        data = _bounded(file, MAX_IMAGE_BYTES)
+    except OSError as error:
+        return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
+    beside, flags = _sidecars(file)
+    own = Said(
+        tags=None if row["tags"] is None else tuple(row["tags"]),
+        caption=row["caption"],
+        language=row["language"],
+        licence=row["licence"],
+    )
+    told = own.over(_looked_up(joined, names_of_path(path))).over(beside)
+    return _sample(path, data, told, flags=flags, folder=row["folder"])
+
+
+def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Said]) -> Sample | LeftOut:
+    """The image of one sample of a shard, with the words of its ``.json`` and ``.txt`` members."""
+    key = sample[0].key
+    image = next((member for member in sample if member.extension in IMAGE_EXTENSIONS), None)
+    if image is None:
+        return LeftOut(name=key, reason="the sample has no image")
+    told, flags = _looked_up(joined, names_of_sample(sample)), ()
+    readers = {"json": said.from_json, "txt": said.from_caption}
+    for extension, read in readers.items():
+        for member in (one for one in sample if one.extension == extension):
+            try:
+                told = told.over(read(_content(file, member)))
+            except ValueError:
+                flags = (*flags, "unread_sidecar")
+    return _sample(key, _content(file, image), told, flags=flags, offset=image.offset)
+
+
+def names_of_path(path: str, extension: str = "") -> tuple[str, ...]:
+    """What a joined table may call an image: its path; or, in a column of keys, that without its extension, or the
+    last word of it.
+    """
+    folder, slash, base = path.rpartition("/")
+    stem = base if extension else base.rpartition(".")[0] or base
+    return tuple(dict.fromkeys((as_path(f"{path}{extension}"), f"{folder}{slash}{stem}", stem)))
+
+
+def names_of_sample(sample: list[Member]) -> tuple[str, ...]:
+    extensions = [member.extension for member in sample if member.extension in IMAGE_EXTENSIONS]
+    return names_of_path(sample[0].key, f".{extensions[0]}") if extensions else ()
+
+
+def _sample(
+    name: str, data: bytes, told: Said, *, flags: tuple[str, ...], folder: str = "", offset: int = 0
+) -> Sample | LeftOut:
+    try:
+        facts = examine(data)
+    except BadImage as error:
+        return LeftOut(name=name, reason=str(error))
+    embedded = embedded_tags(data)
+    return Sample(
+        name=name,
+        data=data,
+        facts=facts,
+        said=_with_tags(told.over(Said(tags=said.distinct(embedded.tags))), folder),
+        flags=(*flags, "unread_keywords") if embedded.refused else flags,
+        refused=embedded.refused,
+        offset=offset,
+    )
+
+
+def _with_tags(told: Said, folder: str) -> Said:
+    """Hashtags of the caption where there are no tags; the folder's name where there are none either."""
+    if told.tags:
+        return told
+    return Said(tags=said.hashtags(told.caption) or ((folder,) if folder else ())).over(told)
+
+
+def _leaves(path: str) -> bool:
+    return path.startswith(("/", "\\")) or path[1:2] == ":" or ".." in path.replace("\\", "/").split("/")
+
+
+def _bounded(file: Path, most: int) -> bytes:
+    """The content; one byte more than is allowed of what is too large."""
+    with file.open("rb") as opened:
+        return opened.read(most + 1)
+
+
+def _sidecars(file: Path) -> tuple[Said, tuple[str, ...]]:
+    """What ``photo.json`` and ``photo.txt``, or ``photo.jpg.json`` and ``photo.jpg.txt``, say."""
+    told, flags = NOTHING, ()
+    for read, extension in ((said.from_json, ".json"), (said.from_sidecar, ".txt")):
+        for beside in (file.with_suffix(extension), file.with_name(file.name + extension)):
+            if beside.is_symlink() or not beside.is_file():
+                continue
+            try:
+                content = _bounded(beside, MAX_TEXT_BYTES)
+                told = told.over(read(content)) if len(content) <= MAX_TEXT_BYTES else told
+                flags = flags if len(content) <= MAX_TEXT_BYTES else (*flags, "unread_sidecar")
+            except (OSError, ValueError):
+                flags = (*flags, "unread_sidecar")
+    return told, flags
+
+
+def _content(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _looked_up(joined: Mapping[str, Said], names: tuple[str, ...]) -> Said:
+    told = NOTHING
+    for name in names:
+        told = told.over(joined.get(name, NOTHING))
+    return told
