@@ -199,7 +199,7 @@ def test_copies_are_found_and_nothing_else(tmp_path: Path, kind: str) -> None:
 def test_false_friends_are_told_apart(tmp_path: Path, kind: str) -> None:
     for index, image in enumerate(FALSE_FRIENDS[kind]):
         image.save(tmp_path / f"{index:02d}.png")
-    views = read_views(sorted(tmp_path.glob("*.png")))
+    views = read_views([file.read_bytes for file in sorted(tmp_path.glob("*.png"))])
     pairs = np.array(list(combinations(range(len(FALSE_FRIENDS[kind])), 2)))
     for turned in (False, True):
         measured = differences(views, views, pairs, mirrored=np.full(len(pairs), turned), scale=np.ones(len(pairs)))
@@ -214,7 +214,7 @@ def test_the_differences_are_those_of_a_naive_loop_where_nothing_needs_to_be_mov
     ImageDraw.Draw(changed).rectangle((20, 12, 27, 19), fill=changed.getpixel((24, 16)))
     image.save(tmp_path / "a.png")
     changed.save(tmp_path / "b.png")
-    views = read_views([tmp_path / "a.png", tmp_path / "b.png"])
+    views = read_views([(tmp_path / name).read_bytes for name in ("a.png", "b.png")])
     (measured,) = differences(views, views, np.array([[0, 1]]), mirrored=np.array([False]), scale=np.array([1.0]))
     one, other = (blurred(np.asarray(picture) / 255) for picture in (image, changed))
     apart = np.abs(one - other).mean(axis=2)
@@ -446,7 +446,7 @@ def test_on_real_drawings(cache_dir: Path, tmp_path: Path, monkeypatch: pytest.M
     hits = len({one for one, other in found(train, test) if one == other})
     assert hits >= 0.97 * len(rows)
     flags = [path for path in source.path if re.fullmatch(r"images/1F1[EF].-1F1[EF].\.png", path)]
-    views = read_views([source.root / path for path in flags])
+    views = read_views([(source.root / path).read_bytes for path in flags])
     pairs = np.array(list(combinations(range(len(flags)), 2)))[::17]
     measured = differences(views, views, pairs, mirrored=np.zeros(len(pairs), dtype=bool), scale=np.ones(len(pairs)))
     assert (measured > 1).mean() > 0.998

@@ -20,7 +20,8 @@ from PIL import Image
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, LabelBatch
-from underpaint.data import loader
+from underpaint.data import items, loader
+from underpaint.data.items import SourceItems
 from underpaint.data.loader import Batching, ImageFormat, ImageStream, channel_statistics, read_images
 from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine, TooManyBadRecords
@@ -68,7 +69,10 @@ def stream_of(source: Source, quarantine: Path, **changes: Any) -> ImageStream:
     max_bad = changes.pop("max_bad", 0.5)
     rows = changes.pop("rows", range(len(source.path)))
     bad = Quarantine(quarantine, images=len(source.path), max_bad=max_bad)
-    return ImageStream(source, rows, quarantine=bad, **options | changes)
+    changes = options | changes
+    targets, batch_size = changes.pop("targets"), changes["batching"].batch_size
+    images = SourceItems(source, rows, targets=targets, batch_size=batch_size, seed=changes["seed"])
+    return ImageStream(images, quarantine=bad, **changes)
 
 
 def take(stream: ImageStream, count: int) -> list[LabelBatch]:
@@ -147,9 +151,9 @@ def test_labels_are_padded_to_the_longest_of_all_and_unlabelled_rows_left_out(tm
     source = source_of(tmp_path)
     targets = [tuple(range(row % 5)) for row in range(N)]
     stream = stream_of(source, tmp_path / "bad.jsonl", targets=targets)
-    assert stream.unlabelled == (0, 5, 10, 15, 20)
-    assert set(stream.rows) == set(range(N)) - {0, 5, 10, 15, 20}
-    kept = stream.rows
+    assert stream.items.unlabelled == (0, 5, 10, 15, 20)
+    assert set(stream.items.rows) == set(range(N)) - {0, 5, 10, 15, 20}
+    kept = stream.items.rows
     for batch in take(stream, 10):
         assert batch["labels"].shape == (4, 4)
         for position, labels in zip(batch["position"].tolist(), batch["labels"].tolist(), strict=True):
@@ -159,7 +163,7 @@ def test_labels_are_padded_to_the_longest_of_all_and_unlabelled_rows_left_out(tm
 
 def test_a_bad_record_is_a_placeholder_and_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("underpaint.data.loader.time.sleep", slept.append)
+    monkeypatch.setattr("underpaint.data.items.time.sleep", slept.append)
     source = source_of(tmp_path, bad=(3, 11), problems=[Problem(key="gone.png", reason="missing file")])
     (tmp_path / "011.png").unlink()
     stream = stream_of(source, tmp_path / "bad.jsonl", targets=[(1,)] * N)
@@ -177,7 +181,7 @@ def test_a_bad_record_is_a_placeholder_and_named_once(tmp_path: Path, monkeypatc
         "cannot be read: No such file or directory"
     }
     assert len(stream.quarantine) == 3
-    assert slept == list(loader.PATIENCE), "the file that is gone is waited for once, the one that is no image never"
+    assert slept == list(items.PATIENCE), "the file that is gone is waited for once, the one that is no image never"
 
 
 def test_a_file_that_comes_back_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,12 +196,12 @@ def test_a_file_that_comes_back_is_read(tmp_path: Path, monkeypatch: pytest.Monk
         if len(slept) == 3:
             away.rename(tmp_path / "011.png")
 
-    monkeypatch.setattr("underpaint.data.loader.time.sleep", sleep)
+    monkeypatch.setattr("underpaint.data.items.time.sleep", sleep)
     stream = stream_of(source, tmp_path / "bad.jsonl")
     for mine, theirs in zip(take(stream, 30), whole, strict=True):
         for name in ("image", "weight", "position"):
             assert torch.equal(mine[name], theirs[name])
-    assert slept == list(loader.PATIENCE[:3])
+    assert slept == list(items.PATIENCE[:3])
     assert len(stream.quarantine) == 0
 
 
@@ -275,6 +279,7 @@ def test_statistics_of_nothing_or_of_a_constant(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
+from underpaint.data.items import SourceItems
 from underpaint.data.loader import Batching, ImageFormat, ImageStream
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.sources import open_source
@@ -284,7 +289,8 @@ if __name__ == "__main__":
     source = open_source(str(root))
     format = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
     bad = Quarantine(root / "bad.jsonl", images=len(source.path), max_bad=0.5)
-    stream = ImageStream(source, source.rows("pretrain"), targets=(), format=format, scale=(0.2, 1.0), seed=0,
+    images = SourceItems(source, source.rows("pretrain"), targets=(), batch_size=8, seed=0)
+    stream = ImageStream(images, format=format, scale=(0.2, 1.0), seed=0,
                          batching=Batching(batch_size=8, microbatch=4, workers=2), quarantine=bad)
     try:
         for batch in stream:

@@ -50,6 +50,11 @@ def _mix(key_: Tensor | int, counter: Int64[Tensor, "*_"]) -> Int64[Tensor, "*_"
     return x ^ _shift_right(x, 31)
 
 
+def mix_all(key_: int, counter: Int64[Tensor, "*_"]) -> Int64[Tensor, "*_"]:
+    """``mix`` of many counters at once: the same 64 bits, as signed integers."""
+    return _mix(_signed(key_), counter)
+
+
 def uniform(key_: int, position: Int64[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
     """``count`` float32 numbers in [0, 1) for each sample, drawn on the device of ``position``.
 

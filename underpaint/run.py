@@ -17,7 +17,7 @@ from underpaint import draws, products, records
 from underpaint.budget import Budget, Cadence
 from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import Batch, Evaluator, Facts
-from underpaint.data.dataset import OpenImages
+from underpaint.data.dataset import Opened
 from underpaint.data.loader import ImageStream
 from underpaint.evals.features import image_format
 from underpaint.evals.heldout import HeldoutLoss
@@ -67,7 +67,7 @@ class DataConfig(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def open(self) -> OpenImages: ...
+    def open(self) -> Opened: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +127,9 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
             seed=run.seed,
             labels=opened.vocabulary.labels,
             label_count=opened.vocabulary.count,
-            images=len(opened.trained_rows),
+            images=opened.images,
         )
-        identity = records.identity(run, data=opened.source.content_hash, init_from=run.init_from)
+        identity = records.identity(run, data=opened.content_hash, init_from=run.init_from)
         if ranks.world > 1:
             records.require_agreement(ranks.exchange(records.fingerprint(run, identity)))
         done = ranks.decided_by_first(lambda: records.finished(folder, identity))
@@ -165,36 +165,36 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
     return torch.device(name, local_rank) if name == "cuda" and local_rank else torch.device(name)
 
 
-def _derived(run: Run, opened: OpenImages, facts: Facts, ranks: Ranks) -> dict[str, Any]:
+def _derived(run: Run, opened: Opened, facts: Facts, ranks: Ranks) -> dict[str, Any]:
     """What follows from the configuration and the data; recorded, never a field."""
     return {
-        "images": len(opened.trained_rows),
+        "images": opened.images,
         "labels": len(facts.labels),
-        "untagged_images": len(opened.untagged),
+        "untagged_images": opened.unlabelled,
         "steps": run.budget.steps,
         "ranks": ranks.world,
         "accumulation": run.budget.accumulation(ranks.world),
-        "epochs": run.budget.samples / len(opened.trained_rows),
+        "epochs": run.budget.samples / opened.images,
         "peak_lr": run.optim.peak_lr(run.budget.batch_size),
         "train_flops": run.budget.steps * run.budget.batch_size * run.objective.flops_per_sample(facts),
-        "data_hash": opened.source.content_hash,
+        "data_hash": opened.content_hash,
     }
 
 
-def _announce(run: Run, folder: Path, opened: OpenImages, derived: dict[str, Any]) -> None:
+def _announce(run: Run, folder: Path, opened: Opened, derived: dict[str, Any]) -> None:
     start = run.init_from or "scratch"
     say(
-        f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.source.name}, "
+        f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.name}, "
         f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, "
         f"start from {start}, on {derived['device']} with {derived['threads']} threads"
         + (f", {derived['ranks']} processes ({run.parallel.layout})" if derived["ranks"] > 1 else "")
     )
-    if opened.untagged:
-        say(f"{run.name}: {len(opened.untagged):,} images have no label of the vocabulary and are left out")
+    if opened.unlabelled:
+        say(f"{run.name}: {opened.unlabelled:,} images have no label of the vocabulary and are left out")
 
 
 def _train(
-    run: Run, folder: Path, *, opened: OpenImages, facts: Facts, device: torch.device, ranks: Ranks
+    run: Run, folder: Path, *, opened: Opened, facts: Facts, device: torch.device, ranks: Ranks
 ) -> dict[str, Any]:
     """Build, resume, train and hand over."""
     state = _build(run, facts, device, ranks)
@@ -272,14 +272,14 @@ def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor])
 
 
 def _open_batches(
-    run: Run, folder: Path, opened: OpenImages, ranks: Ranks
+    run: Run, folder: Path, opened: Opened, ranks: Ranks
 ) -> tuple[ImageStream | Share, tuple[Batch, ...]]:
     """The stream of this rank, and the held-out batches."""
     format, budget = image_format(run.objective.encoder), run.budget
     microbatch = budget.batch_size // ranks.world // budget.accumulation(ranks.world)
     stream = opened.stream(
         format,
-        batch_size=budget.batch_size if ranks.world == 1 else microbatch,
+        batch_size=budget.batch_size,
         microbatch=microbatch,
         seed=draws.key(run.seed, run.objective.stage),
         quarantine=folder / "bad_records.jsonl" if ranks.first else Path(os.devnull),

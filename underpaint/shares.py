@@ -7,7 +7,6 @@ a position depends on the position alone, so the ranks together see what one pro
 from __future__ import annotations
 
 import copy
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from underpaint.core import Batch
-from underpaint.data.loader import ImageStream
+from underpaint.data.loader import ImageStream, process_context, start_worker
 from underpaint.data.records import Problem
 from underpaint.training.ranks import Ranks
 
@@ -28,6 +27,11 @@ class Share:
     """
 
     def __init__(self, stream: ImageStream, *, ranks: Ranks, batch_size: int) -> None:
+        if stream.items.parts % ranks.world:
+            raise ValueError(
+                f"{ranks.world} processes cannot share the {stream.items.parts} lanes of a batch evenly; make "
+                f"data.lanes.count a multiple of the number of processes"
+            )
         self.stream, self.ranks, self.batch_size = stream, ranks, batch_size
         self.workers, self.quarantine = stream.batching.workers, stream.quarantine
         self.position = 0
@@ -42,10 +46,13 @@ class Share:
             sampler=self._starts(),
             batch_size=None,
             num_workers=self.workers,
-            multiprocessing_context="spawn" if self.workers else None,
-            worker_init_fn=_ignore_interrupts if self.workers else None,
+            multiprocessing_context=process_context() if self.workers else None,
+            worker_init_fn=start_worker,
         )
-        for number, (batch, problems) in enumerate(loader, 1):
+        for number, found in enumerate(loader, 1):
+            if isinstance(found, OSError):
+                raise found
+            batch, problems = found
             self.found += problems
             if number % (self.batch_size // self.ranks.world // microbatch) == 0:
                 self.position += self.batch_size
@@ -79,17 +86,20 @@ class _Starts:
             first += self.stride
 
 
-class _Microbatches(Dataset[tuple[Batch, list[Problem]]]):
-    """The microbatch that starts at a position, and the bad records in it."""
+class _Microbatches(Dataset[tuple[Batch, list[Problem]] | OSError]):
+    """The microbatch that starts at a position, and the bad records in it; or why reading cannot go on."""
 
     def __init__(self, stream: ImageStream) -> None:
         self.stream = copy.copy(stream)
         self.stream.batching = replace(stream.batching, workers=0)
         self.stream.quarantine = self.collected = _Collected()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def __getitem__(self, position: int) -> tuple[Batch, list[Problem]]:
+    def __getitem__(self, position: int) -> tuple[Batch, list[Problem]] | OSError:
         self.stream.position, self.collected.problems = position, []
-        return next(iter(self.stream)), self.collected.problems
+        try:
+            return next(iter(self.stream)), self.collected.problems
+        except OSError as error:
+            return error
 
 
 class _Collected:
@@ -100,8 +110,3 @@ class _Collected:
 
     def add(self, problems: Iterable[Problem]) -> None:
         self.problems += problems
-
-
-def _ignore_interrupts(_: int) -> None:
-    # Ctrl-C reaches the whole process group, but stopping is the main process's business.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,7 +12,7 @@ import xxhash
 
 from underpaint import draws
 from underpaint.data.progress import progress
-from underpaint.data.records import Problem
+from underpaint.data.records import Files, Folder, Problem
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
@@ -33,28 +33,32 @@ def hash_files(root: Path, paths: Sequence[str]) -> tuple[dict[str, str], list[P
     A file whose size and time of change equal those of the last call is not read again.
     """
     return measure_files(
-        root, paths, kind="hashes", measure=_content_hash, description="Reading files to find exact copies"
+        Folder(root=root),
+        paths,
+        kind="hashes",
+        store=str(root),
+        measure=lambda path: _content_hash(root / path),
+        description="Reading files to find exact copies",
     )
 
 
 def measure_files(
-    root: Path, paths: Sequence[str], *, kind: str, measure: Callable[[Path], str], description: str
+    files: Files, paths: Sequence[str], *, kind: str, store: str, measure: Callable[[str], str], description: str
 ) -> tuple[dict[str, str], list[Problem]]:
     """What ``measure`` says of each file, and those files that could not be read.
 
-    Kept under the name ``kind``: a file whose size and time of change equal those of the last call is not measured
-    again. Two threads, since decoders and disks let go of the interpreter.
+    Kept under the name ``kind`` for each ``store``, the name of a folder: a file whose stamp (size and time of change)
+    equals that of the last call is not measured again. Two threads, since decoders and disks let go of the interpreter.
     """
-    store = cache_folder() / kind / f"{draws.key(str(root)):016x}.json"
-    known = _known(store)
+    kept = cache_folder() / kind / f"{draws.key(store):016x}.json"
+    known = _known(kept)
 
     def entry(path: str) -> list[int | str] | Problem:
-        """Size, time of change in nanoseconds, what was measured."""
+        """The two numbers of the stamp and what was measured."""
         try:
-            status = (root / path).stat()
-            stamp: list[int | str] = [status.st_size, status.st_mtime_ns]
+            stamp = files.stamp(path)
             before = known.get(path, [])
-            return before if before[:2] == stamp else [*stamp, measure(root / path)]
+            return before if before[:2] == stamp else [*stamp, measure(path)]
         except OSError as error:
             return Problem(key=path, reason=f"cannot be read: {error.strerror}")
 
@@ -64,7 +68,7 @@ def measure_files(
     entries = {path: one for path, one in found.items() if not isinstance(one, Problem)}
     problems = [one for one in found.values() if isinstance(one, Problem)]
     if any(known.get(path) != one for path, one in entries.items()):
-        _remember(store, known | entries)
+        _remember(kept, known | entries)
     return {path: str(one[-1]) for path, one in entries.items()}, problems
 
 

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
+import xxhash
 
 from underpaint import draws
 from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import LabelBatch
 from underpaint.data.duplicates import without_duplicates
-from underpaint.data.loader import Batching, ImageFormat, ImageStream, pad_labels, read_images
+from underpaint.data.items import SourceItems
+from underpaint.data.lanes import Lanes
+from underpaint.data.loader import (
+    Batching,
+    Decoding,
+    ImageFormat,
+    ImageStream,
+    pad_labels,
+    read_encoded,
+    read_images,
+)
+from underpaint.data.prepared import PreparedSet
+from underpaint.data.prepared_source import is_prepared_name, open_shards, places_of, prepared_source
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source, Split
+from underpaint.data.shard_items import Selection, ShardItems, members_of, read_member
+from underpaint.data.shards import Shards
 from underpaint.data.sources import open_source
 from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
@@ -30,7 +48,7 @@ Targets = Literal["none", "tags", "class"]
 class ImageData:
     """Images with nothing, their tags or their class as the target."""
 
-    source: str  # a collection's name, or a folder (with a "/" in it, or starting with ".")
+    source: str  # a collection's name, or a folder or prepared set (with a "/" in it, or starting with ".")
     tags: str = ""  # file of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one
     labels: str = ""  # CSV path,class of the transfer task; "" takes class folders
     exclude: str = ""  # collections or folders joined by +, whose test images' near duplicates are not trained on
@@ -42,6 +60,10 @@ class ImageData:
     resample_ratio: float = 5 / 3  # resample=sqrt: samples of an epoch per image (the paper's 5 billion from 3)
     scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
     share: float = field(default=1.0, metadata=LATER)  # of the split's families; smaller shares lie within larger
+    lanes: Lanes = field(default=Lanes(), metadata=LATER)  # the order of a prepared set
+    cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # local copies of shards that lie in a store
+    views: int = field(default=1, metadata=LATER)  # random views of each decoded image, at consecutive positions
+    decoding: Decoding = field(default="full", metadata=LATER)  # scaled: JPEG is decoded small where the crop allows it
     max_bad: float = 0.01  # largest share of bad records
     workers: int = field(default=0, metadata=OPERATIONAL)  # processes that read and decode
 
@@ -52,13 +74,17 @@ class ImageData:
             raise ValueError(f"data.scale={self.scale} must be (low, high) with 0 < low <= high <= 1")
         if not 0 < self.share <= 1:
             raise ValueError(f"data.share={self.share} must lie in (0, 1]; 0.25 is a quarter of the images")
+        if self.views < 1:
+            raise ValueError(f"data.views={self.views} must be 1 or more views of each image")
 
-    def open(self) -> OpenImages:
-        """Read the index of the source and build the labels.
+    def open(self) -> Opened:
+        """Read the index of the source and build, or read, the labels.
 
         Raises:
             ValueError: if the source has no images, or none with a target.
         """
+        if is_prepared_name(self.source):
+            return self._open_shards()
         source = open_source(self.source, tags=self.tags, labels=self.labels)
         if self.exclude:
             source, _ = without_duplicates(source, [open_source(name) for name in self.exclude.split("+")])
@@ -76,6 +102,40 @@ class ImageData:
             targets=tuple(vocabulary.ids(labels[row]) for row in rows) if self.targets != "none" else (),
             factors=self._factors(source, rows),
         )
+
+    def _open_shards(self) -> OpenShards:
+        if self.tags or self.labels:
+            raise ValueError(f"{self.source}, a prepared set, has its own labels: leave data.tags and data.labels out")
+        prepared = PreparedSet(Path(self.source).expanduser())
+        if self.targets == "class" and prepared.most_labels(self.split) > 1:
+            raise ValueError(f"{self.source} has images with several labels; data.targets=class needs one of each")
+        selection = Selection(
+            split=self.split,
+            labelled=self.targets != "none",
+            resampled=self.resample == "sqrt",
+            share=self.share,
+            left_out=self._left_out(prepared) if self.exclude else frozenset(),
+        )
+        images, _ = selection.sums(prepared)
+        if not images:
+            what = " with a label" if selection.labelled else ""
+            raise ValueError(f"{self.source} has no images{what} in its split {self.split!r}")
+        everything, _ = replace(selection, labelled=False).sums(prepared)
+        return OpenShards(
+            config=self,
+            prepared=prepared,
+            selection=selection,
+            vocabulary=prepared.vocabulary() if selection.labelled else Vocabulary(labels=(), count=()),
+            images=images,
+            unlabelled=everything - images,
+        )
+
+    def _left_out(self, prepared: PreparedSet) -> frozenset[tuple[int, int]]:
+        """Shard and row of the near duplicates of test images."""
+        source = prepared_source(prepared)
+        kept, _ = without_duplicates(source, [open_source(name) for name in self.exclude.split("+")])
+        gone = sorted(set(source.rows(self.split)) - set(kept.rows(self.split)))
+        return frozenset(places_of(prepared, gone))
 
     def _factors(self, source: Source, rows: tuple[int, ...]) -> tuple[float, ...]:
         """Repeat factors from the tags, whatever the targets: stage 1 may see the same stream as stage 2."""
@@ -115,6 +175,42 @@ def _labels(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:
     return source.tags
 
 
+@runtime_checkable
+class Opened(Protocol):
+    """The images of one run, opened."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def content_hash(self) -> str:
+        """The identity of the data."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def images(self) -> int:
+        """That training draws from: all of the split, or those with a target."""
+        ...
+
+    @property
+    def unlabelled(self) -> int:
+        """Images of the split that have no usable target: no defect, but they teach this run nothing."""
+        ...
+
+    def stream(
+        self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
+    ) -> ImageStream:
+        """The endless stream of training batches."""
+        ...
+
+    def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
+        """Batches of the held-out images with their targets, in a fixed order; none where there is no such split."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenImages:
     """A source with the rows and targets of one run."""
@@ -125,6 +221,22 @@ class OpenImages:
     vocabulary: Vocabulary
     targets: tuple[tuple[int, ...], ...]  # per row; () where nothing is a target
     factors: tuple[float, ...]  # per row, how often it stands in an epoch; () where once
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def content_hash(self) -> str:
+        return self.source.content_hash
+
+    @property
+    def images(self) -> int:
+        return len(self.trained_rows)
+
+    @property
+    def unlabelled(self) -> int:
+        return len(self.untagged)
 
     @property
     def trained_rows(self) -> tuple[int, ...]:
@@ -145,23 +257,22 @@ class OpenImages:
     def stream(
         self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
     ) -> ImageStream:
-        """The endless stream of training batches."""
-        stream = ImageStream(
-            self.source,
-            self.rows,
-            targets=self.targets,
-            format=format,
-            scale=self.config.scale,
-            seed=seed,
-            batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=self.config.workers),
-            quarantine=Quarantine(quarantine, images=len(self.source.path), max_bad=self.config.max_bad),
+        config = self.config
+        items = SourceItems(
+            self.source, self.rows, targets=self.targets, batch_size=batch_size, seed=seed, factors=self.factors
         )
-        if self.factors:
-            stream.repeat(self.factors)
-        return stream
+        return ImageStream(
+            items,
+            format=format,
+            scale=config.scale,
+            seed=seed,
+            batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=config.workers),
+            quarantine=Quarantine(quarantine, images=len(self.source.path), max_bad=config.max_bad),
+            views=config.views,
+            decoding=config.decoding,
+        )
 
     def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
-        """Batches of the held-out images with their targets, in a fixed order; none where there is no such split."""
         rows = self.source.rows("heldout")[:HELDOUT_IMAGES] if self.config.split == "pretrain" else ()
         names = _labels(self.source, self.config.targets)
         ids = {row: self.vocabulary.ids(names[row]) for row in rows}
@@ -173,3 +284,72 @@ class OpenImages:
             position = torch.arange(start, start + len(chunk))
             labels = pad_labels([ids[row][:longest] for row in chunk], longest)
             yield {"image": image, "position": position, "weight": weight, "labels": labels}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenShards:
+    """A prepared set with the images of one run."""
+
+    config: ImageData
+    prepared: PreparedSet
+    selection: Selection
+    vocabulary: Vocabulary
+    images: int
+    unlabelled: int
+
+    @property
+    def name(self) -> str:
+        return self.prepared.name
+
+    @property
+    def content_hash(self) -> str:
+        if not self.selection.left_out:
+            return self.prepared.content_hash
+        gone = json.dumps([self.prepared.content_hash, sorted(self.selection.left_out)])
+        return xxhash.xxh3_128(gone.encode()).hexdigest()
+
+    def stream(
+        self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
+    ) -> ImageStream:
+        config = self.config
+        if batch_size % config.views:
+            raise ValueError(f"data.views={config.views} must divide the batch size {batch_size}")
+        items = ShardItems(
+            self.prepared,
+            self._shards(),
+            self.selection,
+            lanes=config.lanes,
+            batch_size=batch_size // config.views,
+            seed=seed,
+            targets=config.targets != "none",
+        )
+        return ImageStream(
+            items,
+            format=format,
+            scale=config.scale,
+            seed=seed,
+            batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=config.workers),
+            quarantine=Quarantine(quarantine, images=self.images, max_bad=config.max_bad),
+            views=config.views,
+            decoding=config.decoding,
+        )
+
+    def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
+        if self.config.split != "pretrain":
+            return
+        longest = self.prepared.most_labels("pretrain") if self.selection.labelled else 0
+        selection = replace(self.selection, split="heldout", share=1.0, left_out=frozenset())
+        shards = self._shards()
+        members = list(islice(members_of(self.prepared, selection), HELDOUT_IMAGES))
+        for start in range(0, len(members), batch_size):
+            chunk = members[start : start + batch_size]
+            image, problems = read_encoded([partial(read_member, shards, member) for member in chunk], format=format)
+            yield {
+                "image": image,
+                "position": torch.arange(start, start + len(chunk)),
+                "weight": torch.tensor([0.0 if problem else 1.0 for problem in problems]),
+                "labels": pad_labels([rows.labels_of(row)[:longest] for rows, row in chunk], longest),
+            }
+
+    def _shards(self) -> Shards:
+        return open_shards(self.prepared.folder, cache_gib=self.config.cache_gib)

@@ -28,7 +28,7 @@ from underpaint.data.duplicates_pixels import DUPLICATE, differences
 from underpaint.data.duplicates_views import Fingerprints, Views, fingerprints, read_views
 from underpaint.data.images import EIGHT_BIT
 from underpaint.data.loader import ImageFormat, read_images
-from underpaint.data.records import Source, Split
+from underpaint.data.records import Files, Source, Split
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
@@ -185,17 +185,17 @@ class _Images:
 
     name: str
     paths: tuple[str, ...]
-    root: Path
+    files: Files
     prints: Fingerprints
 
     @classmethod
     def of(cls, source: Source, rows: Sequence[int]) -> _Images:
         paths = tuple(source.path[row] for row in rows)
-        return cls(name=source.name, paths=paths, root=source.root, prints=fingerprints(source, rows))
+        return cls(name=source.name, paths=paths, files=source.files, prints=fingerprints(source, rows))
 
     def part(self, start: int, stop: int) -> _Images:
         prints = self.prints.part(start, stop)
-        return _Images(name=self.name, paths=self.paths[start:stop], root=self.root, prints=prints)
+        return _Images(name=self.name, paths=self.paths[start:stop], files=self.files, prints=prints)
 
     def digest(self) -> str:
         state = xxhash.xxh3_128(json.dumps([self.name, self.paths]).encode())
@@ -204,7 +204,7 @@ class _Images:
         return state.hexdigest()
 
     def views(self, rows: np.ndarray) -> Views:
-        return read_views([self.root / self.paths[row] for row in rows])
+        return read_views([functools.partial(self.files.read, self.paths[row]) for row in rows])
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,10 +7,10 @@ nothing but a real coefficient is a one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,7 +87,12 @@ def fingerprints(source: Source, rows: Sequence[int]) -> Fingerprints:
     """The fingerprints of these rows; kept in the cache, since decoding thousands of images takes a while."""
     paths = [source.path[row] for row in rows]
     told, _ = measure_files(
-        source.root, paths, kind=_KIND, measure=_fingerprint, description="Reading images to find near duplicates"
+        source.files,
+        paths,
+        kind=_KIND,
+        store=str(source.root),
+        measure=lambda path: _fingerprint(functools.partial(source.files.read, path)),
+        description="Reading images to find near duplicates",
     )
     words = np.array([told.get(path, _BLANK).split() for path in paths], dtype=str).reshape(-1, 8)
     hashes = np.array([[int(word, 16) for word in row[:6]] for row in words], dtype=np.uint64).reshape(-1, 6)
@@ -109,8 +114,8 @@ class Views:
     flat: Bool[np.ndarray, "n 2"]
 
 
-def read_views(files: Sequence[Path]) -> Views:
-    """The views of these files; flat where one cannot be read."""
+def read_views(files: Sequence[Callable[[], bytes]]) -> Views:
+    """The views of the files that these read; flat where one cannot be read."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return _stacked(list(pool.map(_views_of_file, files)))
 
@@ -159,7 +164,7 @@ _View = tuple[np.ndarray, tuple[float, float], tuple[bool, bool]]
 _NO_VIEW: _View = np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8), (1.0, 1.0), (True, True)
 
 
-def _fingerprint(file: Path) -> str:
+def _fingerprint(file: Callable[[], bytes]) -> str:
     """Six hashes (box, full, inner, and those of the mirrored image), which of the views are flat, the fields."""
     prints = _prints(_stacked([_views_of_file(file)]))
     flat = "".join(str(int(nothing)) for nothing in prints.flat[0])
@@ -183,9 +188,9 @@ def _prints(views: Views) -> Fingerprints:
     )
 
 
-def _views_of_file(file: Path) -> _View:
+def _views_of_file(file: Callable[[], bytes]) -> _View:
     try:
-        return _views_of(file.read_bytes(), least=0)
+        return _views_of(file(), least=0)
     except (BadImage, OSError):
         return _NO_VIEW
 

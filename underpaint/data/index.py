@@ -211,9 +211,6 @@ def _check(rows: Any) -> str:
     where = f"shard {names[0]}"
     if len(rows) > MOST_ROWS:
         raise ValueError(f"{where} has {len(rows)} images; at most {MOST_ROWS} are read, so make smaller shards")
-    for field in index_schema():
-        if not field.nullable and rows[field.name].null_count:
-            raise ValueError(f"{where}: the column {field.name} has missing values")
     if len(rows["key"].unique()) != len(rows):
         raise ValueError(f"{where} has a key twice")
     if pc.min(rows["offset"]).as_py() < 0 or pc.min(rows["size"]).as_py() < 1:  # pyright: ignore[reportAttributeAccessIssue]

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, LabelBatch, normalisation
-from underpaint.data.images import decode
+from underpaint.data.images import EIGHT_BIT, decode
+from underpaint.data.items import Item, Items
 from underpaint.data.limits import BadImage
-from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source
-from underpaint.data.repeats import Repeats
+from underpaint.data.scaled import scaled_views
 from underpaint.data.transforms import Interpolation, View, eval_view, train_view
+
+Decoding = Literal["full", "scaled"]
+"""scaled: JPEG is decoded small where the crop allows it (``data/scaled.py``)."""
 
 CACHE_BYTES = 128 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
-
-PATIENCE = (0.1, 0.4, 1.6, 6.4)
-"""Seconds between the tries to read a file of the training stream: storage over a network is away now and then, and a
-sample that is left out for it makes another run of this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,65 +85,51 @@ class ImageStream:
     """Endless microbatches of augmented images; satisfies ``core.Data``.
 
     Batch k covers the positions [k * batch_size, (k + 1) * batch_size) and comes in microbatches, in order. What
-    stands at a position depends on the rows, the seed and the position only, so setting ``position`` to that of a
-    checkpoint before iterating continues exactly there, with any number of workers.
+    stands at a position depends on the items, the seed and the position only, so setting ``position`` to that of a
+    checkpoint before iterating continues exactly there, with any number of workers. With several ``views`` as many
+    consecutive positions show one image, decoded once.
 
-    ``targets`` holds the label ids of each row, or is empty where the objective needs none (MAE). Rows whose target is
-    empty have nothing to teach such an objective: they are left out of the order and stand in ``unlabelled``. Labels
-    are padded to the longest target of the whole stream, so that shapes are static.
-
-    A record that cannot be decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with
-    the problems of the source. Raises ValueError for a batch larger than the data, TooManyBadRecords when building or
-    iterating.
+    Labels are padded to the longest target of the whole stream, so that shapes are static. A record that cannot be
+    decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with the known problems.
+    Raises ValueError for a batch larger than the data, TooManyBadRecords when building or iterating, OSError where
+    reading cannot go on.
     """
 
     position: int
 
     def __init__(
         self,
-        source: Source,
-        rows: Sequence[int],
+        items: Items,
         *,
-        targets: Sequence[tuple[int, ...]],
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
         batching: Batching,
         quarantine: Quarantine,
+        views: int = 1,
+        decoding: Decoding = "full",
     ) -> None:
-        assert not targets or len(targets) == len(rows), (len(targets), len(rows))
-        kept = [index for index in range(len(rows)) if not targets or targets[index]]
-        self.rows = tuple(rows[index] for index in kept)
-        self.unlabelled = tuple(rows[index] for index in range(len(rows)) if targets and not targets[index])
-        if batching.batch_size > len(self.rows):
+        if batching.batch_size > items.images * views:
             raise ValueError(
-                f"batch_size={batching.batch_size} is more than the {len(self.rows)} images that '{source.name}' has "
-                f"to train on; choose at most {len(self.rows)}"
+                f"batch_size={batching.batch_size} is more than the {items.images} images that '{items.name}' has "
+                f"to train on; choose at most {items.images * views}"
             )
-        self.all_rows = tuple(rows)
+        if batching.microbatch % views:
+            raise ValueError(f"data.views={views} must divide the microbatch {batching.microbatch}")
+        self.items = items
         self.position = 0
         self.batching = batching
         self.quarantine = quarantine
-        self._samples = _Samples(
-            root=source.root,
-            path=tuple(source.path[row] for row in self.rows),
-            flip=tuple(source.flip[row] for row in self.rows),
-            targets=tuple(targets[index] for index in kept) if targets else (),
-            format=format,
-            scale=scale,
-            seed=seed,
-        )
-        quarantine.add(source.problems)
-
-    def repeat(self, factors: Sequence[float]) -> None:
-        """Let each row stand in an epoch as often as its factor says; call it before iterating."""
-        of_row = dict(zip(self.all_rows, factors, strict=True))
-        self._samples.repeats = Repeats([of_row[row] for row in self.rows])
+        self._samples = _Samples(items, format=format, scale=scale, seed=seed, views=views, decoding=decoding)
+        quarantine.add(items.problems)
 
     def __iter__(self) -> Iterator[LabelBatch]:
-        assert self.position % self.batching.batch_size == 0, (self.position, self.batching)
+        assert self.position % self.batching.microbatch == 0, (self.position, self.batching)
         loader = _data_loader(self._samples, self.position, self.batching)
-        for batch, problems in loader:
+        for found in loader:
+            if isinstance(found, OSError):
+                raise found
+            batch, problems = found
             self.quarantine.add(problems)
             self.position += self.batching.microbatch
             yield batch
@@ -154,13 +139,21 @@ def read_images(
     source: Source, rows: Sequence[int], *, format: ImageFormat
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
     """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
-    image, reasons = read_files([source.root / source.path[row] for row in rows], format=format)
+    files = [functools.partial(source.files.read, source.path[row]) for row in rows]
+    image, reasons = read_encoded(files, format=format)
     return image, torch.tensor([0.0 if reason else 1.0 for reason in reasons])
 
 
 def read_files(paths: Sequence[Path], *, format: ImageFormat) -> tuple[Float[Tensor, "b c h w"], list[str]]:
     """The evaluation view of image files, normalised, and for each why it cannot be read ("" where it can)."""
-    read = [_read(path, format) for path in paths]
+    return read_encoded([path.read_bytes for path in paths], format=format)
+
+
+def read_encoded(
+    files: Sequence[Callable[[], bytes]], *, format: ImageFormat
+) -> tuple[Float[Tensor, "b c h w"], list[str]]:
+    """As ``read_files``, of whatever gives the bytes of a file and raises OSError or BadImage where it cannot."""
+    read = [_read(file, format) for file in files]
     how: dict[str, Any] = {name: getattr(format, name) for name in ("size", "view", "crop_share", "interpolation")}
     views = [None if isinstance(image, BadImage) else eval_view(image, **how) for image in read]
     return _normalised(views, format), [str(image) if isinstance(image, BadImage) else "" for image in read]
@@ -178,7 +171,7 @@ def channel_statistics(
     count = 0
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for row in rows:
-        image = _read(source.root / source.path[row], format)
+        image = _read(functools.partial(source.files.read, source.path[row]), format)
         if isinstance(image, BadImage):
             continue
         pixels = eval_view(image, size=size).double().flatten(1)
@@ -204,73 +197,86 @@ def pad_labels(targets: Sequence[tuple[int, ...]], longest: int) -> Int64[Tensor
 
 
 class _Sample(NamedTuple):
-    image: Float[Tensor, "c h w"] | None
-    """In [0, 1]; None where the record is bad."""
+    image: Num[Tensor, "c h w"] | None
+    """In [0, 1], or of eight bits; None where the record is bad."""
     position: int
     labels: tuple[int, ...]
     problem: Problem | None
 
 
-class _Samples(Dataset[_Sample]):
+class _Samples(Dataset[_Sample | OSError]):
     """The sample at each position of the stream; what a worker process gets."""
 
     def __init__(
         self,
+        items: Items,
         *,
-        root: Path,
-        path: tuple[str, ...],
-        flip: tuple[bool, ...],
-        targets: tuple[tuple[int, ...], ...],
         format: ImageFormat,
         scale: tuple[float, float],
         seed: int,
+        views: int,
+        decoding: Decoding,
     ) -> None:
-        self.root, self.path, self.flip, self.targets = root, path, flip, targets
-        self.format, self.scale = format, scale
-        self.order_key, self.crop_key = draws.key(seed, "order"), draws.key(seed, "crop")
-        self.cache: dict[int, Tensor] = {}
+        self.items, self.format, self.scale, self.views = items, format, scale, views
+        self.scaled = decoding == "scaled" and format.value_range == EIGHT_BIT
+        self.crop_key = draws.key(seed, "crop")
+        self.cache: dict[Hashable, Tensor] = {}
         self.free_cache = CACHE_BYTES
-        self.given_up: set[int] = set()
-        self.repeats: Repeats | None = None
-        self.longest_target = max(map(len, targets), default=0)
+        self.last: tuple[int, list[Tensor] | BadImage] | None = None
+        """The views of one image, and which group of positions they are."""
 
-    def __getitem__(self, position: int) -> _Sample:
-        index = self.index_at(position)
-        labels = self.targets[index] if self.targets else ()
-        image = self.decoded(index)
-        if isinstance(image, BadImage):
-            problem = Problem(key=self.path[index], reason=str(image))
-            return _Sample(None, position, (), problem)
-        seed = draws.sample_seed(self.crop_key, position)
-        view = train_view(image, size=self.format.size, scale=self.scale, flip=self.flip[index], seed=seed)
-        return _Sample(view, position, labels, None)
+    def __getitem__(self, position: int) -> _Sample | OSError:
+        """An error that ends the stream is handed over: raised in a worker it would arrive as a traceback."""
+        group, view = divmod(position, self.views)
+        item = self.items.at(group)
+        try:
+            if self.last is None or self.last[0] != group:
+                self.last = group, self._views(item, group)
+        except OSError as error:
+            return error
+        views = self.last[1]
+        if isinstance(views, BadImage):
+            return _Sample(None, position, (), Problem(key=item.key, reason=str(views)))
+        return _Sample(views[view], position, item.labels, None)
 
-    def decoded(self, index: int) -> Tensor | BadImage:
+    def _views(self, item: Item, group: int) -> list[Tensor] | BadImage:
+        first = group * self.views
+        seeds = [draws.sample_seed(self.crop_key, position) for position in range(first, first + self.views)]
+        how: dict[str, Any] = {"size": self.format.size, "scale": self.scale, "flip": item.flip}
+        try:
+            if self.scaled:
+                data = self.items.read(item)
+                views = scaled_views(data, channels=self.format.channels, seeds=seeds, **how)
+                if views is not None:
+                    return views
+                image = _decoded(data, self.format)
+            else:
+                image = self._kept(item)
+        except BadImage as problem:
+            return problem
+        return [train_view(image, seed=seed, **how) for seed in seeds]
+
+    def _kept(self, item: Item) -> Tensor:
         """The decoded image; small collections stay in memory, since decoding again costs more than the crop."""
-        if index in self.cache:
-            return self.cache[index]
-        waits = () if index in self.given_up else PATIENCE
-        image = _read(self.root / self.path[index], self.format, waits=waits)
-        if isinstance(image, BadImage):
-            self.given_up.add(index)
-        elif self.free_cache >= image.nbytes:
+        if item.image in self.cache:
+            return self.cache[item.image]
+        image = _decoded(self.items.read(item), self.format)
+        if self.free_cache >= image.nbytes:
             self.free_cache -= image.nbytes
-            self.cache[index] = image
+            self.cache[item.image] = image
         return image
 
-    def index_at(self, position: int) -> int:
-        if self.repeats is not None:
-            return self.repeats.row_at(self.order_key, position)
-        return sample_at(self.order_key, len(self.path), position)
-
-    def collate(self, samples: list[_Sample]) -> tuple[LabelBatch, list[Problem]]:
+    def collate(self, samples: list[_Sample | OSError]) -> tuple[LabelBatch, list[Problem]] | OSError:
+        good = [sample for sample in samples if not isinstance(sample, OSError)]
+        if len(good) < len(samples):
+            return next(sample for sample in samples if isinstance(sample, OSError))
         batch: LabelBatch = {
-            "image": _normalised([sample.image for sample in samples], self.format),
-            "position": torch.tensor([sample.position for sample in samples], dtype=torch.int64),
-            "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in samples]),
-            "labels": pad_labels([sample.labels for sample in samples], self.longest_target),
+            "image": _normalised([sample.image for sample in good], self.format),
+            "position": torch.tensor([sample.position for sample in good], dtype=torch.int64),
+            "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in good]),
+            "labels": pad_labels([sample.labels for sample in good], self.items.longest_target),
         }
-        return batch, [sample.problem for sample in samples if sample.problem]
+        return batch, [sample.problem for sample in good if sample.problem]
 
 
 class _Positions:
@@ -292,13 +298,13 @@ def _data_loader(samples: _Samples, position: int, batching: Batching) -> DataLo
         batch_sampler=_Positions(position, batching.microbatch),
         num_workers=batching.workers,
         collate_fn=samples.collate,
-        worker_init_fn=_start_worker,
-        multiprocessing_context=_process_context() if batching.workers else None,
+        worker_init_fn=start_worker,
+        multiprocessing_context=process_context() if batching.workers else None,
         generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
     )
 
 
-def _process_context() -> BaseContext:
+def process_context() -> BaseContext:
     """A server that has imported this module once and forks workers from there: quick, and, unlike a fork of the main
     process, safe beside the threads of torch.
     """
@@ -309,7 +315,7 @@ def _process_context() -> BaseContext:
     return context
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group, but stopping is the main process's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _report_but_a_hung_up_main_process
@@ -334,24 +340,26 @@ def _end_with_main_process() -> None:
     os._exit(1)
 
 
-def _read(file: Path, format: ImageFormat, *, waits: tuple[float, ...] = ()) -> Tensor | BadImage:
-    """An image, or what is wrong with it; a file that cannot be read is tried again after each of the ``waits``."""
+def _read(file: Callable[[], bytes], format: ImageFormat) -> Tensor | BadImage:
     try:
-        return decode(file.read_bytes(), channels=format.channels, value_range=format.value_range)
+        return _decoded(file(), format)
     except BadImage as problem:
         return problem
     except OSError as problem:
-        if not waits:
-            return BadImage(f"cannot be read: {problem.strerror}")
-    time.sleep(waits[0])
-    return _read(file, format, waits=waits[1:])
+        return BadImage(f"cannot be read: {problem.strerror or problem}")
+
+
+def _decoded(data: bytes, format: ImageFormat) -> Tensor:
+    return decode(data, channels=format.channels, value_range=format.value_range)
 
 
 def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Tensor, "b c h w"]:
-    """A batch of views in [0, 1], normalised; zeros where there is none."""
+    """A batch of views, in [0, 1] or of eight bits, normalised; zeros where there is none."""
     image = torch.zeros(len(views), format.channels, *format.size)
     mean, std = normalisation(format.mean, format.std, image)
     for row, view in enumerate(views):
-        if view is not None:
+        if view is not None and view.dtype == torch.uint8:
+            image[row].copy_(view).div_(255).sub_(mean)
+        elif view is not None:
             torch.sub(view, mean, out=image[row])
     return image.div_(std)

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+import torch
+
 from underpaint import draws
 
 _ROUNDS = 6
@@ -44,7 +47,26 @@ def permute(key: int, n: int, index: int) -> int:
             return index
 
 
-@lru_cache(maxsize=64)
+def permutation(key: int, n: int) -> np.ndarray:
+    """``permute`` of 0 to n - 1 at once, int64."""
+    if n == 1:
+        return np.zeros(1, dtype=np.int64)
+    bits = max((n - 1).bit_length(), _FEWEST_BITS)
+    low_bits = bits // 2
+    low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
+    place = torch.arange(n)
+    walking = torch.arange(n)
+    while len(walking):
+        low, high = place[walking] & low_mask, place[walking] >> low_bits
+        for even, odd in _round_keys(key):
+            high ^= draws.mix_all(even, low) & high_mask
+            low ^= draws.mix_all(odd, high) & low_mask
+        place[walking] = high << low_bits | low
+        walking = walking[place[walking] >= n]
+    return place.numpy()
+
+
+@lru_cache(maxsize=1024)
 def _round_keys(key: int) -> tuple[tuple[int, int], ...]:
     keys = [draws.mix(key, number) for number in range(_ROUNDS)]
     return tuple(zip(keys[::2], keys[1::2], strict=True))

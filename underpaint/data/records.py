@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import xxhash
 
@@ -38,6 +38,34 @@ class Record:
     flip: bool
 
 
+@runtime_checkable
+class Files(Protocol):
+    """Where the images of a source are. Paths are those of its column ``path``."""
+
+    def read(self, path: str) -> bytes:
+        """The bytes of an image; raises OSError where there are none, BadImage where they are not to be used."""
+        ...
+
+    def stamp(self, path: str) -> list[int | str]:
+        """What changes when the image does, without reading it; raises OSError."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Images that are files below ``root``."""
+
+    root: Path
+
+    def read(self, path: str) -> bytes:
+        return (self.root / path).read_bytes()
+
+    def stamp(self, path: str) -> list[int | str]:
+        """Size and time of change in nanoseconds."""
+        status = (self.root / path).stat()
+        return [status.st_size, status.st_mtime_ns]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """All images of one folder or collection with what is known about each; one tuple entry per image."""
@@ -63,6 +91,7 @@ class Source:
     problems: tuple[Problem, ...]
     content_hash: str
     """xxh3 of everything above and of the file sizes: the identity of the data."""
+    files: Files = field(compare=False)
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""
@@ -88,6 +117,7 @@ def make_source(
         attribution=attribution,
         problems=tuple(problems),
         content_hash=_content_hash(root, ordered),
+        files=Folder(root=root),
     )
 
 

@@ -10,7 +10,9 @@ import xxhash
 
 from underpaint.config import import_function
 from underpaint.data import catalog, folders
-from underpaint.data.records import SPLITS, Problem, Source, Split
+from underpaint.data.prepared import PreparedSet
+from underpaint.data.prepared_source import is_prepared_name, prepared_source
+from underpaint.data.records import SPLITS, Files, Problem, Source, Split
 
 __all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
 
@@ -25,12 +27,15 @@ def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
       ``path`` and ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``labels`` is
       a CSV file with the columns ``path`` and ``class``, the transfer task; "" takes class folders where the images
       lie in such;
+    * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
     * with a ``:``: ``module:function`` of one's own, which returns a Source (docs/extend.md);
     * with a ``+``: several of the catalog or one's own to pretrain on, see ``join``;
     * else a collection of the catalog.
 
     Raises ValueError for what the user can mend; single images that are no good are ``problems`` of the source instead.
     """
+    if is_prepared_name(source) and not (tags or labels):
+        return prepared_source(PreparedSet(Path(source).expanduser()))
     if "/" in source or os.sep in source or source.startswith("."):
         return folders.open_folder(Path(source).expanduser(), tags=tags, labels=labels)
     if tags or labels:
@@ -73,7 +78,27 @@ def join(sources: Sequence[Source]) -> Source:
         content_hash=xxhash.xxh3_128(
             "+".join(f"{source.name}:{source.content_hash}" for source in sources).encode()
         ).hexdigest(),
+        files=_Joined([(prefix[source.name].as_posix(), source.files) for source in sources]),
     )
+
+
+class _Joined:
+    """The files of several sources, told apart by the start of the path."""
+
+    def __init__(self, parts: Sequence[tuple[str, Files]]) -> None:
+        longest_first = sorted(parts, key=lambda part: -len(part[0]))
+        self.parts = [("" if prefix == "." else f"{prefix}/", files) for prefix, files in longest_first]
+
+    def read(self, path: str) -> bytes:
+        files, own = self._find(path)
+        return files.read(own)
+
+    def stamp(self, path: str) -> list[int | str]:
+        files, own = self._find(path)
+        return files.stamp(own)
+
+    def _find(self, path: str) -> tuple[Files, str]:
+        return next((files, path[len(prefix) :]) for prefix, files in self.parts if path.startswith(prefix))
 
 
 def _own(name: str) -> Source:

@@ -30,7 +30,12 @@ def train_view(
     """
     top, left, height, width = random_crop(image.shape[-2], image.shape[-1], scale=scale, seed=seed)
     view = _resized(image[:, top : top + height, left : left + width], size)
-    return view.flip(-1) if flip and draws.mix(seed, 0) & 1 else view
+    return view.flip(-1) if flip and mirrors(seed) else view
+
+
+def mirrors(seed: int) -> bool:
+    """Is this view of an image that may be mirrored mirrored?"""
+    return bool(draws.mix(seed, 0) & 1)
 
 
 def random_crop(height: int, width: int, *, scale: tuple[float, float], seed: int) -> tuple[int, int, int, int]:

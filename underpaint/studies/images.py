@@ -91,4 +91,4 @@ def run_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]
 def facts_of(run: Run) -> Facts:
     """The facts of a run's data, without its seed."""
     opened = run.data.open()
-    return Facts(seed=0, labels=opened.vocabulary.labels, images=len(opened.trained_rows))
+    return Facts(seed=0, labels=opened.vocabulary.labels, images=opened.images)

@@ -120,8 +120,7 @@ class _Pictures:
         path = f"{self.source.name}/{self.source.path[row]}"
         name = hashlib.blake2b(path.encode(), digest_size=8).hexdigest() + ".png"
         if not (self.folder / name).exists():
-            file = self.source.root / self.source.path[row]
-            image = decode(file.read_bytes(), channels=3, value_range=(0, 255))
+            image = decode(self.source.files.read(self.source.path[row]), channels=3, value_range=(0, 255))
             _, height, width = image.shape
             shrink = max(1.0, max(height, width) / SIDE)
             small = eval_view(image, size=(max(1, round(height / shrink)), max(1, round(width / shrink))))
