@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from underpaint.tags.function_words import bookkeeping, english_function_words, stopwords
+from underpaint.tags.lexicons import Entry, read_lexicons
 from underpaint.tags.meanings import Meanings, Parts
 from underpaint.tags.normalise import Form, Nothing, normalise, plain, squeeze
 from underpaint.tags.segment import Segmenter, english
@@ -15,6 +17,7 @@ from underpaint.tags.wordnet import wordnet
 
 TEXT = "text:"
 """Begins a target of the user's mapping that is meant as it stands."""
+MAX_MAPPING_BYTES = 256 * 1024**2
 
 
 ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon", "themes"), ("icon", "set")}
@@ -30,6 +33,7 @@ class TagRules:
     minimum_count: int = 1  # of a label, over all its tags
     vocabulary_size: int = 28_000  # the most frequent labels that are kept (the paper has 28 thousand)
     languages: tuple[str, ...] | Literal["all"] = "all"  # whose function words are dropped besides English (ISO 639-1)
+    lexicons: tuple[str, ...] = ()  # files of other languages' words in WN-LMF, such as those of the OMW
     mapping: Mapping[str, str] = field(default_factory=dict)  # the user's own: tag to words, synset, text:words or ""
 
     def __post_init__(self) -> None:
@@ -53,7 +57,7 @@ class Decision:
 
     kind: Literal["synset", "text", "drop"]
     key: str
-    """The same for all tags of one label: the synset's id, or the letters of the words. Nothing where dropped."""
+    """The same for all tags of one label: a synset's id, or ``text:`` and the letters of the words; "" if dropped."""
     name: str
     reason: str
 
@@ -69,7 +73,7 @@ class Canonicaliser:
         """
         self._rules = rules
         self._known = wordnet()
-        self._meanings = _meanings(rules.parts, rules.languages != ("en",))
+        self._meanings = Meanings(self._known, rules.parts, multilingual=rules.languages != ("en",))
         self._segmenter = Segmenter(english())
         chosen = (
             stopwords()
@@ -77,8 +81,20 @@ class Canonicaliser:
             else {name: stopwords()[name] for name in rules.languages if name != "en"}
         )
         self._foreign = {word: language for language in sorted(chosen, reverse=True) for word in chosen[language]}
+        self._lexicon = self._read_lexicons(rules.lexicons)
         self._names: dict[str, str] = {}
         self._mapping = {_mapping_key(tag): self._target(tag, target) for tag, target in rules.mapping.items()}
+
+    def _read_lexicons(self, files: tuple[str, ...]) -> dict[str, Entry]:
+        """The words of the lexicons, where the rules take all their parts of speech; else those with a noun."""
+        found = read_lexicons(files, self._known) if files else {}
+        if self._rules.parts == "all":
+            return found
+        nouns = {
+            word: replace(entry, synsets=tuple(id_ for id_ in entry.synsets if id_[0] == "n"))
+            for word, entry in found.items()
+        }
+        return {word: entry for word, entry in nouns.items() if entry.synsets}
 
     def decide(self, tag: str) -> Decision:
         """What the tag means: the user's mapping first, then what is dropped, WordNet, and the words themselves."""
@@ -94,20 +110,22 @@ class Canonicaliser:
         if len(form.whole) == 1 and squeezed.replace("'", "") in english_function_words():
             return _drop("function word (en)")
         if squeezed in bookkeeping() or form.words[-2:] in ICON_THEMES:
-            return _drop("says something of the collection, not of the picture")
+            return _drop("of the collection, not of the picture")
         language = self._foreign.get(form.run)
         if language and not self._meanings.is_well_known(form.run):
             return _drop(f"function word ({language})")
-        if found := self._meanings.find(form):
+        found = self._meanings.find(form)
+        entry = self._lexicon.get(squeezed)
+        if entry and not (found and (len(form.whole) > 1 or self._meanings.is_well_known(squeezed))):
+            return self._synset(self._meanings.choose(entry.synsets), f"lexicon {entry.lexicon}")
+        if found:
             return self._synset(found.synset, found.reason)
         parted = self._segmenter.part(form.run)
         if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
             return self._synset(found.synset, f"{found.reason}, run together")
         if self._rules.outside == "drop":
             return _drop("not in WordNet")
-        words = parted or (form.words if len(form.words) > 1 else form.whole)
-        reason = "not in WordNet" + (", run together" if parted else "")
-        return Decision(kind="text", key=squeeze("".join(words)), name=" ".join(words), reason=reason)
+        return _text(" ".join(parted or form.words), "not in WordNet" + (", run together" if parted else ""))
 
     def _synset(self, synset: str, reason: str) -> Decision:
         if synset not in self._names:
@@ -119,9 +137,8 @@ class Canonicaliser:
         target = target.strip()
         if not target:
             return _drop("mapping")
-        if target.startswith(TEXT):
-            words = " ".join(target.removeprefix(TEXT).split())
-            return Decision(kind="text", key=squeeze(words), name=words, reason="mapping")
+        if target.startswith(TEXT) and squeeze(target.removeprefix(TEXT)):
+            return _text(" ".join(target.removeprefix(TEXT).split()), "mapping")
         if len(target) == 9 and target[0] in "nvar" and target[1:].isdecimal():
             try:
                 return self._synset(target, "mapping")
@@ -134,15 +151,40 @@ class Canonicaliser:
         return replace(decided, reason=f"mapping to {target}: {decided.reason}")
 
 
-@functools.cache
-def _meanings(parts: Parts, multilingual: bool) -> Meanings:
-    """Kept: reading WordNet through takes longer than deciding on ten thousand tags."""
-    return Meanings(wordnet(), parts, multilingual=multilingual)
+def read_mapping(file: Path) -> dict[str, str]:
+    """The user's mapping from a CSV file (UTF-8) with the columns ``tag`` and ``label``; an empty label drops the tag.
+
+    Raises:
+        ValueError: for a file that is too large, is no such table, or says two things of one tag.
+    """
+    if (size := file.stat().st_size) > MAX_MAPPING_BYTES:
+        raise ValueError(f"{file} has {size} bytes; a mapping has at most {MAX_MAPPING_BYTES}")
+    found: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = csv.DictReader(opened)
+            if missing := {"tag", "label"} - set(rows.fieldnames or ()):
+                raise ValueError(f"{file} lacks the columns {sorted(missing)}; a mapping has the columns tag and label")
+            for row in rows:
+                tag, label = row["tag"], (row["label"] or "").strip()
+                if seen.setdefault(_mapping_key(tag), label) != label:
+                    raise ValueError(
+                        f"{file}:{rows.line_num} maps {tag!r} to {label!r}, an earlier line to another label"
+                    )
+                found[tag] = label
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} is no CSV file in UTF-8: {error}") from error
+    return found
 
 
 def _mapping_key(tag: str) -> str:
     """Spellings of a tag that the user need not list one by one: case and hash signs."""
     return plain(tag).lower()
+
+
+def _text(words: str, reason: str) -> Decision:
+    return Decision(kind="text", key=TEXT + squeeze(words.lower()), name=words, reason=reason)
 
 
 def _drop(reason: str) -> Decision:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from underpaint.tags.canonical import Canonicaliser, Decision, TagRules
+from underpaint.tags.canonical import TEXT, Canonicaliser, Decision, TagRules
 
 CUT = {
     "rare": "rarer than minimum_count={rules.minimum_count}",
@@ -53,7 +53,7 @@ def build_vocabulary(counts: Any, rules: TagRules) -> TagVocabulary:
     """
     canonicaliser = Canonicaliser(rules)
     tags = _ranked(counts)
-    decisions = [canonicaliser.decide(tag) for tag, _ in tags]
+    decisions = _without_plurals([canonicaliser.decide(tag) for tag, _ in tags])
     merged = sorted(_merge(tags, decisions), key=lambda label: (-label.count, label.decision.name, label.decision.key))
     frequent = [label for label in merged if label.count >= rules.minimum_count]
     kept = frequent[: rules.vocabulary_size]
@@ -115,6 +115,22 @@ def _ranked(counts: Any) -> list[tuple[str, int]]:
     summed = counts.select(["tag", "count"]).group_by("tag").aggregate([("count", "sum")])
     pairs = zip(summed.column("tag").to_pylist(), summed.column("count_sum").to_pylist(), strict=True)
     return sorted(((tag, n) for tag, n in pairs if tag is not None), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _without_plurals(decisions: list[Decision]) -> list[Decision]:
+    """The same, with words outside WordNet in the singular where that was used too: ``joypads`` are ``joypad``."""
+    singular = {one.key: one for one in decisions if one.kind == "text"}
+    return [
+        replace(found, reason=f"{one.reason}, plural of {found.name}")
+        if one.kind == "text" and _is_plural(one.key) and (found := singular.get(one.key.removesuffix("s")))
+        else one
+        for one in decisions
+    ]
+
+
+def _is_plural(key: str) -> bool:
+    """Whether the letters may be an English plural; of short words and of other scripts the ending says too little."""
+    return key.isascii() and len(key) >= len(TEXT) + 6 and key[-1] == "s" and key[-2] not in "siu"
 
 
 def _merge(tags: Iterable[tuple[str, int]], decisions: Iterable[Decision]) -> Iterator[_Label]:

@@ -15,6 +15,8 @@ from underpaint.tags.wordnet import Part, WordNet
 
 Parts = Literal["nouns", "all"]
 
+PARTS: tuple[Part, ...] = ("n", "v", "a", "r")
+
 ENDINGS: dict[Part, tuple[tuple[str, str], ...]] = {
     "n": (
         *(("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man")),
@@ -33,6 +35,8 @@ THING_WEIGHT = 3
 """Of meanings that are things one can see (below physical entity, and no person), against all others."""
 INFLECTED = 1 / 8
 """Of a meaning of the base where the inflected form is a word of its own: ``glasses`` are spectacles."""
+PRESENT = 1 / 8
+"""Of a verb whose form ends in s, which mostly is the plural of a noun: ``leaves``, ``plays``."""
 FREQUENT, RARE = 2_000_000, 30_000
 """How often a word stands in books that everybody knows, and that is English at all; 16,000 and 52,000 words do."""
 ALIKE = 0.8
@@ -57,18 +61,13 @@ class Meanings:
     """Finds the meaning of a form by the rules that ``docs/tags.md`` states."""
 
     def __init__(self, known: WordNet, parts: Parts, *, multilingual: bool) -> None:
-        """Build the index of compounds. ``multilingual``: may words that are rare in English be of other languages?"""
+        """``multilingual``: may words that are rare in English be of other languages?"""
         self._known = known
         self._multilingual = multilingual
-        self._parts: tuple[Part, ...] = ("n",) if parts == "nouns" else ("n", "v", "a", "r")
-        self._things = known.below(THING) - known.below(PERSON)
-        self._places = known.below(PLACE)
+        self._parts = PARTS[:1] if parts == "nouns" else PARTS
+        self._things, self._places = _kinds(known)
+        self._compounds = _compounds(known)
         self._cache: dict[str, list[_Candidate]] = {}
-        self._compounds: dict[str, list[str]] = {}
-        """Words with blanks, hyphens and the like, by their letters alone."""
-        for word in known.words():
-            if not word.isalnum():
-                self._compounds.setdefault(squeeze(word), []).append(word)
 
     def find(self, form: Form) -> Meaning | None:
         """What the form means; None where WordNet does not tell, or the word is hardly English."""
@@ -86,6 +85,19 @@ class Meanings:
             return True
         return self._known.is_name(word) and not self._places.isdisjoint(self._known.synsets_of(word))
 
+    def choose(self, synsets: Iterable[str]) -> str:
+        """Of a word of another language: the synset whose English words are the most frequent, by the same weights."""
+        return min((*self._weight(id_), id_) for id_ in synsets)[-1]
+
+    def _weight(self, id_: str) -> tuple[float, int]:
+        counts = [
+            sense.count
+            for lemma in self._known.synset(id_).lemmas
+            for sense in self._known.senses_of(lemma)
+            if sense.synset == id_
+        ]
+        return -(sum(counts) + 1) * (THING_WEIGHT if id_ in self._things else 1), PARTS.index(id_[0])
+
     def _spelled(self, words: Sequence[str]) -> Iterator[str]:
         """The words as they stand, with blanks or hyphens."""
         if len(words) > 1:
@@ -98,9 +110,10 @@ class Meanings:
         squeezed = squeeze("".join(words))
         if len(words) > 1 and self._is_english(squeezed):
             yield squeezed
-        for compound in self._compounds.get(squeezed, ()):
-            if len(words) > 1 or " " not in compound or len(squeezed) >= MIN_RUN:
-                yield compound
+        for letters in (squeezed, *self._bases(squeezed, "n")):
+            for compound in self._compounds.get(letters, ()):
+                if len(words) > 1 or " " not in compound or len(letters) >= MIN_RUN:
+                    yield compound
 
     def _best(self, lemmas: Iterable[str]) -> Meaning | None:
         found = [candidate for lemma in dict.fromkeys(lemmas) for candidate in self._candidates(lemma)]
@@ -117,11 +130,12 @@ class Meanings:
         for place, part in enumerate(self._parts):
             if part != "n" and not lemma.isalpha():
                 return  # only nouns end their compounds
+            weight = (INFLECTED if own else 1) * (PRESENT if part == "v" and lemma[-1] == "s" else 1)
             for base in self._bases(lemma, part):
                 if base != lemma:
                     for score, of, number, synset, _ in self._senses(base):
                         if of == place:
-                            yield score * (INFLECTED if own else 1), of, number, synset, base
+                            yield score * weight, of, number, synset, base
 
     def _senses(self, lemma: str) -> list[_Candidate]:
         if lemma not in self._cache:
@@ -178,6 +192,22 @@ class Meanings:
             or (counts.get(other, 0) >= RARE and SequenceMatcher(None, word, other, autojunk=False).ratio() >= ALIKE)
             for other in others - {word}
         )
+
+
+@cache
+def _kinds(known: WordNet) -> tuple[frozenset[str], frozenset[str]]:
+    """The synsets of things one can see, and of places."""
+    return known.below(THING) - known.below(PERSON), known.below(PLACE)
+
+
+@cache
+def _compounds(known: WordNet) -> dict[str, list[str]]:
+    """Words with blanks, hyphens and the like, by their letters alone."""
+    found: dict[str, list[str]] = {}
+    for word in known.words():
+        if not word.isalnum():
+            found.setdefault(squeeze(word), []).append(word)
+    return found
 
 
 @cache

@@ -125,6 +125,10 @@ class WordNet:
             instance_hypernyms=tuple(one["instance_hypernyms"]),
         )
 
+    def has_synset(self, id_: str) -> bool:
+        """Whether WordNet 3.0 has this id."""
+        return bool(np.isin(_code(id_), self._codes))
+
     def hypernyms(self, id_: str) -> tuple[str, ...]:
         """The ids of what is one step more general, of a name what it is one of; () at the top.
 

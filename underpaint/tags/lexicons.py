@@ -1,0 +1,90 @@
+"""Words of other languages and their synsets, from lexicons that the user supplies (WN-LMF files, read by ``wn``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underpaint.tags.normalise import plain, squeeze
+from underpaint.tags.wordnet import WordNet
+
+MAX_BYTES = 1024**3
+"""The largest lexicons have a tenth of it."""
+OFFSET = re.compile(r"omw-.*-(\d{8})-([nvasr])")
+"""The synsets of the Open Multilingual Wordnet are named by their offsets in WordNet 3.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a lexicon says of one word."""
+
+    lexicon: str
+    synsets: tuple[str, ...]
+
+
+def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entry]:
+    """By the letters of a word (``squeeze``), its synsets of WordNet 3.0; the first lexicon that has a word tells them.
+
+    A synset is found by its name where the lexicon is of the Open Multilingual Wordnet, else by its number in the
+    Interlingual Index, if one of the lexicons is of the former (as ``omw-en`` is) and has that number too. Synsets that
+    are found neither way are left out.
+
+    Raises:
+        ValueError: for a file that is no lexicon, and for one whose synsets are all unknown.
+    """
+    parsed = [(Path(file), lexicon) for file in files for lexicon in _parse(Path(file))]
+    synsets = [synset for _, lexicon in parsed for synset in lexicon["synsets"]]
+    names = {synset["id"]: own for synset in synsets if (own := _by_name(synset, known))}
+    of_index = {synset["ili"]: names[synset["id"]] for synset in synsets if synset["ili"] and synset["id"] in names}
+    found: dict[str, Entry] = {}
+    for file, lexicon in parsed:
+        ids = {
+            synset["id"]: own
+            for synset in lexicon["synsets"]
+            if (own := names.get(synset["id"]) or of_index.get(synset["ili"]))
+        }
+        if not ids:
+            raise ValueError(
+                f"{file}: no synset of {lexicon['id']} is known; give the lexicon omw-en as well, which links the "
+                "Interlingual Index to WordNet 3.0"
+            )
+        for word, meanings in _words(lexicon, ids):
+            found.setdefault(word, Entry(lexicon["id"], meanings))
+    return found
+
+
+def _parse(file: Path) -> list[Any]:
+    """The lexicons of a file, as nested dictionaries."""
+    import wn
+    import wn.lmf
+
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{file} has {size} bytes; a lexicon has at most {MAX_BYTES}")
+    try:
+        lexicons: list[Any] = wn.lmf.load(file, progress_handler=None)["lexicons"]
+    except (wn.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no lexicon in the format WN-LMF: {error}") from error
+    return lexicons
+
+
+def _by_name(synset: Any, known: WordNet) -> str:
+    """The id of a synset that is named by its offset; nothing for others."""
+    match = OFFSET.fullmatch(synset["id"])
+    own = f"{match[2].replace('s', 'a')}{match[1]}" if match else ""
+    return own if own and known.has_synset(own) else ""
+
+
+def _words(lexicon: Any, ids: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every word, with the synsets of all its entries in their order."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in lexicon["entries"]:
+        senses = [ids[sense["synset"]] for sense in entry["senses"] if sense["synset"] in ids]
+        for written in (entry["lemma"], *entry.get("forms", ())):
+            word = squeeze(plain(written["writtenForm"]).lower())
+            if word and senses:
+                found.setdefault(word, {}).update(dict.fromkeys(senses))
+    for word, synsets in found.items():
+        yield word, tuple(synsets)
