@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underpaint.tags import wordnet as module
-from underpaint.tags.canonical import Canonicaliser, TagRules, read_mapping
+from underpaint.tags.canonical import Canonicaliser, TagRules
 from underpaint.tags.meanings import ENDINGS
 from underpaint.tags.normalise import Form, normalise
 from underpaint.tags.segment import MARGIN, MIN_COUNT, MIN_LETTERS, SHORT, Segmenter, english
@@ -190,7 +190,8 @@ def test_ambiguous_runs_stay_whole() -> None:
 
 
 def test_endings_are_those_of_morphy() -> None:
-    morphy = pytest.importorskip("wn.morphy")
+    import wn.morphy as morphy
+
     for part, own in ENDINGS.items():
         theirs = [(ending, base) for ending, base, systems in morphy.DETACHMENT_RULES[part] if systems & morphy._PWN]
         assert list(own) == theirs
@@ -233,19 +234,15 @@ def test_the_chosen_meaning_has_the_highest_weight() -> None:
     assert checked > 500
 
 
-def test_a_mapping_file(tmp_path: Path) -> None:
-    file = tmp_path / "mapping.csv"
-    file.write_text("tag,label\n#Bruno,brown bear\nspam,\n", encoding="utf-8")
-    assert read_mapping(file) == {"#Bruno": "brown bear", "spam": ""}
-    for text, message in [
-        ("tag;label\n", r"lacks the columns \['label', 'tag'\]"),
-        ("tag,label\na,b\n#A,c\n", r"mapping\.csv:3 maps '#A' to 'c', an earlier line to another label"),
-    ]:
-        file.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=message):
-            read_mapping(file)
-    file.write_bytes(b"tag,label\n\xff,a\n")
-    with pytest.raises(ValueError, match="no CSV file in UTF-8"):
-        read_mapping(file)
-    with pytest.raises(ValueError, match="drop a tag by an empty target"):
-        Canonicaliser(TagRules(mapping={"dog": "@anna"}))
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"dog": "@anna"}, "drop a tag by an empty target"),
+        ({"#Dog": "cat", "dog": "horse"}, "two things of 'dog'"),
+        ({"dog": "n00000001"}, "WordNet 3.0 has no synset 'n00000001'"),
+        ({"dog": "text: -"}, "drop a tag by an empty target"),
+    ],
+)
+def test_wrong_mappings_are_refused(mapping: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Canonicaliser(TagRules(mapping=mapping))

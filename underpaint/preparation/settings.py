@@ -73,6 +73,7 @@ def continued(
 def _restored(settings: dict[str, Any]) -> Preparation:
     rules = dict(settings["rules"])
     rules["languages"] = rules["languages"] if isinstance(rules["languages"], str) else tuple(rules["languages"])
+    rules["lexicons"] = tuple(rules.get("lexicons", ()))
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
         tags=settings["tags"],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from underpaint.tags.function_words import bookkeeping, english_function_words, stopwords
@@ -17,7 +15,6 @@ from underpaint.tags.wordnet import wordnet
 
 TEXT = "text:"
 """Begins a target of the user's mapping that is meant as it stands."""
-MAX_MAPPING_BYTES = 256 * 1024**2
 
 
 ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon", "themes"), ("icon", "set")}
@@ -69,7 +66,7 @@ class Canonicaliser:
         """Read WordNet and the word lists.
 
         Raises:
-            ValueError: if the mapping names a synset that WordNet lacks.
+            ValueError: if the mapping names a synset that WordNet lacks, or a lexicon is none.
         """
         self._rules = rules
         self._known = wordnet()
@@ -83,7 +80,11 @@ class Canonicaliser:
         self._foreign = {word: language for language in sorted(chosen, reverse=True) for word in chosen[language]}
         self._lexicon = self._read_lexicons(rules.lexicons)
         self._names: dict[str, str] = {}
-        self._mapping = {_mapping_key(tag): self._target(tag, target) for tag, target in rules.mapping.items()}
+        self._mapping: dict[str, Decision] = {}
+        for tag, target in rules.mapping.items():
+            decision = self._target(tag, target)
+            if self._mapping.setdefault(_mapping_key(tag), decision).key != decision.key:
+                raise ValueError(f"the mapping says two things of {tag!r}, whose case and hash signs do not count")
 
     def _read_lexicons(self, files: tuple[str, ...]) -> dict[str, Entry]:
         """The words of the lexicons, where the rules take all their parts of speech; else those with a noun."""
@@ -111,11 +112,13 @@ class Canonicaliser:
             return _drop("function word (en)")
         if squeezed in bookkeeping() or form.words[-2:] in ICON_THEMES:
             return _drop("of the collection, not of the picture")
+        entry = self._lexicon.get(squeezed)
         language = self._foreign.get(form.run)
+        if language and entry and form.run not in stopwords().get(entry.language, ()):
+            language = ""
         if language and not self._meanings.is_well_known(form.run):
             return _drop(f"function word ({language})")
         found = self._meanings.find(form)
-        entry = self._lexicon.get(squeezed)
         if entry and not (found and (len(form.whole) > 1 or self._meanings.is_well_known(squeezed))):
             return self._synset(self._meanings.choose(entry.synsets), f"lexicon {entry.lexicon}")
         if found:
@@ -137,7 +140,9 @@ class Canonicaliser:
         target = target.strip()
         if not target:
             return _drop("mapping")
-        if target.startswith(TEXT) and squeeze(target.removeprefix(TEXT)):
+        if target.startswith(TEXT):
+            if not squeeze(target.removeprefix(TEXT)):
+                raise ValueError(f"the mapping of {tag!r} is {target!r}, no letters; drop a tag by an empty target")
             return _text(" ".join(target.removeprefix(TEXT).split()), "mapping")
         if len(target) == 9 and target[0] in "nvar" and target[1:].isdecimal():
             try:
@@ -149,33 +154,6 @@ class Canonicaliser:
             raise ValueError(f"the mapping of {tag!r} is {target!r}, {form.reason}; drop a tag by an empty target")
         decided = self._by_rule(form)
         return replace(decided, reason=f"mapping to {target}: {decided.reason}")
-
-
-def read_mapping(file: Path) -> dict[str, str]:
-    """The user's mapping from a CSV file (UTF-8) with the columns ``tag`` and ``label``; an empty label drops the tag.
-
-    Raises:
-        ValueError: for a file that is too large, is no such table, or says two things of one tag.
-    """
-    if (size := file.stat().st_size) > MAX_MAPPING_BYTES:
-        raise ValueError(f"{file} has {size} bytes; a mapping has at most {MAX_MAPPING_BYTES}")
-    found: dict[str, str] = {}
-    seen: dict[str, str] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = csv.DictReader(opened)
-            if missing := {"tag", "label"} - set(rows.fieldnames or ()):
-                raise ValueError(f"{file} lacks the columns {sorted(missing)}; a mapping has the columns tag and label")
-            for row in rows:
-                tag, label = row["tag"], (row["label"] or "").strip()
-                if seen.setdefault(_mapping_key(tag), label) != label:
-                    raise ValueError(
-                        f"{file}:{rows.line_num} maps {tag!r} to {label!r}, an earlier line to another label"
-                    )
-                found[tag] = label
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{file} is no CSV file in UTF-8: {error}") from error
-    return found
 
 
 def _mapping_key(tag: str) -> str:

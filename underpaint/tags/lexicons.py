@@ -22,6 +22,7 @@ class Entry:
     """What a lexicon says of one word."""
 
     lexicon: str
+    language: str
     synsets: tuple[str, ...]
 
 
@@ -52,15 +53,17 @@ def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entr
                 "Interlingual Index to WordNet 3.0"
             )
         for word, meanings in _words(lexicon, ids):
-            found.setdefault(word, Entry(lexicon["id"], meanings))
+            found.setdefault(word, Entry(lexicon["id"], lexicon["language"], meanings))
     return found
 
 
 def _parse(file: Path) -> list[Any]:
     """The lexicons of a file, as nested dictionaries."""
-    import wn
-    import wn.lmf
-
+    try:
+        import wn
+        import wn.lmf
+    except ImportError as error:
+        raise ValueError("lexicons need the package wn: pip install 'underpaint[lexicons]'") from error
     if (size := file.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{file} has {size} bytes; a lexicon has at most {MAX_BYTES}")
     try:
