@@ -37,6 +37,8 @@ from underpaint.weights.exporting import export_weights
 from underpaint.weights.importing import import_weights
 
 TOKENS = ["timm", "hf", "torchvision", "onnx", "safetensors"]
+FOLDERS = [tool for tool in TOKENS if tool != "onnx"]
+"""Those whose exports can be imported again."""
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
@@ -134,31 +136,52 @@ def test_onnx(tmp_path: Path, classes: int) -> None:
         close(torch.from_numpy(found), expected(classes)[:count], 1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("source", ["timm mean", "hf", "hf classifier"])
+def test_onnx_of_other_forms(tmp_path: Path, source: str) -> None:
+    """A norm of the mean, an epsilon of 1e-12: the graph against the network that it was imported from."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    theirs = PEERS[source](tmp_path / "source")
+    import_weights(tmp_path / "source", tmp_path / "in")
+    assert export_weights(tmp_path / "in", "onnx", tmp_path / "onnx")["difference"] <= 1e-4
+    (found,) = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx").run(None, {"image": images().numpy()})
+    out = theirs(images())
+    close(torch.from_numpy(found), out if source == "timm mean" else out[0], 1e-4)
+
+
+def timm_mean(folder: Path) -> Any:
+    model = examples.timm_model(num_classes=CLASSES, global_pool="avg")
+    examples.timm_folder(folder, model, crop_mode="squash")
+    return model
+
+
+PEERS: dict[str, Callable[[Path], Any]] = {
+    "timm mean": timm_mean,
+    "hf": examples.hf_vit,
+    "hf classifier": examples.hf_classifier,
+}
 SOURCES: dict[str, Callable[[Path], Any]] = {
     "maws": lambda folder: torch.save(examples.maws_tensors(), folder / "vit_b16.pt"),
     "finetuned": lambda folder: torch.save(examples.swag_tensors(CLASSES), folder / "vit.torch"),
     "timm": lambda folder: examples.timm_folder(folder, examples.timm_model(num_classes=CLASSES)),
-    "timm mean": lambda folder: examples.timm_folder(
-        folder, examples.timm_model(num_classes=CLASSES, global_pool="avg"), crop_mode="squash"
-    ),
-    "hf": lambda folder: examples.hf_vit(folder),
-    "hf classifier": lambda folder: examples.hf_classifier(folder),
+    **PEERS,
     "hf mae": lambda folder: examples.hf_mae(folder),
     "mae": lambda folder: torch.save({"model": examples.mae_tensors()}, folder / "mae_pretrain_vit_full.pth"),
     "torchvision": lambda folder: torch.save(examples.torchvision_model().state_dict(), folder / "vit.pth"),
 }
 GOES_TO = {
-    "maws": TOKENS,
-    "finetuned": TOKENS,
-    "timm": TOKENS,
-    "timm mean": ["timm", "safetensors", "onnx"],
-    "hf": ["hf", "safetensors", "onnx"],
-    "hf classifier": ["hf", "safetensors", "onnx"],
+    "maws": FOLDERS,
+    "finetuned": FOLDERS,
+    "timm": FOLDERS,
+    "timm mean": ["timm", "safetensors"],
+    "hf": ["hf", "safetensors"],
+    "hf classifier": ["hf", "safetensors"],
     "hf mae": ["hf", "safetensors"],
     "mae": ["hf", "safetensors"],
-    "torchvision": TOKENS,
+    "torchvision": FOLDERS,
 }
-BACK = [(source, to) for source, tools in GOES_TO.items() for to in tools if to != "onnx"]
+BACK = [(source, to) for source, tools in GOES_TO.items() for to in tools]
 
 
 @pytest.mark.parametrize(("source", "to"), BACK)

@@ -418,6 +418,45 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, suffix: str) -> N
         assert path.name in str(raised.value)
 
 
+def hostile(header: bytes, values: bytes = b"", *, length: int | None = None) -> bytes:
+    """A safetensors file with this header, however wrong."""
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + values
+
+
+def entry(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (hostile(b"{}", length=2**60), "damaged"),
+        (hostile(b"{}", length=2**63 + 1), "damaged"),
+        (
+            hostile(json.dumps({"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 4, 12)}).encode(), bytes(12)),
+            "damaged",
+        ),
+        (hostile(json.dumps({"a": entry("F32", [3], 0, 8)}).encode(), bytes(8)), "damaged"),
+        (hostile(json.dumps({"a": entry("F32", [2], 0, 8)}).encode(), bytes(4)), "damaged"),
+        (hostile(json.dumps({"a": entry("F32", [2], 0, 8)}).encode(), bytes(16)), "damaged"),
+        (hostile(json.dumps({"a": entry("F99", [2], 0, 8)}).encode(), bytes(8)), "damaged"),
+        (hostile(json.dumps({"a": entry("F32", [2**40, 2**40], 0, 8)}).encode(), bytes(8)), "damaged"),
+        (hostile(json.dumps({"a": entry("F32", [-2], 0, 8)}).encode(), bytes(8)), "damaged"),
+        (hostile(b"[" * 100_000), "damaged"),
+        (hostile(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]'), "damaged"),
+        (hostile(json.dumps({"a": entry("F8_E4M3", [8], 0, 8)}).encode(), bytes(8)), "a is of type F8_E4M3"),
+        (hostile(json.dumps({"a": entry("F32", [2], 0, 8)}).encode(), bytes(8)), "of no known format"),
+    ],
+)
+def test_hostile_safetensors_are_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    """Headers of 2^60 bytes, overlapping offsets, wrong types and shapes; the last is well-formed, and no ViT."""
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        import_weights(tmp_path / "x.safetensors", tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
 def test_a_zip_that_is_no_checkpoint(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("a.txt", "hello")

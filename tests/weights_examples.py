@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,16 @@ SWAG_NAMES = {
 
 def swag_tensors(classes: int = 0) -> dict[str, Tensor]:
     """The same numbers as ``maws_tensors`` under SWAG's names."""
+    tensors = maws_tensors(classes=classes)
+    names = swag_names(tensors)
+    tensors["pos_embed"] = tensors["pos_embed"].transpose(0, 1).contiguous()
+    return {names[name]: value for name, value in tensors.items()}
+
+
+def swag_names(names: Iterable[str]) -> dict[str, str]:
+    """SWAG's name of each of MAWS's tensors."""
     result = {}
-    for name, value in maws_tensors(classes=classes).items():
+    for name in names:
         new = name.replace("cls_token", "class_token").replace("patch_embed.proj", "conv_proj")
         new = new.replace("pos_embed", "encoder.pos_embedding")
         new = f"encoder.ln.{name[5:]}" if name.startswith("norm.") else new.replace("head.", "head.layers.head.")
@@ -175,7 +184,7 @@ def swag_tensors(classes: int = 0) -> dict[str, Tensor]:
             for ours, theirs in SWAG_NAMES.items():
                 rest = rest.replace(ours, theirs)
             new = f"encoder.layers.layer_{number}.{rest}"
-        result[new] = value.transpose(0, 1).contiguous() if name == "pos_embed" else value
+        result[name] = new
     return result
 
 
