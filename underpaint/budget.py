@@ -17,12 +17,19 @@ class Budget:
     warmup: int = 0  # samples
 
     def __post_init__(self) -> None:
-        if self.samples < self.batch_size or self.batch_size < 1:
-            raise ValueError(f"budget.samples={self.samples} is less than one batch of batch_size={self.batch_size}")
+        if self.batch_size < 1 or self.microbatch < 1:
+            raise ValueError(
+                f"budget.batch_size={self.batch_size} and budget.microbatch={self.microbatch} must be at least 1"
+            )
+        if self.samples < self.batch_size:
+            raise ValueError(
+                f"budget.samples={self.samples} is less than one batch: take budget.batch_size={self.batch_size} or more"
+            )
         if not 0 <= self.warmup < self.samples:
-            raise ValueError(f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}")
-        if self.microbatch < 1:
-            raise ValueError(f"budget.microbatch={self.microbatch} must be positive")
+            raise ValueError(
+                f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}, and not negative; "
+                f"set both, for example budget.warmup={self.samples // 10}"
+            )
 
     @property
     def steps(self) -> int:
@@ -57,6 +64,11 @@ class Cadence:
     keep: int = field(default=10_000_000, metadata=OPERATIONAL)  # checkpoints that are never deleted
     evaluate: int = field(default=100_000, metadata=OPERATIONAL)
     asynchronous: bool = field(default=False, metadata=OPERATIONAL)  # write checkpoints beside the training
+
+    def __post_init__(self) -> None:
+        for name in ("log", "save", "keep", "evaluate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cadence.{name}={getattr(self, name)} must be at least 1 (samples)")
 
     def steps(self, samples: int, budget: Budget) -> int:
         return max(1, samples // budget.batch_size)

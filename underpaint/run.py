@@ -37,6 +37,8 @@ from underpaint.training.schedule import Schedule, ScheduleConfig
 from underpaint.training.signals import catch_signals
 from underpaint.training.watch import OutOfSpace, Watched, Watcher
 
+MAX_THREADS = 1024
+
 __all__ = ["Budget", "Cadence", "DataConfig", "ObjectiveConfig", "OutOfSpace", "Run", "choose_device", "execute"]
 
 
@@ -81,9 +83,8 @@ class Run:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evals: tuple[Evaluator, ...] = field(default=(), metadata=OPERATIONAL)
-    init_from: str = field(
-        default="", metadata=OPERATIONAL
-    )  # run folder; its hash is part of the identity. "" is scratch
+    # A run folder, whose hash is part of the identity; "" is scratch.
+    init_from: str = field(default="", metadata=OPERATIONAL)
     reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
     precision: Precision = "fp32"
     ema_decay: float = 0.0  # 0 keeps no average
@@ -99,8 +100,12 @@ class Run:
     def __post_init__(self) -> None:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay={self.ema_decay} must lie in [0, 1)")
-        if self.threads < 1:
-            raise ValueError(f"threads={self.threads} must be at least 1")
+        if self.name in {"", "..", "."} or "/" in self.name:
+            raise ValueError(f"name={self.name!r} must be a name without '/', since the run's folder is called so")
+        if not 1 <= self.threads <= MAX_THREADS:  # OpenMP ends the process where it cannot start so many
+            raise ValueError(f"threads={self.threads} must lie between 1 and {MAX_THREADS}")
+        if self.max_skipped < 1:
+            raise ValueError(f"max_skipped={self.max_skipped} must be at least 1, which stops at the first bad step")
         if self.spike_factor <= 1:
             raise ValueError(f"spike_factor={self.spike_factor} must be above 1; inf skips no spikes")
         _schedule(self)  # refuses a schedule that does not fit the budget or the rate

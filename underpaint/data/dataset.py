@@ -41,6 +41,9 @@ from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 HELDOUT_IMAGES = 1024
 """The held-out loss is measured on at most so many images: it is a curve, not a result."""
 
+MAX_WORKERS = 256
+"""Processes that one rank may start: more is a slip of the keyboard, and would take the machine down."""
+
 Targets = Literal["none", "tags", "class"]
 
 
@@ -76,6 +79,10 @@ class ImageData:
             raise ValueError(f"data.share={self.share} must lie in (0, 1]; 0.25 is a quarter of the images")
         if self.views < 1:
             raise ValueError(f"data.views={self.views} must be 1 or more views of each image")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"data.max_bad={self.max_bad} must be a share between 0 and 1, for example 0.01")
+        if not 0 <= self.workers <= MAX_WORKERS:
+            raise ValueError(f"data.workers={self.workers} must lie between 0 and {MAX_WORKERS}; each is a process")
 
     def open(self) -> Opened:
         """Read the index of the source and build, or read, the labels.

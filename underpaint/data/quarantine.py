@@ -41,7 +41,7 @@ class Quarantine:
         if len(self._keys) > self.max_bad * self.images:
             raise TooManyBadRecords(
                 f"{len(self._keys)} bad records among {self.images} images are more than max_bad={self.max_bad:g} "
-                f"allows; they are named in {self.file}; repair or remove them, or raise max_bad"
+                f"allows; they are named in {self.file}; repair or remove them, or raise data.max_bad"
             )
 
     def _append(self, problem: Problem) -> None:

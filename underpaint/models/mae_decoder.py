@@ -24,6 +24,9 @@ class DecoderConfig:
     cross: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"decoder {name}={getattr(self, name)} must be at least 1")
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"decoder width={self.width} must be a multiple of heads={self.heads} and of 4")
 

@@ -50,6 +50,9 @@ class ViTConfig:
     interpolation: Interpolation = field(default="bicubic", metadata=LATER)
 
     def __post_init__(self) -> None:
+        for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder {name}={getattr(self, name)} must be at least 1")
         if any(side <= 0 or side % self.patch for side in self.size):
             raise ValueError(f"size={self.size} is not divisible by patch={self.patch}; take multiples of {self.patch}")
         if self.width % self.heads:

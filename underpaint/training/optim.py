@@ -30,11 +30,13 @@ class OptimConfig:
     clip: float = math.inf  # largest gradient norm
 
     def __post_init__(self) -> None:
-        if self.base_lr <= 0 or self.clip <= 0 or self.weight_decay < 0:
+        if not 0 < self.base_lr < math.inf or self.clip <= 0 or not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                f"base_lr={self.base_lr} and clip={self.clip} must be positive, "
-                f"weight_decay={self.weight_decay} not negative"
+                f"optim.base_lr={self.base_lr} must be positive and finite, optim.clip={self.clip} positive, "
+                f"optim.weight_decay={self.weight_decay} not negative and finite"
             )
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
+            raise ValueError(f"optim.betas={self.betas} and optim.momentum={self.momentum} must lie in [0, 1)")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must lie in (0, 1]")
 
