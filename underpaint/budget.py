@@ -22,9 +22,7 @@ class Budget:
                 f"budget.batch_size={self.batch_size} and budget.microbatch={self.microbatch} must be at least 1"
             )
         if self.samples < self.batch_size:
-            raise ValueError(
-                f"budget.samples={self.samples} is less than one batch: take budget.batch_size={self.batch_size} or more"
-            )
+            raise ValueError(f"budget.samples={self.samples} is less than one batch of batch_size={self.batch_size}")
         if not 0 <= self.warmup < self.samples:
             raise ValueError(
                 f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}, and not negative; "

@@ -37,8 +37,6 @@ from underpaint.training.schedule import Schedule, ScheduleConfig
 from underpaint.training.signals import catch_signals
 from underpaint.training.watch import OutOfSpace, Watched, Watcher
 
-MAX_THREADS = 1024
-
 __all__ = ["Budget", "Cadence", "DataConfig", "ObjectiveConfig", "OutOfSpace", "Run", "choose_device", "execute"]
 
 
@@ -89,8 +87,7 @@ class Run:
     precision: Precision = "fp32"
     ema_decay: float = 0.0  # 0 keeps no average
     max_skipped: int = 10  # skipped steps in a row before the run stops
-    spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)
-    # losses so many times the recent median are skipped
+    spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)  # of the recent median of the losses
     seed: int = 0
     cadence: Cadence = field(default_factory=Cadence)
     threads: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)  # kept from the first start
@@ -102,12 +99,11 @@ class Run:
             raise ValueError(f"ema_decay={self.ema_decay} must lie in [0, 1)")
         if self.name in {"", "..", "."} or "/" in self.name:
             raise ValueError(f"name={self.name!r} must be a name without '/', since the run's folder is called so")
-        if not 1 <= self.threads <= MAX_THREADS:  # OpenMP ends the process where it cannot start so many
-            raise ValueError(f"threads={self.threads} must lie between 1 and {MAX_THREADS}")
-        if self.max_skipped < 1:
-            raise ValueError(f"max_skipped={self.max_skipped} must be at least 1, which stops at the first bad step")
-        if self.spike_factor <= 1:
-            raise ValueError(f"spike_factor={self.spike_factor} must be above 1; inf skips no spikes")
+        if not 1 <= self.threads <= 1024:  # OpenMP ends the process where it cannot start so many
+            raise ValueError(f"threads={self.threads} must lie between 1 and 1024")
+        if self.max_skipped < 1 or self.spike_factor <= 1:
+            at_least = f"max_skipped={self.max_skipped} must be at least 1"
+            raise ValueError(f"{at_least}, spike_factor={self.spike_factor} above 1; inf skips no spikes")
         _schedule(self)  # refuses a schedule that does not fit the budget or the rate
 
 

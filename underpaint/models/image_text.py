@@ -23,8 +23,8 @@ class ImageTextConfig:
     width: int  # of the common space
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width={self.width} of the common space must be 1 or more")
+        if not 1 <= self.width <= 2**16:
+            raise ValueError(f"width={self.width} of the common space must lie between 1 and {2**16}")
 
 
 class ImageText(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from underpaint.config import LATER
 from underpaint.models.attention import attention
-from underpaint.models.vit import Block, Mlp, ViTConfig, sincos_positions
+from underpaint.models.vit import Block, Mlp, ViTConfig, require_sizes, sincos_positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,7 @@ class DecoderConfig:
     cross: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "mlp_ratio"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"decoder {name}={getattr(self, name)} must be at least 1")
+        require_sizes("decoder", self)
         if self.width % self.heads or self.width % 4:
             raise ValueError(f"decoder width={self.width} must be a multiple of heads={self.heads} and of 4")
 

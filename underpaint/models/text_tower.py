@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from underpaint.models.vit import Mlp
+from underpaint.models.vit import Mlp, require_sizes
 
 START, PAD, END, UNKNOWN = 0, 1, 2, 3
 """Ids of the tokens that stand for no piece of text, as fairseq numbers them."""
@@ -30,14 +30,15 @@ class TextConfig:
     norm_eps: float = 1e-5  # of every layer norm; XLM-R's, not the image tower's
 
     def __post_init__(self) -> None:
+        require_sizes("text tower", self, vocabulary=2**24, positions=2**20)
         if self.width % self.heads:
             raise ValueError(f"width={self.width} of the text tower is not divisible by heads={self.heads}")
         if self.vocabulary <= UNKNOWN:
             raise ValueError(f"vocabulary={self.vocabulary} must be above {UNKNOWN}, the ids that stand for no text")
         if self.longest < 2:
             raise ValueError(f"positions={self.positions} must be {PAD + 3} or more: start, end and what comes before")
-        if self.depth < 1 or self.mlp_ratio < 1 or self.norm_eps <= 0:
-            raise ValueError(f"{self} needs depth and mlp_ratio of 1 or more, and a positive norm_eps")
+        if self.norm_eps <= 0:
+            raise ValueError(f"norm_eps={self.norm_eps} of the text tower must be positive")
 
     @property
     def longest(self) -> int:

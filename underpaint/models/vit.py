@@ -6,7 +6,7 @@ Parameter names are those of MAE, MAWS and timm, so that their files load withou
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +24,21 @@ Interpolation = Literal["bicubic", "bilinear"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NORM_EPS = 1e-6
+
+
+LARGEST_SIDE = 2**16
+"""In pixels; with ``require_sizes`` it keeps the numbers of elements of every tensor below 2^60."""
+
+
+def require_sizes(what: str, config: Any, **largest: int) -> None:
+    """Refuse sizes that no network has, whether typed or read in a file of strangers, before anything is built.
+
+    Raises:
+        ValueError: that names the field, its value and the limits.
+    """
+    for name, limit in ({"width": 2**16, "depth": 2**10, "heads": 2**10, "mlp_ratio": 2**6} | largest).items():
+        if not 1 <= getattr(config, name) <= limit:
+            raise ValueError(f"{what} {name}={getattr(config, name)} must lie between 1 and {limit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +65,9 @@ class ViTConfig:
     interpolation: Interpolation = field(default="bicubic", metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"encoder {name}={getattr(self, name)} must be at least 1")
+        require_sizes("encoder", self, patch=LARGEST_SIDE, channels=2**12)
+        if max(self.size) > LARGEST_SIDE:
+            raise ValueError(f"size={self.size} is larger than {LARGEST_SIDE} pixels a side")
         if any(side <= 0 or side % self.patch for side in self.size):
             raise ValueError(f"size={self.size} is not divisible by patch={self.patch}; take multiples of {self.patch}")
         if self.width % self.heads:
