@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,17 @@ def test_the_command(imported: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "chooses among labels" in capsys.readouterr().err
     assert main([*common, "--prompts", "a photo"]) == 2
     assert "a photo is no text file" in capsys.readouterr().err
+
+
+def test_the_example_of_the_docs_runs(imported: Path, tokenizer: bytes) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "weights.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    scope: dict[str, Any] = {}
+    exec(code.replace("weights/maws_clip", str(imported)), scope)
+    tensors = clips.clip_tensors(clips.vocabulary(tokenizer))
+    texts = clips.plain_embed_text(tensors, tokenizer, ["a dog", "un chat"])
+    with torch.no_grad():
+        close(scope["cosine"], clips.plain_embed_image(tensors, scope["image"]) @ texts.T)
 
 
 def test_what_the_user_can_mend(imported: Path, tmp_path: Path) -> None:
