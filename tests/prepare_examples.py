@@ -96,5 +96,6 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def outputs(out: Path) -> dict[str, bytes]:
-    """What a set is judged by: everything but the lock and what a killed process left."""
-    return {name: content for name, content in tree(out).items() if name != ".lock" and not name.endswith(".part")}
+    """What a set is judged by: all but the lock, what a killed process left, and the page, which the command writes."""
+    others = (".lock", "prepare.html", "examples.parquet")
+    return {name: content for name, content in tree(out).items() if name not in others and not name.endswith(".part")}

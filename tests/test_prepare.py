@@ -244,6 +244,9 @@ def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path
     original = pipeline.read_partition
     monkeypatch.setattr(pipeline, "read_partition", lambda one, shop: read.append(one.name) or original(one, shop))
     underpaint.prepare([str(tars)], first)
+    assert f"{2 * len(TAGS)} images with" in " ".join((first / "prepare.html").read_text().split()).replace(
+        "</span>", ""
+    )
     assert {name.partition("-")[0] for name in read} == {"tars"}
     assert len(read) == 2
     again = prepared(tmp_path / "again" / "grown", photos, tars, partition_images=2)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from underpaint import config, files, recipes, records, study
+from underpaint.data.examples import write_examples
 from underpaint.data.sources import open_source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.features import Encoder
@@ -66,7 +67,10 @@ def prepare(
             minimum_count=minimum_count,
             exclude=None if exclude is None else [str(one) for one in exclude],
         )
-        return prepare_set(wanted, folder, engine=engine)
+        record = prepare_set(wanted, folder, engine=engine)
+        write_examples(folder)
+        say(f"page: {write_report(folder)}")
+        return record
 
 
 def train(

@@ -16,6 +16,7 @@ Record = dict[str, Any]
 
 RUN_FILE = "run.json"
 STUDY_FILE = "results.json"
+PREPARED_FILE = "prepared.json"
 FORMAT = 1
 
 
@@ -106,6 +107,10 @@ def is_run(folder: Path) -> bool:
 
 def is_study(folder: Path) -> bool:
     return (folder / STUDY_FILE).is_file()
+
+
+def is_prepared(folder: Path) -> bool:
+    return (folder / PREPARED_FILE).is_file()
 
 
 def read_run(folder: Path) -> RunFolder:

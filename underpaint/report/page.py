@@ -13,11 +13,13 @@ from underpaint.report import curves, dots, headline, pays, pictures, tables
 from underpaint.report.arms import IMPORTED, KNOWN, MEANING, marks
 from underpaint.report.axes import Key
 from underpaint.report.folders import (
+    PREPARED_FILE,
     RUN_FILE,
     STUDY_FILE,
     RunFolder,
     StudyFolder,
     count_reasons,
+    is_prepared,
     is_run,
     is_study,
     read_run,
@@ -32,24 +34,29 @@ SHOWN_TAGS = 12
 
 
 def write_report(folder: str | Path, *, images: bool = True) -> Path:
-    """Write ``report.html`` into a run folder or a study folder, from nothing but the files in it.
+    """Write ``report.html`` into a run or study folder, ``prepare.html`` into a prepared set, from its files alone.
 
     ``images=False`` leaves out the photographs and drawings, for images that must not travel with the numbers.
 
     Raises:
-        ValueError: if the folder holds neither a run nor a finished study, or a damaged file.
+        ValueError: if the folder holds no run, finished study or prepared set, or a damaged file.
     """
-    folder = Path(folder)
+    folder, name = Path(folder), "report.html"
     if is_study(folder):
         study = read_study(folder)
         page = _pays_page(study) if study.name == "pays" else _study_page(study, images=images)
     elif is_run(folder):
         page = _run_page(read_run(folder), images=images)
+    elif is_prepared(folder):
+        page, name = _prepared_page(folder, images=images), "prepare.html"
     elif (folder / "study.json").is_file():
         raise ValueError(f"{folder} holds a study that is not finished: {STUDY_FILE} is missing; run the study again")
     else:
-        raise ValueError(f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing)")
-    path = folder / "report.html"
+        raise ValueError(
+            f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing) nor a "
+            f"prepared set ({PREPARED_FILE} is missing)"
+        )
+    path = folder / name
     files.write_bytes(path, page.encode())
     return path
 
@@ -123,6 +130,12 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
         preview=pictures.data_uri(run.preview) if images and run.preview else "",
         flat=tables.flat_patches([run]),
     )
+
+
+def _prepared_page(folder: Path, *, images: bool) -> str:
+    from underpaint.report import prepared  # and numpy, which no other page needs
+
+    return _render("prepared.html.j2", **prepared.content(folder, images=images))
 
 
 def _render(template: str, **content: Any) -> str:

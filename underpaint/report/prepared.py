@@ -1,0 +1,219 @@
+"""The page of a prepared set: what is in it, what became of every tag, what was left out and why."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from underpaint.report.arms import Mark
+from underpaint.report.axes import WIDTH, Key, Tick, scale
+from underpaint.report.curves import Chart, Line
+from underpaint.report.prepared_files import (
+    LABEL_EDGES,
+    REPEAT_EDGES,
+    Audit,
+    Images,
+    Reason,
+    read_audit,
+    read_dropped,
+    read_examples,
+    read_images,
+    read_record,
+    read_vocabulary,
+    tags_of,
+)
+
+ENDS = 20
+"""Labels that are listed from the head and from the tail of the vocabulary."""
+SHOWN_TAGS = 8
+"""Of one label."""
+SHOWN_VALUES = 12
+"""Of licences, languages and reasons; the others are summed."""
+
+TAGS, LABELS = Mark(colour="grey", shape="cross"), Mark(colour="green", shape="circle")
+_NAMES = {"synset": "a meaning in WordNet", "text": "a label of its own words", "cut": "cut off", "drop": "dropped"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A line of a table with a bar: a number and its share of the whole."""
+
+    name: str
+    count: int
+    share: float
+    note: float | None = None
+    """A second number of the line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """One label with some of the tags it was made of, and some of its images."""
+
+    label: int
+    rank: int
+    name: str
+    synset: str
+    count: int
+    tags: tuple[str, ...]
+    more: int
+    """Further tags."""
+    pictures: tuple[tuple[str, str], ...]
+    """Keys and data URIs."""
+
+
+def content(folder: Path, *, images: bool) -> dict[str, Any]:
+    """What ``templates/prepared.html.j2`` shows of a prepared set."""
+    counted, audit, record = read_images(folder), read_audit(folder), read_record(folder)
+    vocabulary = read_vocabulary(folder)
+    head, tail = _ends(folder, vocabulary, read_examples(folder) if images else {})
+    became = audit.of("synset", "text")
+    return {
+        "name": folder.resolve().name,
+        "counted": counted,
+        "audit": audit,
+        "labels": vocabulary.num_rows,
+        "became": became,
+        "became_share": became[1] / audit.uses if audit.uses else 0.0,
+        "labelled": sum(counted.labels[1:]),
+        "chart": _distribution(audit, vocabulary["count"].to_pylist()) if audit.curve else None,
+        "legend": [
+            Key(name="tags", mark=TAGS, meaning="as they were written"),
+            Key(name="labels", mark=LABELS, meaning="what tags of one meaning became"),
+        ],
+        "decisions": _decisions(audit),
+        "head": head,
+        "tail": tail,
+        "lost": _most([reason for reason in audit.reasons if reason.decision in ("cut", "drop")]),
+        "dropped": read_dropped(folder),
+        "excluded": record.get("excluded", []),
+        "refused": Counter(record.get("refused", {})).most_common(),
+        "labels_per_image": _bars([str(n) for n in range(LABEL_EDGES)] + [f"{LABEL_EDGES} or more"], counted.labels),
+        "repeats": _repeats(counted),
+        "epoch": sum(counted.repeated),
+        "values": {name: _values(counter, counted.images) for name, counter in counted.values.items()},
+        "record": record.get("settings", {}),
+    }
+
+
+def _ends(folder: Path, vocabulary: Any, examples: dict[int, list[tuple[str, bytes]]]) -> tuple[list[Label], ...]:
+    """The most frequent labels, and the rarest; each once where there are few."""
+    rows = vocabulary.num_rows
+    places = [range(min(ENDS, rows)), range(max(min(ENDS, rows), rows - ENDS), rows)]
+    chosen = [vocabulary.slice(some.start, len(some)).to_pylist() for some in places]
+    tags = tags_of(folder, [row["label"] for some in chosen for row in some])
+    return tuple(
+        [
+            Label(
+                label=row["label"],
+                rank=place + 1,
+                name=row["name"],
+                synset=row["synset"] or "",
+                count=row["count"],
+                tags=tuple(tags[row["label"]][:SHOWN_TAGS]),
+                more=max(0, len(tags[row["label"]]) - SHOWN_TAGS),
+                pictures=tuple((key, _uri(image)) for key, image in examples.get(row["label"], ())),
+            )
+            for place, row in zip(some, rows_of, strict=True)
+        ]
+        for some, rows_of in zip(places, chosen, strict=True)
+    )
+
+
+def _uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _decisions(audit: Audit) -> list[Bar]:
+    found = {decision: audit.of(decision) for decision in _NAMES}
+    return [
+        Bar(name=_NAMES[decision], count=uses, share=uses / audit.uses, note=tags)
+        for decision, (tags, uses) in found.items()
+        if tags
+    ]
+
+
+def _most(reasons: Sequence[Reason]) -> list[Reason]:
+    """The reasons with the most uses, and the sum of all others."""
+    shown, others = list(reasons[:SHOWN_VALUES]), reasons[SHOWN_VALUES:]
+    if others:
+        tags, uses = sum(one.tags for one in others), sum(one.uses for one in others)
+        shown.append(Reason(decision="", text=f"{len(others)} further reasons", tags=tags, uses=uses))
+    return shown
+
+
+def _bars(names: Sequence[str], counts: Sequence[int]) -> list[Bar]:
+    """One for each, up to the last that counts anything."""
+    last = max((place for place, count in enumerate(counts) if count), default=-1)
+    total = sum(counts)
+    pairs = list(zip(names, counts, strict=True))[: last + 1]
+    return [Bar(name=name, count=count, share=count / total) for name, count in pairs]
+
+
+def _repeats(counted: Images) -> list[Bar]:
+    lower = ("", *(f"{edge:g}" for edge in REPEAT_EDGES))
+    names = ["at most 1", *(f"above {lower[n]}, to {REPEAT_EDGES[n]:g}" for n in range(1, len(REPEAT_EDGES)))]
+    bars = _bars([*names, f"above {lower[-1]}"], counted.repeats)
+    total = sum(counted.repeated)
+    return [
+        Bar(**{**asdict(bar), "note": repeated / total})
+        for bar, repeated in zip(bars, counted.repeated, strict=False)
+        if bar.count
+    ]
+
+
+def _values(counter: Counter[str], total: int) -> list[Bar]:
+    ordered = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    shown, others = ordered[:SHOWN_VALUES], ordered[SHOWN_VALUES:]
+    if others:
+        shown.append((f"{len(others)} others", sum(count for _, count in others)))
+    return [Bar(name=name, count=count, share=count / total) for name, count in shown]
+
+
+def _distribution(audit: Audit, counts: Sequence[int]) -> Chart:
+    """Count against rank of tags and of labels, both logarithmic: the head on the left, the tail on the right."""
+    points = [math.log10(rank) for rank, _ in audit.curve], [math.log10(count) for _, count in audit.curve if count]
+    far, high = (
+        max(points[0][-1], math.log10(max(len(counts), 1)), 1.0),
+        max(*points[1], _log(max(counts, default=1)), 1.0),
+    )
+    left, right, top, bottom = 52.0, WIDTH - 14.0, 12.0, 224.0
+    x_of, y_of = scale(0.0, far, left, right), scale(0.0, high, bottom, top)
+    ranks = sorted({round(10 ** (far * n / 200)) for n in range(201)})
+    labels = [(float(rank), float(counts[rank - 1])) for rank in ranks if rank <= len(counts)]
+    lines = [("tags", TAGS, audit.curve), ("labels", LABELS, labels)]
+    return Chart(
+        title="How often each tag and each label stands, by rank",
+        x_label="rank, from the most frequent on",
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        x_ticks=tuple(Tick(at=x_of(power), text=_power(power)) for power in range(int(far) + 1)),
+        y_ticks=tuple(Tick(at=y_of(power), text=_power(power)) for power in range(int(high) + 1)),
+        lines=tuple(
+            Line(
+                name=name,
+                mark=mark,
+                path="M" + "L".join(f"{x_of(_log(rank)):.1f} {y_of(_log(count)):.1f}" for rank, count in line),
+                markers=tuple((x_of(_log(rank)), y_of(_log(count))) for rank, count in (line[0], line[-1])),
+                dashed=False,
+            )
+            for name, mark, line in lines
+            if line
+        ),
+    )
+
+
+def _log(number: float) -> float:
+    return math.log10(max(number, 1))
+
+
+def _power(power: int) -> str:
+    """1, 10, 100, 1k, ... 1M."""
+    unit, digits = divmod(power, 3)
+    return f"{10**digits}{('', 'k', 'M', 'G', 'T')[unit]}"
