@@ -163,3 +163,23 @@ def test_differences_names_leaves() -> None:
     assert list(config.differences(old, new)) == [("count", 1, 2), ("inner.betas", [0.9, 0.95], [0.9, 0.999])]
     assert list(config.differences(old, old)) == []
     assert list(config.differences({"a": 1}, {"b": 2})) == [("a", 1, None), ("b", None, 2)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    source: str = field(metadata=config.SHORT)
+    share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithImages:
+    data: Images
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_a_group_may_be_set_by_its_short_field() -> None:
+    before = WithImages(data=Images(source="a"))
+    both = config.override(before, ["data=./set", "data.share=0.5"])
+    assert both.data == Images(source="./set", share=0.5)
+    with pytest.raises(ValueError, match="inner is a group of fields"):
+        config.override(before, ["inner=./set"])

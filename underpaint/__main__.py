@@ -62,6 +62,7 @@ def _add_train(verb: Verb) -> None:
     train = verb("train", "train a recipe, or continue it")
     train.add_argument("recipe", metavar="RECIPE", help="a name from `underpaint list`, or module:function")
     train.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the run to set")
+    train.add_argument("--data", metavar="DIR", default="", help="folder or prepared set; the same as data=DIR")
     train.add_argument("--out", metavar="DIR", default="", help="run folder (default: runs/NAME)")
     train.add_argument("--dry-run", action="store_true", help="two steps of everything, in a temporary folder")
 
@@ -84,6 +85,7 @@ def _add_study(verb: Verb) -> None:
     study.add_argument("--seeds", metavar="N", nargs="+", type=int, default=[], help="default: those of the size")
     study.add_argument("--out", metavar="DIR", default="", help="study folder (default: runs/STUDY_SIZE)")
     study.add_argument("--images", metavar="DIR", default="", help="your own images instead of the size's collections")
+    study.add_argument("--data", metavar="DIR", default="", help="a prepared set, or a folder: the same as --images")
     study.add_argument("--tags", metavar="FILE", default="", help="their tags: CSV or Parquet with path and tags")
     study.add_argument("--labels", metavar="FILE", default="", help="their classes, to test transfer: CSV path,class")
     study.add_argument(
@@ -210,7 +212,8 @@ def _prepare(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import underpaint
 
-    underpaint.train(options.recipe, options.overrides, out=options.out, dry_run=options.dry_run)
+    overrides = [*options.overrides, *([f"data={_folder(options.data)}"] if options.data else [])]
+    underpaint.train(options.recipe, overrides, out=options.out, dry_run=options.dry_run)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -225,13 +228,18 @@ def _eval(options: argparse.Namespace) -> None:
         )
 
 
+def _folder(path: str) -> str:
+    """A path that is taken for a folder, not for the name of a collection."""
+    return path if "/" in path or not path else f"./{path}"
+
+
 def _study(options: argparse.Namespace) -> None:
     from underpaint import verbs
 
     where = {
         "size": options.size,
         "out": options.out,
-        "images": options.images,
+        "images": options.images or _folder(options.data),
         "tags": options.tags,
         "labels": options.labels,
         "seeds": options.seeds,

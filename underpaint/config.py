@@ -3,6 +3,7 @@
 A field with ``metadata=OPERATIONAL`` may change when a run is resumed (paths, workers, cadences); every other field is
 part of the run's identity. A field with ``metadata=LATER`` came after the first records were written: one without it
 means the default, and none is written for it, so that records and identities of older releases stay what they are.
+The field with ``metadata=SHORT`` is what its group is set by as a whole: ``data=DIR`` is ``data.source=DIR``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 OPERATIONAL = {"operational": True}
 LATER = {"later": True}
+SHORT = {"short": True}
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
@@ -47,8 +49,11 @@ def _note(changes: dict[str, Any], config: Any, *, path: list[str], text: str, f
     if len(path) > 1:
         _note(changes.setdefault(path[0], {}), value, path=path[1:], text=text, full_name=full_name)
     elif dataclasses.is_dataclass(value):
-        inside = ", ".join(f"{full_name}.{field.name}" for field in dataclasses.fields(value))
-        raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
+        short = next((field.name for field in dataclasses.fields(value) if field.metadata.get("short")), None)
+        if short is None:
+            inside = ", ".join(f"{full_name}.{field.name}" for field in dataclasses.fields(value))
+            raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
+        _note(changes.setdefault(path[0], {}), value, path=[short], text=text, full_name=f"{full_name}.{short}")
     else:
         changes[path[0]] = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
 

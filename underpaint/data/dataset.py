@@ -14,7 +14,7 @@ import torch
 import xxhash
 
 from underpaint import draws
-from underpaint.config import LATER, OPERATIONAL
+from underpaint.config import LATER, OPERATIONAL, SHORT
 from underpaint.core import LabelBatch
 from underpaint.data.duplicates import without_duplicates
 from underpaint.data.items import SourceItems
@@ -51,12 +51,13 @@ Targets = Literal["none", "tags", "class"]
 class ImageData:
     """Images with nothing, their tags or their class as the target."""
 
-    source: str  # a collection's name, or a folder or prepared set (with a "/" in it, or starting with ".")
+    source: str = field(metadata=SHORT)  # a collection's name; with a "/" or "." in front: a folder or prepared set
     tags: str = ""  # file of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one
     labels: str = ""  # CSV path,class of the transfer task; "" takes class folders
     exclude: str = ""  # collections or folders joined by +, whose test images' near duplicates are not trained on
     split: Split = "pretrain"
     targets: Targets = "none"
+    # A prepared set has its vocabulary and repeat factors; of a folder's or a collection's tags they are counted:
     vocabulary_size: int = 28_000  # targets=tags: the most frequent tags that become labels
     min_tag_count: int = 1  # targets=tags: training images a tag must stand on
     resample: Literal["none", "sqrt"] = "none"  # repeat images with rare tags within an epoch (paper.md 1.2)
