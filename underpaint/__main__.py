@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
@@ -65,6 +66,7 @@ def _add_train(verb: Verb) -> None:
     train.add_argument("--data", metavar="DIR", default="", help="folder or prepared set; the same as data=DIR")
     train.add_argument("--out", metavar="DIR", default="", help="run folder (default: runs/NAME)")
     train.add_argument("--dry-run", action="store_true", help="two steps of everything, in a temporary folder")
+    train.add_argument("--plan", action="store_true", help="print the run with all its fields as JSON, and stop")
 
 
 def _add_eval(verb: Verb) -> None:
@@ -211,8 +213,12 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     import underpaint
+    from underpaint import verbs
 
     overrides = [*options.overrides, *([f"data={_folder(options.data)}"] if options.data else [])]
+    if options.plan:
+        print(json.dumps(verbs.plan_run(options.recipe, overrides), indent=2))
+        return
     underpaint.train(options.recipe, overrides, out=options.out, dry_run=options.dry_run)
 
 

@@ -94,6 +94,19 @@ def train(
     return result
 
 
+def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
+
+    Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    run = config.override(recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe, overrides)
+    peak_lr = run.optim.peak_lr(run.budget.batch_size)
+    return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
+
+
 def _dry_run(run: Run) -> dict[str, Any]:
     """Two steps with everything around them; nothing is kept."""
     batch = run.budget.batch_size

@@ -2,6 +2,7 @@
 
     python benchmarks/faults/kill_train.py --kills 100 --world 2 --layout fsdp
     python benchmarks/faults/kill_train.py --kills 100 --world 1 --asynchronous
+    python benchmarks/faults/kill_train.py --kills 20 --steps 60 --first 1
 
 A kill strikes one rank or all, in training or while a checkpoint is being written, sometimes the very first one. Every
 continued start must log the reference's hash of the weights three times (every 5 steps), resume from the newest
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--layout", choices=("ddp", "fsdp", "hsdp"), default="fsdp")
     parser.add_argument("--stage", choices=("mae", "wsp"), default="mae")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--first", type=float, default=0.15, help="share of new runs struck before a first save")
     parser.add_argument("--asynchronous", action="store_true", help="write checkpoints beside the training")
     options = parser.parse_args()
     generator, problems, hit = random.Random(options.seed), [], Counter[str]()
@@ -81,7 +83,7 @@ def main() -> int:
         folder, kills, met, expected = root / "disturbed", 0, 0, 0
         while True:
             ranks = Ranks(run, folder, options.world)
-            first = generator.random() < 0.15 and not folder.exists()  # strike before the first checkpoint is there
+            first = generator.random() < options.first and not folder.exists()
             found = {} if first else wait_for_hashes(ranks, folder, MET)
             met += len(found)
             wrong = {step: value for step, value in found.items() if reference[step] != value}
