@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py
 
-Work is data, forward, backward and optimizer. The rest is ``other`` (the rate, skipped steps, the log) and, shown apart,
-evaluations and checkpoints, whose cadence is the user's choice. Exits with 1 above the limit.
+Work is data, forward, backward and optimizer. The rest is ``other`` (the rate, skipped steps, the log) and, shown
+apart, evaluations and checkpoints, whose cadence is the user's choice. Exits with 1 above the limit.
 """
 
 from __future__ import annotations

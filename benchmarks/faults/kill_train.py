@@ -83,6 +83,7 @@ def main() -> int:
         folder, kills, met, expected = root / "disturbed", 0, 0, 0
         while True:
             ranks = Ranks(run, folder, options.world)
+            # strike before the first checkpoint is there
             first = generator.random() < options.first and not folder.exists()
             found = {} if first else wait_for_hashes(ranks, folder, MET)
             met += len(found)
