@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,13 @@ from prepare_examples import (
     write_files,
     write_tars,
 )
+from small import BATCH, log_lines, make_images, wsp_run
 
 import underpaint
 from underpaint.__main__ import main
 from underpaint.data.tar import list_members
 from underpaint.preparation import pipeline
+from underpaint.run import execute
 from underpaint.tags.canonical import TagRules
 
 
@@ -395,3 +398,19 @@ def test_the_audit_explains_every_tag(tmp_path: Path, photos: Path) -> None:
     assert audit.keys() == {tag.lstrip("#") for tags in TAGS.values() for tag in tags}
     assert audit["BrownBear"]["label"] == audit["ursusarctos"]["label"] is not None
     assert audit["fern"]["decision"] == "cut"
+
+
+def test_a_run_trains_on_the_set_and_names_its_labels(tmp_path: Path) -> None:
+    """The repeats of the index included; the same images give the loss of a folder's labels a place to fall from."""
+    photos = make_images(tmp_path / "photos")
+    out = prepared(tmp_path / "set", photos, partition_images=30)
+    run = wsp_run(out, steps=12)
+    data = replace(run.data, source=str(out), labels="", resample="sqrt")
+    result = execute(replace(run, data=data), tmp_path / "run")
+    losses = [line["loss"] for line in log_lines(tmp_path / "run") if "loss" in line]
+    assert result["samples"] == 12 * BATCH
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+    labels = json.loads((tmp_path / "run" / "model" / "labels.json").read_text())["labels"]
+    assert labels == pq.read_table(out / "vocabulary.parquet")["name"].to_pylist()
+    assert set(labels) == {"red", "green", "blue", "black", "wide", "tall"}

@@ -55,6 +55,9 @@ def _add_prepare(verb: Verb) -> None:
     prepare.add_argument("--engine", choices=("native", "ray"), default="native", help="default: native")
     prepare.add_argument("--vocabulary-size", metavar="N", type=int, help="most labels (default: 28,000)")
     prepare.add_argument("--minimum-count", metavar="N", type=int, help="images of a label at least (default: 1)")
+    prepare.add_argument("--parts", choices=("nouns", "all"), help="of speech that become labels (default: all)")
+    prepare.add_argument("--outside", choices=("keep", "drop"), help="tags that WordNet lacks (default: keep)")
+    prepare.add_argument("--lexicon", metavar="FILE", action="append", help="words of another language, in WN-LMF")
     prepare.add_argument("--mapping", metavar="FILE", help="your own rules: CSV with tag and label, which win over all")
     prepare.add_argument("--exclude", metavar="DIR", action="append", help="leave near duplicates of its images out")
 
@@ -198,15 +201,16 @@ def _prepare(options: argparse.Namespace) -> None:
     import underpaint
     from underpaint.preparation.settings import summary
 
+    given = {"vocabulary_size": options.vocabulary_size, "minimum_count": options.minimum_count}
+    given |= {"parts": options.parts, "outside": options.outside, "lexicons": options.lexicon}
     record = underpaint.prepare(
         options.sources,
         options.out,
         tags=options.tags,
         engine=options.engine,
-        vocabulary_size=options.vocabulary_size,
-        minimum_count=options.minimum_count,
         mapping=options.mapping,
         exclude=options.exclude,
+        **{name: value for name, value in given.items() if value is not None},
     )
     print(summary(record, options.out))
 

@@ -43,15 +43,15 @@ def prepare(
     *,
     tags: str | None = None,
     engine: EngineName = "native",
-    vocabulary_size: int | None = None,
-    minimum_count: int | None = None,
     mapping: str | None = None,
     exclude: Sequence[str | Path] | None = None,
+    **rules: Any,
 ) -> dict[str, Any]:
-    """Prepare images and what is said about them into ``out``, for ``data=OUT``; the content of its prepare.json.
+    """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
 
-    A set that is there already is continued: sources are added to its own, and what is None stays as it was. Folders
-    of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where they lie.
+    A set that is there already is continued: sources are added to its own, and what is not given stays as it was.
+    Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
+    they lie. ``rules`` are fields of ``tags.canonical.TagRules``, such as ``vocabulary_size=5000``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -63,9 +63,8 @@ def prepare(
             [str(source) for source in sources],
             tags=tags,
             mapping=mapping,
-            vocabulary_size=vocabulary_size,
-            minimum_count=minimum_count,
             exclude=None if exclude is None else [str(one) for one in exclude],
+            rules=rules,
         )
         record = prepare_set(wanted, folder, engine=engine)
         write_examples(folder)

@@ -164,7 +164,15 @@ def _decide(
     partitions: Sequence[Partition], wanted: Preparation, *, workshop: Workshop, engine: Engine, heldout: float
 ) -> LabelWork:
     """Count all tags and decide on each, in a folder that is named after what this depends on."""
-    settings = [FORMAT, __version__, asdict(wanted.rules), heldout, [partition.name for partition in partitions]]
+    lexicons = [xxh3(Path(file)) for file in wanted.rules.lexicons if Path(file).is_file()]
+    settings = [
+        FORMAT,
+        __version__,
+        asdict(wanted.rules),
+        lexicons,
+        heldout,
+        [partition.name for partition in partitions],
+    ]
     folder = workshop.work / f"labels-{_digest(settings)}"
     folder.mkdir(exist_ok=True)
     work = LabelWork(rows=workshop.rows, folder=folder, heldout=heldout)

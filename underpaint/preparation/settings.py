@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,44 +45,49 @@ def continued(
     *,
     tags: str | None,
     mapping: str | None,
-    vocabulary_size: int | None,
-    minimum_count: int | None,
     exclude: Sequence[str] | None,
+    rules: dict[str, Any],
 ) -> Preparation:
     """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
 
-    Raises:
-        ValueError: for a value that cannot be, or a record of another release.
+    ``rules`` are fields of TagRules. Raises ValueError for a value that cannot be, or a record of another release.
     """
     record = read_record(out).get("settings", {})
     before = _restored(record) if record else Preparation(sources=())
-    told = {"vocabulary_size": vocabulary_size, "minimum_count": minimum_count}
-    changed: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    known = [field.name for field in fields(TagRules) if field.name != "mapping"]
+    if unknown := rules.keys() - set(known):
+        raise ValueError(f"unknown rules for tags: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    changed = {name: _absolute(value) if name == "lexicons" else _tuples(value) for name, value in rules.items()}
     if mapping is not None:
         changed["mapping"] = read_mapping(Path(mapping).expanduser()) if mapping else {}
-    paths = [str(Path(source).expanduser().resolve()) for source in sources]
     return replace(
         before,
-        sources=tuple(dict.fromkeys([*before.sources, *paths])),
+        sources=tuple(dict.fromkeys([*before.sources, *_absolute(sources)])),
         tags=before.tags if tags is None else tags,
-        exclude=before.exclude if exclude is None else tuple(str(Path(one).expanduser().resolve()) for one in exclude),
+        exclude=before.exclude if exclude is None else _absolute(exclude),
         rules=replace(before.rules, **changed),
     )
 
 
 def _restored(settings: dict[str, Any]) -> Preparation:
-    rules = dict(settings["rules"])
-    rules["languages"] = rules["languages"] if isinstance(rules["languages"], str) else tuple(rules["languages"])
-    rules["lexicons"] = tuple(rules.get("lexicons", ()))
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
         tags=settings["tags"],
         exclude=tuple(settings["exclude"]),
-        rules=TagRules(**rules),
+        rules=TagRules(**{name: _tuples(value) for name, value in settings["rules"].items()}),
         resample=settings["resample"],
         resample_ratio=settings["resample_ratio"],
         partition_images=settings["partition_images"],
     )
+
+
+def _tuples(value: Any) -> Any:
+    """A list of JSON, or of a caller, as the tuple that it was."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _absolute(paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(Path(path).expanduser().resolve()) for path in paths)
 
 
 def summary(record: dict[str, Any], out: str | Path) -> str:
