@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
 import tarfile
@@ -120,7 +122,22 @@ def yfcc(folder: Path) -> Path:
     return folder / "yfcc100m_dataset"
 
 
-@pytest.mark.parametrize("form", [sidecar_txt, sidecar_json, parquet_of_lists, tsv, in_captions, yfcc])
+def yfcc_bz2(folder: Path) -> Path:
+    plain = yfcc(folder)
+    plain.with_suffix(".bz2").write_bytes(bz2.compress(plain.read_bytes()))
+    return plain.with_suffix(".bz2")
+
+
+def csv_gz(folder: Path) -> Path:
+    plain = write_csv(folder / "posts.csv", TAGS)
+    (folder / "posts.csv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    return folder / "posts.csv.gz"
+
+
+FORMS = [sidecar_txt, sidecar_json, parquet_of_lists, tsv, in_captions, yfcc, yfcc_bz2, csv_gz]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_labels(tmp_path: Path, photos: Path, form) -> None:
     out = prepared(tmp_path / "set", form(photos))
     assert names_of(out) == expected()
@@ -158,7 +175,7 @@ def test_the_index_says_where_the_bytes_are(tmp_path: Path, photos: Path) -> Non
     """Of shards that are written, and of tars that stay where they are."""
     tars = write_tars(tmp_path / "tars", pictures(), TAGS)
     before = tree(tars)
-    out = prepared(tmp_path / "set", sidecar_txt(photos), tars, partition_images=2)
+    out = prepared(tmp_path / "set", sidecar_txt(photos), tars, shard_images=2)
     rows = index_of(out)
     assert len(rows) == 2 * len(TAGS)
     for row in rows:
@@ -241,7 +258,7 @@ def bomb() -> bytes:
 
 def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path, monkeypatch) -> None:
     tars = write_tars(tmp_path / "tars", pictures(), TAGS)
-    first = prepared(tmp_path / "grown", sidecar_txt(photos), partition_images=2)
+    first = prepared(tmp_path / "grown", sidecar_txt(photos), shard_images=2)
     shards = {path.name for path in (first / "shards").iterdir()}
     read: list[str] = []
     original = pipeline.read_partition
@@ -252,7 +269,7 @@ def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path
     )
     assert {name.partition("-")[0] for name in read} == {"tars"}
     assert len(read) == 2
-    again = prepared(tmp_path / "again" / "grown", photos, tars, partition_images=2)
+    again = prepared(tmp_path / "again" / "grown", photos, tars, shard_images=2)
     assert outputs(first) == outputs(again)
     read.clear()
     write_files(photos, {"plants/zz.png": picture(99)})
@@ -286,7 +303,7 @@ def test_an_interrupted_start_is_continued_to_the_same_bytes(
     tmp_path: Path, photos: Path, monkeypatch, place: str
 ) -> None:
     sidecar_txt(photos)
-    wanted = outputs(prepared(tmp_path / "whole" / "set", photos, partition_images=1))
+    wanted = outputs(prepared(tmp_path / "whole" / "set", photos, shard_images=1))
     calls = 0
     original = getattr(pipeline, place)
 
@@ -299,9 +316,9 @@ def test_an_interrupted_start_is_continued_to_the_same_bytes(
 
     monkeypatch.setattr(pipeline, place, stop)
     with pytest.raises(OSError, match="the disk is full"):
-        prepared(tmp_path / "set", photos, partition_images=1)
+        prepared(tmp_path / "set", photos, shard_images=1)
     monkeypatch.setattr(pipeline, place, original)
-    assert outputs(prepared(tmp_path / "set", photos, partition_images=1)) == wanted
+    assert outputs(prepared(tmp_path / "set", photos, shard_images=1)) == wanted
 
 
 def test_rows_of_one_image_are_one_and_repeats_have_the_mean(tmp_path: Path) -> None:
@@ -311,7 +328,7 @@ def test_rows_of_one_image_are_one_and_repeats_have_the_mean(tmp_path: Path) -> 
     rows.insert(100, ("000.png", "oak"))
     lines = ["path,tags", *(f"{path},{tags}" for path, tags in rows)]
     (folder / "posts.csv").write_text("\n".join(lines))
-    out = prepared(tmp_path / "set", folder / "posts.csv", partition_images=20)
+    out = prepared(tmp_path / "set", folder / "posts.csv", shard_images=20)
     table = index_of(out)
     assert len(table) == 240
     assert names_of(out)[xxhash.xxh3_128_digest(files["000.png"])] == {"forest", "fern", "oak"}
@@ -371,7 +388,9 @@ def test_errors_name_the_value_and_the_fix(tmp_path: Path, photos: Path, capsys)
     assert "holds no images" in refused(str(tmp_path / "empty"), *out)
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "columns 'a', 'b'; one must name the image: path" in refused(str(tmp_path / "bad.csv"), *out)
-    assert "lies in the source" in refused(str(photos), "--out", str(photos / "set"))
+    assert "lie in each other" in refused(str(photos), "--out", str(photos / "set"))
+    assert "lie in each other" in refused(str(photos / "animals"), "--out", str(photos))
+    assert tree(photos) == pictures()
     assert "--tags" in refused(str(photos), *out, "--tags", str(tmp_path / "none.csv"))
     assert "must be at least 1" in refused(str(photos), *out, "--vocabulary-size", "0")
     (tmp_path / "m.csv").write_text("tag,label\na,b\na,c\n")
@@ -403,7 +422,7 @@ def test_the_audit_explains_every_tag(tmp_path: Path, photos: Path) -> None:
 def test_a_run_trains_on_the_set_and_names_its_labels(tmp_path: Path) -> None:
     """The repeats of the index included; the same images give the loss of a folder's labels a place to fall from."""
     photos = make_images(tmp_path / "photos")
-    out = prepared(tmp_path / "set", photos, partition_images=30)
+    out = prepared(tmp_path / "set", photos, shard_images=30)
     run = wsp_run(out, steps=12)
     data = replace(run.data, source=str(out), labels="", resample="sqrt")
     result = execute(replace(run, data=data), tmp_path / "run")

@@ -53,6 +53,7 @@ def _add_prepare(verb: Verb) -> None:
     prepare.add_argument("--out", metavar="DIR", required=True, help="the prepared set: new, or to continue")
     prepare.add_argument("--tags", metavar="FILE", help="a table with path or key, and tags, of all sources")
     prepare.add_argument("--engine", choices=("native", "ray"), default="native", help="default: native")
+    prepare.add_argument("--shard-images", metavar="N", type=int, help="of loose images, on average (default: 1,000)")
     prepare.add_argument("--vocabulary-size", metavar="N", type=int, help="most labels (default: 28,000)")
     prepare.add_argument("--minimum-count", metavar="N", type=int, help="images of a label at least (default: 1)")
     prepare.add_argument("--parts", choices=("nouns", "all"), help="of speech that become labels (default: all)")
@@ -210,6 +211,7 @@ def _prepare(options: argparse.Namespace) -> None:
         engine=options.engine,
         mapping=options.mapping,
         exclude=options.exclude,
+        shard_images=options.shard_images,
         **{name: value for name, value in given.items() if value is not None},
     )
     print(summary(record, options.out))

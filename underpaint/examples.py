@@ -9,6 +9,7 @@ examples:
   underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
+  underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
 Sources: folders of images (with class folders, .txt, .json or tags.csv), tables (.csv, .tsv, .parquet, YFCC100M's) and
 tar shards, which are read where they lie. Run the same command again to continue; a further source is added.""",
     "train": """\

@@ -25,6 +25,7 @@ from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.preparation.engine import EngineName
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import RECORD, WORK, continued
+from underpaint.preparation.sources import require_apart
 from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, choose_device, execute
@@ -45,18 +46,21 @@ def prepare(
     engine: EngineName = "native",
     mapping: str | None = None,
     exclude: Sequence[str | Path] | None = None,
+    shard_images: int | None = None,
     **rules: Any,
 ) -> dict[str, Any]:
     """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
 
     A set that is there already is continued: sources are added to its own, and what is not given stays as it was.
     Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
-    they lie. ``rules`` are fields of ``tags.canonical.TagRules``, such as ``vocabulary_size=5000``.
+    they lie; ``shard_images`` is how many loose images a shard has on average. ``rules`` are fields of
+    ``tags.canonical.TagRules``, such as ``vocabulary_size=5000``.
 
     Raises:
         ValueError: for input the user can mend.
     """
     folder = Path(out)
+    require_apart(sources, folder)
     with records.lock(folder, marks=(RECORD, WORK)):
         wanted = continued(
             folder,
@@ -64,6 +68,7 @@ def prepare(
             tags=tags,
             mapping=mapping,
             exclude=None if exclude is None else [str(one) for one in exclude],
+            shard_images=shard_images,
             rules=rules,
         )
         record = prepare_set(wanted, folder, engine=engine)

@@ -40,11 +40,6 @@ WORDS = (
     "lake",
     "été",
 )
-WORK = (
-    "import sys; from pathlib import Path; from underpaint.preparation.pipeline import prepare_set; "
-    "from underpaint.preparation.settings import Preparation; "
-    "prepare_set(Preparation(sources=tuple(sys.argv[2:]), partition_images=20), Path(sys.argv[1]))"
-)
 FIRST_LINE = "Looking for images"
 
 
@@ -80,7 +75,8 @@ def write_sources(folder: Path, images: int) -> list[Path]:
 
 def start(out: Path, sources: Sequence[Path]) -> subprocess.Popen[str]:
     """A process that has said its first line."""
-    command = [sys.executable, "-c", WORK, str(out), *map(str, sources)]
+    given = [*map(str, sources), "--out", str(out), "--shard-images", "20"]
+    command = [sys.executable, "-m", "underpaint", "prepare", *given]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

@@ -35,7 +35,7 @@ from underpaint.preparation.meter import Meter
 from underpaint.preparation.plan import Partition, cut
 from underpaint.preparation.reading import Workshop, read_partition
 from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
-from underpaint.preparation.sources import PreparedFrom, describe
+from underpaint.preparation.sources import PreparedFrom, describe, require_apart
 from underpaint.tags.labels import build_vocabulary
 
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
@@ -51,18 +51,12 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
         ValueError: for what the user can mend.
     """
     sources = describe(wanted.sources)
-    _refuse_inside(sources, out)
+    require_apart([source.path for source in sources], out)
     workshop = _workshop(wanted, out)
     with open_engine(engine) as opened:
         partitions = _plan(sources, wanted, workshop)
         _read(partitions, workshop, opened)
         return _write_set(sources, partitions, wanted, workshop=workshop, engine=opened)
-
-
-def _refuse_inside(sources: Sequence[PreparedFrom], out: Path) -> None:
-    for source in sources:
-        if out.resolve().is_relative_to(Path(source.path).resolve()):
-            raise ValueError(f"--out {out} lies in the source {source.path}; choose a folder beside it")
 
 
 def _workshop(wanted: Preparation, out: Path) -> Workshop:
@@ -87,7 +81,7 @@ def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, workshop: Worksh
     for source in sources:
         if source.table:
             join_table(Path(source.table), workshop.joined)
-        partitions += cut(source, folder=workshop.planned, images=wanted.partition_images, given=" ".join(given))
+        partitions += cut(source, folder=workshop.planned, images=wanted.shard_images, given=" ".join(given))
     return partitions
 
 

@@ -28,11 +28,11 @@ class Preparation:
     rules: TagRules = field(default_factory=TagRules)
     resample: Resampling = "sqrt"  # what the column `repeat` holds; a run takes it or not
     resample_ratio: float = 5 / 3  # samples of an epoch per image (the paper's 5 billion from 3)
-    partition_images: int = 1000  # images of a shard that is written, on average
+    shard_images: int = 1000  # images of a shard that is written, on average
 
     def __post_init__(self) -> None:
-        if not 1 <= self.partition_images <= 20_000:
-            raise ValueError(f"partition_images={self.partition_images} must lie in 1 to 20,000; 1000 is usual")
+        if not 1 <= self.shard_images <= 20_000:
+            raise ValueError(f"shard_images={self.shard_images} must lie in 1 to 20,000; 1000 is usual")
         if self.resample not in ("none", "sqrt", "instance"):
             raise ValueError(f"resample={self.resample!r} must be 'none', 'sqrt' or 'instance'")
         if self.resample_ratio < 1:
@@ -46,6 +46,7 @@ def continued(
     tags: str | None,
     mapping: str | None,
     exclude: Sequence[str] | None,
+    shard_images: int | None,
     rules: dict[str, Any],
 ) -> Preparation:
     """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
@@ -65,6 +66,7 @@ def continued(
         sources=tuple(dict.fromkeys([*before.sources, *_absolute(sources)])),
         tags=before.tags if tags is None else tags,
         exclude=before.exclude if exclude is None else _absolute(exclude),
+        shard_images=before.shard_images if shard_images is None else shard_images,
         rules=replace(before.rules, **changed),
     )
 
@@ -77,7 +79,7 @@ def _restored(settings: dict[str, Any]) -> Preparation:
         rules=TagRules(**{name: _tuples(value) for name, value in settings["rules"].items()}),
         resample=settings["resample"],
         resample_ratio=settings["resample_ratio"],
-        partition_images=settings["partition_images"],
+        shard_images=settings["shard_images"],
     )
 
 
@@ -101,6 +103,7 @@ def summary(record: dict[str, Any], out: str | Path) -> str:
             f"{one['name']} left out"
             for one in record["excluded"]
         ),
+        f"train with data={out}",
     ]
     return "\n".join(lines)
 

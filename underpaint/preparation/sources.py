@@ -53,8 +53,7 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
 def _look(path: Path, name: str) -> PreparedFrom:
     if path.is_file():
         kind: Kind = "tars" if path.suffix == ".tar" else "table"
-        is_table = path.suffix.lower() in tables.EXTENSIONS or tables.is_yfcc(path)
-        if kind == "table" and not is_table:
+        if kind == "table" and not tables.is_table(path):
             raise ValueError(
                 f"{path} is neither a tar nor a table ({', '.join(tables.EXTENSIONS)}, or one of YFCC100M); "
                 f"name the folder that holds the images"
@@ -66,6 +65,14 @@ def _look(path: Path, name: str) -> PreparedFrom:
         return PreparedFrom(name=name, path=str(path), kind="tars")
     table = next((path / own for own in OWN_TABLES if (path / own).is_file()), None)
     return PreparedFrom(name=name, path=str(path), kind="folder", table=str(table or ""))
+
+
+def require_apart(sources: Sequence[str | Path], out: Path) -> None:
+    """Raise ValueError where a set would lie in what it is made from, or the other way round, and grow for ever."""
+    target = out.expanduser().resolve()
+    for source in (Path(one).expanduser().resolve() for one in sources):
+        if target.is_relative_to(source) or source.is_relative_to(target):
+            raise ValueError(f"--out {out} and the source {source} lie in each other; choose a folder beside it")
 
 
 def tar_files(path: Path) -> list[Path]:

@@ -5,7 +5,10 @@ They are read block by block, so that a table of a hundred million rows takes no
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import urllib.parse
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ from underpaint.preparation.said import COLUMNS, Said, distinct, from_fields
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".txt")
 """Of tables; those of YFCC100M may be called ``.txt``, or have no extension at all."""
 
+_COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+MAX_LINE_BYTES = 1_000_000
 BLOCK_BYTES = 16 * 1024**2
 BATCH_ROWS = 65_536
 
@@ -42,11 +47,28 @@ class TableRow:
     """Why it is no image; mostly nothing."""
 
 
+def is_table(file: Path) -> bool:
+    return _kind(file) in EXTENSIONS or is_yfcc(file)
+
+
 def is_yfcc(file: Path) -> bool:
     """Has the first line as many fields as the tables of YFCC100M, and ends it with the mark of photo or video?"""
-    with file.open("rb") as opened:
-        fields = opened.readline(1_000_000).rstrip(b"\r\n").split(b"\t")
+    fields = _first_line(file).rstrip(b"\r\n").split(b"\t")
     return len(fields) in _YFCC_FIRST and fields[-1] in (b"0", b"1")
+
+
+def _kind(file: Path) -> str:
+    """The extension, without that of a compression."""
+    name = file.with_suffix("") if file.suffix.lower() in _COMPRESSED else file
+    return name.suffix.lower()
+
+
+def _first_line(file: Path) -> bytes:
+    try:
+        with _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened:
+            return opened.readline(MAX_LINE_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
 
 
 def read_rows(file: Path) -> Iterator[list[TableRow]]:
@@ -55,7 +77,7 @@ def read_rows(file: Path) -> Iterator[list[TableRow]]:
     Raises:
         ValueError: if it is no such table, or lacks a column that names the image.
     """
-    if file.suffix.lower() == ".parquet":
+    if _kind(file) == ".parquet":
         yield from _named(file, _parquet_batches)
     elif is_yfcc(file):
         yield from _yfcc(file)
@@ -125,24 +147,22 @@ def _header(file: Path) -> list[str]:
     import pyarrow
     import pyarrow.parquet
 
-    if file.suffix.lower() == ".parquet":
+    if _kind(file) == ".parquet":
         try:
             return list(pyarrow.parquet.read_schema(file).names)
         except pyarrow.ArrowInvalid as error:
             raise ValueError(f"{file} is not a Parquet file: {error}") from error
     import csv
 
-    with file.open("rb") as opened:
-        line = opened.readline(1_000_000)
     try:
-        text = line.decode("utf-8-sig")
+        text = _first_line(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not a table in UTF-8: {error}; save it as UTF-8") from error
     return next(csv.reader([text], delimiter=_delimiter(file)), [])
 
 
 def _delimiter(file: Path) -> str:
-    return "\t" if file.suffix.lower() == ".tsv" else ","
+    return "\t" if _kind(file) == ".tsv" else ","
 
 
 def _parquet_batches(file: Path, names: list[str]) -> Iterator[Any]:
@@ -183,8 +203,7 @@ def _yfcc(file: Path) -> Iterator[list[TableRow]]:
     import pyarrow
     from pyarrow import csv
 
-    with file.open("rb") as opened:
-        names = _YFCC_FIRST[opened.readline(1_000_000).count(b"\t") + 1]
+    names = _YFCC_FIRST[_first_line(file).count(b"\t") + 1]
     wanted = [name for name in _YFCC_READ if name in names]
     convert = csv.ConvertOptions(include_columns=wanted, column_types={name: pyarrow.string() for name in wanted})
     parse = csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False)
