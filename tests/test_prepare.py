@@ -321,6 +321,15 @@ def test_an_interrupted_start_is_continued_to_the_same_bytes(
     assert outputs(prepared(tmp_path / "set", photos, shard_images=1)) == wanted
 
 
+def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path: Path, photos: Path) -> None:
+    out = prepared(tmp_path / "set", sidecar_txt(photos))
+    wanted = outputs(out)
+    labels = next((out / "prepare_work").glob("labels-*"))
+    for folder in (out, out / "shards", out / "prepare_work" / "rows", labels):
+        (folder / f"{photos.name}-0123456789abcdef.parquet.4711.part").write_bytes(b"half")
+    assert outputs(prepared(out, photos)) == wanted
+
+
 def test_rows_of_one_image_are_one_and_repeats_have_the_mean(tmp_path: Path) -> None:
     files = {f"{number:03d}.png": picture(number) for number in range(240)}
     folder = write_files(tmp_path / "many", files)

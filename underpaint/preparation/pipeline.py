@@ -41,6 +41,8 @@ from underpaint.tags.labels import build_vocabulary
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
 
 _PARTITION = re.compile(r".+-[0-9a-f]{16}\.(tar|parquet)")
+_HALF_WRITTEN = re.compile(r".+\.\d+\.part")
+"""What ``arrow_files.replacing`` leaves where a process is killed."""
 _DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
 
 
@@ -63,7 +65,8 @@ def _workshop(wanted: Preparation, out: Path) -> Workshop:
     workshop = Workshop(out=out)
     for folder in (workshop.planned, workshop.rows, workshop.shards, workshop.joined):
         folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob("*.part"):
+    for part in (*out.glob("*.part"), *workshop.shards.glob("*.part"), *workshop.work.rglob("*.part")):
+        if _HALF_WRITTEN.fullmatch(part.name):
             part.unlink()
     workshop = replace(workshop, exclusion=exclusion_folder(wanted.exclude, workshop.work))
     if not wanted.tags:
