@@ -20,7 +20,7 @@ from PIL import Image
 
 from underpaint import draws
 from underpaint.core import PAD_LABEL, LabelBatch
-from underpaint.data import items, loader
+from underpaint.data import items, workers
 from underpaint.data.items import SourceItems
 from underpaint.data.loader import Batching, ImageFormat, ImageStream, channel_statistics, read_images
 from underpaint.data.order import sample_at
@@ -344,5 +344,5 @@ def test_a_worker_reports_every_error_but_a_main_process_that_hung_up(
     error: Exception, said: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Which of the two comes up after Ctrl-C is a race: the hook is asked directly."""
-    loader._report_but_a_hung_up_main_process(type(error), error, None)
+    workers._report_but_a_hung_up_main_process(type(error), error, None)
     assert bool(capsys.readouterr().err) == said

@@ -6,15 +6,10 @@ a position depends on the position alone, so the ranks together see what one pro
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Any
-
-from torch.utils.data import DataLoader, Dataset
 
 from underpaint.core import Batch
-from underpaint.data.loader import ImageStream, process_context, start_worker
+from underpaint.data.loader import ImageStream
 from underpaint.data.records import Problem
 from underpaint.training.ranks import Ranks
 
@@ -33,7 +28,7 @@ class Share:
                 f"data.lanes.count a multiple of the number of processes"
             )
         self.stream, self.ranks, self.batch_size = stream, ranks, batch_size
-        self.workers, self.quarantine = stream.batching.workers, stream.quarantine
+        self.quarantine = stream.quarantine
         self.position = 0
         self.found: list[Problem] = []
 
@@ -41,18 +36,7 @@ class Share:
         microbatch = self.stream.batching.microbatch
         assert self.batch_size % (microbatch * self.ranks.world) == 0, (self.batch_size, microbatch, self.ranks)
         assert self.position % self.batch_size == 0, self.position
-        loader: Any = DataLoader(
-            _Microbatches(self.stream),
-            sampler=self._starts(),
-            batch_size=None,
-            num_workers=self.workers,
-            multiprocessing_context=process_context() if self.workers else None,
-            worker_init_fn=start_worker,
-        )
-        for number, found in enumerate(loader, 1):
-            if isinstance(found, OSError):
-                raise found
-            batch, problems = found
+        for number, (batch, problems) in enumerate(self.stream.read(self._starts()), 1):
             self.found += problems
             if number % (self.batch_size // self.ranks.world // microbatch) == 0:
                 self.position += self.batch_size
@@ -84,29 +68,3 @@ class _Starts:
         while True:
             yield from range(first, first + self.part, self.step)
             first += self.stride
-
-
-class _Microbatches(Dataset[tuple[Batch, list[Problem]] | OSError]):
-    """The microbatch that starts at a position, and the bad records in it; or why reading cannot go on."""
-
-    def __init__(self, stream: ImageStream) -> None:
-        self.stream = copy.copy(stream)
-        self.stream.batching = replace(stream.batching, workers=0)
-        self.stream.quarantine = self.collected = _Collected()  # pyright: ignore[reportAttributeAccessIssue]
-
-    def __getitem__(self, position: int) -> tuple[Batch, list[Problem]] | OSError:
-        self.stream.position, self.collected.problems = position, []
-        try:
-            return next(iter(self.stream)), self.collected.problems
-        except OSError as error:
-            return error
-
-
-class _Collected:
-    """Stands for a quarantine where a worker process reads."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-
-    def add(self, problems: Iterable[Problem]) -> None:
-        self.problems += problems

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64, Num
+import torch.utils.data
+from jaxtyping import Float, Int64, Num, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,6 +25,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem, Source
 from underpaint.data.scaled import scaled_views
 from underpaint.data.transforms import Interpolation, View, eval_view, train_view
+from underpaint.data.workers import process_context, start_worker
 
 Decoding = Literal["full", "scaled"]
 """scaled: JPEG is decoded small where the crop allows it (``data/scaled.py``)."""
@@ -125,14 +122,20 @@ class ImageStream:
 
     def __iter__(self) -> Iterator[LabelBatch]:
         assert self.position % self.batching.microbatch == 0, (self.position, self.batching)
-        loader = _data_loader(self._samples, self.position, self.batching)
-        for found in loader:
-            if isinstance(found, OSError):
-                raise found
-            batch, problems = found
+        for batch, problems in self.read(itertools.count(self.position, self.batching.microbatch)):
             self.quarantine.add(problems)
             self.position += self.batching.microbatch
             yield batch
+
+    def read(self, starts: Iterable[int]) -> Iterator[tuple[LabelBatch, list[Problem]]]:
+        """The microbatches that begin at these positions, each with its bad records, which nobody has counted yet."""
+        for found in _data_loader(self._samples, starts, self.batching):
+            if isinstance(found, OSError):
+                raise found
+            batch, problems = found
+            if batch["image"].dtype == torch.uint8:
+                batch["image"] = _from_bytes(batch["image"], batch["weight"], self._samples.format)
+            yield batch, problems
 
 
 def read_images(
@@ -271,73 +274,47 @@ class _Samples(Dataset[_Sample | OSError]):
         if len(good) < len(samples):
             return next(sample for sample in samples if isinstance(sample, OSError))
         batch: LabelBatch = {
-            "image": _normalised([sample.image for sample in good], self.format),
+            "image": self._stacked([sample.image for sample in good]),
             "position": torch.tensor([sample.position for sample in good], dtype=torch.int64),
             "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in good]),
             "labels": pad_labels([sample.labels for sample in good], self.items.longest_target),
         }
         return batch, [sample.problem for sample in good if sample.problem]
 
+    def _stacked(self, views: Sequence[Tensor | None]) -> Num[Tensor, "b c h w"]:
+        """Normalised; or eight bits, which the main process normalises: a quarter of the bytes goes between them."""
+        if any(view is not None and view.dtype != torch.uint8 for view in views) or not any(
+            view is not None for view in views
+        ):
+            return _normalised(views, self.format)
+        image = _shared_bytes((len(views), self.format.channels, *self.format.size))
+        for row, view in enumerate(views):
+            if view is not None:
+                image[row] = view
+        return image
+
 
 class _Positions:
-    """The stateless batch sampler: microbatches of positions from ``start``, without end."""
+    """The stateless batch sampler: the positions of the microbatches that begin at ``starts``."""
 
-    def __init__(self, start: int, count: int) -> None:
-        self.start, self.count = start, count
+    def __init__(self, starts: Iterable[int], count: int) -> None:
+        self.starts, self.count = starts, count
 
     def __iter__(self) -> Iterator[list[int]]:
-        first = self.start
-        while True:
+        for first in self.starts:
             yield list(range(first, first + self.count))
-            first += self.count
 
 
-def _data_loader(samples: _Samples, position: int, batching: Batching) -> DataLoader[Any]:
+def _data_loader(samples: _Samples, starts: Iterable[int], batching: Batching) -> DataLoader[Any]:
     return DataLoader(
         samples,
-        batch_sampler=_Positions(position, batching.microbatch),
+        batch_sampler=_Positions(starts, batching.microbatch),
         num_workers=batching.workers,
         collate_fn=samples.collate,
         worker_init_fn=start_worker,
-        multiprocessing_context=process_context() if batching.workers else None,
+        multiprocessing_context=process_context(__name__) if batching.workers else None,
         generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
     )
-
-
-def process_context() -> BaseContext:
-    """A server that has imported this module once and forks workers from there: quick, and, unlike a fork of the main
-    process, safe beside the threads of torch.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def start_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group, but stopping is the main process's business.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _report_but_a_hung_up_main_process
-    threading.Thread(target=_end_with_main_process, daemon=True).start()
-
-
-def _report_but_a_hung_up_main_process(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """The thread that hands tensors over reports here. A main process that stops in the middle of a batch is no error
-    of the worker's, and people who press Ctrl-C want no traceback; what goes wrong with a sample takes another way.
-    """
-    if not isinstance(error, (ConnectionError, EOFError)):
-        sys.__excepthook__(kind, error, traceback)
-
-
-def _end_with_main_process() -> None:
-    """Torch's own watchdog would not do: it waits for the server to die, which waits for its last worker."""
-    main_process = multiprocessing.parent_process()
-    assert main_process is not None
-    main_process.join()
-    os._exit(1)
 
 
 def _read(file: Callable[[], bytes], format: ImageFormat) -> Tensor | BadImage:
@@ -358,8 +335,27 @@ def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Te
     image = torch.zeros(len(views), format.channels, *format.size)
     mean, std = normalisation(format.mean, format.std, image)
     for row, view in enumerate(views):
-        if view is not None and view.dtype == torch.uint8:
-            image[row].copy_(view).div_(255).sub_(mean)
-        elif view is not None:
-            torch.sub(view, mean, out=image[row])
+        if view is not None:
+            torch.sub(view.div(255) if view.dtype == torch.uint8 else view, mean, out=image[row])
     return image.div_(std)
+
+
+def _from_bytes(
+    image: UInt8[Tensor, "b c h w"], weight: Float[Tensor, " b"], format: ImageFormat
+) -> Float[Tensor, "b c h w"]:
+    """A batch of eight-bit views, normalised; zeros where the weight is 0. What ``_normalised`` gives, to the bit."""
+    # numpy asks the system for large pages, torch does not: touching new memory would take longer than the arithmetic
+    whole = torch.from_numpy(np.empty(tuple(image.shape), dtype=np.float32))
+    mean, std = normalisation(format.mean, format.std, whole)
+    for row, kept in enumerate(weight.tolist()):
+        if kept:
+            torch.div(image[row], 255, out=whole[row]).sub_(mean).div_(std)
+        else:
+            whole[row] = 0
+    return whole
+
+
+def _shared_bytes(shape: tuple[int, ...]) -> UInt8[Tensor, ...]:
+    """Memory that goes to the main process without a copy; plain memory where this is the main process."""
+    image = torch.empty(shape, dtype=torch.uint8)
+    return image if torch.utils.data.get_worker_info() is None else image.share_memory_()

@@ -17,8 +17,8 @@ from underpaint.data.prepared import PreparedSet, Rows
 from underpaint.data.records import Problem, Split
 from underpaint.data.shards import Shards
 
-WARM_ROWS = 500_000
-"""Rows that are kept at least, about 80 bytes each; as many more as the open windows of all lanes need."""
+WARM_ROWS = 200_000
+"""Rows that are kept at least, about 100 bytes each; as many more as the open windows of all lanes need."""
 
 
 @dataclass(frozen=True, kw_only=True)
