@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from underpaint.tags import wordnet as module
 from underpaint.tags.canonical import Canonicaliser, TagRules
-from underpaint.tags.meanings import ENDINGS
+from underpaint.tags.inflection import ENDINGS
 from underpaint.tags.normalise import Form, normalise
 from underpaint.tags.segment import MARGIN, MIN_COUNT, MIN_LETTERS, SHORT, Segmenter, english
 from underpaint.tags.wordnet import wordnet

@@ -132,7 +132,7 @@ class Canonicaliser:
 
     def _synset(self, synset: str, reason: str) -> Decision:
         if synset not in self._names:
-            self._names[synset] = self._known.synset(synset).lemmas[0]
+            self._names[synset] = self._known.lemmas(synset)[0]
         return Decision(kind="synset", key=synset, name=self._names[synset], reason=reason)
 
     def _target(self, tag: str, target: str) -> Decision:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
+from underpaint.tags.inflection import bases
 from underpaint.tags.normalise import Form, squeeze
 from underpaint.tags.segment import english
 from underpaint.tags.wordnet import Part, WordNet
@@ -16,19 +16,6 @@ from underpaint.tags.wordnet import Part, WordNet
 Parts = Literal["nouns", "all"]
 
 PARTS: tuple[Part, ...] = ("n", "v", "a", "r")
-
-ENDINGS: dict[Part, tuple[tuple[str, str], ...]] = {
-    "n": (
-        *(("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man")),
-        ("ies", "y"),
-    ),
-    "v": (("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
-    "a": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
-    "r": (),
-}
-"""WordNet's own rules (morphy): an ending, and what stands for it in the word's base."""
-
-LAST = {ending[-1] for endings in ENDINGS.values() for ending, _ in endings}
 
 THING, PERSON, PLACE = "n00001930", "n00007846", "n00027167"
 THING_WEIGHT = 3
@@ -92,7 +79,7 @@ class Meanings:
     def _weight(self, id_: str) -> tuple[float, int]:
         counts = [
             sense.count
-            for lemma in self._known.synset(id_).lemmas
+            for lemma in self._known.lemmas(id_)
             for sense in self._known.senses_of(lemma)
             if sense.synset == id_
         ]
@@ -110,7 +97,7 @@ class Meanings:
         squeezed = squeeze("".join(words))
         if len(words) > 1 and self._is_english(squeezed):
             yield squeezed
-        for letters in (squeezed, *self._bases(squeezed, "n")):
+        for letters in (squeezed, *(base for part, base in bases(squeezed) if part == "n")):
             for compound in self._compounds.get(letters, ()):
                 if len(words) > 1 or " " not in compound or len(letters) >= MIN_RUN:
                     yield compound
@@ -127,15 +114,14 @@ class Meanings:
         own = lemma in self._known
         if own:
             yield from self._senses(lemma)
-        for place, part in enumerate(self._parts):
-            if part != "n" and not lemma.isalpha():
-                return  # only nouns end their compounds
+        for part, base in bases(lemma):
+            if part not in self._parts or (part != "n" and not lemma.isalpha()):
+                continue  # only nouns end their compounds
+            place = PARTS.index(part)
             weight = (INFLECTED if own else 1) * (PRESENT if part == "v" and lemma[-1] == "s" else 1)
-            for base in self._bases(lemma, part):
-                if base != lemma:
-                    for score, of, number, synset, _ in self._senses(base):
-                        if of == place:
-                            yield score * weight, of, number, synset, base
+            for score, of, number, synset, _ in self._senses(base) if base in self._known else ():
+                if of == place:
+                    yield score * weight, of, number, synset, base
 
     def _senses(self, lemma: str) -> list[_Candidate]:
         if lemma not in self._cache:
@@ -152,29 +138,16 @@ class Meanings:
             ]
         return self._cache[lemma]
 
-    def _bases(self, lemma: str, part: Part) -> Iterator[str]:
-        """Words of which this one is an inflection."""
-        yield from irregular().get((lemma, part), ())
-        if lemma[-1] not in LAST or lemma.endswith("ss"):
-            return
-        for ending, base in ENDINGS[part]:
-            if lemma.endswith(ending) and len(lemma) > len(ending) + 1:
-                yield lemma.removesuffix(ending) + base
-
     def _is_english(self, word: str) -> bool:
         """Whether a single word, or a base of it, is English and not just spelled like a rare word of WordNet's.
 
         It is a name, or one that WordNet's authors found in their texts, or it stands in books, or is spelled nearly
         like a word that does and means the same. Two letters are mostly abbreviations of something else.
         """
-        bases = [base for part in self._parts for base in self._bases(word, part) if base in self._known]
-        known = [each for each in (word, *bases) if each in self._known]
         if len(word) == 2:
-            known = [each for each in known if each == word]
-            return any(
-                self._counted(each) or english().get(each, 0) >= FREQUENT or len(self._known.synsets_of(each)) == 1
-                for each in known
-            )
+            meanings = len(self._known.synsets_of(word))
+            return meanings == 1 or (meanings > 0 and (self._counted(word) or english().get(word, 0) >= FREQUENT))
+        known = [each for each in (word, *(base for _, base in bases(word))) if each in self._known]
         return any(
             self._known.is_name(each) or self._counted(each) or english().get(each, 0) >= RARE or self._is_variant(each)
             for each in known
@@ -185,7 +158,7 @@ class Meanings:
 
     def _is_variant(self, word: str) -> bool:
         """Whether another word for one of its meanings is in books and has nearly the same letters."""
-        others = {lemma.lower() for id_ in self._known.synsets_of(word) for lemma in self._known.synset(id_).lemmas}
+        others = {lemma.lower() for id_ in self._known.synsets_of(word) for lemma in self._known.lemmas(id_)}
         counts = english()
         return any(
             squeeze(other) == word
@@ -207,18 +180,4 @@ def _compounds(known: WordNet) -> dict[str, list[str]]:
     for word in known.words():
         if not word.isalnum():
             found.setdefault(squeeze(word), []).append(word)
-    return found
-
-
-@cache
-def irregular() -> dict[tuple[str, str], tuple[str, ...]]:
-    """WordNet's exceptions: the bases of a form, by form and part of speech."""
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(Path(__file__).with_name("irregular.parquet")) as opened:
-        table = opened.read(use_threads=False)
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
-    columns = (table.column(name).to_pylist() for name in ("form", "part", "base"))
-    for form, part, base in zip(*columns, strict=True):
-        found[form, part] = (*found.get((form, part), ()), base)
     return found

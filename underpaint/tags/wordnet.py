@@ -125,6 +125,14 @@ class WordNet:
             instance_hypernyms=tuple(one["instance_hypernyms"]),
         )
 
+    def lemmas(self, id_: str) -> tuple[str, ...]:
+        """The words that have a meaning, as ``synset`` tells them.
+
+        Raises:
+            ValueError: for an id that WordNet 3.0 does not have.
+        """
+        return tuple(self._column("lemmas")[self._row_of(id_)].as_py())
+
     def has_synset(self, id_: str) -> bool:
         """Whether WordNet 3.0 has this id."""
         return bool(np.isin(_code(id_), self._codes))
