@@ -20,6 +20,8 @@ PARTS: tuple[Part, ...] = ("n", "v", "a", "r")
 THING, PERSON, PLACE = "n00001930", "n00007846", "n00027167"
 THING_WEIGHT = 3
 """Of meanings that are things one can see (below physical entity, and no person), against all others."""
+PART_WEIGHT: dict[Part, int] = {"n": 6, "a": 4, "v": 1, "r": 1}
+"""Tags name what is there, then what it is like; the texts that WordNet's authors counted have more verbs."""
 INFLECTED = 1 / 8
 """Of a meaning of the base where the inflected form is a word of its own: ``glasses`` are spectacles."""
 PRESENT = 1 / 8
@@ -77,13 +79,15 @@ class Meanings:
         return min((*self._weight(id_), id_) for id_ in synsets)[-1]
 
     def _weight(self, id_: str) -> tuple[float, int]:
+        part = PARTS["nvar".index(id_[0])]
         counts = [
             sense.count
             for lemma in self._known.lemmas(id_)
             for sense in self._known.senses_of(lemma)
             if sense.synset == id_
         ]
-        return -(sum(counts) + 1) * (THING_WEIGHT if id_ in self._things else 1), PARTS.index(id_[0])
+        weight = (THING_WEIGHT if id_ in self._things else 1) * PART_WEIGHT[part]
+        return -(sum(counts) + 1) * weight, PARTS.index(part)
 
     def _spelled(self, words: Sequence[str]) -> Iterator[str]:
         """The words as they stand, with blanks or hyphens."""
@@ -99,7 +103,8 @@ class Meanings:
             yield squeezed
         for letters in (squeezed, *(base for part, base in bases(squeezed) if part == "n")):
             for compound in self._compounds.get(letters, ()):
-                if len(words) > 1 or " " not in compound or len(letters) >= MIN_RUN:
+                as_run = " " not in compound or (len(letters) >= MIN_RUN and self._is_named(compound))
+                if len(words) > 1 or as_run:
                     yield compound
 
     def _best(self, lemmas: Iterable[str]) -> Meaning | None:
@@ -127,7 +132,7 @@ class Meanings:
         if lemma not in self._cache:
             self._cache[lemma] = [
                 (
-                    -(sense.count + 1) * (THING_WEIGHT if sense.synset in self._things else 1),
+                    -(sense.count + 1) * (THING_WEIGHT if sense.synset in self._things else 1) * PART_WEIGHT[part],
                     self._parts.index(part),
                     sense.number,
                     sense.synset,
@@ -152,6 +157,10 @@ class Meanings:
             self._known.is_name(each) or self._counted(each) or english().get(each, 0) >= RARE or self._is_variant(each)
             for each in known
         )
+
+    def _is_named(self, compound: str) -> bool:
+        """Whether a compound is more than a verb, which nobody writes in one word: a callout is not to call out."""
+        return any(id_[0] != "v" for id_ in self._known.synsets_of(compound))
 
     def _counted(self, word: str) -> bool:
         return any(sense.count for sense in self._known.senses_of(word))

@@ -19,6 +19,9 @@ SHORT = frozenset(
 MARGIN = math.log(10)
 """How many times as likely the best way must be as the next one; else the run is ambiguous and stays whole."""
 
+MAX_COST = 2.6
+"""Nats a letter. Letters drawn at random cost 2.9; what is hardly likelier is of another language (``bandera``)."""
+
 
 @cache
 def english() -> Mapping[str, int]:
@@ -61,5 +64,7 @@ class Segmenter:
         if len(run) not in ways:
             return ()
         best, *others = ways[len(run)]
-        clear = not others or others[0][0] - best[0] >= MARGIN
-        return best[1] if clear and len(best[1]) > 1 else ()
+        cost, words = best
+        clear = not others or others[0][0] - cost >= MARGIN
+        likely = cost <= MAX_COST * len(run) and words[-1] not in SHORT
+        return words if clear and likely and len(words) > 1 else ()
