@@ -3,9 +3,9 @@
     python tools/score_tags.py open
     python tools/score_tags.py locked        once, at the end
 
-The right answers of a tag are those of both annotators, also where the two have none in common: a rule that needs no
-sight of what the program answers. How much it is worth is told beside it: the scores by each annotator alone, and on
-the tags where they have an answer in common.
+The right answers of a tag are those of both annotators. Where the two have none in common, ``settled.csv`` says which
+by the guideline, or both count: of the locked half nothing is settled by whoever wrote the rules. What that is worth is
+told beside it: the scores by each annotator alone, and on the tags where they have an answer in common.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ class Tag:
     band: str
     a: tuple[str, ...]
     b: tuple[str, ...]
+    settled: tuple[str, ...]
+    """Empty where the annotators' answers stand."""
 
     @property
     def both(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.a, *self.b)))
+        return self.settled or tuple(dict.fromkeys((*self.a, *self.b)))
 
     @property
     def agreed(self) -> bool:
@@ -64,11 +66,21 @@ def read(half: str) -> list[Tag]:
     """The tags of one half; of the other half no answer is looked at."""
     rows = [row for row in _rows("sample.csv") if row["half"] == half]
     ids = {row["id"] for row in rows}
-    a, b = (
-        {row["id"]: tuple(row["answer"].split("|")) for row in _rows(f"annotator_{name}.csv") if row["id"] in ids}
-        for name in "ab"
+    a, b, settled = (
+        {row["id"]: tuple(row["answer"].split("|")) for row in _rows(f"{name}.csv") if row["id"] in ids}
+        for name in ("annotator_a", "annotator_b", "settled")
     )
-    return [Tag(tag=row["tag"], source=row["source"], band=row["band"], a=a[row["id"]], b=b[row["id"]]) for row in rows]
+    return [
+        Tag(
+            tag=row["tag"],
+            source=row["source"],
+            band=row["band"],
+            a=a[row["id"]],
+            b=b[row["id"]],
+            settled=settled.get(row["id"], ()),
+        )
+        for row in rows
+    ]
 
 
 def answer(decision: Decision) -> str:
@@ -113,11 +125,11 @@ def main() -> None:
     agreed = [one.agreed for one in tags]
     print(f"{half}: {len(tags)} tags, kappa {kappa((kind(one.a[0]), kind(one.b[0])) for one in tags):.3f} of the kind")
     print(f"an answer in common: {sum(agreed)} ({sum(agreed) / len(tags):.3f})")
-    print(f"by both:           {score(zip(given, (one.both for one in tags), strict=True))}")
+    print(f"settled:           {score(zip(given, (one.both for one in tags), strict=True))}")
     print(f"by a alone:        {score(zip(given, (one.a for one in tags), strict=True))}")
     print(f"by b alone:        {score(zip(given, (one.b for one in tags), strict=True))}")
     print(f"where they agree:  {score((g, one.both) for g, one in zip(given, tags, strict=True) if one.agreed)}")
-    print("errors, by both:")
+    print("errors, by the settled answers:")
     for one, said, decision in zip(tags, given, decisions, strict=True):
         if not is_right(said, one.both):
             print(f"| `{one.tag}` | {one.source}, {one.band} | {said} ({decision.reason}) | {', '.join(one.both)} |")
