@@ -42,10 +42,9 @@ def _output(found: Found) -> str:
 
 def _write(folder: Path, subject: Subject) -> None:
     graph = _Graph(subject.load(), scores=bool(subject.found.classes)).eval()
-    torch.onnx.export(
+    program: Any = torch.onnx.export(
         graph,
         (subject.images(),),
-        folder / "model.onnx",
         input_names=["image"],
         output_names=[_output(subject.found)],
         dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
@@ -53,7 +52,21 @@ def _write(folder: Path, subject: Subject) -> None:
         dynamo=True,
         verbose=False,
     )
+    _forget_sources(program.model)
+    program.save(folder / "model.onnx", external_data=True)
     files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
+
+
+def _forget_sources(model: Any) -> None:
+    """Take out the stack traces that torch writes beside every node: paths of this machine are nobody's business."""
+    for part in (model, model.graph):
+        part.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 @torch.no_grad()
