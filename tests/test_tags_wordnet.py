@@ -129,3 +129,36 @@ def test_it_says_what_the_files_of_wordnet_say() -> None:
                 above = [part + rest.split()[0] for rest in line.split(" @ ")[1:]]
                 assert list(known.synset(part + offsets[0]).hypernyms) == above
     assert words == 155_287  # wnstats(7WN)
+
+
+def test_what_lies_below_a_synset() -> None:
+    """Against a walk upwards from every seventh synset; two verbs are each more general than the other."""
+    table = pyarrow.parquet.read_table(TABLE).to_pylist()
+    above = {row["id"]: row["hypernyms"] + row["instance_hypernyms"] for row in table}
+    below = {top: wordnet().below(top) for top in ("n02131653", "n08168978", "v00612841")}
+    for id_ in list(above)[::7]:
+        seen, left = {id_}, [id_]
+        while left:
+            new = set(above[left.pop()]) - seen
+            seen |= new
+            left += new
+        assert {top for top in below if id_ in below[top]} == seen & below.keys()
+    with pytest.raises(ValueError, match="no synset 'n00000001'"):
+        wordnet().below("n00000001")
+
+
+def test_names_words_and_ids() -> None:
+    known = wordnet()
+    assert [known.is_name(word) for word in ("France", "DNA", "dog", "polish", "no such")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert len(set(known.words())) == len(known.words()) == 147_306
+    assert "brown bear" in known.words()
+    assert known.lemmas("n02132136") == known.synset("n02132136").lemmas
+    assert known.has_synset("n02132136")
+    assert not known.has_synset("n00000001")
+    assert not known.has_synset("dog")
