@@ -145,8 +145,8 @@ def _add_inference(verb: Verb) -> None:
 
 
 def _add_report(verb: Verb) -> None:
-    report = verb("report", "write report.html of a run or a study")
-    report.add_argument("folder", metavar="DIR", help="a run or study folder")
+    report = verb("report", "write the page of a run, a study or a prepared set")
+    report.add_argument("folder", metavar="DIR", help="a run or study folder, or a prepared set")
     report.add_argument("--no-images", action="store_true", help="leave all pictures of the data out")
     listing = verb("list", "show recipes, studies, evaluations and collections")
     listing.add_argument("--source", metavar="RECIPE", default="", help="file and line of a recipe and of its loss")

@@ -67,7 +67,8 @@ names.txt has a label per line, with further names behind a semicolon: dog; pupp
     "report": """\
 examples:
   underpaint report runs/stages_tiny
-  underpaint report runs/mae_laptop --no-images""",
+  underpaint report runs/mae_laptop --no-images
+  underpaint report sets/photos""",
     "list": """\
 examples:
   underpaint list

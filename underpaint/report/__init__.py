@@ -1,4 +1,4 @@
-"""One self-contained HTML page per run or per study: a pure function of the files in the folder.
+"""One self-contained HTML page per run, study or prepared set: a pure function of the files in the folder.
 
 ``folders`` reads, ``headline`` finds the words, ``tables`` and ``figures`` lay out the numbers, ``page`` writes the
 page with the templates beside it. Nothing here knows an objective, a network or torch.
