@@ -24,7 +24,7 @@ from PIL import Image
 
 from underpaint.data.duplicates_views import look_at
 from underpaint.data.embedded_tags import embedded_tags
-from underpaint.data.folders import open_folder
+from underpaint.data.folders import open_folder, unread_images
 from underpaint.data.images import decode
 from underpaint.data.limits import MAX_PIXELS, MAX_SIDE, BadImage
 from underpaint.data.loader import ImageFormat, read_images
@@ -218,8 +218,20 @@ def test_the_extension_does_not_count(tmp_path: Path) -> None:
     assert weight.tolist() == [1, 1, 1, 0, 0]
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
-    xmp = (EMBEDDED / "exiftool.webp").read_bytes()
-    assert embedded_tags(xmp).tags[0] == "brown bear"  # nothing was said of a name
+
+
+def test_photographs_of_phones_and_cameras_are_told_and_not_passed_over(tmp_path: Path) -> None:
+    """What a folder's listing leaves out by its extension is named, so that it can be converted."""
+    for name in ("IMG_1.HEIC", "b/IMG_2.heic", "c.NEF", "d.avif", "e.jpg", "notes.txt", ".hidden.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((EMBEDDED / "phone.heic").read_bytes())
+    (tmp_path / "link.heic").symlink_to(tmp_path / "nowhere")
+    assert [(problem.key, problem.reason) for problem in unread_images(tmp_path)] == [
+        ("IMG_1.HEIC", "HEIC is not read; convert it to JPEG"),
+        ("b/IMG_2.heic", "HEIC is not read; convert it to JPEG"),
+        ("c.NEF", "a camera's raw format is not read; convert it to JPEG"),
+        ("d.avif", "AVIF is not read; convert it to JPEG"),
+    ]
 
 
 def why_refused(data: bytes) -> str:

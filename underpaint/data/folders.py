@@ -12,6 +12,9 @@ from underpaint.data.images import EXTENSIONS
 from underpaint.data.records import Problem, Record, Source, make_source
 from underpaint.data.splits import own_splits
 
+UNREAD = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"}
+UNREAD |= dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "a camera's raw format")
+
 TAGS_FILES = ("tags.csv", "tags.parquet")
 
 
@@ -71,13 +74,20 @@ def image_files(root: Path) -> tuple[list[str], list[Problem]]:
     return sorted(paths), sorted(problems, key=lambda problem: problem.key)
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Paths of files with an image's extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
+def unread_images(root: Path) -> list[Problem]:
+    """Files below ``root`` that hold images which no decoder here reads, by their extension; sorted."""
+    paths = [path for path in _walk(root, tuple(UNREAD)) if (root / path).is_file()]
+    kinds = {path: UNREAD[Path(path).suffix.lower()] for path in sorted(paths)}
+    return [Problem(key=path, reason=f"{kind} is not read; convert it to JPEG") for path, kind in kinds.items()]
+
+
+def _walk(root: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[str]:
+    """Paths of files with such an extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
     for folder, folders, files in os.walk(root, onerror=_refuse_unreadable):
         base = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if (base / name).is_symlink()]
-        images = [name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS)]
+        images = [name for name in files if not name.startswith(".") and name.lower().endswith(extensions)]
         yield from ((base / name).relative_to(root).as_posix() for name in links + images)
 
 

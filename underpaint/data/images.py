@@ -37,10 +37,7 @@ def decode(
     everything that cannot be read. With ``least`` above 0 a JPEG is decoded at a half, a quarter or an eighth of its
     size, in a fraction of the time, where each side keeps so many pixels.
     """
-    if not data:
-        raise BadImage("the file is empty")
-    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
-        raise BadImage(f"{_BRANDS[data[8:12]]} is not read; convert it to JPEG, PNG or WebP")
+    check_kind(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
@@ -52,6 +49,14 @@ def decode(
     except DECODER_ERRORS as error:
         raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
     return _scaled(torch.from_numpy(values), value_range)
+
+
+def check_kind(data: bytes) -> None:
+    """Raise BadImage for no bytes, and for known formats that are not read, by name."""
+    if not data:
+        raise BadImage("the file is empty")
+    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
+        raise BadImage(f"{_BRANDS[data[8:12]]} is not read; convert it to JPEG")
 
 
 def _values(data: bytes, channels: int, value_range: tuple[float, float], least: int) -> np.ndarray:

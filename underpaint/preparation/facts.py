@@ -9,7 +9,7 @@ from io import BytesIO
 import xxhash
 from PIL import Image, UnidentifiedImageError
 
-from underpaint.data.images import DECODER_ERRORS, FORMATS
+from underpaint.data.images import DECODER_ERRORS, FORMATS, check_kind
 from underpaint.data.limits import BadImage, check_pixels
 from underpaint.data.tar import MAX_IMAGE_BYTES
 
@@ -47,8 +47,7 @@ def examine(data: bytes) -> Facts:
     Raises:
         BadImage: for what no decoder here would take, with the reason.
     """
-    if not data:
-        raise BadImage("the file is empty")
+    check_kind(data)
     if len(data) > MAX_IMAGE_BYTES:
         raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
     try:

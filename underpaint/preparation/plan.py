@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from underpaint.data.folders import image_files
+from underpaint.data.folders import image_files, unread_images
 from underpaint.files import xxh3
 from underpaint.preparation import tables
 from underpaint.preparation.arrow_files import write_table
@@ -158,8 +158,9 @@ def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
             continue
         status = (root / path).stat()
         yield _Planned((path,), folder=folder if are_classes else "", size=status.st_size, stamp=status.st_mtime_ns)
-    for problem in problems:
-        yield _Planned((problem.key,), problem=problem.reason)
+    for problem in (*problems, *unread_images(root)):
+        key = problem.key if _is_utf_8(problem.key) else ascii(problem.key)[1:-1]
+        yield _Planned((key,), problem=problem.reason)
 
 
 def _is_utf_8(path: str) -> bool:
