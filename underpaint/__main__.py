@@ -171,6 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OutOfSpace, MemoryError, OutOfMemoryError) as error:
         print(f"underpaint: {error}", file=sys.stderr)
         return MACHINE
+    except RuntimeError as error:  # torch has no class of its own for the memory of a processor
+        if "can't allocate memory" not in str(error):
+            raise
+        print(
+            f"underpaint: the memory here is too small ({str(error).splitlines()[0]}); underpaint plan says what fits",
+            file=sys.stderr,
+        )
+        return MACHINE
     except (ValueError, BlockingIOError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         print(f"underpaint: {error}", file=sys.stderr)
         return INPUT

@@ -161,12 +161,14 @@ def record(value: Any, *, identity_only: bool = False) -> Any:
     raise ValueError(f"{value!r} cannot be recorded in run.json; make it a frozen dataclass of plain values")
 
 
-def from_record(kind: type[T], value: dict[str, Any], *, where: str) -> T:
+def from_record(kind: type[T], value: object, *, where: str) -> T:
     """A dataclass of known type from its record: every field present, LATER ones aside, and of the declared type.
 
     Raises:
         ValueError: naming ``where`` and the field that is missing, unknown or of the wrong type.
     """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {kind.__name__} is not a group of fields but {value!r:.40}")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     given = set(value) - {"type"}

@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
         )
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # among them a number of more digits than Python reads
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 

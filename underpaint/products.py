@@ -14,7 +14,7 @@ from underpaint import config as configs
 from underpaint import files
 from underpaint.core import Batch, Facts, Pictured
 from underpaint.models.image_text import ImageText, ImageTextConfig
-from underpaint.models.weights import load_tensors, read_description, save_encoder, save_module
+from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 
@@ -63,22 +63,42 @@ def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Mod
     description = read_description(folder)
     where = str(folder / "config.json")
     if description.get("type") == ImageTextConfig.__name__:
-        image_text = ImageText(configs.from_record(ImageTextConfig, description["config"], where=where))
-        load_tensors(folder, image_text)
-        return image_text.eval()
-    kind = config_type or OBJECTIVES.get(description.get("type", ""))
+        both = configs.from_record(ImageTextConfig, description.get("config"), where=where)
+        return load_module(folder, lambda: ImageText(both))
+    kind = config_type or OBJECTIVES.get(str(description.get("type")))
     if kind is None:
         raise ValueError(f"{folder} holds the objective {description.get('type')!r}; pass its class as config_type")
-    labels = files.read_json(folder / "labels.json")
-    facts = Facts(
-        seed=description["facts"]["seed"],
-        images=description["facts"]["images"],
-        labels=tuple(labels["labels"]),
-        label_count=tuple(labels["count"]),
-    )
-    model = configs.from_record(kind, description["config"], where=where).build(facts)
-    load_tensors(folder, model)
-    return model.eval()
+    labels, count = read_labels(folder)
+    facts = description.get("facts")
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(name), int) for name in ("seed", "images")):
+        raise ValueError(f"{where}: facts={facts!r:.40} has no whole numbers seed and images; the file is damaged")
+    known = Facts(seed=facts["seed"], images=facts["images"], labels=labels, label_count=count)
+    config = configs.from_record(kind, description.get("config"), where=where)
+    return load_module(folder, lambda: config.build(known))
+
+
+def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of a model's labels, and on how many training images each stands: () where nobody counted.
+
+    Raises:
+        ValueError: if ``labels.json`` is missing or holds anything else.
+    """
+    path = folder / "labels.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; without it the model's scores have no names")
+    content = files.read_json(path)
+    told: dict[str, Any] = content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    labels, count = _all_of(str, told.get("labels")), _all_of(int, told.get("count"))
+    if labels is None or count is None or len(count) not in (0, len(labels)):
+        raise ValueError(f"{path} holds no labels of format {FORMAT}: names and their counts; the file is damaged")
+    return labels, count
+
+
+def _all_of(kind: type, values: object) -> tuple[Any, ...] | None:
+    """The values of a list where all are of this type, else None."""
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        return None
+    return tuple(values)
 
 
 def save_pictures(folder: Path, network: nn.Module, batches: Iterator[Batch]) -> None:

@@ -6,9 +6,9 @@ Networks above 4 GiB have several files of weights (pieces.py).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,8 @@ from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
+
+M = TypeVar("M", bound=nn.Module)
 DECODER_POSITIONS = "decoder.decoder_pos_embed"
 TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
 """Where the folder of a network for texts has its tokenizer."""
@@ -73,9 +75,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     missing += [] if holds_network(folder) else [str(folder / WEIGHTS)]
     if missing:
         raise ValueError(f"{folder} holds no saved network: {' and '.join(missing)} missing")
-    description = files.read_json(path)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ValueError(f"{path} is not of format {FORMAT}; it may come from a newer release of underpaint")
+    description = read_config(path)
     for name, expected in _pieces(path, description).items():
         file = folder / name
         size = file.stat().st_size if file.is_file() else 0
@@ -83,6 +83,18 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{file} has {size} bytes, not what {path} says; the file is damaged")
         if files.xxh3(file) != expected.get("xxh3"):
             raise ValueError(f"{file} does not match the checksum in {path}; the file is damaged")
+    return description
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A network's ``config.json`` without a look at its weights.
+
+    Raises:
+        ValueError: if it is no such file, or comes from a newer release.
+    """
+    description = files.read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise ValueError(f"{path} is not of format {FORMAT}; it may come from a newer release of underpaint")
     return description
 
 
@@ -104,17 +116,32 @@ def open_tensors(folder: Path) -> SafetensorsFiles:
 
 
 @torch.no_grad()
-def load_tensors(folder: Path, module: nn.Module) -> None:
-    """Fill a module from its folder, tensor by tensor; every name and shape must fit."""
-    stored, expected = open_tensors(folder), module.state_dict()
+def load_module(folder: Path, build: Callable[[], M]) -> M:
+    """The network that ``build`` makes, in evaluation mode and filled from its folder, tensor by tensor.
+
+    Its tensors are compared with those of the files before memory is taken for them: a ``config.json`` of a few bytes
+    may ask for any amount.
+
+    Raises:
+        ValueError: if a name or a shape does not fit.
+    """
+    stored = open_tensors(folder)
+    with torch.device("meta"):
+        _require_fit(folder, stored, build())
+    module = build()
+    for name, value in module.state_dict().items():
+        value.copy_(stored.read(name))
+    return module.eval()
+
+
+def _require_fit(folder: Path, stored: Tensors, module: nn.Module) -> None:
+    expected = module.state_dict()
     if stored.info.keys() != expected.keys():
         names = ", ".join(sorted(stored.info.keys() ^ expected.keys())[:5])
         raise ValueError(f"the weights in {folder} and its config.json disagree on the tensors: {names}")
     for name, (shape, _) in stored.info.items():
         if shape != tuple(expected[name].shape):
             raise ValueError(f"{folder}: {name} has shape {shape}, expected {tuple(expected[name].shape)}")
-    for name, value in expected.items():
-        value.copy_(stored.read(name))
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -177,10 +204,8 @@ def load_encoder(folder: str | Path) -> ViT:
         raise ValueError(
             f"{folder} holds a {description.get('type')!r}, not an encoder; give the run's encoder/ folder"
         )
-    config = configs.from_record(ViTConfig, description["config"], where=str(folder / "config.json"))
-    encoder = ViT(config)
-    load_tensors(folder, encoder)
-    return encoder.eval()
+    config = configs.from_record(ViTConfig, description.get("config"), where=str(folder / "config.json"))
+    return load_module(folder, lambda: ViT(config))
 
 
 @torch.no_grad()

@@ -41,24 +41,34 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
     Raises:
         ValueError: if the folder holds no run, finished study or prepared set, or a damaged file.
     """
-    folder, name = Path(folder), "report.html"
-    if is_study(folder):
-        study = read_study(folder)
-        page = _pays_page(study) if study.name == "pays" else _study_page(study, images=images)
-    elif is_run(folder):
-        page = _run_page(read_run(folder), images=images)
-    elif is_prepared(folder):
-        page, name = _prepared_page(folder, images=images), "prepare.html"
-    elif (folder / "study.json").is_file():
-        raise ValueError(f"{folder} holds a study that is not finished: {STUDY_FILE} is missing; run the study again")
-    else:
-        raise ValueError(
-            f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing) nor a "
-            f"prepared set ({PREPARED_FILE} is missing)"
-        )
+    import jinja2
+
+    folder = Path(folder)
+    try:
+        name, page = _page(folder, images=images)
+    except (ArithmeticError, LookupError, TypeError, AttributeError, jinja2.UndefinedError) as error:
+        what = str(error) if isinstance(error, jinja2.UndefinedError) else repr(error)
+        raise ValueError(f"a file in {folder} holds something else than this package writes: {what}") from error
     path = folder / name
     files.write_bytes(path, page.encode())
     return path
+
+
+def _page(folder: Path, *, images: bool) -> tuple[str, str]:
+    """The name of the page that belongs into this folder, and its content."""
+    if is_study(folder):
+        study = read_study(folder)
+        return "report.html", _pays_page(study) if study.name == "pays" else _study_page(study, images=images)
+    if is_run(folder):
+        return "report.html", _run_page(read_run(folder), images=images)
+    if is_prepared(folder):
+        return "prepare.html", _prepared_page(folder, images=images)
+    if (folder / "study.json").is_file():
+        raise ValueError(f"{folder} holds a study that is not finished: {STUDY_FILE} is missing; run the study again")
+    raise ValueError(
+        f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing) nor a "
+        f"prepared set ({PREPARED_FILE} is missing)"
+    )
 
 
 def _study_page(study: StudyFolder, *, images: bool) -> str:

@@ -89,7 +89,7 @@ def _open(given: Path, like: ViTConfig) -> Baseline:
     description = read_description(folder)
     if description.get("type") != "vit":
         raise ValueError(f"the baseline {given} holds a {description.get('type')!r}, not an encoder")
-    stored = config.from_record(ViTConfig, description["config"], where=str(folder / "config.json"))
+    stored = config.from_record(ViTConfig, description.get("config"), where=str(folder / "config.json"))
     if stored.channels != like.channels:
         raise ValueError(
             f"the baseline {given} takes images of {stored.channels} channels, those of the study have {like.channels}"

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from underpaint import config as configs
-from underpaint import files
 from underpaint.models.formats.layout import Found, Rule, to_theirs
 from underpaint.models.formats.maws_clip import TITLE
 from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.vit import ViT, ViTConfig
-from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_description
+from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_config, read_description
 from underpaint.objectives.classify import Classify, ClassifyConfig
 from underpaint.objectives.mae import MAE, MAEConfig
-from underpaint.products import load_model
+from underpaint.products import load_model, read_labels
 
 BATCH_NORM_EPS = 1e-6
 """Of the linear probe (objectives/classify.py)."""
@@ -74,19 +73,20 @@ def open_subject(folder: Path) -> Subject:
     """
     if not (folder / "config.json").is_file():
         model = folder / "model"
-        kind = files.read_json(model / "config.json").get("type") if (model / "config.json").is_file() else ""
+        kind = read_config(model / "config.json").get("type") if (model / "config.json").is_file() else ""
         folder = model if kind == "ClassifyConfig" else encoder_folder(folder)
     description = read_description(folder)
-    where = str(folder / "config.json")
-    record, stored = description["config"], open_tensors(folder)
-    licence = (description.get("origin") or {}).get("licence", "")
-    if description["type"] == "vit":
+    where, kind = str(folder / "config.json"), description.get("type")
+    record, stored = description.get("config"), open_tensors(folder)
+    origin = description.get("origin")
+    licence = str(origin.get("licence", "")) if isinstance(origin, dict) else ""
+    if kind == "vit":
         config = configs.from_record(ViTConfig, record, where=where)
         info = {f"encoder.{name}": entry for name, entry in stored.info.items()}
         tensors = Derived(info, lambda name: stored.read(name.removeprefix("encoder.")))
         found = Found(title="encoder", encoder=config, rules=(), licence=licence)
         return Subject(folder=folder, found=found, tensors=tensors)
-    if description["type"] == "MAEConfig":
+    if kind == "MAEConfig":
         mae = configs.from_record(MAEConfig, record, where=where)
         found = Found(
             title="MAE",
@@ -98,19 +98,19 @@ def open_subject(folder: Path) -> Subject:
             licence=licence,
         )
         return Subject(folder=folder, found=found, tensors=stored)
-    if description["type"] == "ImageTextConfig":
+    if kind == "ImageTextConfig":
         both = configs.from_record(ImageTextConfig, record, where=where)
         found = Found(
             title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
         )
         return Subject(folder=folder, found=found, tensors=stored)
-    if description["type"] != "ClassifyConfig":
-        raise ValueError(f"{folder} holds the objective {description['type']!r}; export its encoder/ folder")
+    if kind != "ClassifyConfig":
+        raise ValueError(f"{folder} holds the objective {kind!r}; export its encoder/ folder")
     return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
 
 
 def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: str) -> Subject:
-    labels = tuple(files.read_json(folder / "labels.json")["labels"])
+    labels, _ = read_labels(folder)
     found = Found(
         title="classifier",
         encoder=config.encoder,
