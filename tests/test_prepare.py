@@ -34,6 +34,7 @@ from small import BATCH, log_lines, make_images, wsp_run
 
 import underpaint
 from underpaint.__main__ import main
+from underpaint.data.prepared import PreparedSet
 from underpaint.data.tar import list_members
 from underpaint.preparation import pipeline
 from underpaint.run import execute
@@ -331,6 +332,13 @@ def test_what_a_killed_process_left_half_written_is_taken_away(tmp_path: Path, p
     for folder in (out, out / "shards", out / "prepare_work" / "rows", labels):
         (folder / f"{photos.name}-0123456789abcdef.parquet.4711.part").write_bytes(b"half")
     assert outputs(prepared(out, photos)) == wanted
+
+
+def test_images_without_a_word_are_a_set_for_mae(tmp_path: Path) -> None:
+    out = prepared(tmp_path / "set", write_files(tmp_path / "plain", {f"{n}.png": picture(n) for n in range(5)}))
+    assert [(row["labels"], row["repeat"]) for row in index_of(out)] == [([], 1.0)] * 5
+    assert len(pq.read_table(out / "vocabulary.parquet")) == 0
+    assert len(PreparedSet(out).vocabulary().labels) == 0
 
 
 def test_rows_of_one_image_are_one_and_repeats_have_the_mean(tmp_path: Path) -> None:
