@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from underpaint.data.cache import cache_folder
+from underpaint.data.catalog import collections
 from underpaint.data.prepared import PreparedSet, is_prepared
 from underpaint.data.records import SPLITS, Source, Split
 from underpaint.data.shards import Patience, Shards
@@ -18,8 +19,8 @@ CACHE_GIB = 32.0
 
 
 def is_prepared_name(source: str) -> bool:
-    """Does this name of a source mean a folder that holds a prepared set?"""
-    return ("/" in source or source.startswith(".")) and is_prepared(Path(source).expanduser())
+    """Does this name of a source mean a folder that holds a prepared set? A collection's name means the collection."""
+    return source not in [name for name, _ in collections()] and is_prepared(Path(source).expanduser())
 
 
 def open_shards(folder: Path, *, cache_gib: float = CACHE_GIB) -> Shards:
