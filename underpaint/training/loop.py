@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.core import Batch
+from underpaint.training.allocator import keep_freed_memory
 from underpaint.training.clock import Clock
 from underpaint.training.optim import clip_gradients, set_learning_rate
 from underpaint.training.ranks import Ranks
@@ -95,6 +96,7 @@ def train(
     Raises:
         NonFiniteLoss: after ``max_skipped`` skipped steps in a row.
     """
+    keep_freed_memory()
     clock = state.clock
     state.objective.train()
     statistics = _running_statistics(state.objective)

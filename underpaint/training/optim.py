@@ -94,6 +94,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
     """Scale the gradients so that their norm is at most ``largest``; the norm before, over all ranks."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if largest == math.inf:  # clip_grad_norm_ would multiply every gradient by 1
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        return shards.whole(nn.utils.get_total_norm(gradients))
     return shards.whole(nn.utils.clip_grad_norm_(parameters, largest))
 
 

@@ -1,0 +1,36 @@
+"""What a step frees is there for the next one: counted in pages that the system had to give."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import torch
+from underpaint.training.allocator import keep_freed_memory
+
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def step():
+    held = [torch.ones(1 << 20) for _ in range(50)]  # 200 MiB
+    del held
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_memory_that_a_step_freed_is_not_given_back() -> None:
+    pages = {}
+    for how in ("kept", "default"):
+        done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+        pages[how] = int(done.stdout)
+    assert pages["kept"] < 0.05 * pages["default"]
