@@ -58,6 +58,9 @@ def _add_prepare(verb: Verb) -> None:
     prepare.add_argument("--minimum-count", metavar="N", type=int, help="images of a label at least (default: 1)")
     prepare.add_argument("--parts", choices=("nouns", "all"), help="of speech that become labels (default: all)")
     prepare.add_argument("--outside", choices=("keep", "drop"), help="tags that WordNet lacks (default: keep)")
+    prepare.add_argument(
+        "--language", metavar="CODE", action="append", help="people wrote in it: en, ... (default: any)"
+    )
     prepare.add_argument("--lexicon", metavar="FILE", action="append", help="words of another language, in WN-LMF")
     prepare.add_argument("--mapping", metavar="FILE", help="your own rules: CSV with tag and label, which win over all")
     prepare.add_argument("--exclude", metavar="DIR", action="append", help="leave near duplicates of its images out")
@@ -212,6 +215,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     given = {"vocabulary_size": options.vocabulary_size, "minimum_count": options.minimum_count}
     given |= {"parts": options.parts, "outside": options.outside, "lexicons": options.lexicon}
+    given |= {"languages": options.language}
     record = underpaint.prepare(
         options.sources,
         options.out,
