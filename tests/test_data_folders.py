@@ -280,7 +280,7 @@ def test_a_tags_file_that_would_lose_tags_is_refused(tmp_path: Path) -> None:
     root = folder(tmp_path / "images", "a.png", "b.png")
     for content, message in (
         ("path,tags\na.png,red,green\n", "line 2 has more fields than the header"),
-        ('path,tags\na.png,"red\nb.png,green\n', "is not CSV: unexpected end of data"),
+        ('path,tags\na.png,"red\nb.png,green\n', "begins in line 2 is not CSV: a quote is opened and never closed"),
         ("path,tags,tags\na.png,red,green\n", "has the column 'tags' twice"),
         ("path,tags\na.png,\nb.png,\n", "no row of .* has a tag"),
     ):
@@ -296,3 +296,38 @@ def test_a_path_too_long_is_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text(f"path,tags\na.png,red\nb.png,green\n{'a/' * 3000}c.png,blue\n")
     (problem,) = opened(root, tags=str(tmp_path / "tags.csv")).problems
     assert problem.reason == "missing file"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("tags", [1, 2], "'tags' of type int64; it must hold text or lists of text"),
+        ("tags", [{"a": 1}, {"a": 2}], "'tags' of type struct"),
+        ("tags", [[1], [2]], "'tags' of type list<"),
+        ("tags", [b"red", b"blue"], "'tags' of type binary"),
+        ("path", [1, 2], "'path' of type int64; it must hold text"),
+    ],
+)
+def test_a_parquet_column_of_another_type_is_refused_by_name(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    columns = {"path": ["a.png", "b.png"], "tags": ["red", "blue"], column: values}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "odd.parquet")
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, tags=str(tmp_path / "odd.parquet"))
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
+def test_text_may_be_stored_in_any_way_that_arrow_has_for_it(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    table = pyarrow.table({"path": ["a.png", "b.png"], "tags": pyarrow.array(["red", "blue"]).cast(kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "text.parquet")
+    assert opened(tmp_path, tags=str(tmp_path / "text.parquet")).tags == (("red",), ("blue",))
+
+
+def test_the_line_of_a_row_that_is_not_csv_is_told(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    (tmp_path / "odd.csv").write_text('path,tags\na.png,red\n"b.png"x,blue\n')
+    with pytest.raises(ValueError, match="the row that begins in line 3 is not CSV"):
+        opened(tmp_path, tags=str(tmp_path / "odd.csv"))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_example import make_study
-from small import make_images, wsp_run
+from small import make_images, underpaint, wsp_run
 
 from underpaint import files
 from underpaint.__main__ import INPUT, MACHINE, VERBS, main
+from underpaint.data.quarantine import Quarantine
+from underpaint.data.records import Problem
 from underpaint.run import execute
 
 
@@ -165,3 +168,28 @@ def test_memory_that_torch_does_not_get_is_the_machines_fault(
     monkeypatch.setitem(VERBS, "list", fail)
     assert main(["list"]) == MACHINE
     assert "can't allocate memory" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_names_that_are_no_utf8_are_counted_kept_and_printed(run: Path, images: Path, tmp_path: Path) -> None:
+    """Linux allows any bytes in a name; a bad record of such a name ended the run without saying which."""
+    mixed = Path(shutil.copytree(images, tmp_path / "images"))
+    odd = mixed / os.fsdecode(b"odd\xff.png")
+    odd.write_bytes(b"no image")
+    quarantine = Quarantine(tmp_path / "bad_records.jsonl", images=100, max_bad=1)
+    quarantine.add([Problem(key=odd.name, reason="it is no image")])
+    assert len(Quarantine(tmp_path / "bad_records.jsonl", images=100, max_bad=1)) == 1
+    assert json.loads((tmp_path / "bad_records.jsonl").read_text())["key"] == odd.name
+    files.write_json(tmp_path / "one.json", {"name": odd.name})
+    assert files.read_json(tmp_path / "one.json") == {"name": odd.name}
+    assert main(["embed", str(run), str(odd), str(images), "--out", str(tmp_path / "table.parquet")]) == 0
+    done = underpaint("predict", str(run), str(odd), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "odd\\udcff.png: " in done.stdout
+
+
+def test_one_class_is_none_to_choose_from(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [path.relative_to(images).as_posix() for path in sorted(images.rglob("*.png"))]
+    (tmp_path / "labels.csv").write_text("path,class\n" + "".join(f"{name},cat\n" for name in names[:90]))
+    data = [f"data.source={images}", f"data.labels={tmp_path / 'labels.csv'}"]
+    line = refused(["train", "finetune_smoke", *data, "--out", str(tmp_path / "out")], capsys)
+    assert "has one class alone, 'cat'" in line

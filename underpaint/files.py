@@ -26,7 +26,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    """As UTF-8; what a file name holds that is none (surrogates in Python) is written as JSON's escape of it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode(errors="backslashreplace") + b"\n")
 
 
 def read_json(path: Path) -> Any:

@@ -169,7 +169,9 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
     import pyarrow
     import pyarrow.parquet
 
-    rows: dict[str, list[Any]] = {"path": [str(path) for path in paths], "embedding": [], "problem": []}
+    # a table holds UTF-8 alone, a file name any bytes
+    names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
+    rows: dict[str, list[Any]] = {"path": names, "embedding": [], "problem": []}
     format = image_format(encoder.config)
     with evaluation_mode(encoder, device):
         for start in range(0, len(paths), BATCH):

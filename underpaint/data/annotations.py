@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from underpaint.data.records import Problem
 
@@ -87,7 +88,9 @@ def _csv(file: Path, text: str, columns: tuple[str, str]) -> list[tuple[str, str
             rows.append((row[columns[0]] or "", row[columns[1]] or ""))
         return rows
     except csv.Error as error:
-        raise ValueError(f"{file} line {reader.line_num} is not CSV: {error}") from error
+        # the reader counts the lines of whole rows; its word for a quote that is never closed is the end of the file
+        what = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
+        raise ValueError(f"{file}: the row that begins in line {reader.line_num + 1} is not CSV: {what}") from error
 
 
 def _parquet(file: Path, columns: tuple[str, str]) -> list[tuple[object, object]]:
@@ -95,11 +98,29 @@ def _parquet(file: Path, columns: tuple[str, str]) -> list[tuple[object, object]
     import pyarrow.parquet
 
     try:
-        _require(file, columns, tuple(pyarrow.parquet.read_schema(file).names))
+        schema = pyarrow.parquet.read_schema(file)
+        _require(file, columns, tuple(schema.names))
+        _require_text(file, schema, columns)
         table = pyarrow.parquet.read_table(file, columns=list(columns))
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{file} is not a Parquet file: {error}") from error
     return list(zip(table[columns[0]].to_pylist(), table[columns[1]].to_pylist(), strict=True))
+
+
+def _require_text(file: Path, schema: Any, columns: tuple[str, str]) -> None:
+    """The first column holds strings, the second strings or lists of them; nulls are none of our business."""
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+    path, values = (schema.field(name).type for name in columns)
+    lists = types.is_list(values) or types.is_large_list(values) or types.is_fixed_size_list(values)
+    if not is_text(path):
+        raise ValueError(f"{file} has the column {columns[0]!r} of type {path}; it must hold text")
+    if not is_text(values) and not (lists and is_text(values.value_type)) and not types.is_null(values):
+        raise ValueError(f"{file} has the column {columns[1]!r} of type {values}; it must hold text or lists of text")
 
 
 def _require(file: Path, columns: tuple[str, str], found: tuple[str, ...]) -> None:

@@ -163,6 +163,8 @@ class ImageData:
                 raise ValueError(
                     f"{self.source} has no classes; give data.labels=FILE (CSV path,class) or class folders"
                 )
+            if len(classes := {name for own in named for name in own}) == 1:
+                raise ValueError(f"{self.source} has one class alone, {min(classes)!r}; a classifier needs two or more")
             found = count_vocabulary(named, min_count=1, size=len(rows))
             order = sorted(range(len(found.labels)), key=lambda index: found.labels[index])
             return Vocabulary(labels=tuple(found.labels[i] for i in order), count=tuple(found.count[i] for i in order))

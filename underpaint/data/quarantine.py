@@ -46,7 +46,8 @@ class Quarantine:
 
     def _append(self, problem: Problem) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="utf-8") as file:
+        # a name that is no UTF-8 has surrogates in Python; written as JSON's escapes they are read back as they were
+        with self.file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps({"key": problem.key, "reason": problem.reason}, ensure_ascii=False) + "\n")
 
 

@@ -50,7 +50,7 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
         what = str(error) if isinstance(error, jinja2.UndefinedError) else repr(error)
         raise ValueError(f"a file in {folder} holds something else than this package writes: {what}") from error
     path = folder / name
-    files.write_bytes(path, page.encode())
+    files.write_bytes(path, page.encode(errors="backslashreplace"))  # names of files may be no UTF-8
     return path
 
 
