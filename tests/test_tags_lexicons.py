@@ -37,13 +37,14 @@ def lexicon(folder: Path, name: str, words: dict[str, list[str]], index: dict[st
 
 @pytest.fixture
 def french(tmp_path: Path) -> str:
-    """Wheel; cat; glass in two meanings; go; with, as a noun; a synset that WordNet 3.0 lacks."""
+    """Wheel; cat; glass in two meanings; go; with, as a noun; an apostrophe; a synset that WordNet 3.0 lacks."""
     words = {
         "roue": ["omw-fr-04574999-n"],
         "chat": ["omw-fr-02121620-n"],
         "Œil-de-bœuf": ["omw-fr-03438257-n", "omw-fr-14881303-n"],
         "aller": ["omw-fr-01835496-v"],
         "avec": ["omw-fr-05564590-n"],
+        "jusqu'au": ["omw-fr-02084071-n"],
         "lunette": ["omw-fr-00000001-n"],
     }
     index = {id_: f"i{n}" for n, id_ in enumerate(id_ for ids in words.values() for id_ in ids)}
@@ -59,6 +60,7 @@ def test_a_lexicon_tells_what_words_mean(french: str) -> None:
     assert keys["chat"] != "n02121620"  # an everyday word of English
     assert keys["aller"] == "v01835496"  # a function word of German, which the lexicon is not of
     assert keys["avec"] == ""  # a function word of French, which the lexicon has as well
+    assert canonicaliser.decide("#Jusqu\u2019au").key == canonicaliser.decide("jusquau").key == "n02084071"
     assert keys["lunette"] == Canonicaliser(TagRules()).decide("lunette").key
     assert keys["œil_de_bœuf"] in ("n03438257", "n14881303")
     assert Canonicaliser(rules).decide("roue").reason == "lexicon omw-fr"

@@ -107,8 +107,8 @@ class Canonicaliser:
         return self._by_rule(form)
 
     def _by_rule(self, form: Form) -> Decision:
-        squeezed = "".join(form.whole)
-        if len(form.whole) == 1 and squeezed.replace("'", "") in english_function_words():
+        squeezed = squeeze("".join(form.whole))
+        if len(form.whole) == 1 and squeezed in english_function_words():
             return _drop("function word (en)")
         if squeezed in bookkeeping() or form.words[-2:] in ICON_THEMES:
             return _drop("of the collection, not of the picture")
@@ -126,9 +126,10 @@ class Canonicaliser:
         parted = self._segmenter.part(form.run)
         if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
             return self._synset(found.synset, f"{found.reason}, run together")
+        reason = "not in WordNet" if self._rules.parts == "all" else "no noun of WordNet"
         if self._rules.outside == "drop":
-            return _drop("not in WordNet")
-        return _text(" ".join(parted or form.words), "not in WordNet" + (", run together" if parted else ""))
+            return _drop(reason)
+        return _text(" ".join(parted or form.words), reason + (", run together" if parted else ""))
 
     def _synset(self, synset: str, reason: str) -> Decision:
         if synset not in self._names:

@@ -79,15 +79,15 @@ class Meanings:
         return min((*self._weight(id_), id_) for id_ in synsets)[-1]
 
     def _weight(self, id_: str) -> tuple[float, int]:
-        part = PARTS["nvar".index(id_[0])]
+        place = "".join(PARTS).index(id_[0])
         counts = [
             sense.count
             for lemma in self._known.lemmas(id_)
             for sense in self._known.senses_of(lemma)
             if sense.synset == id_
         ]
-        weight = (THING_WEIGHT if id_ in self._things else 1) * PART_WEIGHT[part]
-        return -(sum(counts) + 1) * weight, PARTS.index(part)
+        weight = (THING_WEIGHT if id_ in self._things else 1) * PART_WEIGHT[PARTS[place]]
+        return -(sum(counts) + 1) * weight, place
 
     def _spelled(self, words: Sequence[str]) -> Iterator[str]:
         """The words as they stand, with blanks or hyphens."""
