@@ -13,6 +13,7 @@ Prints the tables of docs/scale.md. Waiting for disks and networks is not in it:
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import statistics
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -34,6 +36,7 @@ import torch
 import xxhash
 from PIL import Image
 
+from underpaint.core import LabelBatch
 from underpaint.data.dataset import ImageData
 from underpaint.data.duplicates_candidates import Search, alike_in_colour
 from underpaint.data.duplicates_pixels import differences
@@ -41,14 +44,14 @@ from underpaint.data.duplicates_views import Fingerprints, Looks, Views, look_at
 from underpaint.data.embedded_tags import embedded_tags
 from underpaint.data.images import EIGHT_BIT
 from underpaint.data.index import IndexWriter, index_schema
-from underpaint.data.loader import ImageFormat
+from underpaint.data.loader import Decoding, ImageFormat
 from underpaint.preparation.facts import examine
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import Preparation
 from underpaint.preparation.shard_writer import ShardWriter
 from underpaint.report.prepared_files import read_images
 from underpaint.tags.canonical import TagRules
-from underpaint.tags.labels import Labeller, TagVocabulary, build_vocabulary
+from underpaint.tags.labels import TagVocabulary, build_vocabulary
 
 SEED = 4
 SCALE = 3_000_000_000
@@ -248,22 +251,24 @@ def whole(images: Sequence[bytes], folder: Path) -> Iterator[Step]:
     yield Step(
         name="`underpaint prepare` as a whole, loose files", seconds=seconds, read=size, written=size, memory=memory
     )
-    stream = (
-        ImageData(source=str(out), targets="tags")
-        .open()
-        .stream(
-            ImageFormat(size=(224, 224), channels=3, value_range=EIGHT_BIT, mean=(0.5,) * 3, std=(0.2,) * 3),
-            batch_size=32,
-            microbatch=32,
-            seed=0,
-            quarantine=folder / "quarantine.jsonl",
-        )
-    )
-    batches = iter(stream)
-    next(batches)
-    steps = max(2, len(images) // 32)
-    seconds, memory = timed(lambda: [next(batches) for _ in range(steps)], 32 * steps, 3)
-    yield Step(name="load for one epoch, crops of 224 pixels", seconds=seconds, read=size, memory=memory)
+    for decoding in get_args(Decoding):
+        batches = loaded(out, folder / "quarantine.jsonl", decoding)
+        next(batches)
+        steps = max(2, len(images) // BATCH)
+        seconds, memory = timed(functools.partial(advance, batches, steps), BATCH * steps, 3)
+        yield Step(name=f"load an epoch, decoding={decoding}", seconds=seconds, read=size, memory=memory)
+
+
+def loaded(prepared: Path, quarantine: Path, decoding: Decoding) -> Iterator[LabelBatch]:
+    """Batches of random crops of 224 pixels; the processes keep few of the images decoded."""
+    pixels = ImageFormat(size=(224, 224), channels=3, value_range=EIGHT_BIT, mean=(0.5,) * 3, std=(0.2,) * 3)
+    opened = ImageData(source=str(prepared), targets="tags", decoding=decoding).open()
+    return iter(opened.stream(pixels, batch_size=BATCH, microbatch=BATCH, seed=0, quarantine=quarantine))
+
+
+def advance(batches: Iterator[LabelBatch], steps: int) -> None:
+    for _ in range(steps):
+        next(batches)
 
 
 def loose(images: Sequence[bytes], folder: Path) -> Preparation:
@@ -281,11 +286,11 @@ def distinct_tags(forms: int) -> str:
     counts = pa.table({"tag": tags.forms(rng)[:forms], "count": rng.integers(1, 1000, forms)})
     made: list[TagVocabulary] = []
     decided, memory = timed(lambda: made.append(build_vocabulary(counts, TagRules())), forms / 1e6, 1)
-    _, labeller = timed(lambda: Labeller(made[0]), 1, 1)
     scale = 1e6 / forms
+    audit = made[0].audit.nbytes / 2**20
     return (
         f"A million distinct tags take {decided[0]:.0f} s of one processor and {scale * memory:,.0f} MiB to be decided "
-        f"on, once; {scale * labeller:,.0f} MiB in each process that labels."
+        f"on, once; their audit has {scale * audit:,.0f} MiB, in each process that labels."
     )
 
 
