@@ -41,7 +41,7 @@ def strike(ranks: Ranks, folder: Path, generator: random.Random, *, in_save: boo
     """Kill at a random moment; what was hit."""
     started = time.monotonic()
     if in_save:
-        while not list((folder / "checkpoints").glob("*.part")) and time.monotonic() < started + 20 and ranks.alive():
+        while not list((folder / "checkpoints").glob("*.part")) and time.monotonic() < started + 120 and ranks.alive():
             time.sleep(0.0005)
         time.sleep(generator.random() * 0.02)
     else:
@@ -110,7 +110,7 @@ def main() -> int:
                 expected = 0
                 continue
             one = options.world > 1 and generator.random() < 0.5
-            where = strike(ranks, folder, generator, in_save=generator.random() < 0.5, one=one)
+            where = strike(ranks, folder, generator, in_save=generator.random() < (0.8 if first else 0.5), one=one)
             expected = newest_step(folder)
             codes, late = ranks.end(60)
             kills += 1

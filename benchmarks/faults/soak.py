@@ -1,11 +1,12 @@
 """Train for a long time under random faults, and end with the weights of an undisturbed twin.
 
     python benchmarks/faults/soak.py --minutes 40 --faults 60 --world 2
+    python benchmarks/faults/soak.py --minutes 40 --faults 60 --shards
 
 The faults: SIGKILL of one rank or all, SIGTERM, SIGUSR1, a full disk (a limit on the size of files, so that saving
-fails), a rank that freezes for seconds, a flipped bit in the newest checkpoint, image files that are slow to read, and
-image files that vanish for seconds. Some images are corrupt all the time, for both twins. Memory and open files of
-rank 0 are taken while it trains, and over the whole of the twin's training; they must stay flat.
+fails), a rank that freezes for seconds, a flipped bit in the newest checkpoint, image files or shards that are slow to
+read or vanish for seconds. Some images are corrupt all the time, for both twins. Memory and open files of rank 0 are
+taken while it trains, and over the whole of the twin's training; they must stay flat.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trainings import (
     draw_seed,
     hashes,
     make_images,
+    make_shards,
     newest_step,
     wait_for_hashes,
 )
@@ -81,9 +83,10 @@ def disturb(
         storage.slow_down(pace)
         return False, f"0.5 s a file for {seconds:.1f} s"
     if kind == "vanished images":
-        count, seconds = generator.randrange(10, 200), 0.5 + 3.5 * generator.random()
+        there, seconds = len(storage.files()), 0.5 + 3.5 * generator.random()
+        count = generator.randrange(1 + there // 20, there)
         storage.vanish(generator, count=count, seconds=seconds)
-        return False, f"{count} of 200 files for {seconds:.1f} s"
+        return False, f"{count} of {there} files for {seconds:.1f} s"
     if kind == "full disk":
         for process in ranks.processes:
             assert process.pid is not None
@@ -173,14 +176,20 @@ def main() -> int:
     parser.add_argument(
         "--pace", type=float, default=0.0, help="seconds that reading an image takes at least, to spare the machine"
     )
+    parser.add_argument("--shards", action="store_true", help="train on a prepared set of tars, not on a folder")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        storage = Storage(images=make_images(root / "images", corrupt=3))
+        if options.shards:
+            source = make_shards(make_images(root / "images"), root / "set", corrupt=3)
+            storage = Storage(folder=source / "shards")
+        else:
+            source = make_images(root / "images", corrupt=3)
+            storage = Storage(folder=source)
         storage.is_felt()
         storage.slow_down(options.pace)
-        run = build(storage.images, stage="wsp", layout=options.layout, steps=10**6, asynchronous=True)
+        run = build(source, stage="wsp", layout=options.layout, steps=10**6, asynchronous=True)
         ranks = Ranks(run, root / "disturbed", options.world)
         found = soak(ranks, root / "disturbed", storage=storage, options=options)
         mine = hashes(root / "disturbed")

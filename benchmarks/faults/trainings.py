@@ -29,6 +29,8 @@ from underpaint import run as runs
 from underpaint.core import Objective
 from underpaint.data import loader
 from underpaint.data.dataset import ImageData
+from underpaint.data.records import Folder
+from underpaint.data.shards import Shards
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
@@ -106,16 +108,31 @@ def build(images: Path, *, stage: str, layout: str, steps: int, asynchronous: bo
     )
 
 
+def make_shards(images: Path, out: Path, *, corrupt: int = 0) -> Path:
+    """The images as a prepared set of some ten tars; ``corrupt`` of these each have an image with a wrong bit."""
+    import underpaint
+
+    underpaint.prepare([images], out, shard_images=20)
+    for tar in sorted((out / "shards").glob("*.tar"))[:corrupt]:
+        content = bytearray(tar.read_bytes())
+        content[content.index(b"IDAT") + 8] ^= 1
+        tar.write_bytes(content)
+    return out
+
+
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """What may happen to the files of the images while ranks read them: they get slow, or vanish for a while."""
+    """What may happen to files of images, or shards, while ranks read them: they get slow, or vanish for a while."""
 
-    images: Path
+    folder: Path
 
     @property
     def delay(self) -> Path:
-        """Holds the seconds that every read of a file takes; not there where reading is as quick as the disk."""
-        return self.images.with_name(f"{self.images.name}.delay")
+        """Holds the seconds that every read of an image takes; not there where reading is as quick as the disk."""
+        return self.folder.with_name(f"{self.folder.name}.delay")
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.suffix in (".png", ".tar"))
 
     def slow_down(self, seconds: float) -> None:
         part = self.delay.with_name(f"{self.delay.name}.part")
@@ -127,7 +144,7 @@ class Storage:
 
     def vanish(self, generator: random.Random, *, count: int, seconds: float) -> None:
         """Take files away and bring them back: the same files, so that the source stays what it was."""
-        chosen = generator.sample(sorted(self.images.glob("*.png")), count)
+        chosen = generator.sample(self.files(), count)
         for path in chosen:
             path.rename(path.with_name(f".{path.name}"))
         time.sleep(seconds)
@@ -137,14 +154,16 @@ class Storage:
     def is_felt(self) -> None:
         """Let the ranks forked from here read every image anew each time, with the delay."""
         loader.CACHE_BYTES = 0
-        read = loader._read
+        for kind in (Folder, Shards):
+            kind.read = self._delayed(kind.read)
 
-        def delayed(file: Path, *given: Any, **named: Any) -> Any:
+    def _delayed(self, read: Any) -> Any:
+        def delayed(*given: Any) -> Any:
             with contextlib.suppress(FileNotFoundError):
                 time.sleep(float(self.delay.read_text()))
-            return read(file, *given, **named)
+            return read(*given)
 
-        loader._read = delayed
+        return delayed
 
 
 class Ranks:
