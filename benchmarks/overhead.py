@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -23,24 +24,25 @@ STEPS, LIMIT = 200, 0.02
 WORK = ("data", "forward", "backward", "optimizer")
 
 
-def short(recipe: str, seed: int) -> Run:
+def short(recipe: str, *, seed: int, threads: int) -> Run:
     """A laptop recipe cut to its first 200 steps, with its own cadences of the log."""
     run = recipes.find_recipe(recipe)()
     samples = STEPS * run.budget.batch_size
-    return replace(run, seed=seed, budget=replace(run.budget, samples=samples, warmup=samples // 10))
+    return replace(run, seed=seed, threads=threads, budget=replace(run.budget, samples=samples, warmup=samples // 10))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--recipes", nargs="+", default=["mae_laptop", "wsp_laptop"])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch (default: all cores)")
     options = parser.parse_args()
     worst = 0.0
     for recipe in options.recipes:
         shares = []
         for seed in range(options.repeats):
             with tempfile.TemporaryDirectory() as name:
-                execute(short(recipe, seed), Path(name) / "run")
+                execute(short(recipe, seed=seed, threads=options.threads), Path(name) / "run")
                 clock = json.loads((Path(name) / "run" / "result.json").read_text())["clock"]
             training = sum(clock[phase] for phase in (*WORK, "other"))
             shares.append(clock["other"] / training)
