@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from small import make_textures
 
-from underpaint import verbs
+from underpaint import study, verbs
+from underpaint.core import Facts
 from underpaint.data.sources import open_source
+from underpaint.run import Run
 from underpaint.studies.designs import design_of
 from underpaint.study import PlanRow
 
@@ -161,3 +163,20 @@ def test_joined_sources_are_those_of_their_parts(images: Path, tmp_path: Path, m
     ):
         with pytest.raises(ValueError, match=message):
             open_source(name)
+
+
+def test_a_plan_times_equal_work_once(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three arms of WSP do the same work, and so do the finetunings of all arms on one dataset."""
+    timed: list[str] = []
+
+    def measure(run: Run, facts: Facts) -> tuple[float, int]:
+        timed.append(run.name)
+        return float(len(timed)), 100
+
+    monkeypatch.setattr(study, "measure", measure)
+    labels = str(images / "labels.csv")
+    rows = verbs.plan_study("stages", size="smoke", out=tmp_path / "study", images=str(images), labels=labels)
+    speed = {row.part: row.seconds / row.samples for row in rows}
+    assert len(timed) == len(set(speed.values())) == 4
+    assert speed["wsp-seed0"] == speed["mae_wsp-seed0"] == speed["wsp_equal_compute-seed0"] != speed["mae-seed0"]
+    assert speed["finetune-mae-images-seed0"] == speed["finetune-random-images-seed0"]

@@ -145,13 +145,21 @@ class PlanRow:
 
 
 def plan(study: Study, folder: Path) -> list[PlanRow]:
-    """What each training part will take: FLOPs in closed form, seconds from a few timed steps on this machine."""
+    """What each training part will take: FLOPs in closed form, seconds from a few timed steps on this machine.
+
+    Parts that do the same work are timed once: most of a study differ only in where they start.
+    """
     rows = []
+    measured: dict[str, tuple[float, int]] = {}
     for part in study.parts:
         if isinstance(part, TrainPart):
             budget, facts = part.run.budget, part.facts
             samples = budget.steps * budget.batch_size
-            seconds, parameters = measure(part.run, facts)
+            work = _work(part.run, facts)
+            if work not in measured:
+                say(f"timing a few steps of {part.name}")
+                measured[work] = measure(part.run, facts)
+            seconds, parameters = measured[work]
             rows.append(
                 PlanRow(
                     part=part.name,
@@ -164,6 +172,12 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
                 )
             )
     return rows
+
+
+def _work(run: Run, facts: Facts) -> str:
+    """What a step of a run computes, as a key."""
+    told = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
+    return records.digest([config.record(told), len(facts.labels)])
 
 
 def measure(run: Run, facts: Facts) -> tuple[float, int]:
