@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from prepare_examples import TAGS, index_of, names_of, outputs, pictures, write_csv, write_files, write_tars
+from prepare_examples import TAGS, index_of, names_of, outputs, picture, pictures, write_csv, write_files, write_tars
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFUSE = """
@@ -95,3 +97,23 @@ def test_killed_at_random_moments_it_continues_to_the_same_bytes() -> None:
     told = run([sys.executable, str(script), "--kills", "2", "--images", "120"]).stdout
     assert "2 kills" in told
     assert " 0 files differ" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_resumably(tmp_path: Path, number: signal.Signals) -> None:
+    """Exit code 75 and the line to continue with; Daft's threads are not left inside an interpreter that ends."""
+    photos = write_files(tmp_path / "photos", {f"{n:04d}.png": picture(n) for n in range(1500)})
+    line = command("prepare", str(photos), "--out", str(tmp_path / "set"), "--shard-images", "10")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        rows = tmp_path / "set" / "prepare_work" / "rows"
+        while process.poll() is None and not list(rows.glob("*.parquet")):
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 75, told
+    assert "interrupted; continue with" in told
+    assert 1 <= len(list(rows.glob("*.parquet"))) < 100

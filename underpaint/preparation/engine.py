@@ -9,6 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -33,6 +36,12 @@ SILENT = {
 
 LOCAL_WORKERS = 2
 """Of a Ray that is started here, where RAY_ADDRESS names no cluster."""
+
+_stopping = threading.Event()
+"""What the threads of this process were given is not begun any more."""
+_STOPPED = "stopped"
+_at_work: set[int] = set()
+"""The threads of this process that are in a function of ours."""
 
 _FAILURES: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSError}
 
@@ -59,11 +68,25 @@ class Engine:
         frame = daft.from_pydict({"item": list(items)})
         if self._name == "ray":
             frame = frame.into_partitions(len(items))
-        for row in frame.select(call(frame["item"]).alias("told")).iter_rows(results_buffer_size=1):
-            told = json.loads(row["told"])
-            if "failure" in told:
-                raise _FAILURES[told["failure"]](told["message"])
-            yield told
+        rows = frame.select(call(frame["item"]).alias("told")).iter_rows(results_buffer_size=1)
+        done, failure = 0, ""
+        with _stopped_by_signals():
+            for told in (json.loads(row["told"]) for row in rows):
+                if self._name == "ray" and _stopping.is_set():
+                    raise KeyboardInterrupt  # the workers are other processes, and end with the cluster's job
+                if "failure" not in told and not failure:
+                    done += 1
+                    yield told
+                    continue
+                _stopping.set()  # what is left answers at once: Daft is not left in the middle of its work
+                failure = failure or json.dumps(told)
+        if failure:
+            _raise(json.loads(failure))
+        if done < len(items):  # Daft may take Ctrl-C for itself, and ends without a word while its threads work on
+            _stopping.set()
+            while _at_work:
+                time.sleep(0.05)
+            raise KeyboardInterrupt
 
     def count(self, files: Sequence[Path], column: str) -> pa.Table:
         """How often each string occurs in a column of lists, over Parquet files: ``tag``, ``count``, sorted by tag."""
@@ -74,13 +97,42 @@ class Engine:
         return counted.cast(pa.schema({"tag": pa.string(), "count": pa.int64()})).sort_by("tag").combine_chunks()
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """An exception from a signal's handler would end the interpreter while Daft's threads are in it: it aborts."""
+    _stopping.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: _stopping.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _raise(told: dict[str, str]) -> None:
+    if told["failure"] == _STOPPED:
+        raise KeyboardInterrupt
+    raise _FAILURES[told["failure"]](told["message"])
+
+
 def _all_told(function: Callable[[str], dict[str, Any]], given: Any) -> list[str]:
     """At the top of the module, since Daft pickles what it calls, and what is in a function may not be pickled."""
-    return [_told(function, item) for item in given.to_pylist()]
+    thread = threading.get_ident()
+    _at_work.add(thread)
+    try:
+        return [_told(function, item) for item in given.to_pylist()]
+    finally:
+        _at_work.discard(thread)
 
 
 def _told(function: Callable[[str], dict[str, Any]], item: str) -> str:
     """The answer as text; a failure as well, since engines wrap exceptions in their own."""
+    if _stopping.is_set():
+        return json.dumps({"failure": _STOPPED})
     try:
         return json.dumps(function(item))
     except ValueError as error:
