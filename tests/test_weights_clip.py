@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,12 @@ def test_what_the_file_does_not_tell(tmp_path: Path, tokenizer: bytes) -> None:
             (tmp_path / "elsewhere.model").mkdir()
         with pytest.raises(ValueError, match=message):
             import_weights(path, tmp_path / "other", given)
+
+
+def test_a_missing_package_is_said(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(ValueError, match=r"sentencepiece: pip install 'underpaint\[text\]'"):
+        load_tokenizer(imported)
 
 
 def test_a_changed_tokenizer_is_noticed(imported: Path, tmp_path: Path) -> None:
