@@ -195,9 +195,9 @@ def test_hostile_xml_is_refused_and_told_in_little_time_and_memory(xmp: bytes, r
     content = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     chunk = len(content).to_bytes(4, "big") + b"iTXt" + content + zlib.crc32(b"iTXt" + content).to_bytes(4, "big")
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     found = embedded_tags(png[:33] + chunk + png[33:])
-    seconds, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.tags == ()
     assert len(found.refused) == 1

@@ -117,10 +117,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 def test_is_refused_in_little_time_and_memory(name: str) -> None:
     data, reason = REFUSED[name]
     assert len(data) < 200_000
-    start = time.perf_counter()
+    start = time.process_time()
     with little_memory(), pytest.raises(BadImage, match=reason or None):
         decode(data, channels=3, value_range=EIGHT)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     looks = look_at([data])
     assert looks.problems[0]
     assert looks.hashes() == [None]
