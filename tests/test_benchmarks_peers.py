@@ -85,6 +85,16 @@ def test_a_peer_that_is_not_there_is_a_row_that_says_so(peers: ModuleType, monke
     assert "| mae | no-such-peer | bf16 | failed: " in peers.table([row], options)
 
 
+def test_the_account_knows_most_of_a_step(steps: ModuleType) -> None:
+    import account
+
+    found = account.account("mae", "smoke", 4)
+    assert found["products of linear layers"] > 0
+    assert found["attention"] > 0
+    assert found["optimizer"] > 0
+    assert account.group_of("aten::never_heard_of") == account.OTHER
+
+
 @pytest.mark.slow
 def test_the_command_as_it_is_run(peers: ModuleType, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--size", "smoke", "--no-install", "--repeats", "1", "--steps", "1", "--stages", "wsp"]
