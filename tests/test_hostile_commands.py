@@ -193,3 +193,17 @@ def test_one_class_is_none_to_choose_from(images: Path, tmp_path: Path, capsys: 
     data = [f"data.source={images}", f"data.labels={tmp_path / 'labels.csv'}"]
     line = refused(["train", "finetune_smoke", *data, "--out", str(tmp_path / "out")], capsys)
     assert "has one class alone, 'cat'" in line
+
+
+def test_a_users_file_is_not_overwritten(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    for command in (["predict", str(run), str(images)], ["plan", "mae_vit_b16", "--device", "h100"]):
+        assert "exists already" in refused([*command, "--json", str(mine)], capsys)
+    assert mine.read_text() == "mine"
+
+
+def test_a_function_that_is_no_recipe_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "gives a str, not a Run" in refused(["train", "os:getcwd"], capsys)

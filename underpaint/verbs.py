@@ -88,7 +88,12 @@ def train(
     Raises:
         ValueError: for input the user can mend.
     """
-    run = config.override(recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe, overrides)
+    run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
+    if not isinstance(run, Run):
+        raise ValueError(
+            f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
+        )
+    run = config.override(run, overrides)
     if dry_run:
         return _dry_run(run)
     folder = Path(out) if out else Path("runs") / run.name
