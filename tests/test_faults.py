@@ -58,7 +58,7 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half(images: Path, finished: Path, tmp_path: Path) -> Path:
-    """A run with the checkpoints of the steps 2 and 4 of 6."""
+    """A run of 6 steps with the checkpoint of step 4."""
     folder = Path(shutil.copytree(finished, tmp_path / "half"))
     for path in (folder / "model", folder / "encoder", folder / "checkpoints" / "step-00000006"):
         shutil.rmtree(path)
@@ -85,13 +85,14 @@ def test_a_second_sigterm_in_the_save_leaves_what_can_be_continued(
     assert_same_bits(folder, finished)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
 def test_a_read_only_folder_ends_the_run_and_keeps_what_is_there(images: Path, finished: Path, half: Path) -> None:
     (half / "checkpoints").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(half / "checkpoints", os.W_OK):
+        pytest.skip("nothing is read-only for root")
     with pytest.raises(OutOfSpace, match="were not saved"):
         execute(mae_run(images), half)
     (half / "checkpoints").chmod(stat.S_IRWXU)
-    assert steps(half) == ["step-00000002", "step-00000004"]
+    assert steps(half) == ["step-00000004"]
     execute(mae_run(images), half)
     assert_same_bits(half, finished)
 
