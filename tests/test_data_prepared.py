@@ -167,6 +167,40 @@ def test_views_are_drawn_from_one_image_read_once(tmp_path: Path, monkeypatch: p
         stream_of(opened(tmp_path, views=3), tmp_path / "bad.jsonl")
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_eight_bits_between_processes_are_the_floats_of_one(tmp_path: Path, views: int) -> None:
+    """More batches than there are slots for them, with bad records among them."""
+    _jpegs(tmp_path)
+    alone, beside = (
+        take(
+            stream_of(
+                opened(tmp_path, decoding="scaled", workers=workers, views=views, targets="none"),
+                tmp_path / f"{workers}.jsonl",
+                microbatch=8,
+            ),
+            24,
+        )
+        for workers in (0, 2)
+    )
+    assert not all(batch["weight"].all() for batch in alone)
+    for mine, theirs in zip(beside, alone, strict=True):
+        for name in ("image", "position", "weight"):
+            assert torch.equal(mine[name], theirs[name])
+    assert alone[0]["image"].dtype == torch.float32
+    assert len({batch["image"].data_ptr() for batch in beside}) == len(beside), "each batch has memory of its own"
+
+
+def _jpegs(folder: Path) -> None:
+    """A set of JPEGs, with one that is none and a PNG that is decoded in full."""
+    members = [(f"{k:03d}.jpg", image_bytes(k, format="jpeg", size=(40, 50))) for k in range(40)]
+    members[7] = ("007.jpg", b"\xff\xd8\xff no image")
+    members[9] = ("009.png", image_bytes(9))
+    write_tar(folder / "shards" / "x.tar", members)
+    with IndexWriter(folder) as writer:
+        writer.add(rows_of(folder / "shards" / "x.tar", "shards/x.tar"))
+        writer.finish(name="jpegs", licence="none", attribution="nobody")
+
+
 def test_a_share_lies_within_a_larger_one_and_counts_what_it_draws(tmp_path: Path) -> None:
     prepare_example(tmp_path)
     drawn: list[set[str]] = []

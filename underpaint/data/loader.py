@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -29,6 +30,9 @@ from underpaint.data.workers import process_context, start_worker
 
 Decoding = Literal["full", "scaled"]
 """scaled: JPEG is decoded small where the crop allows it (``data/scaled.py``)."""
+
+PREFETCH = 2
+"""Batches that each worker process is ahead."""
 
 CACHE_BYTES = 128 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
@@ -129,12 +133,16 @@ class ImageStream:
 
     def read(self, starts: Iterable[int]) -> Iterator[tuple[LabelBatch, list[Problem]]]:
         """The microbatches that begin at these positions, each with its bad records, which nobody has counted yet."""
-        for found in _data_loader(self._samples, starts, self.batching):
+        samples = copy.copy(self._samples)
+        if samples.scaled and self.batching.workers:
+            samples.pool = _shared_pool(self._samples.format, self.batching)
+        for number, found in enumerate(_data_loader(samples, starts, self.batching)):
             if isinstance(found, OSError):
                 raise found
             batch, problems = found
             if batch["image"].dtype == torch.uint8:
-                batch["image"] = _from_bytes(batch["image"], batch["weight"], self._samples.format)
+                image = batch["image"] if samples.pool is None else samples.pool[number % len(samples.pool)]
+                batch["image"] = _from_bytes(image, batch["weight"], samples.format)
             yield batch, problems
 
 
@@ -225,6 +233,8 @@ class _Samples(Dataset[_Sample | OSError]):
         self.crop_key = draws.key(seed, "crop")
         self.cache: dict[Hashable, Tensor] = {}
         self.free_cache = CACHE_BYTES
+        self.pool: UInt8[Tensor, "slots b c h w"] | None = None
+        """Memory shared by all processes: a batch of eight-bit views lies in the slot of its number, counted round."""
         self.last: tuple[int, list[Tensor] | BadImage] | None = None
         """The views of one image, and which group of positions they are."""
 
@@ -269,48 +279,58 @@ class _Samples(Dataset[_Sample | OSError]):
             self.cache[item.image] = image
         return image
 
-    def collate(self, samples: list[_Sample | OSError]) -> tuple[LabelBatch, list[Problem]] | OSError:
+    def __getitems__(self, numbers: list[int]) -> tuple[int, list[_Sample | OSError]]:
+        """The number of a batch and its samples, from its number and its positions: torch asks for a batch at once."""
+        return numbers[0], [self[position] for position in numbers[1:]]
+
+    def collate(self, batch_of: tuple[int, list[_Sample | OSError]]) -> tuple[LabelBatch, list[Problem]] | OSError:
+        number, samples = batch_of
         good = [sample for sample in samples if not isinstance(sample, OSError)]
         if len(good) < len(samples):
             return next(sample for sample in samples if isinstance(sample, OSError))
         batch: LabelBatch = {
-            "image": self._stacked([sample.image for sample in good]),
+            "image": self._stacked([sample.image for sample in good], number),
             "position": torch.tensor([sample.position for sample in good], dtype=torch.int64),
             "weight": torch.tensor([0.0 if sample.problem else 1.0 for sample in good]),
             "labels": pad_labels([sample.labels for sample in good], self.items.longest_target),
         }
         return batch, [sample.problem for sample in good if sample.problem]
 
-    def _stacked(self, views: Sequence[Tensor | None]) -> Num[Tensor, "b c h w"]:
+    def _stacked(self, views: Sequence[Tensor | None], number: int) -> Num[Tensor, "b c h w"]:
         """Normalised; or eight bits, which the main process normalises: a quarter of the bytes goes between them."""
         if any(view is not None and view.dtype != torch.uint8 for view in views) or not any(
             view is not None for view in views
         ):
             return _normalised(views, self.format)
-        image = _shared_bytes((len(views), self.format.channels, *self.format.size))
+        if self.pool is None:
+            image = torch.empty((len(views), self.format.channels, *self.format.size), dtype=torch.uint8)
+        else:
+            image = self.pool[number % len(self.pool)]
         for row, view in enumerate(views):
             if view is not None:
                 image[row] = view
-        return image
+        return image if self.pool is None else image[:0]  # the main process has the slot itself
 
 
 class _Positions:
-    """The stateless batch sampler: the positions of the microbatches that begin at ``starts``."""
+    """The stateless batch sampler: number and positions of the microbatches that begin at ``starts``."""
 
     def __init__(self, starts: Iterable[int], count: int) -> None:
         self.starts, self.count = starts, count
 
     def __iter__(self) -> Iterator[list[int]]:
-        for first in self.starts:
-            yield list(range(first, first + self.count))
+        for number, first in enumerate(self.starts):
+            yield [number, *range(first, first + self.count)]
 
 
 def _data_loader(samples: _Samples, starts: Iterable[int], batching: Batching) -> DataLoader[Any]:
+    collate: Any = samples.collate  # of what __getitems__ returns, which is no list here
     return DataLoader(
         samples,
         batch_sampler=_Positions(starts, batching.microbatch),
         num_workers=batching.workers,
-        collate_fn=samples.collate,
+        prefetch_factor=PREFETCH if batching.workers else None,
+        collate_fn=collate,
         worker_init_fn=start_worker,
         multiprocessing_context=process_context(__name__) if batching.workers else None,
         generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
@@ -355,7 +375,11 @@ def _from_bytes(
     return whole
 
 
-def _shared_bytes(shape: tuple[int, ...]) -> UInt8[Tensor, ...]:
-    """Memory that goes to the main process without a copy; plain memory where this is the main process."""
-    image = torch.empty(shape, dtype=torch.uint8)
-    return image if torch.utils.data.get_worker_info() is None else image.share_memory_()
+def _shared_pool(format: ImageFormat, batching: Batching) -> UInt8[Tensor, "slots b c h w"]:
+    """Slots for one batch more than can be on its way, so that one is read in peace while the workers fill the others.
+
+    Memory of its own for every batch would be mapped anew each time, which can take longer than decoding.
+    """
+    slots = batching.workers * PREFETCH + 1
+    shape = (slots, batching.microbatch, format.channels, *format.size)
+    return torch.empty(shape, dtype=torch.uint8).share_memory_()
