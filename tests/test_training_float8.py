@@ -55,7 +55,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         require_support("float8", GPU, compiled=False)
     require_support("float8", GPU, compiled=True)
     monkeypatch.setattr("underpaint.training.float8.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs torchao; install it with: pip install 'underpaint\[float8\]'"):
+    with pytest.raises(ValueError, match=r"needs torchao; install it with: pip install '\.\[float8\]'"):
         require_support("float8", GPU, compiled=True)
 
 

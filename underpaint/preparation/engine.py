@@ -154,7 +154,7 @@ def open_engine(name: EngineName) -> Iterator[Engine]:
     try:
         import daft
     except ImportError as error:
-        raise ValueError("prepare needs Daft: pip install 'underpaint[prepare]'") from error
+        raise ValueError("prepare needs Daft: pip install '.[prepare]'") from error
     with _ray() if name == "ray" else nullcontext():
         _choose(name)
         yield Engine(daft, name)
@@ -176,7 +176,7 @@ def _ray() -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--engine ray needs Ray: pip install 'underpaint[ray]'") from error
+        raise ValueError("--engine ray needs Ray: pip install '.[ray]'") from error
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)
     else:

@@ -63,7 +63,7 @@ def _parse(file: Path) -> list[Any]:
         import wn
         import wn.lmf
     except ImportError as error:
-        raise ValueError("lexicons need the package wn: pip install 'underpaint[lexicons]'") from error
+        raise ValueError("lexicons need the package wn: pip install '.[lexicons]'") from error
     if (size := file.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{file} has {size} bytes; a lexicon has at most {MAX_BYTES}")
     try:

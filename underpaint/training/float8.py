@@ -34,7 +34,7 @@ def require_support(precision: str, device: torch.device, *, compiled: bool) -> 
             f"later; {torch.cuda.get_device_name(device)} has {found[0]}.{found[1]}; choose precision=bf16"
         )
     if find_spec("torchao") is None:
-        raise ValueError("precision=float8 needs torchao; install it with: pip install 'underpaint[float8]'")
+        raise ValueError("precision=float8 needs torchao; install it with: pip install '.[float8]'")
     if not compiled:
         raise ValueError(
             "precision=float8 is slower than bf16 where the casts are not compiled into the layers around them; "

@@ -33,7 +33,7 @@ def _refusal(found: Found) -> str:
     if found.decoder is not None:
         return "an ONNX graph of a decoder needs a mask; export the encoder/ folder"
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    return f"it needs {' and '.join(missing)}: pip install 'underpaint[export]'" if missing else ""
+    return f"it needs {' and '.join(missing)}: pip install '.[export]'" if missing else ""
 
 
 def _output(found: Found) -> str:
