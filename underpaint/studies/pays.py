@@ -191,7 +191,7 @@ class _Runs:
 
     def _add(self, name: str, stage: _Stage) -> str:
         start = self._add(f"{name}-start", stage.start) if stage.start else ""
-        key = replace(stage.run, name="", seed=0), start
+        key = replace(stage.run, name="any", seed=0), start
         if key not in self._name_of:
             self._name_of[key] = name
             self.named[name] = PlannedRun(run=stage.run, facts=stage.recipe.facts, start=start)
