@@ -347,7 +347,7 @@ def test_values_out_of_range(images: Path, change: dict[str, Any]) -> None:
         ({"samples": 8}, r"budget\.samples=8 is less than one batch of batch_size=16"),
         ({"warmup": 96}, r"budget\.warmup=96 must be shorter than budget\.samples=96"),
         ({"warmup": -1}, r"budget\.warmup=-1"),
-        ({"microbatch": 0}, r"budget\.microbatch=0 must be positive"),
+        ({"microbatch": 0}, r"budget\.microbatch=0 must be at least 1"),
     ],
 )
 def test_budgets_are_checked(images: Path, budget: dict[str, int], message: str) -> None:

@@ -82,7 +82,10 @@ def _mae(config: MAEConfig, images: int, types: Types) -> list[Layer]:
     stem = Layer(
         parameters=STEM,
         saved=b * kept * encoder.patch_values * c,
-        forward=b * kept * (encoder.patch_values * FP32 + 2 * encoder.width * types.stream) + again,
+        # all pixels patch by patch, and those of the kept patches
+        forward=b * (encoder.num_patches + kept) * encoder.patch_values * FP32
+        + 2 * b * kept * encoder.width * types.stream
+        + again,
         backward=2 * shown * encoder.width * types.stream,
     )
     bridge = Layer(
@@ -95,7 +98,7 @@ def _mae(config: MAEConfig, images: int, types: Types) -> list[Layer]:
         parameters=("decoder.decoder_norm.", "decoder.decoder_pred."),
         # input of the norm, input of the projection, and prediction minus target
         saved=whole * d * types.norm + predicted * d * c + pixels * FP32,
-        forward=pixels * (c + 3 * FP32) + again,  # prediction, true pixels, target, square
+        forward=pixels * (c + 4 * FP32) + again,  # prediction, true pixels in two orders, target, square
         backward=pixels * 3 * FP32,
     )
     names = [f"decoder.decoder_blocks.{i}." for i in range(decoder.depth)]

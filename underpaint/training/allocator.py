@@ -9,6 +9,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 1 << 30
 """Bytes: larger tensors still come from the system and go back to it, one by one."""
 
+LARGEST_BEFORE_2_35 = 1 << 25
+"""Older releases of glibc take no more."""
+
 
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed for the next step; other C libraries stay as they are.
@@ -20,4 +23,4 @@ def keep_freed_memory() -> None:
         return
     library = ctypes.CDLL(None)
     library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    library.mallopt(M_MMAP_THRESHOLD, LARGEST)
+    library.mallopt(M_MMAP_THRESHOLD, LARGEST) or library.mallopt(M_MMAP_THRESHOLD, LARGEST_BEFORE_2_35)
