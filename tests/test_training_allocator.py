@@ -29,8 +29,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
 def test_memory_that_a_step_freed_is_not_given_back() -> None:
-    pages = {}
-    for how in ("kept", "default"):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
-        pages[how] = int(done.stdout)
-    assert pages["kept"] < 0.05 * pages["default"]
+    kept, default = ([pages_of(how) for _ in range(3)] for how in ("kept", "default"))
+    assert min(kept) < 0.05 * min(default)  # where the heap lies is drawn at random, and so is what stays between
+
+
+def pages_of(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
