@@ -27,6 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
 def test_memory_that_a_step_freed_is_not_given_back() -> None:
     kept, default = ([pages_of(how) for _ in range(3)] for how in ("kept", "default"))
