@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from underpaint.core import Facts
@@ -14,6 +16,9 @@ from underpaint.models.mae_decoder import CrossAttention, CrossBlock, DecoderCon
 from underpaint.models.vit import ViTConfig
 from underpaint.models.weights import DECODER_POSITIONS, decoder_to_start_from, save_module
 from underpaint.objectives.mae import MAE, MAEConfig, normalise_patches, reconstruction_loss
+from underpaint.products import hand_over
+from underpaint.weights.exporting import export_weights
+from underpaint.weights.importing import import_weights
 
 ENCODER = ViTConfig(size=(32, 32), patch=8, width=32, depth=2, heads=2)
 CONFIG = MAEConfig(encoder=ENCODER, decoder=DecoderConfig(width=16, depth=2, heads=2))
@@ -124,7 +129,7 @@ def test_several_masks_are_the_mean_of_as_many_losses() -> None:
     torch.testing.assert_close(two(batch).loss, torch.stack(losses).mean(), rtol=1e-6, atol=1e-6)
 
 
-def test_a_decoder_goes_on_at_another_image_size(tmp_path: Any) -> None:
+def test_a_decoder_goes_on_at_another_image_size(tmp_path: Path) -> None:
     low = build(CONFIG)
     save_module(tmp_path / "model", low, {"format": 1, "objective": {}})
     high = build(replace(CONFIG, encoder=replace(ENCODER, size=(48, 48))))
@@ -132,6 +137,18 @@ def test_a_decoder_goes_on_at_another_image_size(tmp_path: Any) -> None:
     found = decoder_to_start_from(str(tmp_path), shapes)
     assert found.keys() == {name for name in shapes if name.startswith("decoder.")} - {DECODER_POSITIONS}
     assert all(torch.equal(value, low.state_dict()[name]) for name, value in found.items())
+
+
+def test_a_cross_decoder_goes_to_safetensors_and_back_and_not_to_transformers(tmp_path: Path) -> None:
+    mae = build(CROSS)
+    hand_over(tmp_path / "run", objective=CROSS, network=mae, facts=Facts(seed=3), result={})
+    with pytest.raises(ValueError, match="transformers has no cross decoder"):
+        export_weights(tmp_path / "run" / "model", "hf", tmp_path / "hf")
+    export_weights(tmp_path / "run" / "model", "safetensors", tmp_path / "out")
+    import_weights(tmp_path / "out", tmp_path / "back")
+    found = load_file(tmp_path / "back" / "model" / "model.safetensors")
+    assert found.keys() == mae.state_dict().keys()
+    assert all(torch.equal(value, mae.state_dict()[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize(

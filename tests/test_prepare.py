@@ -35,8 +35,9 @@ from small import BATCH, log_lines, make_images, wsp_run
 import underpaint
 from underpaint.__main__ import main
 from underpaint.data.prepared import PreparedSet
+from underpaint.data.sources import open_source
 from underpaint.data.tar import list_members
-from underpaint.preparation import pipeline
+from underpaint.preparation import joining, pipeline
 from underpaint.run import execute
 from underpaint.tags.canonical import TagRules
 
@@ -300,6 +301,27 @@ def test_other_rules_need_no_reading(tmp_path: Path, photos: Path, monkeypatch) 
     assert audit["walk"]["decision"] == "drop"
     kept = underpaint.prepare([str(photos)], out)
     assert kept["settings"]["rules"]["mapping"] == {"fern": "oak", "walk": ""}
+
+
+def test_a_table_is_read_once_whatever_the_number_of_partitions(tmp_path: Path, photos: Path, monkeypatch) -> None:
+    write_csv(photos / "tags.csv", TAGS)
+    calls: list[str] = []
+    hashed, read = joining.xxh3, joining.read_rows
+    monkeypatch.setattr(joining, "xxh3", lambda file: (calls.append("hash"), hashed(file))[1])
+    monkeypatch.setattr(joining, "read_rows", lambda file: (calls.append("read"), read(file))[1])
+    out = prepared(tmp_path / "set", photos, shard_images=1)
+    assert len(list((out / "shards").iterdir())) > 2
+    assert calls == ["hash", "read"]
+    assert all(names_of(out).values())
+
+
+def test_files_of_tags_beside_a_set_are_refused(tmp_path: Path, photos: Path, capsys) -> None:
+    write_csv(photos / "tags.csv", TAGS)
+    out = prepared(tmp_path / "set", photos)
+    with pytest.raises(ValueError, match="a prepared set, has its own labels"):
+        open_source(str(out), tags=str(photos / "tags.csv"))
+    assert main(["study", "stages", "--images", str(photos), "--data", str(out)]) == 2
+    assert "are the same option" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["read_partition", "build_vocabulary", "IndexWriter", "write_json"])

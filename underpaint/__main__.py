@@ -236,7 +236,8 @@ def _train(options: argparse.Namespace) -> None:
     import underpaint
     from underpaint import verbs
 
-    overrides = [*options.overrides, *([f"data={_folder(options.data)}"] if options.data else [])]
+    data = options.data if "/" in options.data else f"./{options.data}"  # a bare word would be the name of a collection
+    overrides = [*options.overrides, *([f"data={data}"] if options.data else [])]
     if options.plan:
         print(json.dumps(verbs.plan_run(options.recipe, overrides), indent=2))
         return
@@ -255,18 +256,15 @@ def _eval(options: argparse.Namespace) -> None:
         )
 
 
-def _folder(path: str) -> str:
-    """A path that is taken for a folder, not for the name of a collection."""
-    return path if "/" in path or not path else f"./{path}"
-
-
 def _study(options: argparse.Namespace) -> None:
     from underpaint import verbs
 
+    if options.images and options.data:
+        raise ValueError(f"--images {options.images} and --data {options.data} are the same option; give one of them")
     where = {
         "size": options.size,
         "out": options.out,
-        "images": options.images or _folder(options.data),
+        "images": options.images or options.data,
         "tags": options.tags,
         "labels": options.labels,
         "seeds": options.seeds,

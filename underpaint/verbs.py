@@ -88,12 +88,7 @@ def train(
     Raises:
         ValueError: for input the user can mend.
     """
-    run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
-    if not isinstance(run, Run):
-        raise ValueError(
-            f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
-        )
-    run = config.override(run, overrides)
+    run = _run_of(recipe, overrides)
     if dry_run:
         return _dry_run(run)
     folder = Path(out) if out else Path("runs") / run.name
@@ -111,9 +106,18 @@ def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, Any]
     Raises:
         ValueError: for input the user can mend.
     """
-    run = config.override(recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe, overrides)
+    run = _run_of(recipe, overrides)
     peak_lr = run.optim.peak_lr(run.budget.batch_size)
     return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
+
+
+def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
+    run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
+    if not isinstance(run, Run):
+        raise ValueError(
+            f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
+        )
+    return config.override(run, overrides)
 
 
 def _dry_run(run: Run) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image
 from underpaint.data.images import EIGHT_BIT, decode
 from underpaint.data.index import INDEX, read_labels
 from underpaint.data.limits import BadImage
-from underpaint.data.tar import MAX_IMAGE_BYTES
+from underpaint.data.shards import Patience, Shards
 from underpaint.files import write_bytes
 
 EXAMPLES = "examples.parquet"
@@ -40,12 +40,13 @@ def write_examples(folder: Path) -> int:
 
     labels = [label for label, _ in read_labels(folder)]
     wanted = dict.fromkeys([*labels[:ENDS], *labels[-ENDS:]], 0)
+    shards = Shards(folder, cache=folder, cache_bytes=0, patience=Patience(attempts=1))
     rows: list[dict[str, Any]] = []
     for candidate in _candidates(folder, list(wanted)):
         chosen = [label for label in candidate["labels"] if wanted.get(label, PER_LABEL) < PER_LABEL]
         frequent = sorted((label for label in chosen if label in labels[:ENDS]), key=lambda label: wanted[label])
         chosen = [label for label in chosen if label not in frequent[1:]]  # not one image for the whole head
-        picture = _picture(folder, candidate) if chosen else b""
+        picture = _picture(shards, candidate) if chosen else b""
         for label in chosen if picture else ():
             wanted[label] += 1
             rows.append({"label": label, "key": candidate["key"], "image": picture})
@@ -69,21 +70,20 @@ def _candidates(folder: Path, labels: Sequence[int]) -> Iterator[dict[str, Any]]
     for place in np.unique(np.linspace(0, len(groups) - 1, min(len(groups), MAX_GROUPS)).round().astype(int)):
         part, group = groups[place]
         with pq.ParquetFile(part) as file:
-            table = file.read_row_group(group, columns=["key", "shard", "offset", "size", "labels"])
+            table = file.read_row_group(group, columns=["key", "shard", "offset", "size", "labels", "content_hash"])
         owner = np.asarray(table["labels"].combine_chunks().value_parent_indices())
         rows = np.unique(owner[np.isin(table["labels"].combine_chunks().flatten().to_numpy(), labels)])
         chosen = table.take(pa.array(rows)).to_pylist()
         yield from sorted(chosen, key=lambda row: xxhash.xxh3_64_intdigest(row["key"].encode()))
 
 
-def _picture(folder: Path, row: dict[str, Any]) -> bytes:
+def _picture(shards: Shards, row: dict[str, Any]) -> bytes:
     """A JPEG; nothing where the image cannot be read."""
-    if "://" in row["shard"] or row["size"] > MAX_IMAGE_BYTES:
+    if "://" in row["shard"]:
         return b""
     try:
-        with (folder / row["shard"]).open("rb") as shard:
-            shard.seek(row["offset"])
-            pixels = decode(shard.read(row["size"]), channels=3, value_range=EIGHT_BIT, least=SIDE)
+        data = shards.read(row["shard"], row["offset"], row["size"], row["content_hash"])
+        pixels = decode(data, channels=3, value_range=EIGHT_BIT, least=SIDE)
     except (BadImage, OSError):
         return b""
     assert pixels.dtype == torch.uint8

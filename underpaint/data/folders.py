@@ -83,7 +83,7 @@ def unread_images(root: Path) -> list[Problem]:
 
 def _walk(root: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[str]:
     """Paths of files with such an extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
-    for folder, folders, files in os.walk(root, onerror=_refuse_unreadable):
+    for folder, folders, files in os.walk(root, onerror=refuse_unreadable):
         base = Path(folder)
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if (base / name).is_symlink()]
@@ -91,8 +91,8 @@ def _walk(root: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[str]
         yield from ((base / name).relative_to(root).as_posix() for name in links + images)
 
 
-def _refuse_unreadable(error: OSError) -> None:
-    """A folder that may not be read would leave its images out without a word."""
+def refuse_unreadable(error: OSError) -> None:
+    """A folder that may not be read would leave what is in it out without a word."""
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
 
 

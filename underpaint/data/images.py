@@ -8,6 +8,8 @@ crop, not the picture. Everything else becomes float32 in [0, 1] by the declared
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -38,17 +40,24 @@ def decode(
     size, in a fraction of the time, where each side keeps so many pixels.
     """
     check_kind(data)
+    with decoding():
+        values = _values(data, channels, value_range, least)
+    return _scaled(torch.from_numpy(values), value_range)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """What a decoder raises inside becomes BadImage with the reason; what Pillow warns of, it reads all the same."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
-            values = _values(data, channels, value_range, least)
+            warnings.simplefilter("ignore")
+            yield
     except BadImage:
         raise
     except UnidentifiedImageError as error:  # its own message names an address in memory
         raise BadImage("it is no image of a known format") from error
     except DECODER_ERRORS as error:
         raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
-    return _scaled(torch.from_numpy(values), value_range)
 
 
 def check_kind(data: bytes) -> None:

@@ -91,16 +91,16 @@ class SourceItems:
 
     def read(self, item: Item) -> bytes:
         """The bytes of a file; one that cannot be read is tried again after each wait of PATIENCE, once in all."""
-        for wait in () if item.key in self.given_up else PATIENCE:
+        waits = iter(() if item.key in self.given_up else PATIENCE)
+        while True:
             try:
                 return self.files.read(item.key)
-            except OSError:
+            except OSError as problem:
+                wait = next(waits, None)
+                if wait is None:
+                    self.given_up.add(item.key)
+                    raise BadImage(f"cannot be read: {problem.strerror}") from problem
                 time.sleep(wait)
-        try:
-            return self.files.read(item.key)
-        except OSError as problem:
-            self.given_up.add(item.key)
-            raise BadImage(f"cannot be read: {problem.strerror}") from problem
 
     def _index_at(self, position: int) -> int:
         if self.repeats is not None:

@@ -8,7 +8,6 @@ photographs (``benchmarks/loader.py`` measures both).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -19,8 +18,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from underpaint.data.images import DECODER_ERRORS
-from underpaint.data.limits import BadImage, check_pixels
+from underpaint.data.images import decoding
+from underpaint.data.limits import check_pixels
 from underpaint.data.transforms import mirrors, random_crop
 
 DETAIL = 1.5
@@ -41,14 +40,8 @@ def scaled_views(
     """
     if data[:3] != b"\xff\xd8\xff" or channels not in (1, 3):
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
-            return _views(data, channels, size=size, scale=scale, flip=flip, seeds=seeds)
-    except BadImage:
-        raise
-    except DECODER_ERRORS as error:
-        raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
+    with decoding():
+        return _views(data, channels, size=size, scale=scale, flip=flip, seeds=seeds)
 
 
 def _views(

@@ -34,7 +34,9 @@ def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
 
     Raises ValueError for what the user can mend; single images that are no good are ``problems`` of the source instead.
     """
-    if is_prepared_name(source) and not (tags or labels):
+    if is_prepared_name(source):
+        if tags or labels:
+            raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")
         return prepared_source(PreparedSet(Path(source).expanduser()))
     if "/" in source or os.sep in source or source.startswith("."):
         return folders.open_folder(Path(source).expanduser(), tags=tags, labels=labels)

@@ -69,7 +69,7 @@ class Engine:
         if self._name == "ray":
             frame = frame.into_partitions(len(items))
         rows = frame.select(call(frame["item"]).alias("told")).iter_rows(results_buffer_size=1)
-        done, failure = 0, ""
+        done, failure = 0, {}
         with _stopped_by_signals():
             for told in (json.loads(row["told"]) for row in rows):
                 if self._name == "ray" and _stopping.is_set():
@@ -79,9 +79,9 @@ class Engine:
                     yield told
                     continue
                 _stopping.set()  # what is left answers at once: Daft is not left in the middle of its work
-                failure = failure or json.dumps(told)
+                failure = failure or told
         if failure:
-            _raise(json.loads(failure))
+            _raise(failure)
         if done < len(items):  # Daft may take Ctrl-C for itself, and ends without a word while its threads work on
             _stopping.set()
             while _at_work:

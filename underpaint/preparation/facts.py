@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
 import xxhash
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from underpaint.data.images import DECODER_ERRORS, FORMATS, check_kind
+from underpaint.data.images import FORMATS, check_kind, decoding
 from underpaint.data.limits import BadImage, check_pixels
 from underpaint.data.tar import MAX_IMAGE_BYTES
 
@@ -50,18 +49,9 @@ def examine(data: bytes) -> Facts:
     check_kind(data)
     if len(data) > MAX_IMAGE_BYTES:
         raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, on files that it reads all the same
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                check_pixels(*image.size)
-                return _facts(image, data)
-    except BadImage:
-        raise
-    except UnidentifiedImageError as error:  # its own message names an address in memory
-        raise BadImage("it is no image of a known format") from error
-    except DECODER_ERRORS as error:
-        raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
+    with decoding(), Image.open(BytesIO(data), formats=FORMATS) as image:
+        check_pixels(*image.size)
+        return _facts(image, data)
 
 
 def _facts(image: Image.Image, data: bytes) -> Facts:

@@ -13,15 +13,10 @@ import pyarrow as pa
 import torch
 
 from underpaint import draws
+from underpaint.data.splits import HELDOUT_FEWEST, HELDOUT_SHARE, HELDOUT_WORTHWHILE
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.tags.labels import Labeller, TagVocabulary
 from underpaint.tags.sampling import RepeatRule, factors_of, label_frequencies, rarest_labels, solve_threshold
-
-HELDOUT_SHARE = 0.03
-"""Of the images, whose loss is measured and not trained on; exact copies are always on the same side."""
-HELDOUT_FEWEST = 8
-"""About so many at least, where there are HELDOUT_WORTHWHILE images to choose from."""
-HELDOUT_WORTHWHILE = 100
 
 ROWS_AT_ONCE = 200_000
 """Labels are looked up in the whole audit, so that small partitions share a call."""
@@ -48,6 +43,7 @@ class LabelWork:
 
 
 def heldout_share(images: int) -> float:
+    """Of the images, as for a folder; of each it is drawn, so that about HELDOUT_FEWEST are the fewest."""
     if images < HELDOUT_WORTHWHILE:
         return 0.0
     return max(HELDOUT_SHARE, HELDOUT_FEWEST / images)
@@ -68,12 +64,11 @@ def grouped(names: Sequence[str], images: Sequence[int]) -> list[list[str]]:
 
 def label_partitions(names: str, work: LabelWork) -> dict[str, int]:
     """Write the labels of some partitions, named in a JSON list; one file for each."""
-    labeller = Labeller(work.vocabulary())
-    tables = [usable(read_table(work.rows / f"{name}.parquet", ["tags", "content_hash", "problem"]))
-              for name in json.loads(names)]  # fmt: skip
-    labels = labeller.labels(pa.concat_tables(tables)["tags"].combine_chunks())
+    columns = ["tags", "content_hash", "problem"]
+    tables = {name: usable(read_table(work.rows / f"{name}.parquet", columns)) for name in json.loads(names)}
+    labels = Labeller(work.vocabulary()).labels(pa.concat_tables(tables.values())["tags"].combine_chunks())
     start = 0
-    for name, table in zip(json.loads(names), tables, strict=True):
+    for name, table in tables.items():
         own = labels.slice(start, len(table))
         start += len(table)
         split = _splits(table["content_hash"], work.heldout)
@@ -87,7 +82,7 @@ def usable(table: pa.Table) -> pa.Table:
 
 
 def _splits(hashes: Any, heldout: float) -> pa.Array:
-    """``heldout`` where a draw from the content's hash says so, else ``pretrain``."""
+    """``heldout`` where a draw from the content's hash says so, else ``pretrain``; copies are on the same side."""
     first = np.frombuffer(b"".join(one[:8] for one in hashes.to_pylist()), dtype="<i8")
     drawn = draws.uniform(draws.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
     return pa.array(np.where(drawn < heldout, "heldout", "pretrain").tolist(), pa.string())

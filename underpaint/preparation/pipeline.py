@@ -54,36 +54,37 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
     """
     sources = describe(wanted.sources)
     require_apart([source.path for source in sources], out)
-    workshop = _workshop(wanted, out)
+    workshop = _workshop(sources, wanted, out)
     with open_engine(engine) as opened:
         partitions = _plan(sources, wanted, workshop)
         _read(partitions, workshop, opened)
         return _write_set(sources, partitions, wanted, workshop=workshop, engine=opened)
 
 
-def _workshop(wanted: Preparation, out: Path) -> Workshop:
+def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -> Workshop:
     workshop = Workshop(out=out)
     for folder in (workshop.planned, workshop.rows, workshop.shards, workshop.joined):
         folder.mkdir(parents=True, exist_ok=True)
     for part in (*out.glob("*.part"), *workshop.shards.glob("*.part"), *workshop.work.rglob("*.part")):
         if _HALF_WRITTEN.fullmatch(part.name):
             part.unlink()
-    workshop = replace(workshop, exclusion=exclusion_folder(wanted.exclude, workshop.work))
-    if not wanted.tags:
-        return workshop
     file = Path(wanted.tags).expanduser()
-    if not file.is_file():
+    if wanted.tags and not file.is_file():
         raise ValueError(f"--tags {file} does not exist; give a table with a path or key, and tags")
-    return replace(workshop, table=join_table(file, workshop.joined))
+    of_all = (join_table(file, workshop.joined),) if wanted.tags else ()
+    tables = {
+        source.name: (*of_all, join_table(Path(source.table), workshop.joined)) if source.table else of_all
+        for source in sources
+    }
+    return replace(workshop, tables=tables, exclusion=exclusion_folder(wanted.exclude, workshop.work))
 
 
 def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, workshop: Workshop) -> list[Partition]:
     say(f"Looking for images in {', '.join(source.path for source in sources)}")
-    given = [one.name for one in (workshop.table, workshop.exclusion) if one is not None]
+    excluded = [workshop.exclusion.name] if workshop.exclusion else []
     partitions: list[Partition] = []
     for source in sources:
-        if source.table:
-            join_table(Path(source.table), workshop.joined)
+        given = [*(table.name for table in workshop.tables[source.name]), *excluded]
         partitions += cut(source, folder=workshop.planned, images=wanted.shard_images, given=" ".join(given))
     return partitions
 
@@ -112,7 +113,8 @@ def _write_set(
     workshop: Workshop,
     engine: Engine,
 ) -> dict[str, Any]:
-    digest = _digest([_settings(sources, wanted), [partition.name for partition in partitions]])
+    settings = _settings(sources, wanted)
+    digest = _digest([settings, [partition.name for partition in partitions]])
     before = _finished(workshop.out)
     if before.get("digest") == digest:
         say(f"{workshop.out} is prepared already")
@@ -138,7 +140,7 @@ def _write_set(
         write_table(vocabulary.audit, workshop.out / AUDIT)
         writer.finish(name=workshop.out.name, licence="of each image, see the index", attribution="")
     counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
-    record = {"format": FORMAT, "digest": digest, "settings": _settings(sources, wanted), "counts": counts}
+    record = {"format": FORMAT, "digest": digest, "settings": settings, "counts": counts}
     record |= {"excluded": excluded, "refused": _refusals(files)}
     write_json(workshop.out / RECORD, record)
     _clear(workshop, {partition.name for partition in partitions}, work.folder)

@@ -18,7 +18,6 @@ import pyarrow as pa
 import xxhash
 
 from underpaint.data.folders import image_files, unread_images
-from underpaint.files import xxh3
 from underpaint.preparation import tables
 from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.said import NOTHING, Said
@@ -74,18 +73,18 @@ class _Planned:
 def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Iterator[Partition]:
     """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
 
-    ``images`` is how many a partition has on average; ``given`` stands for what else all
-    partitions are read with.
-    Raises ValueError where there is nothing to read.
+    ``images`` is how many a partition has on average; ``given`` names what else they are read with.
+
+    Raises:
+        ValueError: where there is nothing to read.
     """
     if source.kind == "tars":
         yield from _tars(source, given)
         return
-    own = xxh3(Path(source.table)) if source.table else ""
     found = False
     for chunk in _chunks(_of_table(source) if source.kind == "table" else _of_folder(source), images):
         found = True
-        yield _write(chunk, source, folder=folder, given=[given, own])
+        yield _write(chunk, source, folder=folder, given=given)
     if not found:
         raise ValueError(f"{source.path} holds no images; name a folder of images, a table of them, or tar shards")
 
@@ -97,7 +96,7 @@ def _tars(source: PreparedFrom, given: str) -> Iterator[Partition]:
         yield Partition(source=source, digest=_digest(identity), tar=str(tar))
 
 
-def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: list[str]) -> Partition:
+def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: str) -> Partition:
     rows = [
         {
             "paths": one.paths,

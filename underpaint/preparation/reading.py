@@ -6,8 +6,8 @@ that nothing disappears without a reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from underpaint.data.tar import Member, list_members
-from underpaint.files import xxh3
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.joining import said_by_name
 from underpaint.preparation.looking import seen
@@ -31,7 +30,6 @@ from underpaint.preparation.samples import (
 )
 from underpaint.preparation.settings import WORK
 from underpaint.preparation.shard_writer import MAX_KEY_BYTES, ShardWriter
-from underpaint.preparation.sources import PreparedFrom
 
 SHOWS = pa.struct(
     {
@@ -71,8 +69,8 @@ class Workshop:
     """The folders that partitions are read from and written to."""
 
     out: Path
-    table: Path | None = None
-    """What is joined to all partitions, as ``joining.join_table`` makes it."""
+    tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """What is joined to the images of each source, as ``joining.join_table`` makes it; the first has the first word."""
     exclusion: Path | None = None
     """The evaluation images whose near duplicates are left out."""
 
@@ -96,11 +94,6 @@ class Workshop:
     def shards(self) -> Path:
         return self.out / "shards"
 
-    def tables_of(self, source: PreparedFrom) -> list[Path]:
-        """The joined tables; the one for all sources has the first word."""
-        own = [self.joined / f"{xxh3(Path(source.table))}.parquet"] if source.table else []
-        return [*([self.table] if self.table else []), *own]
-
     def rows_of(self, partition: Partition) -> Path:
         return self.rows / f"{partition.name}.parquet"
 
@@ -121,7 +114,7 @@ def _of_files(partition: Partition, workshop: Workshop) -> Iterator[dict[str, An
     """Copy the planned images into a shard of their own; there is none if not one can be used."""
     planned = read_table(workshop.planned / f"{partition.name}.parquet").to_pylist()
     names = [name for row in planned for path in row["paths"] for name in names_of_path(path)]
-    joined = _joined(workshop.tables_of(partition.source), names)
+    joined = _joined(workshop.tables[partition.source.name], names)
     samples = (read_file(partition.source.root, row, joined) for row in planned)
     shard = workshop.shards / f"{partition.name}.tar"
     taken: set[str] = set()
@@ -173,7 +166,7 @@ def _of_tar(partition: Partition, workshop: Workshop) -> Iterator[dict[str, Any]
         for member in members:
             by_key.setdefault(member.key, []).append(member)
         names = [word for sample in by_key.values() for word in names_of_sample(sample)]
-        joined = _joined(workshop.tables_of(partition.source), names)
+        joined = _joined(workshop.tables[partition.source.name], names)
         for sample in seen((read_member(file, one, joined) for one in by_key.values()), workshop.exclusion):
             if isinstance(sample, LeftOut):
                 yield _left_out(sample, partition, f"{name}/{sample.name}")
@@ -202,7 +195,7 @@ def _left_out(sample: LeftOut, partition: Partition, key: str) -> dict[str, Any]
     return {"key": key, "source": partition.source.name, "problem": sample.reason, "shows": list(sample.shows)}
 
 
-def _joined(tables: list[Path], names: list[str]) -> dict[str, Said]:
+def _joined(tables: Sequence[Path], names: list[str]) -> dict[str, Said]:
     """What the joined tables say about any of these names."""
     found: dict[str, Said] = {}
     wanted = list(dict.fromkeys(names))

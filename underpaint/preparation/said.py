@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from underpaint.data.embedded_tags import MAX_TAG_LETTERS, MAX_TAGS
 from underpaint.tags import posts
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -22,10 +23,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """The names that a column of a table, or a field of a JSON file, may have; of several, the first counts."""
 
-MAX_TAGS = 1000
-"""Of one image; what follows is not read."""
-MAX_TAG_LETTERS = 200
-"""A longer one is no tag."""
 MAX_CAPTION_LETTERS = 10_000
 
 _SEPARATED = re.compile(r"[;,\n]")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from underpaint.data.folders import refuse_unreadable
 from underpaint.preparation import tables
 
 Kind = Literal["folder", "table", "tars"]
@@ -80,15 +81,10 @@ def tar_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     found: list[Path] = []
-    for folder, folders, names in os.walk(path, onerror=_refuse_unreadable):
+    for folder, folders, names in os.walk(path, onerror=refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(folder) / name for name in names if name.endswith(".tar") and not name.startswith(".")]
     return sorted(found)
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    """A folder that may not be read would leave its shards out without a word."""
-    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
 
 
 def _distinct_name(path: Path, taken: set[str]) -> str:

@@ -16,7 +16,7 @@ from underpaint.files import read_json
 RECORD = "prepare.json"
 INDEX, SHARDS = "index.parquet", "shards.parquet"
 VOCABULARY, AUDIT = "vocabulary.parquet", "tags_audit.parquet"
-DROPPED, EXCLUDED, EXAMPLES = "dropped.parquet", "excluded.parquet", "examples.parquet"
+DROPPED, EXAMPLES = "dropped.parquet", "examples.parquet"
 
 REPEAT_UNIT = 1 << 24
 """What the sums of shards.parquet count repeat factors in; see data/index.py."""

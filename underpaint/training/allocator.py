@@ -23,4 +23,5 @@ def keep_freed_memory() -> None:
         return
     library = ctypes.CDLL(None)
     library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    library.mallopt(M_MMAP_THRESHOLD, LARGEST) or library.mallopt(M_MMAP_THRESHOLD, LARGEST_BEFORE_2_35)
+    if not library.mallopt(M_MMAP_THRESHOLD, LARGEST):
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_BEFORE_2_35)

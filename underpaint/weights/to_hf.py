@@ -15,6 +15,8 @@ from underpaint.weights.subject import Subject, Tool, largest, network_logits, p
 
 
 def _refusal(found: Found) -> str:
+    if found.decoder is not None and found.decoder.cross:
+        return "transformers has no cross decoder; export the encoder/ folder, or to safetensors"
     if found.pooling == "mean" or not found.encoder.final_norm:
         return "transformers' ViT classifies by the cls token, this network by the mean of the patches"
     if found.encoder.value_range[0] != 0:
