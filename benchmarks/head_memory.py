@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import json
 import re
 import subprocess
@@ -27,18 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from plan_memory import allocated, case, noise, state_of, take_steps
 from torch import Tensor, nn
 
-from underpaint import recipes
-from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.sizes import SIZES
 from underpaint.objectives import scores
 from underpaint.objectives.classify import softmax_cross_entropy, target_mass
-from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
-from underpaint.training.loop import LoopConfig, TrainState, train
-from underpaint.training.optim import build_optimizer
-from underpaint.training.parallel import ParallelConfig, prepare_blocks
+from underpaint.training.loop import TrainState
 
 MIB = 1 << 20
 SHARE = 0.25
@@ -88,39 +83,26 @@ def measure(options: argparse.Namespace, stretch: str, head: str) -> dict[str, A
         network, sample, work = head_alone(options)
         held = list(network.parameters())
     else:
-        run = case(options)
-        state, sample = start(run, options.labels, checkpointing=options.checkpointing)
-        steps(state, run, options.labels, size=1)
-        sample.clear()
-        network, work = state.objective, partial(steps, state, run, options.labels, size=options.microbatch)
+        run = run_of(options)
+        state = state_of(run, labels=options.labels, checkpointing=options.checkpointing)
+        one_step(state, run, options.labels, size=1)
+        network: Any = state.objective
+        sample, work = sampled(network.head), partial(one_step, state, run, options.labels, size=options.microbatch)
         held = [*network.parameters(), *(v for s in state.optimizer.state.values() for v in s.values())]
     gc.collect()
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident set is counted anew
-    loss, peak = allocated(work)
+    losses: list[float] = []
+    peak = allocated(lambda: losses.append(work())) / MIB
     gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad) / MIB
     return {
         "held": sum(value.nbytes for value in held) / MIB,
         "gradients": gradients,
         "beyond": peak - gradients,
         "resident": _status("VmHWM") - before,
-        "loss": loss,
+        "loss": losses[0],
         "sample": sample,
     }
-
-
-def allocated(work: Callable[[], float]) -> tuple[float, float]:
-    """The result of ``work``, and the most that torch's allocator gave it at once, in MiB."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        found = work()
-    results = profiler.profiler
-    assert results is not None
-    assert results.kineto_results is not None
-    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    changes = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
-    return found, max(itertools.accumulate(changes)) / MIB
 
 
 def head_alone(options: argparse.Namespace) -> tuple[nn.Linear, list[float], Callable[[], float]]:
@@ -154,56 +136,19 @@ def sampled(head: nn.Linear) -> list[float]:
     return sample
 
 
-def case(options: argparse.Namespace) -> Run:
-    """The published WSP recipe, one microbatch a step."""
-    run = recipes.find_recipe("wsp_vit_b16")()
-    encoder = replace(SIZES[options.size], positions="learned")
-    objective: Any = replace(run.objective, encoder=encoder, head_init_std=0.02)
-    budget = replace(run.budget, batch_size=options.microbatch, microbatch=options.microbatch)
-    return replace(run, objective=objective, budget=budget, precision=options.precision, device="cpu")
+def run_of(options: argparse.Namespace) -> Run:
+    """The published WSP recipe with a head that does not start at zero, one microbatch a step."""
+    run = case("wsp", options.size, options.microbatch, precision=options.precision)
+    objective: Any = run.objective
+    return replace(run, objective=replace(objective, head_init_std=0.02))
 
 
-def start(run: Run, labels: int, *, checkpointing: bool) -> tuple[TrainState, list[float]]:
-    """A network with its optimizer, and a list to which each backward pass adds numbers of the head's gradient."""
-    network: Any = run.objective.build(assumed_facts(labels))
-    blocks = blocks_of(network)
-    prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
-    state = TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
-    return state, sampled(network.head)
-
-
-def steps(state: TrainState, run: Run, labels: int, *, size: int) -> float:
+def one_step(state: TrainState, run: Run, labels: int, *, size: int) -> float:
     """One more step of the loop, on images that are noise; the loss."""
-    encoder, losses = run.objective.encoder, []
-    generator = torch.Generator().manual_seed(state.step)
-    batch = {
-        "image": torch.randn(size, encoder.channels, *encoder.size, generator=generator),
-        "position": torch.arange(size),
-        "weight": torch.ones(size),
-        "labels": torch.randint(0, labels, (size, TAGS), generator=generator),
-    }
-    config = LoopConfig(
-        steps=state.step + 1,
-        batch_size=size,
-        accumulation=1,
-        clip=run.optim.clip,
-        precision=run.precision,
-        ema_decay=0.0,
-        log_every=1,
-        save_every=100,
-        evaluate_every=100,
-        max_skipped=3,
-    )
-    train(
-        state,
-        iter([batch]),
-        config=config,
-        schedule=lambda samples: 0.0,
-        log=lambda state, values: losses.append(float(values["loss"])),
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
-    )
+    generator, losses = torch.Generator().manual_seed(state.step), list[float]()
+    batch = noise(run.objective.encoder, size, generator)
+    batch["labels"] = torch.randint(0, labels, (size, TAGS), generator=generator)
+    take_steps(state, iter([batch]), run, count=1, log=lambda values: losses.append(float(values["loss"])))
     return losses[0]
 
 

@@ -4,12 +4,14 @@
 
 ``--clip`` makes it a MAWS-CLIP file with XLM-R and a tokenizer of 250,000 pieces. The disk must hold the output, with
 ``--clip`` the encoder twice; it is deleted at the end. Anonymous memory is what the process holds beside mapped files.
+Exits with 1 if it was ever above 4 GiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import sys
 import tempfile
 import threading
 import time
@@ -35,10 +37,12 @@ CLIP = {
     "vit_h14": (LARGE, 1024),
     "vit_2b14": (LARGE, 2048),
 }
-"""Text tower and width of the common space (paper.md 6.1)."""
+"""Text tower and width of the common space, as in the released files of MAWS-CLIP."""
+LIMIT = 4 << 30
+"""Bytes of anonymous memory that an import may take."""
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Memory and time of importing a file of a published shape")
     parser.add_argument("size", choices=[name for name in SIZES if name.endswith(("16", "14"))])
     parser.add_argument("--clip", action="store_true", help="with XLM-R")
@@ -61,6 +65,7 @@ def main() -> None:
             f"{source.stat().st_size / 2**30:.1f} GiB: {max(peak) / 2**20:.0f} MiB of anonymous memory at most, "
             f"{seconds:.0f} s, {sum(path.stat().st_size for path in written) / 2**30:.1f} GiB in {len(written)} files"
         )
+    return int(max(peak) > LIMIT)
 
 
 def encoder_shapes(size: str) -> dict[str, torch.Size]:
@@ -114,4 +119,4 @@ def watched(peak: list[int]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,7 +9,8 @@ else with this one. Every measurement is a process of its own; the repeats go ro
 hits all alike; what is printed is the median over repeats, and the lowest and highest. Before that, losses in fp32 are
 compared on the same weights, images and masks. `shipped` and `bf16` are told in peers_steps.py. `matmul` is the share
 of the best square product up to 4096 in the same type, measured in the same round: FLOPs counted for our network, which
-does the least of all (it embeds the visible patches and predicts the hidden ones, and no others).
+does the least of all (it embeds the visible patches and predicts the hidden ones, and no others). Exits with 1 if two
+losses differ or ours fails; a peer that fails is a row that says so.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def main() -> int:
         for row in rows if number % 2 == 0 else rows[::-1]:
             take(row, python, options, rates)
     print(table(rows, options))
-    return int(not agree)
+    return int(not agree or any(row.ours and row.problem for row in rows))
 
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

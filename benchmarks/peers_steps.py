@@ -22,18 +22,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import plan_memory
 import torch
 from torch import Tensor, nn
 
 from underpaint import recipes
-from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.mae import MAE, MAEConfig
 from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
-from underpaint.training.loop import LoopConfig, TrainState, train
-from underpaint.training.optim import build_optimizer
-from underpaint.training.parallel import ParallelConfig, prepare_blocks
 
 MIB = 1 << 20
 TAGS = 5
@@ -80,12 +78,8 @@ def run_of(stage: str, size: Size, batch: int, precision: Any) -> Run:
 
 def batch_of(size: Size, count: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return {
-        "image": torch.randn(count, size.encoder.channels, *size.encoder.size, generator=generator),
-        "position": torch.arange(count),
-        "weight": torch.ones(count),
-        "labels": torch.rand(count, size.labels, generator=generator).argsort(dim=1)[:, :TAGS],
-    }
+    batch = plan_memory.noise(size.encoder, count, generator)
+    return batch | {"labels": torch.rand(count, size.labels, generator=generator).argsort(dim=1)[:, :TAGS]}
 
 
 def timm_vit(size: Size, classes: int) -> nn.Module:
@@ -177,25 +171,13 @@ def peer(name: str, size: Size, batch: dict[str, Tensor]) -> tuple[nn.Module, Fo
 def our_steps(stage: str, size: Size, count: int, *, variant: str) -> tuple[nn.Module, Any, Callable[[int], None]]:
     """Network, optimizer, and so many more steps of the loop."""
     run = run_of(stage, size, count, "fp32" if variant == "shipped" else "bf16")
-    network, batch = run.objective.build(assumed_facts(size.labels)), batch_of(size, count)
-    prepare_blocks(blocks_of(network), ParallelConfig(layout="single", compile=variant == "compiled"))
-    state = TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
-    settings: dict[str, Any] = {"batch_size": count, "accumulation": 1, "clip": run.optim.clip, "ema_decay": 0.0}
-    settings |= {"precision": run.precision, "log_every": 1, "save_every": 1 << 40, "evaluate_every": 1 << 40}
+    state = plan_memory.state_of(run, labels=size.labels, compiled=variant == "compiled")
+    batches = itertools.repeat(batch_of(size, count))
 
     def more(steps: int) -> None:
-        train(
-            state,
-            itertools.repeat(batch),
-            config=LoopConfig(steps=state.step + steps, max_skipped=3, **settings),
-            schedule=lambda samples: 1e-4,
-            log=lambda state, values: None,
-            save=lambda state: None,
-            evaluate=lambda state: None,
-            stopped=lambda: False,
-        )
+        plan_memory.take_steps(state, batches, run, count=steps, rate=1e-4)
 
-    return network, state.optimizer, more
+    return state.objective, state.optimizer, more
 
 
 def peer_steps(name: str, size: Size, count: int, *, variant: str) -> tuple[nn.Module, Any, Callable[[int], None]]:
@@ -244,15 +226,7 @@ def measure(options: argparse.Namespace, size: Size) -> dict[str, Any]:
 
 def allocated(more: Callable[[int], None]) -> int:
     """Bytes that torch's allocator gives at most in one step, beyond what lay there."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        more(1)
-    results = profiler.profiler
-    assert results is not None
-    assert results.kineto_results is not None
-    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
-    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+    return plan_memory.allocated(lambda: more(1))
 
 
 def check(name: str, size: Size) -> dict[str, Any]:

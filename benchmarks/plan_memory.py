@@ -13,14 +13,18 @@ import argparse
 import itertools
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from underpaint import recipes
+from underpaint.core import Batch
 from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.sizes import SIZES
+from underpaint.models.vit import ViTConfig
 from underpaint.plan.layout import Layout
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parameters import assumed_facts, parameters
@@ -30,6 +34,7 @@ from underpaint.training.optim import build_optimizer
 from underpaint.training.parallel import ParallelConfig, prepare_blocks
 
 GIB = 1 << 30
+NEVER = 1 << 40  # steps
 TOLERANCE = 0.10
 LABELS = 28_000
 MICROBATCHES = {
@@ -46,7 +51,7 @@ def case(stage: str, size: str, microbatch: int, *, precision: Any = "fp32") -> 
     """The published recipe of a stage on another size of encoder, one microbatch a step."""
     run = recipes.find_recipe(f"{stage}_vit_b16")()
     encoder = replace(SIZES[size], positions=run.objective.encoder.positions)
-    objective: Any = replace(run.objective, encoder=encoder)  # pyright: ignore[reportArgumentType]
+    objective: Any = replace(run.objective, encoder=encoder)
     budget = replace(run.budget, batch_size=microbatch, microbatch=microbatch)
     return replace(run, objective=objective, budget=budget, precision=precision, device="cpu")
 
@@ -64,10 +69,24 @@ def planned(run: Run, *, labels: int, checkpointing: bool = False) -> Memory:
 
 def measured(run: Run, *, labels: int, checkpointing: bool = False) -> int:
     """The largest sum of live bytes of the CPU allocator over two training steps and the building of the network."""
+
+    def two_steps() -> None:
+        state = state_of(run, labels=labels, checkpointing=checkpointing)
+        batches = (
+            noise(run.objective.encoder, count) | {"labels": torch.zeros(count, 1, dtype=torch.int64)}
+            for count in (1, run.budget.forward_size)
+        )
+        take_steps(state, batches, run, count=2)
+
+    return allocated(two_steps)
+
+
+def allocated(work: Callable[[], object]) -> int:
+    """Bytes that torch's CPU allocator gives at most while ``work`` runs, beyond what lay there."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        _train_twice(run, labels=labels, checkpointing=checkpointing)
+        work()
     results = profiler.profiler
     assert results is not None
     assert results.kineto_results is not None
@@ -76,39 +95,51 @@ def measured(run: Run, *, labels: int, checkpointing: bool = False) -> int:
     return max(itertools.accumulate(changes))
 
 
-def _train_twice(run: Run, *, labels: int, checkpointing: bool) -> None:
-    encoder, full = run.objective.encoder, run.budget.forward_size
+def state_of(run: Run, *, labels: int, checkpointing: bool = False, compiled: bool = False) -> TrainState:
+    """The network of a run with its optimizer, on this processor."""
     network = run.objective.build(assumed_facts(labels))
-    blocks = blocks_of(network)
-    prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
-    state = TrainState(network, build_optimizer(network, run.optim, depth=encoder.depth))
-    batches = (
-        {
-            "image": torch.randn(size, encoder.channels, *encoder.size),
-            "position": torch.arange(size),
-            "weight": torch.ones(size),
-            "labels": torch.zeros(size, 1, dtype=torch.int64),
-        }
-        for size in (1, full)
-    )
+    config = ParallelConfig(layout="single", checkpoint_activations=checkpointing, compile=compiled)
+    prepare_blocks(blocks_of(network), config)
+    return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
+
+
+def noise(encoder: ViTConfig, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    """A batch of images that are noise, without labels."""
+    return {
+        "image": torch.randn(count, encoder.channels, *encoder.size, generator=generator),
+        "position": torch.arange(count),
+        "weight": torch.ones(count),
+    }
+
+
+def take_steps(
+    state: TrainState,
+    batches: Iterator[Batch],
+    run: Run,
+    *,
+    count: int,
+    rate: float = 0.0,
+    log: Callable[[dict[str, Any]], None] = lambda values: None,
+) -> None:
+    """So many more steps of the real loop, a microbatch each; each is logged, nothing is saved or evaluated."""
     config = LoopConfig(
-        steps=2,
-        batch_size=full,
+        steps=state.step + count,
+        batch_size=run.budget.batch_size,
         accumulation=1,
         clip=run.optim.clip,
         precision=run.precision,
         ema_decay=0.0,
-        log_every=2,
-        save_every=3,
-        evaluate_every=3,
+        log_every=1,
+        save_every=NEVER,
+        evaluate_every=NEVER,
         max_skipped=3,
     )
     train(
         state,
         batches,
         config=config,
-        schedule=lambda samples: 0.0,
-        log=lambda state, values: None,
+        schedule=lambda samples: rate,
+        log=lambda state, values: log(values),
         save=lambda state: None,
         evaluate=lambda state: None,
         stopped=lambda: False,

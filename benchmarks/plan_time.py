@@ -10,23 +10,19 @@ if a case is off by more than 20%.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import torch
+from plan_memory import case, noise, state_of, take_steps
 
-from underpaint import recipes
-from underpaint.models.sizes import SIZES
 from underpaint.plan.compute import measured_seconds, update_seconds, work
 from underpaint.plan.parameters import assumed_facts, parameters
 from underpaint.plan.rates import Calibration, measure_rates
 from underpaint.run import Run
-from underpaint.training.loop import LoopConfig, TrainState, train
-from underpaint.training.optim import build_optimizer
 
 TOLERANCE = 0.20
 LABELS = 1_000
@@ -43,14 +39,6 @@ CASES = (
 CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 
 
-def case(stage: str, size: str, microbatch: int) -> Run:
-    run = recipes.find_recipe(f"{stage}_vit_b16")()
-    encoder = replace(SIZES[size], positions=run.objective.encoder.positions)
-    objective: Any = replace(run.objective, encoder=encoder)
-    budget = replace(run.budget, batch_size=microbatch, microbatch=microbatch)
-    return replace(run, objective=objective, budget=budget, precision="fp32", device="cpu")
-
-
 def planned(run: Run, rates: Calibration) -> float:
     asked = work(run, microbatch=run.budget.forward_size, labels=LABELS, checkpointing=False)
     counted = parameters(run, assumed_facts(LABELS))
@@ -60,37 +48,10 @@ def planned(run: Run, rates: Calibration) -> float:
 
 def measured(run: Run, clock: Callable[[], float]) -> float:
     """Seconds of the second step; the first one allocates the state of the optimizer."""
-    encoder, size = run.objective.encoder, run.budget.forward_size
-    network = run.objective.build(assumed_facts(LABELS))
-    batch = {
-        "image": torch.randn(size, encoder.channels, *encoder.size),
-        "position": torch.arange(size),
-        "weight": torch.ones(size),
-        "labels": torch.zeros(size, 1, dtype=torch.int64),
-    }
-    times: list[float] = []
-    config = LoopConfig(
-        steps=2,
-        batch_size=size,
-        accumulation=1,
-        clip=run.optim.clip,
-        precision=run.precision,
-        ema_decay=0.0,
-        log_every=1,
-        save_every=3,
-        evaluate_every=3,
-        max_skipped=3,
-    )
-    train(
-        TrainState(network, build_optimizer(network, run.optim, depth=encoder.depth)),
-        iter(lambda: batch, None),
-        config=config,
-        schedule=lambda samples: 0.0,
-        log=lambda state, values: times.append(clock()),
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
-    )
+    size, times = run.budget.forward_size, list[float]()
+    batch = noise(run.objective.encoder, size) | {"labels": torch.zeros(size, 1, dtype=torch.int64)}
+    state = state_of(run, labels=LABELS)
+    take_steps(state, itertools.repeat(batch), run, count=2, log=lambda values: times.append(clock()))
     return times[1] - times[0]
 
 

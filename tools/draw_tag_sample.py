@@ -12,9 +12,9 @@ their bands are fixed counts (``FEWEST``). Half of each band of each source is l
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -67,9 +67,12 @@ class Drawn:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("stamps", type=Path, nargs="?", help="folder of Tux Paint's (default: got with apt-get)")
+    given = parser.parse_args().stamps
     with tempfile.TemporaryDirectory() as folder:
-        stamps = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "tuxpaint-stamps-default" / STAMPS
-        if len(sys.argv) == 1:
+        stamps = given or Path(folder) / "tuxpaint-stamps-default" / STAMPS
+        if given is None:
             print(get_debian(["tuxpaint-stamps-default"], Path(folder)))
         drawn = draw({**collection_forms(), **caption_forms(stamps)})
     ordered = sorted(drawn, key=lambda one: (one.source, BANDS.index(one.band), key("half", one)))

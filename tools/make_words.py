@@ -15,11 +15,11 @@ three, ``WORDS-LICENSE``.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import unicodedata
 import zipfile
@@ -41,7 +41,9 @@ LEFT_OUT = {"en"}
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     symspell = _one(folder, "symspellpy-*.whl")
     with tempfile.TemporaryDirectory() as unpacked:
         for package in ("wordnet-base", "scowl"):

@@ -10,8 +10,8 @@ told beside it: the scores by each annotator alone, and on the tags where they h
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,9 @@ def kind(one: str) -> str:
 
 
 def main() -> None:
-    half = sys.argv[1]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("half", choices=("open", "locked"))
+    half = parser.parse_args().half
     tags = read(half)
     canonicaliser = Canonicaliser(TagRules())
     decisions = [canonicaliser.decide(one.tag) for one in tags]

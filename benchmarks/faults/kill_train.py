@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainings import (
@@ -32,6 +33,8 @@ from trainings import (
     resumed_from,
     wait_for_hashes,
 )
+
+from underpaint.run import Run
 
 MET = 3
 """Hashes that a continued start must meet before the next kill."""
@@ -54,7 +57,98 @@ def strike(ranks: Ranks, folder: Path, generator: random.Random, *, in_save: boo
     return f"{who}, {'writing a checkpoint' if writing else 'training'}"
 
 
+@dataclass
+class Kills:
+    """A training that is killed again and again, and what came of it."""
+
+    run: Run
+    folder: Path
+    reference: dict[int, float]  # hash by step
+    generator: random.Random
+    options: argparse.Namespace
+    kills: int = 0
+    met: int = 0  # hashes compared
+    expected: int = 0  # the step that the next start must continue from
+    hit: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def go_on(self) -> bool:
+        """One more start, checked, and its kill; whether another one is to follow."""
+        every = list(range(self.options.world))
+        ranks = Ranks(self.run, self.folder, self.options.world)
+        # strike before the first checkpoint is there
+        first = self.generator.random() < self.options.first and not self.folder.exists()
+        if not first and not self._check(ranks):
+            return False
+        self._look_for_damage()
+        if self.kills == self.options.kills:
+            ranks.signal(signal.SIGTERM, every)
+            ranks.end(60)
+            return False
+        if not ranks.alive() or newest_step(self.folder) + 4 * HASH_STEPS > self.options.steps:  # near its end: anew
+            ranks.signal(signal.SIGKILL, every)
+            ranks.end(10)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.expected = 0
+            return True
+        self._kill(ranks, first=first)
+        return True
+
+    def _check(self, ranks: Ranks) -> bool:
+        """Compare what a start logs with the reference; false if it ended by itself before its time."""
+        found = wait_for_hashes(ranks, self.folder, MET)
+        self.met += len(found)
+        wrong = {step: value for step, value in found.items() if self.reference[step] != value}
+        if wrong:
+            self._problem(f"after kill {self.kills}: other weights at the steps {sorted(wrong)}")
+        if (step := resumed_from(ranks.said)) < self.expected:
+            self._problem(f"after kill {self.kills}: resumed from {step}, not {self.expected}")
+        if len(found) < MET and newest_step(self.folder) < self.options.steps:
+            self._problem(f"after kill {self.kills}: ended by itself: {ranks.said.read_text()[-500:]}")
+            return False
+        return True
+
+    def _look_for_damage(self) -> None:
+        if list((self.folder / "checkpoints").glob("*.damaged")):
+            self._problem(f"after kill {self.kills}: a damaged checkpoint")
+
+    def _kill(self, ranks: Ranks, *, first: bool) -> None:
+        one = self.options.world > 1 and self.generator.random() < 0.5
+        in_save = self.generator.random() < (0.8 if first else 0.5)
+        where = strike(ranks, self.folder, self.generator, in_save=in_save, one=one)
+        self.expected = newest_step(self.folder)
+        codes, late = ranks.end(60)
+        self.kills += 1
+        self.hit[where.partition(", ")[2]] += 1
+        if late or 0 in codes:
+            self._problem(f"kill {self.kills}: exit codes {codes}, hung: {late}")
+        newest = f"the newest checkpoint is step {self.expected}"
+        print(f"kill {self.kills}: {where}; {newest}; exit codes {codes}", flush=True)
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(text)
+        print(f"PROBLEM {text}", flush=True)
+
+
 def main() -> int:
+    options = _options()
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        settings = {name: getattr(options, name) for name in ("stage", "layout", "steps", "asynchronous")}
+        run = build(make_images(root / "images"), **settings)
+        whole = Ranks(run, root / "reference", options.world)
+        assert whole.end(36_000) == ([0] * options.world, False), whole.said.read_text()[-2000:]
+        reference, generator = hashes(root / "reference"), random.Random(options.seed)
+        found = Kills(run, root / "disturbed", reference, generator, options)
+        while found.go_on():
+            pass
+    problems = f"{len(found.problems)} problems: {found.problems[:10]}"
+    print(f"{found.kills} kills ({dict(found.hit)}), {found.met} hashes compared, {problems}")
+    return 1 if found.problems or found.kills < options.kills else 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=draw_seed())
@@ -64,62 +158,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--first", type=float, default=0.15, help="share of new runs struck before a first save")
     parser.add_argument("--asynchronous", action="store_true", help="write checkpoints beside the training")
-    options = parser.parse_args()
-    generator, problems, hit = random.Random(options.seed), [], Counter[str]()
-    print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        images = make_images(root / "images")
-        run = build(
-            images,
-            stage=options.stage,
-            layout=options.layout,
-            steps=options.steps,
-            asynchronous=options.asynchronous,
-        )
-        whole = Ranks(run, root / "reference", options.world)
-        assert whole.end(36_000) == ([0] * options.world, False), whole.said.read_text()[-2000:]
-        reference = hashes(root / "reference")
-        folder, kills, met, expected = root / "disturbed", 0, 0, 0
-        while True:
-            ranks = Ranks(run, folder, options.world)
-            # strike before the first checkpoint is there
-            first = generator.random() < options.first and not folder.exists()
-            found = {} if first else wait_for_hashes(ranks, folder, MET)
-            met += len(found)
-            wrong = {step: value for step, value in found.items() if reference[step] != value}
-            if wrong:
-                problems.append(f"after kill {kills}: other weights at the steps {sorted(wrong)}")
-            if not first and resumed_from(ranks.said) < expected:
-                problems.append(f"after kill {kills}: resumed from {resumed_from(ranks.said)}, not {expected}")
-            if not first and len(found) < MET and newest_step(folder) < options.steps:
-                problems.append(f"after kill {kills}: ended by itself: {ranks.said.read_text()[-500:]}")
-                break
-            if list((folder / "checkpoints").glob("*.damaged")):
-                problems.append(f"after kill {kills}: a damaged checkpoint")
-            if problems:
-                print(f"problems so far: {problems}", flush=True)
-            if kills == options.kills:
-                ranks.signal(signal.SIGTERM, list(range(options.world)))
-                ranks.end(60)
-                break
-            if not ranks.alive() or newest_step(folder) + 4 * HASH_STEPS > options.steps:  # near its end: anew
-                ranks.signal(signal.SIGKILL, list(range(options.world)))
-                ranks.end(10)
-                shutil.rmtree(folder, ignore_errors=True)
-                expected = 0
-                continue
-            one = options.world > 1 and generator.random() < 0.5
-            where = strike(ranks, folder, generator, in_save=generator.random() < (0.8 if first else 0.5), one=one)
-            expected = newest_step(folder)
-            codes, late = ranks.end(60)
-            kills += 1
-            hit[where.partition(", ")[2]] += 1
-            if late or 0 in codes:
-                problems.append(f"kill {kills}: exit codes {codes}, hung: {late}")
-            print(f"kill {kills}: {where}; the newest checkpoint is step {expected}; exit codes {codes}", flush=True)
-    print(f"{kills} kills ({dict(hit)}), {met} hashes compared, {len(problems)} problems: {problems[:10]}")
-    return 1 if problems else 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
