@@ -38,3 +38,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def cache_dir() -> Path:
     """The folder that stands for the user's cache; shared by all tests, so a test only adds to it."""
     return Path(os.environ["UNDERPAINT_CACHE"])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folder of images with tags and classes; shared by the tests of a module, so a test only reads it."""
+    from small import make_images  # after the hook above
+
+    return make_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def finished_mae(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed run of ``small.mae_run``, which is that of ``small:recipe``."""
+    from small import mae_run
+
+    from underpaint.run import execute
+
+    folder = tmp_path_factory.mktemp("finished") / "mae"
+    execute(mae_run(images), folder)
+    return folder

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from image_files import encoded
 from PIL import Image
+from prepared_example import write_tar
 
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import Preparation
@@ -28,9 +28,7 @@ TAGS = {
 
 def picture(seed: int, extension: str = "png") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, size=(12, 16, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension])
-    return file.getvalue()
+    return encoded(Image.fromarray(pixels), {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension])
 
 
 def pictures(names: Sequence[str] = tuple(TAGS)) -> dict[str, bytes]:
@@ -56,18 +54,16 @@ def write_tars(folder: Path, files: Mapping[str, bytes], tags: Mapping[str, Sequ
     folder.mkdir(parents=True, exist_ok=True)
     names = list(files)
     for shard in range(-(-len(names) // size)):
-        with tarfile.open(folder / f"{shard:05d}.tar", "w") as archive:
-            for number, name in enumerate(names[shard * size : (shard + 1) * size]):
-                key, extension = f"{shard:05d}{number:04d}", name.rpartition(".")[2]
-                told = {"url": f"https://example.org/{name}", "key": key, "status": "success", "tags": list(tags[name])}
-                for member, content in (
-                    (f"{key}.{extension}", files[name]),
-                    (f"{key}.json", json.dumps(told).encode()),
-                    (f"{key}.txt", b"a caption"),
-                ):
-                    header = tarfile.TarInfo(member)
-                    header.size = len(content)
-                    archive.addfile(header, io.BytesIO(content))
+        members: list[tuple[str, bytes]] = []
+        for number, name in enumerate(names[shard * size : (shard + 1) * size]):
+            key, extension = f"{shard:05d}{number:04d}", name.rpartition(".")[2]
+            told = {"url": f"https://example.org/{name}", "key": key, "status": "success", "tags": list(tags[name])}
+            members += [
+                (f"{key}.{extension}", files[name]),
+                (f"{key}.json", json.dumps(told).encode()),
+                (f"{key}.txt", b"a caption"),
+            ]
+        write_tar(folder / f"{shard:05d}.tar", members)
         (folder / f"{shard:05d}_stats.json").write_text("{}")
     return folder
 

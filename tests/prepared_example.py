@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from image_files import encoded, noise
 from PIL import Image
 
 from underpaint.data.index import IndexWriter
@@ -22,10 +22,7 @@ NAMES = ("red", "green", "blue", "wide")
 
 def image_bytes(number: int, *, format: str = "png", size: tuple[int, int] = (12, 10)) -> bytes:
     """Noise of its own for each number."""
-    pixels = np.random.default_rng(number).integers(0, 256, (*size, 3)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format)
-    return file.getvalue()
+    return encoded(Image.fromarray(noise(number, size)), format)
 
 
 def write_tar(file: Path, members: Sequence[tuple[str, bytes]]) -> None:

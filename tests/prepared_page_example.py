@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from prepared_example import write_tar
 
 from underpaint.data.index import IndexWriter, index_schema
 from underpaint.files import write_json
@@ -70,11 +70,7 @@ def _row(number: int, post: Post, labels: list[int], frequency: list[int]) -> di
 
 
 def _write_tar(file: Path, posts: Sequence[Post]) -> list[int]:
-    with tarfile.open(file, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for key, image, _ in posts:
-            member = tarfile.TarInfo(f"{key}.png")
-            member.size = len(image)
-            tar.addfile(member, io.BytesIO(image))
+    write_tar(file, [(f"{key}.png", image) for key, image, _ in posts])
     with tarfile.open(file) as tar:
         return [member.offset_data for member in tar]
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from PIL import Image
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from underpaint.core import Objective
 from underpaint.data.dataset import ImageData
@@ -127,6 +129,28 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     timed = {"seconds", "images_per_second", "clock"}
     return [{name: v for name, v in line.items() if name not in timed} for line in lines]
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of the last checkpoint and of the product: weights, average, moments, buffers."""
+    last = max((folder / "checkpoints").glob("step-????????"))
+    files = [*last.glob("*.safetensors"), *(folder / part / "model.safetensors" for part in ("model", "encoder"))]
+    return {
+        f"{file.parent.name}/{file.name}/{name}": value for file in files for name, value in load_file(file).items()
+    }
+
+
+def assert_same_bits(folder: Path, other: Path) -> None:
+    mine, theirs = tensors(folder), tensors(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
+    assert log_lines(folder) == log_lines(other)
+    mine_result, their_result = (json.loads((f / "result.json").read_text()) for f in (folder, other))
+    timed = {"wall_seconds", "images_per_second", "clock"}
+    assert {k: v for k, v in mine_result.items() if k not in timed} == {
+        k: v for k, v in their_result.items() if k not in timed
+    }
 
 
 def python(

@@ -85,7 +85,7 @@ def test_a_peer_that_is_not_there_is_a_row_that_says_so(peers: ModuleType, monke
     assert "| mae | no-such-peer | bf16 | failed: " in peers.table([row], options)
 
 
-def test_the_account_knows_most_of_a_step(steps: ModuleType) -> None:
+def test_the_account_finds_products_attention_and_the_optimizer(steps: ModuleType) -> None:
     import account
 
     found = account.account("mae", "smoke", 4)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import SendSignal, log_lines, mae_run, make_images, python, underpaint
+from small import SendSignal, log_lines, mae_run, python, underpaint
 
 from underpaint import __version__, config, recipes, records
 from underpaint.__main__ import INPUT, MACHINE, RESUMABLE, VERBS, main
@@ -48,19 +48,6 @@ for recipe in sys.argv[1:]:
 """
 MAIN = "import sys; from underpaint.__main__ import main; sys.exit(main())"
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000)); " + MAIN
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run of ``small:recipe``."""
-    folder = tmp_path_factory.mktemp("finished") / "mae"
-    execute(mae_run(images), folder)
-    return folder
 
 
 @pytest.fixture
@@ -198,12 +185,12 @@ def test_usage_errors_end_with_2(here: Path, capsys: pytest.CaptureFixture[str])
 # Training
 
 
-def test_train_leaves_a_finished_run_and_a_report(here: Path, finished: Path) -> None:
+def test_train_leaves_a_finished_run_and_a_report(here: Path, finished_mae: Path) -> None:
     assert main(["train", "small:recipe"]) == 0
     folder = here / "runs" / "mae_test"
     assert json.loads((folder / "result.json").read_text())["steps"] == 6
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")[:500]
-    assert_same_weights(folder, finished)
+    assert_same_weights(folder, finished_mae)
     assert main(["train", "small:recipe"]) == 0, "once more is no error"
 
 
@@ -256,7 +243,7 @@ def start(folder: Path, *overrides: str, sleep: float) -> subprocess.Popen[str]:
     ],
 )
 def test_a_signal_saves_and_prints_the_command_that_continues(
-    here: Path, finished: Path, number: int, overrides: list[str]
+    here: Path, finished_mae: Path, number: int, overrides: list[str]
 ) -> None:
     """The terminal and schedulers signal the whole process group."""
     process = start(here / "run", *overrides, sleep=0.5)
@@ -269,7 +256,7 @@ def test_a_signal_saves_and_prints_the_command_that_continues(
     words = shlex.split(said[-1])
     assert words == ["underpaint", "train", "small:recipe", *overrides, "--out", str(here / "run")]
     assert main(words[1:]) == 0
-    assert_same_weights(here / "run", finished)
+    assert_same_weights(here / "run", finished_mae)
 
 
 def test_a_second_process_is_refused(here: Path) -> None:
@@ -279,7 +266,7 @@ def test_a_second_process_is_refused(here: Path) -> None:
     assert "another process is working in" in one_clear_line(done.stderr)
 
 
-def test_a_full_disk_ends_with_3_and_keeps_the_old_checkpoint(here: Path, images: Path, finished: Path) -> None:
+def test_a_full_disk_ends_with_3_and_keeps_the_old_checkpoint(here: Path, images: Path, finished_mae: Path) -> None:
     """A limit on the size of files stands for the disk: real errors from real calls."""
     with pytest.raises(Interrupted):
         execute(replace(mae_run(images), evals=(SendSignal(number=signal.SIGTERM),)), here / "run")
@@ -294,7 +281,7 @@ def test_a_full_disk_ends_with_3_and_keeps_the_old_checkpoint(here: Path, images
     assert {path: path.read_bytes() for path in kept} == kept
     assert sorted(p.name for p in (here / "run" / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
     assert main(["train", "small:recipe", "--out", str(here / "run")]) == 0
-    assert_same_weights(here / "run", finished)
+    assert_same_weights(here / "run", finished_mae)
 
 
 def kill_9_until_done(folder: Path, *, seed: int, kills: int) -> None:
@@ -311,10 +298,10 @@ def kill_9_until_done(folder: Path, *, seed: int, kills: int) -> None:
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_changes_no_bit(here: Path, finished: Path) -> None:
+def test_kill_9_at_any_moment_changes_no_bit(here: Path, finished_mae: Path) -> None:
     for seed in range(3):
         folder = here / f"run{seed}"
         kill_9_until_done(folder, seed=seed, kills=4)
-        assert_same_weights(folder, finished)
+        assert_same_weights(folder, finished_mae)
         assert not list(folder.rglob("*.part")), seed
         shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import checkpoint, losses
-from small import mae_run, make_images, wsp_run
+from small import mae_run, wsp_run
 from torch import Tensor, nn
 
 from underpaint import config
@@ -52,11 +52,6 @@ def needs_a_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     if marked:
         gc.collect()
         torch.cuda.empty_cache()
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 def case(stage: str, *, size: str = "vit_b16", microbatch: int = 32, precision: Precision = "bf16") -> Run:

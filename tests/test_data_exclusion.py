@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from copies import COPIES, COPIES_OF_DRAWINGS, drawing, photograph
+from image_files import encoded
 from PIL import Image
 
 from underpaint.data.duplicates import DUPLICATE, near_duplicates
@@ -21,12 +22,6 @@ from underpaint.data.folders import open_folder
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **({"quality": 90} if kind == "JPEG" else {}))
-    return file.getvalue()
 
 
 def evaluation_set(folder: Path, images: dict[str, Image.Image]) -> Path:
@@ -49,12 +44,12 @@ def test_copies_are_found_per_set_and_nothing_else(tmp_path: Path) -> None:
     exclusion = excluding(drawings, photos)
     images: dict[str, bytes] = {}
     for number, (name, copy) in enumerate(COPIES_OF_DRAWINGS.items()):
-        images[f"drawing {number % 10} {name}"] = encoded(copy(drawing(number % 10)), "JPEG")
+        images[f"drawing {number % 10} {name}"] = encoded(copy(drawing(number % 10)), "JPEG", quality=90)
     for number, (name, copy) in enumerate(COPIES.items()):
-        images[f"photo {number % 10} {name}"] = encoded(copy(photograph(number % 10)), "JPEG")
+        images[f"photo {number % 10} {name}"] = encoded(copy(photograph(number % 10)), "JPEG", quality=90)
     copies = len(images)
     for seed in range(50, 70):
-        images[f"another {seed}"] = encoded(drawing(seed) if seed % 2 else photograph(seed), "JPEG")
+        images[f"another {seed}"] = encoded(drawing(seed) if seed % 2 else photograph(seed), "JPEG", quality=90)
     keys = list(images)
     halves = [exclusion.find(some, look_at([images[key] for key in some])) for some in (keys[:13], keys[13:])]
     found = pa.concat_tables(halves)
@@ -98,7 +93,7 @@ def test_finds_what_a_study_finds(tmp_path: Path) -> None:
 
 def test_large_jpegs_are_decoded_small_for_the_same_hash() -> None:
     large = photograph(3).resize((1600, 1200), Image.Resampling.BICUBIC)
-    data = encoded(large, "JPEG")
+    data = encoded(large, "JPEG", quality=90)
     looks = look_at([data])
     expected = perceptual_hash(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) @ [0.299, 0.587, 0.114])
     (bits,) = looks.hashes()
@@ -109,7 +104,7 @@ def test_large_jpegs_are_decoded_small_for_the_same_hash() -> None:
 def test_what_cannot_be_read_or_is_flat_has_no_hash_and_no_duplicate(tmp_path: Path) -> None:
     folder = evaluation_set(tmp_path / "set", {"flat.png": Image.new("RGB", (40, 40), "red"), "a.png": drawing(0)})
     (folder / "empty.jpg").touch()
-    (folder / "damaged.jpg").write_bytes(encoded(drawing(1), "JPEG")[:300])
+    (folder / "damaged.jpg").write_bytes(encoded(drawing(1), "JPEG", quality=90)[:300])
     exclusion = excluding(folder)
     looks = look_at([b"", encoded(Image.new("RGB", (40, 40), "red")), encoded(drawing(0))])
     assert [bits is None for bits in looks.hashes()] == [True, True, False]

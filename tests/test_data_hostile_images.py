@@ -6,7 +6,6 @@ three must agree on what is an image, in little time and memory.
 
 from __future__ import annotations
 
-import io
 import random
 import struct
 import time
@@ -14,12 +13,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from copies import photograph
+from image_files import encoded, png_chunk
 from PIL import Image
 
 from underpaint.data.duplicates_views import look_at
@@ -33,21 +32,11 @@ EIGHT = (0.0, 255.0)
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
-
-
 def png_header(width: int, height: int, *chunks: bytes) -> bytes:
     """A grey PNG that promises so many pixels and holds a few."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    end = chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + end
+    end = png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks) + end
 
 
 def gif_header(width: int, height: int) -> bytes:
@@ -109,7 +98,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "known format"),
     "Windows icon": (encoded(Image.new("RGB", (16, 16)), "ICO"), "known format"),
     "web page": (b"<!doctype html><title>403</title>", "known format"),
-    "packed text bomb": (png_header(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000)))), ""),
+    "packed text bomb": (png_header(8, 8, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000)))), ""),
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from image_files import encoded, png_chunk
 from PIL import Image
 
 from underpaint.data.images import FORMATS, decode
@@ -25,12 +26,6 @@ SIXTEEN = (0.0, 65535.0)
 def noise(*shape: int, high: int = 256, seed: int = 0) -> np.ndarray:
     kind = np.uint8 if high <= 256 else np.uint16
     return np.random.default_rng(seed).integers(0, high, shape).astype(kind)
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def tiff(array: np.ndarray, **options: Any) -> bytes:
@@ -182,15 +177,11 @@ def test_other_numbers_of_channels_are_named() -> None:
 
 def png_bomb(width: int, height: int) -> bytes:
     """A black PNG with one bit per pixel."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
-
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
     row = bytes(1 + (width + 7) // 8)
     packer = zlib.compressobj(9)
     content = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", content) + png_chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (10_001, 10_000), (MAX_PIXELS + 1, 1)])

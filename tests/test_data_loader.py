@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from image_files import noise
 from PIL import Image
 
 from underpaint import draws
@@ -40,7 +40,7 @@ def source_of(root: Path, *, bad: Sequence[int] = (), problems: Sequence[Problem
         if number in bad:
             file.write_bytes(b"no image")
         else:
-            Image.fromarray(pixels(number)).save(file)
+            Image.fromarray(noise(number)).save(file)
     records = [
         Record(
             path=f"{number:03}.png", tags=(), label="", family=str(number), splits=("pretrain",), flip=number % 2 == 0
@@ -48,10 +48,6 @@ def source_of(root: Path, *, bad: Sequence[int] = (), problems: Sequence[Problem
         for number in range(n)
     ]
     return make_source("noise", root, records=records, problems=problems, licence="none", attribution="none")
-
-
-def pixels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (12, 10, 3)).astype(np.uint8)
 
 
 def normalised(view: torch.Tensor) -> torch.Tensor:
@@ -102,7 +98,7 @@ def test_a_batch_is_what_its_positions_say(tmp_path: Path) -> None:
         for position, image in zip(batch["position"].tolist(), batch["image"], strict=True):
             row = sample_at(draws.key(7, "order"), N, position)
             seed = draws.sample_seed(draws.key(7, "crop"), position)
-            stored = torch.from_numpy(pixels(row)).permute(2, 0, 1)
+            stored = torch.from_numpy(noise(row)).permute(2, 0, 1)
             view = train_view(stored, size=(8, 8), scale=SCALE, flip=source.flip[row], seed=seed)
             assert torch.allclose(image, normalised(view), atol=1e-6)
 
@@ -250,7 +246,7 @@ def test_reading_for_evaluation(tmp_path: Path) -> None:
     assert weight.tolist() == [1, 0, 1]
     assert not image[1].any()
     for found, number in ((image[0], 2), (image[2], 0)):
-        view = eval_view(torch.from_numpy(pixels(number)).permute(2, 0, 1), size=(8, 8))
+        view = eval_view(torch.from_numpy(noise(number)).permute(2, 0, 1), size=(8, 8))
         assert torch.allclose(found, normalised(view), atol=1e-6)
     empty, none = read_images(source, [], format=FORMAT)
     assert empty.shape == (0, 3, 8, 8)
@@ -261,7 +257,7 @@ def test_statistics_equal_those_of_all_pixels_at_once(tmp_path: Path) -> None:
     source = source_of(tmp_path, bad=(4,))
     rows = [row for row in range(N) if row % 3]
     mean, std = channel_statistics(source, rows, channels=3, value_range=(0.0, 255.0), size=(8, 8))
-    views = [eval_view(torch.from_numpy(pixels(row)).permute(2, 0, 1), size=(8, 8)) for row in rows if row != 4]
+    views = [eval_view(torch.from_numpy(noise(row)).permute(2, 0, 1), size=(8, 8)) for row in rows if row != 4]
     values = torch.stack(views).double().transpose(0, 1).flatten(1)
     assert mean == pytest.approx(values.mean(1).tolist(), abs=5e-5)
     assert std == pytest.approx(values.std(1, correction=0).tolist(), abs=5e-5)

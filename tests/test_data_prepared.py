@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from image_files import noise
 from prepared_example import NAMES, image_bytes, prepare_example, rows_of, write_tar
 
 from underpaint import draws
@@ -103,15 +106,27 @@ def test_a_batch_is_what_its_positions_say(tmp_path: Path) -> None:
             number = numbers[place.shard][int(drawn.chosen[np.searchsorted(drawn.running, place.reach)])]
             assert number % 10 != 3, "held out"
             seed = draws.sample_seed(draws.key(3, "crop"), position)
-            stored = torch.from_numpy(np.array(_pixels(number))).permute(2, 0, 1)
+            stored = torch.from_numpy(noise(number)).permute(2, 0, 1)
             view = train_view(stored, size=(8, 8), scale=(0.2, 1.0), flip=number % 3 != 0, seed=seed)
             assert torch.allclose(image, (view - 0.5) / 0.25, atol=1e-6)
             expected = list(dict.fromkeys([number % 4, number // 4 % 4]))
             assert labels.tolist() == expected + [PAD_LABEL] * (2 - len(expected))
 
 
-def _pixels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (12, 10, 3)).astype(np.uint8)
+@pytest.mark.parametrize("resample", ["sqrt", "none"])
+def test_images_are_drawn_as_often_as_their_repeat_factors_say(tmp_path: Path, resample: str) -> None:
+    """Of each of four epochs the factor rounded down or up; held out and unlabelled images never."""
+    rows = [row for table in prepare_example(tmp_path) for row in table.to_pylist()]
+    rows = [row for row in rows if row["split"] == "pretrain" and row["labels"]]
+    factor = {row["key"]: row["repeat"] if resample == "sqrt" else 1.0 for row in rows}
+    items = stream_of(opened(tmp_path, resample=resample), tmp_path / "bad.jsonl").items
+    assert isinstance(items, ShardItems)
+    positions = (p for p in range(round(5 * sum(factor.values()))) if items.order.at(p).epoch < 4)
+    drawn = Counter(items.at(position).key.rpartition("/")[2] for position in positions)
+    assert drawn.keys() == factor.keys()
+    for key, repeat in factor.items():
+        assert 4 * math.floor(repeat) <= drawn[key] <= 4 * math.ceil(repeat), key
+    assert abs(drawn.total() - 4 * sum(factor.values())) < 4
 
 
 def test_a_rank_opens_only_the_shards_of_its_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,8 +249,11 @@ def test_near_duplicates_of_test_images_are_not_drawn(tmp_path: Path) -> None:
     everything = opened(tmp_path / "set", targets="none", resample="none")
     assert found.images == everything.images - 1
     assert found.content_hash != everything.content_hash
-    stream = stream_of(found, tmp_path / "bad.jsonl")
-    assert "shards/000000.tar/00040" not in {stream.items.at(p).key.replace("2.tar", "0.tar") for p in range(400)}
+    drawn, of_all = (
+        {stream_of(one, tmp_path / "bad.jsonl").items.at(position).key for position in range(2 * one.images)}
+        for one in (found, everything)
+    )
+    assert of_all - drawn == {"shards/000001.tar/00040"}
 
 
 # ---- what may be wrong with a set -------------------------------------------------------------------------------

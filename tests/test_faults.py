@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import log_lines, mae_run, make_images, python
-from test_run import assert_same_bits
+from small import assert_same_bits, log_lines, mae_run, python
 
 from underpaint import import_weights, records
 from underpaint.__main__ import RESUMABLE
@@ -44,22 +43,10 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "mae"
-    execute(mae_run(images), folder)
-    return folder
-
-
 @pytest.fixture
-def half(images: Path, finished: Path, tmp_path: Path) -> Path:
+def half(finished_mae: Path, tmp_path: Path) -> Path:
     """A run of 6 steps with the checkpoint of step 4."""
-    folder = Path(shutil.copytree(finished, tmp_path / "half"))
+    folder = Path(shutil.copytree(finished_mae, tmp_path / "half"))
     for path in (folder / "model", folder / "encoder", folder / "checkpoints" / "step-00000006"):
         shutil.rmtree(path)
     (folder / "result.json").unlink()
@@ -71,7 +58,7 @@ def steps(folder: Path) -> list[str]:
 
 
 def test_a_second_sigterm_in_the_save_leaves_what_can_be_continued(
-    images: Path, finished: Path, tmp_path: Path
+    images: Path, finished_mae: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     command = ("train", "small:recipe", "--out", folder)
@@ -82,10 +69,10 @@ def test_a_second_sigterm_in_the_save_leaves_what_can_be_continued(
     assert steps(folder) == ["step-00000002.part"], "it was struck while it wrote"
     execute(mae_run(images), folder)
     assert not [name for name in steps(folder) if name.endswith(".part")]
-    assert_same_bits(folder, finished)
+    assert_same_bits(folder, finished_mae)
 
 
-def test_a_read_only_folder_ends_the_run_and_keeps_what_is_there(images: Path, finished: Path, half: Path) -> None:
+def test_a_read_only_folder_ends_the_run_and_keeps_what_is_there(images: Path, finished_mae: Path, half: Path) -> None:
     (half / "checkpoints").chmod(stat.S_IRUSR | stat.S_IXUSR)
     if os.access(half / "checkpoints", os.W_OK):
         pytest.skip("nothing is read-only for root")
@@ -94,7 +81,7 @@ def test_a_read_only_folder_ends_the_run_and_keeps_what_is_there(images: Path, f
     (half / "checkpoints").chmod(stat.S_IRWXU)
     assert steps(half) == ["step-00000004"]
     execute(mae_run(images), half)
-    assert_same_bits(half, finished)
+    assert_same_bits(half, finished_mae)
 
 
 class Canary:
@@ -105,7 +92,7 @@ class Canary:
         return (Path.touch, (self.path,))
 
 
-def test_pickles_in_a_checkpoint_are_not_read(images: Path, finished: Path, half: Path, tmp_path: Path) -> None:
+def test_pickles_in_a_checkpoint_are_not_read(images: Path, finished_mae: Path, half: Path, tmp_path: Path) -> None:
     """``.metadata`` is what torch's own reader of checkpoints unpickles, which runs what it says (infra 9)."""
     canary = tmp_path / "canary"
     pickle.loads(pickle.dumps(Canary(canary)))
@@ -115,7 +102,7 @@ def test_pickles_in_a_checkpoint_are_not_read(images: Path, finished: Path, half
         (half / "checkpoints" / "step-00000004" / name).write_bytes(pickle.dumps(Canary(canary)))
     execute(mae_run(images), half)
     assert not canary.exists()
-    assert_same_bits(half, finished)
+    assert_same_bits(half, finished_mae)
 
 
 def test_a_source_is_no_command(tmp_path: Path) -> None:
@@ -142,12 +129,12 @@ def test_tensors_of_a_file_that_share_or_miss_bytes_are_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize("jump", [-(10**9), 10**9])
 def test_a_jump_of_the_clock_changes_nothing(
-    images: Path, finished: Path, half: Path, monkeypatch: pytest.MonkeyPatch, jump: int
+    images: Path, finished_mae: Path, half: Path, monkeypatch: pytest.MonkeyPatch, jump: int
 ) -> None:
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() + jump)
     execute(mae_run(images), half)
-    assert_same_bits(half, finished)
+    assert_same_bits(half, finished_mae)
     lines = log_lines(half)
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
 
@@ -165,7 +152,7 @@ def test_ranks_with_other_data_or_code_are_named(images: Path) -> None:
             records.require_agreement([one, other])
 
 
-def test_the_code_is_part_of_what_ranks_compare(images: Path, tmp_path: Path) -> None:
+def test_the_code_is_part_of_what_ranks_compare(tmp_path: Path) -> None:
     """The same package with one comment more is another code."""
     copy = Path(shutil.copytree(ROOT / "underpaint", tmp_path / "underpaint"))
     found = []

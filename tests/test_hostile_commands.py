@@ -10,18 +10,13 @@ from typing import Any
 
 import pytest
 from report_example import make_study
-from small import make_images, underpaint, wsp_run
+from small import underpaint, wsp_run
 
 from underpaint import files
 from underpaint.__main__ import INPUT, MACHINE, VERBS, main
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.records import Problem
 from underpaint.run import execute
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ def test_products_from_one_set_of_tokens_to_another(scores: int, monkeypatch: py
     q, _, _, gradient = inputs((3, 2, 5, 4), torch.float32)
     _, k, v, _ = inputs((3, 2, 9, 4), torch.float32)
     expected, found = F.scaled_dot_product_attention(q, k, v), attention(q, k, v)
+    assert type(found.grad_fn).__name__ == "ProductsBackward", "not the fused kernel against itself"
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     theirs = torch.autograd.grad(expected, (q, k, v), gradient)
     mine = torch.autograd.grad(found, (q, k, v), gradient)

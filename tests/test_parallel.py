@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import SGD, Case, checkpoint, finish, losses, run_cases, start, weights
-from small import make_images
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -33,11 +32,6 @@ OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}
 def compared(layout: str) -> tuple[str, ...]:
     """The optimizers it is run with; four processes take their time."""
     return ("sgd",) if layout in ("ddp4", "hsdp4") else ("sgd", "adamw")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import Case, checkpoint, finish, run_cases, start
-from small import BATCH, make_images
+from small import BATCH
 from torch import Tensor
 
 from underpaint.training.health import stragglers
@@ -20,11 +20,6 @@ from underpaint.training.log import read_log
 STEPS = 20
 POISONED = 70
 """A position in the fifth step; with two ranks it belongs to the first, with the other half of the batch sound."""
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

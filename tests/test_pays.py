@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from html_page import Page
 from pays_example import make_patterns, make_pays
 from report_example import write_json
 
@@ -248,8 +249,6 @@ def made_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_page_has_the_numbers_of_the_results(made_up: Path) -> None:
-    from test_report_page import Page
-
     page = Page(write_report(made_up))
     results = json.loads((made_up / "results.json").read_text())
     values = Counter(page.values)

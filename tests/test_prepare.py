@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
+from copies import photograph
+from image_files import encoded, png_chunk, xmp_png
 from PIL import Image
 from prepare_examples import (
     TAGS,
@@ -58,22 +60,6 @@ def expected() -> dict[bytes, set[str]]:
         "plants/oak.png": {"oak", "forest"},
     }
     return {xxhash.xxh3_128_digest(content): names[name] for name, content in pictures().items()}
-
-
-def xmp_png(content: bytes, tags: tuple[str, ...]) -> bytes:
-    items = "".join(f"<rdf:li>{tag}</rdf:li>" for tag in tags)
-    packet = (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">'
-        f"<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
-    )
-    from PIL.PngImagePlugin import PngInfo
-
-    info, file = PngInfo(), io.BytesIO()
-    info.add_itxt("XML:com.adobe.xmp", packet)
-    with Image.open(io.BytesIO(content)) as image:
-        image.save(file, "PNG", pnginfo=info)
-    return file.getvalue()
 
 
 def sidecar_txt(folder: Path) -> Path:
@@ -219,11 +205,11 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
 
 def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(tmp_path: Path, photos: Path, capsys) -> None:
     """One in a folder, which is then in no shard, and one in a tar; a noisy copy counts, another picture does not."""
-    shown, other = drawing(3), drawing(4)
+    shown, other = photograph(3), photograph(4)
     noisy = Image.fromarray(np.clip(np.asarray(shown, dtype=int) + 3, 0, 255).astype(np.uint8))
-    write_files(photos, {"shown.png": as_png(noisy)})
-    tars = write_tars(tmp_path / "tars", {"a/same.png": as_png(shown), **pictures()}, {"a/same.png": ("sky",), **TAGS})
-    evaluation = write_files(tmp_path / "imagenet-val", {"1.png": as_png(shown), "2.png": as_png(other)})
+    write_files(photos, {"shown.png": encoded(noisy)})
+    tars = write_tars(tmp_path / "tars", {"a/same.png": encoded(shown), **pictures()}, {"a/same.png": ("sky",), **TAGS})
+    evaluation = write_files(tmp_path / "imagenet-val", {"1.png": encoded(shown), "2.png": encoded(other)})
     given = ["prepare", str(sidecar_txt(photos)), str(tars), "--out", str(tmp_path / "set")]
     assert main([*given, "--exclude", str(evaluation)]) == 0
     assert "2 near duplicates of 1 of 2 images of imagenet-val" in capsys.readouterr().out
@@ -234,31 +220,15 @@ def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(tmp_path:
         ("00000.tar/000000000", "imagenet-val", "1.png"),
     }
     assert len(index_of(out)) == 2 * len(TAGS)
-    assert all(as_png(noisy) not in shard.read_bytes() for shard in (out / "shards").iterdir())
+    assert all(encoded(noisy) not in shard.read_bytes() for shard in (out / "shards").iterdir())
     assert main([*given, "--exclude", str(tmp_path / "none")]) == 2
     assert "none is no folder of evaluation images" in capsys.readouterr().err
 
 
-def drawing(seed: int) -> Image.Image:
-    """Soft shapes: noise of single pixels is flat to a perceptual hash."""
-    coarse = np.random.default_rng(seed).integers(0, 256, size=(6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((64, 64), Image.Resampling.BICUBIC)
-
-
-def as_png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 def bomb() -> bytes:
     """A PNG whose header states 50,000 x 50,000 pixels."""
-    content = bytearray(picture(0))
-    content[16:24] = (50_000).to_bytes(4, "big") * 2
-    import zlib
-
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    return bytes(content)
+    content = picture(0)
+    return content[:8] + png_chunk(b"IHDR", (50_000).to_bytes(4, "big") * 2 + content[24:29]) + content[33:]
 
 
 def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path, monkeypatch) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from image_files import xmp_png
 from prepare_examples import index_of, prepared, write_csv, write_files, write_tars
 
 from underpaint.data.cache import cache_folder
@@ -18,21 +15,6 @@ from underpaint.data.catalog import open_collection
 from underpaint.tags.canonical import TagRules
 
 IMAGES = 400
-
-
-def with_keywords(content: bytes, tags: tuple[str, ...]) -> bytes:
-    """The same pixels, with XMP as Lightroom and digiKam write it."""
-    items = "".join(f"<rdf:li>{escape(tag)}</rdf:li>" for tag in tags)
-    packet = (
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">'
-        f"<dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
-    )
-    info, file = PngInfo(), io.BytesIO()
-    info.add_itxt("XML:com.adobe.xmp", packet)
-    with Image.open(io.BytesIO(content)) as image:
-        image.save(file, "PNG", pnginfo=info)
-    return file.getvalue()
 
 
 def labels_of(out: Path, tars: tuple[str, ...] = ()) -> dict[str, set[str]]:
@@ -65,7 +47,7 @@ def compare(folder: Path, images: int) -> dict[str, set[str]]:
         "files": write_files(folder / "files", {**files, **beside}),
         "tars": write_tars(folder / "tars", files, tags, size=100),
         "csv": write_csv(write_files(folder / "csv", files) / "posts.csv", tags),
-        "xmp": write_files(folder / "xmp", {name: with_keywords(one, tags[name]) for name, one in files.items()}),
+        "xmp": write_files(folder / "xmp", {name: xmp_png(one, tags[name]) for name, one in files.items()}),
     }
     rules = TagRules(minimum_count=2)
     sets = {form: prepared(folder / f"{form}-set", one, rules=rules) for form, one in sources.items()}

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from copies import drawing
 from html_page import Page
+from image_files import encoded
 from PIL import Image
 from prepared_page_example import add_losses, make_set
 
@@ -52,12 +53,6 @@ def posts(count: int) -> list[tuple[str, bytes, tuple[str, ...]]]:
         )
         for number in range(count)
     ]
-
-
-def encoded(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import BATCH, ENCODER, RUNS, SendSignal, log_lines, mae_run, make_images, wsp_run
-from torch import Tensor, nn
+from small import BATCH, ENCODER, RUNS, SendSignal, assert_same_bits, log_lines, mae_run, tensors, wsp_run
+from torch import nn
 
 import underpaint
 from underpaint import config, records
@@ -30,11 +30,6 @@ from underpaint.training.loop import NonFiniteLoss
 from underpaint.training.signals import Interrupted
 
 STOP = 3
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")
@@ -65,28 +60,6 @@ def interrupted(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def half(interrupted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(interrupted, tmp_path / "half"))
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of the last checkpoint and of the product: weights, average, moments, buffers."""
-    last = max((folder / "checkpoints").glob("step-????????"))
-    files = [*last.glob("*.safetensors"), *(folder / part / "model.safetensors" for part in ("model", "encoder"))]
-    return {
-        f"{file.parent.name}/{file.name}/{name}": value for file in files for name, value in load_file(file).items()
-    }
-
-
-def assert_same_bits(folder: Path, other: Path) -> None:
-    mine, theirs = tensors(folder), tensors(other)
-    assert mine.keys() == theirs.keys()
-    for name, value in mine.items():
-        assert torch.equal(value, theirs[name]), name
-    assert log_lines(folder) == log_lines(other)
-    mine_result, their_result = (json.loads((f / "result.json").read_text()) for f in (folder, other))
-    timed = {"wall_seconds", "images_per_second", "clock"}
-    assert {k: v for k, v in mine_result.items() if k not in timed} == {
-        k: v for k, v in their_result.items() if k not in timed
-    }
 
 
 # The same bits

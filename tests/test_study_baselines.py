@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import weights_examples as examples
+from html_page import Page
 from small import make_textures
-from test_report_page import Page
 
 from underpaint import files, verbs
 from underpaint.data.duplicates import without_duplicates
@@ -19,6 +20,7 @@ from underpaint.evals.knn import Knn
 from underpaint.evals.transfer import transfer
 from underpaint.models.weights import load_encoder
 from underpaint.products import load_model
+from underpaint.studies.baselines import open_baselines
 from underpaint.studies.designs import design_of
 from underpaint.weights.importing import import_weights
 
@@ -27,7 +29,10 @@ GIVEN = [f"heads={examples.HEADS}"]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_textures(tmp_path_factory.mktemp("own") / "images")
+    """Without tags, for a study without WSP."""
+    folder = make_textures(tmp_path_factory.mktemp("own") / "images")
+    (folder / "tags.csv").unlink()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,6 @@ def study(images: Path, out: Path, **more: Any) -> dict[str, Any]:
     few = ["mae.budget.samples=320", "mae.budget.warmup=64"]
     few += ["finetune.budget.samples=64", "finetune.budget.warmup=32", "mae.threads=1", "finetune.threads=1"]
     labels = {"images": str(images), "labels": str(images / "labels.csv")}
-    (images / "tags.csv").unlink(missing_ok=True)
     return {"size": "smoke", "out": out, **labels, "overrides": few, **more}
 
 
@@ -125,11 +129,7 @@ def test_what_the_user_can_mend(images: Path, baseline: Path, tmp_path: Path) ->
         verbs.plan_study("pays", size="smoke", images=str(images), baselines=[str(baseline)])
 
 
-def test_the_stored_values_are_those_of_the_study(images: Path, baseline: Path) -> None:
-    from dataclasses import replace
-
-    from underpaint.studies.baselines import open_baselines
-
+def test_the_stored_values_are_those_of_the_study(baseline: Path) -> None:
     like = replace(design_of("smoke").mae.objective.encoder, value_range=(0.0, 65535.0))
     (one,) = open_baselines([str(baseline)], taken=(), like=like)
     assert one.config.value_range == (0.0, 65535.0)
