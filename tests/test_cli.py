@@ -209,6 +209,12 @@ def test_a_dry_run_leaves_nothing(
     assert sorted(path.name for path in here.rglob("*")) == ["tmp"]
 
 
+@pytest.mark.parametrize(("given", "source"), [("photos", "./photos"), ("my/photos", "my/photos")])
+def test_data_is_a_folder_whatever_its_name(given: str, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "mae_smoke", "--data", given, "--plan"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["data"]["source"] == source
+
+
 def test_the_installed_command_finds_recipes_where_one_works(here: Path) -> None:
     (here / "my_lab.py").write_text("from small import recipe as mae_satellite\n")
     command = Path(sys.executable).with_name("underpaint")

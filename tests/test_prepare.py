@@ -18,6 +18,7 @@ import pytest
 import xxhash
 from copies import photograph
 from image_files import encoded, png_chunk, xmp_png
+from lexicon_examples import lexicon
 from PIL import Image
 from prepare_examples import (
     TAGS,
@@ -422,6 +423,23 @@ def test_the_command_says_what_was_done(tmp_path: Path, photos: Path, capsys) ->
     assert "Counting the tags" in err
     assert main(["prepare", str(photos), "--out", str(tmp_path / "set")]) == 0
     assert "is prepared already" in capsys.readouterr().err
+
+
+def test_every_option_of_the_command_reaches_the_set(tmp_path: Path, photos: Path) -> None:
+    french = lexicon(tmp_path, "omw-fr", {"fougère": ["omw-fr-11545714-n"]}, {"omw-fr-11545714-n": "i0"})
+    given = ["--parts", "nouns", "--outside", "drop", "--language", "en", "--language", "fr", "--lexicon", french]
+    given += ["--minimum-count", "1", "--vocabulary-size", "5", "--shard-images", "2"]
+    assert main(["prepare", str(sidecar_txt(photos)), "--out", str(tmp_path / "set"), *given]) == 0
+    settings = json.loads((tmp_path / "set" / "prepare.json").read_text())["settings"]
+    rules = {"parts": "nouns", "outside": "drop", "languages": ["en", "fr"], "lexicons": [french]}
+    rules |= {"minimum_count": 1, "vocabulary_size": 5}
+    assert settings["rules"].items() >= rules.items()
+    assert settings["shard_images"] == 2
+    labels = pq.read_table(tmp_path / "set" / "vocabulary.parquet").to_pylist()
+    assert len(labels) == 5, "of brown bear, forest, dog, a walk that is a noun, fern, oak, tree"
+    (fern,) = (row for row in labels if row["name"] == "fern")
+    assert (fern["synset"], set(fern["tags"])) == ("n11545714", {"fern", "fougère"})
+    assert len(list((tmp_path / "set" / "shards").iterdir())) > 1
 
 
 def test_the_audit_explains_every_tag(tmp_path: Path, photos: Path) -> None:

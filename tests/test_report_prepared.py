@@ -21,6 +21,7 @@ from image_files import encoded
 from PIL import Image
 from prepared_page_example import add_losses, make_set
 
+from underpaint.__main__ import main
 from underpaint.data.examples import PER_LABEL, SIDE, write_examples
 from underpaint.report import write_report
 
@@ -241,7 +242,8 @@ def test_same_files_same_bytes(made: Path, own: Path) -> None:
 
 def test_without_images(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "set")
-    page = Page(write_report(tmp_path / "set", images=False))
+    assert main(["report", str(tmp_path / "set"), "--no-images"]) == 0
+    page = Page(tmp_path / "set" / "prepare.html")
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert "#pictures" not in [found.get("href") for tag, found in page.tags if tag == "a"]
 

@@ -14,6 +14,7 @@ from html_page import Page
 from small import make_textures
 
 from underpaint import files, verbs
+from underpaint.__main__ import main
 from underpaint.data.duplicates import without_duplicates
 from underpaint.data.sources import open_source
 from underpaint.evals.knn import Knn
@@ -25,6 +26,8 @@ from underpaint.studies.designs import design_of
 from underpaint.weights.importing import import_weights
 
 GIVEN = [f"heads={examples.HEADS}"]
+OVERRIDES = ["mae.budget.samples=320", "mae.budget.warmup=64"]
+OVERRIDES += ["finetune.budget.samples=64", "finetune.budget.warmup=32", "mae.threads=1", "finetune.threads=1"]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,8 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def study(images: Path, out: Path, **more: Any) -> dict[str, Any]:
     """The smoke study without tags, at a few batches."""
-    few = ["mae.budget.samples=320", "mae.budget.warmup=64"]
-    few += ["finetune.budget.samples=64", "finetune.budget.warmup=32", "mae.threads=1", "finetune.threads=1"]
     labels = {"images": str(images), "labels": str(images / "labels.csv")}
-    return {"size": "smoke", "out": out, **labels, "overrides": few, **more}
+    return {"size": "smoke", "out": out, **labels, "overrides": OVERRIDES, **more}
 
 
 @pytest.mark.slow
@@ -108,6 +109,17 @@ def test_the_plan_holds_a_baseline_s_finetuning(images: Path, baseline: Path, tm
     verbs.run_study("stages", only=["baseline-maws_tiny"], **arguments)
     copied = load_encoder(tmp_path / "study" / "baseline-maws_tiny").state_dict()
     assert all(torch.equal(value, copied[name]) for name, value in load_encoder(baseline).state_dict().items())
+
+
+def test_the_command_takes_a_folder_and_baselines(
+    images: Path, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(images), "--labels", str(images / "labels.csv"), "--baseline", str(baseline)]
+    command = ["study", "stages", *OVERRIDES, "--size", "smoke", *given, "--out", str(tmp_path / "study"), "--plan"]
+    assert main(command) == 0
+    parts = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"finetune-maws_tiny-images-seed0", "finetune-mae-images-seed0"} <= parts
+    assert not [part for part in parts if part.startswith("wsp")], "the folder has no tags"
 
 
 def test_what_the_user_can_mend(images: Path, baseline: Path, tmp_path: Path) -> None:
