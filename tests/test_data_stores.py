@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
 import threading
@@ -38,6 +39,7 @@ def endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    gc.collect()  # its sockets, which it leaves to the collector, must not be found in the middle of another test
 
 
 @pytest.fixture
@@ -195,7 +197,7 @@ class Store(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("fault", ["403", "500", "stalls", "short"])
 @pytest.mark.parametrize("heals", [True, False])
 def test_a_store_with_a_fault_is_asked_again_and_then_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, heals: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, fault: str, heals: bool
 ) -> None:
     pytest.importorskip("s3fs")
     prepare_example(tmp_path, address="s3://bucket/shards")
@@ -203,6 +205,8 @@ def test_a_store_with_a_fault_is_asked_again_and_then_named(
     names = {"fault": fault, "failures": 1 if heals else 10**6, "content": content, "asked": 0}
     handler = type("Faulty", (Store,), names)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = False  # so that closing waits for them
+    request.addfinalizer(lambda: _end(server))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _lead_to(f"http://127.0.0.1:{server.server_port}", monkeypatch, tmp_path)
     monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
@@ -217,7 +221,13 @@ def test_a_store_with_a_fault_is_asked_again_and_then_named(
         with pytest.raises(ShardUnavailable, match=r"^the shard s3://bucket/shards/000000.tar could not be"):
             read(tmp_path, shards, 0, 0)
         assert not list((tmp_path / "copies").glob("*.tar"))
+
+
+def _end(server: ThreadingHTTPServer) -> None:
+    """Also the answers that still stall: else their sockets are found unclosed in the middle of another test."""
     server.shutdown()
+    server.server_close()
+    gc.collect()
 
 
 def test_no_store_at_all_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

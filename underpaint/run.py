@@ -131,12 +131,12 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
             images=opened.images,
         )
         identity = records.identity(run, data=opened.content_hash, init_from=run.init_from)
-        if ranks.world > 1:
-            records.require_agreement(ranks.exchange(records.fingerprint(run, identity)))
+        ranks.compare(records.fingerprint(run, identity), records.require_agreement)
         done = ranks.decided_by_first(lambda: records.finished(folder, identity))
         if done is not None:
             if ranks.first:
                 say(f"{folder}: finished already; delete the folder to train it again")
+            ranks.part()
             return done
         device = choose_device(run.device, local_rank=ranks.local_rank)
         float8.require_support(run.precision, device, compiled=run.parallel.compile)

@@ -84,15 +84,26 @@ class Ranks:
         if not self.first:
             answer = self.exchange({})[0]
             if "error" in answer:
+                self.part()
                 raise ValueError(f"rank 0: {answer['error']}")
             return answer["value"]
         try:
             value = decide()
         except (ValueError, OSError) as error:
             self.exchange({"error": str(error)})
+            self.part()
             raise
         self.exchange({"value": value})
         return value
+
+    def compare(self, value: T, require: Callable[[list[T]], None]) -> None:
+        """Let every rank check the values of all; they fail together, with the ValueError of ``require``."""
+        values = self.exchange(value)
+        try:
+            require(values)
+        except ValueError:
+            self.part()
+            raise
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Do the same work on all ranks, first on the first of each machine, which fills caches for the others."""
@@ -104,10 +115,10 @@ class Ranks:
         return work()
 
     def part(self) -> None:
-        """All ranks have come to a good end here: leave the group in order when the interpreter ends.
+        """All ranks have come to an end here, good or the same error: leave the group when the interpreter ends.
 
-        Without it gloo's threads now and then abort a process at exit; after an error on one rank the others do not
-        come here, and waiting for them would hang.
+        Without it gloo's threads now and then abort a process at exit; after an error on one rank alone the others do
+        not come here, and waiting for them would hang.
         """
         if self.world > 1:
             self.exchange(None)
