@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from underpaint.training.rendezvous import meet
 
 T = TypeVar("T")
 
@@ -142,7 +145,10 @@ def _joined() -> Ranks:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_timeout())
+    store, rank, _ = next(rendezvous("env://", timeout=_timeout()))
+    store = meet(store, rank=rank, world=world, timeout=_timeout())
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_timeout())
     return Ranks(
         rank=dist.get_rank(),
         world=world,
