@@ -38,6 +38,16 @@ def test_paired_t_equals_scipy() -> None:
     assert interval == pytest.approx(((b - a).mean(), oracle.low, oracle.high), rel=1e-9)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_the_detectable_effect_is_detected_in_eight_of_ten_studies(seeds: int) -> None:
+    difference = np.random.default_rng(seeds).normal(size=seeds)
+    effect = statistics.detectable_effect(difference.tolist())
+    noncentrality = effect / (difference.std(ddof=1) / np.sqrt(seeds))
+    critical = scipy.stats.t.ppf(0.975, seeds - 1)
+    power = 1 - scipy.stats.nct.cdf(critical, seeds - 1, noncentrality)
+    assert 0.76 < power < 0.82
+
+
 def test_bootstrap_equals_scipy_up_to_resampling() -> None:
     difference = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], size=300, p=[0.1, 0.6, 0.3])
     oracle = scipy.stats.bootstrap(

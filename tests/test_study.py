@@ -13,7 +13,8 @@ from underpaint.core import Facts
 from underpaint.data.sources import open_source
 from underpaint.run import Run
 from underpaint.studies.designs import design_of
-from underpaint.study import PlanRow
+from underpaint.studies.stages import stages
+from underpaint.study import PlanRow, TrainPart
 
 ARMS = {"random", "mae", "wsp", "mae_wsp", "wsp_equal_compute"}
 ROW = {"arm", "seed", "dataset", "protocol", "shots", "split", "language", "metric", "value", "n_test"}
@@ -137,6 +138,21 @@ def test_the_small_study_is_complete() -> None:
     starts = {arm.start for arm in design.arms} - {""}
     order = [arm.name for arm in design.arms]
     assert all(order.index(arm.start) < order.index(arm.name) for arm in design.arms if arm.start), starts
+
+
+def test_the_arms_of_the_small_study_change_what_their_names_say(images: Path) -> None:
+    batch = [f"{stage}.budget.{field}=64" for stage in ("mae", "wsp") for field in ("batch_size", "microbatch")]
+    built = stages(size="small", images=str(images), seeds=(7,), overrides=batch)
+    runs = {part.name.removesuffix("-seed7"): part for part in built.parts if isinstance(part, TrainPart)}
+    budgets = {name: part.run.budget for name, part in runs.items()}
+    for whole, part, share in (("mae", "mae_tenth", 0.1), ("wsp", "mae_wsp_half", 0.5)):
+        assert budgets[part].samples == pytest.approx(share * budgets[whole].samples, abs=32)
+        assert budgets[part].warmup == pytest.approx(share * budgets[whole].warmup, abs=1)
+    assert budgets["mae_tenth_wsp"] == budgets["mae_wsp"] == budgets["wsp"]
+    assert runs["mae_tenth_wsp"].init_from == "mae_tenth-seed7"
+    assert runs["mae_wsp_low_rate"].run.optim.base_lr == runs["wsp"].run.optim.base_lr / 4
+    alike = ("wsp", "mae_wsp", "mae_wsp_half", "mae_tenth_wsp", "wsp_equal_compute", "wsp_equal_time")
+    assert len({runs[name].run.optim for name in alike}) == 1, "tuned on wsp alone, and reused unchanged"
 
 
 def test_joined_sources_are_those_of_their_parts(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

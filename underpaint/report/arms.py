@@ -53,6 +53,11 @@ MEANING = {
     "mae_wsp": "MAE, then the same WSP",
     "wsp_equal_compute": "WSP alone, lengthened to the training FLOPs of mae_wsp",
     "wsp_equal_time": "WSP alone, lengthened to the wall time of mae_wsp",
+    "mae_wsp_half": "MAE, then half of that WSP: does it get there sooner?",
+    "mae_tenth": "a tenth of that MAE",
+    "mae_tenth_wsp": "a tenth of that MAE, then the same WSP: is a little enough?",
+    "mae_wsp_low_rate": "MAE, then WSP at a quarter of its learning rate, to forget less",
+    "mae_wsp_layer_decay": "MAE, then WSP with smaller rates in lower layers, to forget less",
 }
 
 IMPORTED = "a baseline: an encoder from elsewhere, not trained here"

@@ -36,6 +36,8 @@ class Arm:
     stage: Literal["none", "mae", "wsp", "baseline"]  # "none" keeps the initial weights, "baseline" those of elsewhere
     start: str = ""  # the arm whose encoder it starts from; "" is the initial weights of the seed
     lengthened: Literal["", "compute", "time"] = ""  # to what "mae" and then its own stage cost in FLOPs or seconds
+    share: float = 1.0  # of the samples, and of the warm-up, of its recipe
+    rate: float = 1.0  # in the learning rate of its recipe
     overrides: tuple[str, ...] = ()  # fields of the recipe that this arm changes, as on the command line
 
 
@@ -45,7 +47,10 @@ WSP = Arm(name="wsp", stage="wsp")
 MAE_WSP = Arm(name="mae_wsp", stage="wsp", start="mae")
 EQUAL_COMPUTE = Arm(name="wsp_equal_compute", stage="wsp", lengthened="compute")
 EQUAL_TIME = Arm(name="wsp_equal_time", stage="wsp", lengthened="time")
-GENTLE = Arm(name="mae_wsp_low_rate", stage="wsp", start="mae", overrides=("optim.base_lr=5e-4",))
+HALF = Arm(name="mae_wsp_half", stage="wsp", start="mae", share=0.5)
+TENTH = Arm(name="mae_tenth", stage="mae", share=0.1)
+TENTH_WSP = Arm(name="mae_tenth_wsp", stage="wsp", start="mae_tenth")
+GENTLE = Arm(name="mae_wsp_low_rate", stage="wsp", start="mae", rate=0.25)
 LAYERWISE = Arm(name="mae_wsp_layer_decay", stage="wsp", start="mae", overrides=("optim.layer_decay=0.65",))
 
 
@@ -101,7 +106,7 @@ def _small() -> Design:
         finetune=recipes.finetune_small(),
         images="openclipart+openmoji+emoji-twitter",
         transfer=("openclipart", "emoji-google", "tuxpaint", "digits"),
-        arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE, EQUAL_TIME, GENTLE, LAYERWISE),
+        arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE, EQUAL_TIME, HALF, TENTH, TENTH_WSP, GENTLE, LAYERWISE),
         shots=(1, 5, 10),
         seeds=(0, 1, 2, 3, 4),
     )

@@ -15,7 +15,7 @@ from underpaint import config
 from underpaint.core import Facts
 from underpaint.data.records import Source
 from underpaint.models.weights import save_encoder
-from underpaint.run import Run
+from underpaint.run import Budget, Run
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of
@@ -127,19 +127,21 @@ class _Setting:
             return self._untrained(name, seed)
         recipe = self.mae if arm.stage == "mae" else self.wsp
         run = config.override(recipe.run, arm.overrides)
-        run = replace(run, budget=replace(run.budget, samples=self._samples(arm, run)), name=name, seed=seed)
+        optim = replace(run.optim, base_lr=run.optim.base_lr * arm.rate)
+        run = replace(run, budget=self._budget(arm, run), optim=optim, name=name, seed=seed)
         start = part_name(arm.start, seed) if arm.start else ""
         return TrainPart(name=name, run=run, facts=recipe.facts, init_from=start)
 
-    def _samples(self, arm: Arm, run: Run) -> int:
-        """Samples of an arm in whole batches: its recipe's, or as many as MAE and then the recipe would cost."""
-        mae, own, batch = self.mae, run.budget.samples, run.budget.batch_size
+    def _budget(self, arm: Arm, run: Run) -> Budget:
+        """Whole batches: a share of its recipe's, or as many as MAE and then the recipe would cost."""
+        mae, budget = self.mae, run.budget
         added = {
             "": 0.0,
             "compute": mae.flops / run.objective.flops_per_sample(self.wsp.facts),
             "time": mae.run.budget.samples * self.design.mae_seconds,
         }[arm.lengthened]
-        return round((own + added) / batch) * batch
+        samples = round((arm.share * budget.samples + added) / budget.batch_size) * budget.batch_size
+        return replace(budget, samples=samples, warmup=round(arm.share * budget.warmup))
 
     def _untrained(self, name: str, seed: int) -> ComputePart:
         """Saves the weights that every arm of the seed starts from, as if they came from a run."""

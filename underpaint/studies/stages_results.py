@@ -22,6 +22,9 @@ CONTRASTS = (
     ("mae", "wsp"),
     ("random", "mae"),
     ("random", "wsp"),
+    ("wsp", "mae_wsp_half"),  # convergence: as good after half the steps (C3)
+    ("wsp", "mae_tenth_wsp"),  # a little of MAE (C4)
+    ("mae_tenth_wsp", "mae_wsp"),
     ("mae_wsp", "mae_wsp_low_rate"),
     ("mae_wsp", "mae_wsp_layer_decay"),
 )
