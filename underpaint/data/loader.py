@@ -34,7 +34,7 @@ Decoding = Literal["full", "scaled"]
 PREFETCH = 2
 """Batches that each worker process is ahead."""
 
-CACHE_BYTES = 128 * 1024 * 1024
+CACHE_BYTES = 256 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
 
 

@@ -84,8 +84,10 @@ def mae_small() -> Run:
         name="mae_small",
         objective=MAEConfig(encoder=SIZES["vit_small8"], decoder=DecoderConfig(width=64, depth=1, heads=4)),
         data=replace(laptop.data, source=SMALL_SOURCE),
-        budget=Budget(samples=96_000, batch_size=64, microbatch=64, warmup=9_600),
-        cadence=Cadence(log=3_200, save=32_000, keep=10_000_000, evaluate=48_000),
+        budget=Budget(samples=192_000, batch_size=128, microbatch=128, warmup=19_200),
+        optim=replace(laptop.optim, base_lr=2e-3),
+        precision="bf16",
+        cadence=Cadence(log=6_400, save=64_000, keep=10_000_000, evaluate=96_000),
     )
 
 

@@ -92,8 +92,9 @@ def wsp_small() -> Run:
         name="wsp_small",
         objective=replace(laptop.objective, encoder=replace(SIZES["vit_small8"], positions="sincos_trained")),
         data=replace(laptop.data, source=SMALL_SOURCE),
-        budget=Budget(samples=64_000, batch_size=64, microbatch=64, warmup=6_400),
-        cadence=Cadence(log=3_200, save=32_000, keep=10_000_000, evaluate=32_000),
+        budget=Budget(samples=96_000, batch_size=128, microbatch=128, warmup=9_600),
+        precision="bf16",
+        cadence=Cadence(log=6_400, save=48_000, keep=10_000_000, evaluate=48_000),
     )
 
 
