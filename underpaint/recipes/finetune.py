@@ -43,7 +43,8 @@ def finetune_small() -> Run:
     """The encoder of the study of that size."""
     laptop = finetune_laptop()
     encoder = replace(SIZES["vit_small8"], positions="sincos_trained")
-    return replace(laptop, name="finetune_small", objective=replace(laptop.objective, encoder=encoder))
+    objective = replace(laptop.objective, encoder=encoder)
+    return replace(laptop, name="finetune_small", objective=objective, precision="bf16")
 
 
 def finetune_smoke() -> Run:

@@ -92,9 +92,10 @@ def wsp_small() -> Run:
         name="wsp_small",
         objective=replace(laptop.objective, encoder=replace(SIZES["vit_small8"], positions="sincos_trained")),
         data=replace(laptop.data, source=SMALL_SOURCE),
-        budget=Budget(samples=96_000, batch_size=128, microbatch=128, warmup=9_600),
+        budget=Budget(samples=128_000, batch_size=128, microbatch=128, warmup=12_800),
+        optim=replace(laptop.optim, base_lr=1e-3),
         precision="bf16",
-        cadence=Cadence(log=6_400, save=48_000, keep=10_000_000, evaluate=48_000),
+        cadence=Cadence(log=6_400, save=64_000, keep=10_000_000, evaluate=64_000),
     )
 
 
