@@ -22,7 +22,7 @@ from underpaint.messages import duration, say
 from underpaint.models.image_text import ImageText
 from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
 from underpaint.products import load_model
-from underpaint.run import choose_device
+from underpaint.training.devices import choose_device
 
 FORMAT = 1
 PART_IMAGES = 4_096

@@ -29,6 +29,7 @@ from underpaint.models.weights import decoder_to_start_from, load_encoder, start
 from underpaint.shares import Share
 from underpaint.training import float8, parallel, shards
 from underpaint.training.checkpoint import Checkpoints
+from underpaint.training.devices import choose_device, remark_on
 from underpaint.training.loop import LoopConfig, NonFiniteLoss, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
 from underpaint.training.parallel import ParallelConfig
@@ -151,21 +152,6 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
     return result
 
 
-def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """The device to train on; "any" is the first of CUDA, MPS and CPU that is there.
-
-    Raises:
-        ValueError: if the named device is not on this machine.
-    """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "any":
-        name = next(kind for kind, there in present.items() if there)
-    if not present[name]:
-        there = ", ".join(kind for kind, there in present.items() if there)
-        raise ValueError(f"device={name} is not available here; this machine has {there}")
-    return torch.device(name, local_rank) if name == "cuda" and local_rank else torch.device(name)
-
-
 def _derived(run: Run, opened: Opened, facts: Facts, ranks: Ranks) -> dict[str, Any]:
     """What follows from the configuration and the data; recorded, never a field."""
     return {
@@ -190,6 +176,8 @@ def _announce(run: Run, folder: Path, opened: Opened, derived: dict[str, Any]) -
         f"start from {start}, on {derived['device']} with {derived['threads']} threads"
         + (f", {derived['ranks']} processes ({run.parallel.layout})" if derived["ranks"] > 1 else "")
     )
+    if remark := remark_on(run.precision, torch.device(derived["device"])):
+        say(f"{run.name}: {remark}")
     if opened.unlabelled:
         say(f"{run.name}: {opened.unlabelled:,} images have no label of the vocabulary and are left out")
 

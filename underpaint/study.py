@@ -15,7 +15,8 @@ import torch
 from underpaint import config, files, records
 from underpaint.core import Facts
 from underpaint.messages import duration, say
-from underpaint.run import Run, choose_device, execute
+from underpaint.run import Run, execute
+from underpaint.training.devices import choose_device
 from underpaint.training.loop import LoopConfig, TrainState, train
 from underpaint.training.optim import build_optimizer
 

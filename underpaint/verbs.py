@@ -28,10 +28,11 @@ from underpaint.preparation.settings import RECORD, WORK, continued
 from underpaint.preparation.sources import require_apart
 from underpaint.products import load_model
 from underpaint.report import write_report
-from underpaint.run import Budget, Cadence, Run, choose_device, execute
+from underpaint.run import Budget, Cadence, Run, execute
 from underpaint.studies.designs import Asked
 from underpaint.studies.pays import pays
 from underpaint.studies.stages import stages
+from underpaint.training.devices import choose_device
 from underpaint.training.ranks import join
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}

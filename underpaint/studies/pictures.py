@@ -19,8 +19,8 @@ from underpaint.data.transforms import eval_view
 from underpaint.evals.features import extract, image_batches, image_format
 from underpaint.models.weights import load_encoder
 from underpaint.products import write_sheet
-from underpaint.run import choose_device
 from underpaint.studies.images import StudyImages
+from underpaint.training.devices import choose_device
 
 TAGGED = 12
 QUERIES = 6

@@ -15,7 +15,7 @@ from underpaint.evals.tags import TagRecall
 from underpaint.evals.transfer import transfer
 from underpaint.models.weights import load_encoder
 from underpaint.products import load_model
-from underpaint.run import choose_device
+from underpaint.training.devices import choose_device
 
 
 def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, Any]]:
