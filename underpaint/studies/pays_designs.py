@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from underpaint import recipes
-from underpaint.run import Cadence, Run
+from underpaint.models.sizes import SIZES
+from underpaint.run import Run
 from underpaint.studies.designs import Size, design_of
 
 
@@ -84,17 +85,21 @@ def _smoke() -> PaysDesign:
 
 
 def _tiny() -> PaysDesign:
-    return _laptop(samples=4_800, like="tiny")
+    return _whole(recipes.mae_laptop(), recipes.wsp_laptop(), samples=4_800, like="tiny")
 
 
 def _small() -> PaysDesign:
-    """The collections of ``stages`` at this size with the network of its ``tiny``: there are some fifty runs a seed."""
-    return _laptop(samples=12_800, like="small")
+    """The images and recipes of ``stages`` at this size with its smaller network: there are some fifty runs a seed."""
+    mae, wsp = recipes.mae_small(), recipes.wsp_small()
+    smaller = SIZES["vit_laptop8"]
+    mae = replace(mae, objective=replace(mae.objective, encoder=smaller))
+    wsp = replace(wsp, objective=replace(wsp.objective, encoder=replace(smaller, positions="sincos_trained")))
+    return _whole(mae, wsp, samples=96_000, like="small")
 
 
-def _laptop(*, samples: int, like: Size) -> PaysDesign:
-    mae, wsp = recipes.mae_laptop(), recipes.wsp_laptop()
-    cadence = Cadence(log=640, save=10_000_000, keep=10_000_000, evaluate=10_000_000)  # once, at the end
+def _whole(mae: Run, wsp: Run, *, samples: int, like: Size) -> PaysDesign:
+    """All axes around a base point of so many samples of WSP."""
+    cadence = replace(wsp.cadence, save=10_000_000, evaluate=10_000_000)  # once, at the end: runs are short
     wsp = replace(wsp, budget=replace(wsp.budget, samples=samples, warmup=samples // 10), cadence=cadence)
     return PaysDesign(
         mae=replace(mae, cadence=cadence),
@@ -103,8 +108,8 @@ def _laptop(*, samples: int, like: Size) -> PaysDesign:
         axes=(
             _mae_share((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), base=0.4),
             _tagged((0.05, 0.25, 1.0)),
-            _wsp_rate((0.25, 0.5, 1.0, 2.0), wsp),
-            _decoder(((32, 1, 4), (64, 1, 4), (64, 2, 4), (96, 4, 4)), mae),
+            _wsp_rate((0.25, 1.0, 4.0), wsp),
+            _decoder(((32, 1, 4), (64, 1, 4), (96, 4, 4)), mae),
             _pixels(((32, 8), (48, 8), (48, 6)), mae),
             _mask_ratio((0.5, 0.75, 0.9), mae),
             _images((0.25, 0.5, 1.0)),
