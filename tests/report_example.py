@@ -59,12 +59,19 @@ def make_study(
             "study": "stages",
             "rows": rows,
             "stages": stages,
+            "arms": [_arm_mean(arm, rows) for arm in arms],
             "summary": _summary(rows, arms, seeds),
             "data": data_entry(),
             "environment": environment_entry(["underpaint", "study", "stages", "--size", "tiny"]),
         },
     )
     return folder
+
+
+def _arm_mean(arm: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    values = [row["value"] for row in rows if row["arm"] == arm and row["split"] in ("test", "mean")]
+    mean = sum(values) / len(values)
+    return {"arm": arm, "mean": mean, "low": mean - 0.013, "high": mean + 0.012}
 
 
 def _rows(arm: str, seed: int, chance: random.Random) -> list[dict[str, Any]]:

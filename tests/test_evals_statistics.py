@@ -48,6 +48,17 @@ def test_the_detectable_effect_is_detected_in_eight_of_ten_studies(seeds: int) -
     assert 0.76 < power < 0.82
 
 
+def test_one_arm_is_estimated_over_seeds_or_over_its_images() -> None:
+    draw = np.random.default_rng(4)
+    seeds = [score(draw.integers(0, 2, size=200).astype(float).tolist()) for _ in range(4)]
+    means = [float(np.mean(one.correct)) for one in seeds]
+    oracle = scipy.stats.ttest_1samp(means, 0.0).confidence_interval(0.95)
+    assert statistics.estimate(seeds, seed=0) == pytest.approx((np.mean(means), oracle.low, oracle.high), rel=1e-9)
+    one = statistics.estimate(seeds[:1], seed=0)
+    half = 1.96 * np.std(seeds[0].correct) / np.sqrt(200)
+    assert (one.low, one.high) == pytest.approx((means[0] - half, means[0] + half), abs=0.01)
+
+
 def test_bootstrap_equals_scipy_up_to_resampling() -> None:
     difference = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], size=300, p=[0.1, 0.6, 0.3])
     oracle = scipy.stats.bootstrap(

@@ -54,17 +54,18 @@ def test_scores_equal_results_json(tmp_path: Path, seeds: tuple[int, ...]) -> No
     expected = expected_scores(folder)
     shown = {row[0][2].strip(): row[1:] for row in rows if len(row) > 1 and row[0][0] == "th" and row[1][0] == "td"}
     assert set(shown) == {*ARMS, "guessing"}
+    means = {one["arm"]: one["mean"] for one in json.loads((folder / "results.json").read_text())["arms"]}
     for arm, scores in expected.items():
-        assert [float(str(attrs["data-value"])) for _, attrs, _ in shown[arm]] == scores
-        for (_, _, text), score in zip(shown[arm], scores, strict=True):
+        assert [float(str(attrs["data-value"])) for _, attrs, _ in shown[arm]] == [means[arm], *scores]
+        for (_, _, text), score in zip(shown[arm][1:], scores, strict=True):
             assert text.split()[0] == f"{100 * score:.1f}"
             assert ("±" in text) == (len(seeds) > 1)
     for column in range(8):
         best = max(expected.values(), key=lambda scores: scores[column])[column]
         for arm, scores in expected.items():
-            marked = "best" in str(shown[arm][column][1]["class"]).split()
+            marked = "best" in str(shown[arm][column + 1][1]["class"]).split()
             assert marked == (round(scores[column], 3) == round(best, 3))
-    assert [float(str(attrs["data-value"])) for _, attrs, _ in shown["guessing"]] == [0.1] * 8
+    assert [float(str(attrs["data-value"])) for _, attrs, _ in shown["guessing"][1:]] == [0.1] * 8
 
 
 def test_differences_equal_results_json(study: Path) -> None:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from report_example import make_study
 
 from underpaint.report.arms import KNOWN, marks
-from underpaint.report.axes import nice_ticks, scale, tick_texts
+from underpaint.report.axes import Tick, nice_ticks, scale, tick_texts
 from underpaint.report.curves import MAX_POINTS, smooth, thin
-from underpaint.report.folders import RunFolder, count_reasons, read_log
-from underpaint.report.headline import asked_contrasts, caveat, counts, lead, points, read_contrasts
-from underpaint.report.tables import duration, flatten, flops
+from underpaint.report.folders import RunFolder, count_reasons, read_log, read_study
+from underpaint.report.frontier import GAP, frontier
+from underpaint.report.headline import (
+    asked_contrasts,
+    caveat,
+    counts,
+    forgotten,
+    lead,
+    over_mae,
+    points,
+    read_contrasts,
+)
+from underpaint.report.tables import arm_totals, duration, flatten, flops, stage_costs
 
 
 def line(contrast: str, task: str, *bounds: float | None, n_seeds: int = 1) -> dict[str, Any]:
@@ -214,3 +228,44 @@ def test_a_bad_image_of_several_runs_counts_once(tmp_path: Any) -> None:
 
     runs = [run(("a", "torn"), ("b", "torn")), run(("a", "torn"), ("c", "no image"))]
     assert count_reasons(runs) == [("torn", 2), ("no image", 1)]
+
+
+def test_what_wsp_gains_and_forgets_is_told_for_every_way_of_it() -> None:
+    contrasts = read_contrasts(
+        [
+            line("wsp - mae", "a", 0.02, 0.01, 0.03),
+            line("mae_wsp - mae", "a", 0.02, 0.01, 0.03),
+            line("mae_wsp - mae", "b", -0.02, -0.03, -0.01),
+            line("mae_wsp - mae", "c", 0.0, -0.01, 0.01),
+            line("mae_wsp - mae", "mean over tasks", 0.01, 0.0, 0.02),
+            line("mae_wsp_low_rate - mae", "a", 0.0, -0.01, 0.01),
+        ]
+    )
+    told = [(one.first, forgotten(one)) for one in over_mae(contrasts)]
+    assert told == [
+        ("mae_wsp", "gains on 1 task (a) and forgets on 1 task (b), +1.0 points on average"),
+        ("mae_wsp_low_rate", "gains on no task and forgets on no task"),
+    ]
+
+
+def test_the_frontier_places_arms_by_compute_and_mean(tmp_path: Path) -> None:
+    """Read back from the drawing: its scales are linear, and ticks say where they lie."""
+    study = read_study(make_study(tmp_path / "study", seeds=(0, 1)))
+    totals = arm_totals(stage_costs(study), "wsp")
+    drawn = frontier(study, totals, marks(study.arms))
+    assert drawn is not None
+    compute = {"random": 0.0, **{total.arm: total.train_flops.value for total in totals}}
+
+    def value(at: float, ticks: Sequence[Tick]) -> float:
+        (a, first), (b, last) = ((tick.at, float(tick.text)) for tick in (ticks[0], ticks[-1]))
+        return first + (last - first) * (at - a) / (b - a)
+
+    unit = max(compute.values()) / value(max(one.x for one in drawn.reached), drawn.x_ticks)
+    for mean, one in zip(study.means, drawn.reached, strict=True):
+        reach = [100 * mean[end] for end in ("mean", "low", "high")]
+        assert [value(at, drawn.y_ticks) for at in (one.y, one.low, one.high)] == pytest.approx(reach, abs=0.1)
+        tolerance = 1.5 * GAP * abs(value(1, drawn.x_ticks) - value(0, drawn.x_ticks))
+        assert value(one.x, drawn.x_ticks) == pytest.approx(compute[mean["arm"]] / unit, abs=tolerance)
+    assert len({one.x for one in drawn.reached}) == len(drawn.reached), "equal compute stands side by side"
+    assert [ladder.path.count("L") for ladder in drawn.ladders] == [2, 1], "random, wsp, longer wsp; mae, mae_wsp"
+    assert frontier(replace(study, means=()), totals, marks(study.arms)) is None

@@ -77,6 +77,14 @@ def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, str
     }
 
 
+def estimate(scores: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Interval:
+    """The accuracy of one arm with a 95% interval: Student's over seeds; with one seed, over the test images alone."""
+    assert scores, "no seed, no estimate"
+    if len(scores) > 1:
+        return paired_t([score.value for score in scores])
+    return paired_bootstrap(scores[0].correct, scores[0].family, seed=seed, stratum=stratum)
+
+
 def task_of(score: Score) -> tuple[str, str, int, str]:
     """What two scores must share to be compared."""
     return score.dataset, score.protocol, score.shots, score.split

@@ -10,8 +10,8 @@ from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale
 from underpaint.report.headline import MEAN_TASK, Contrast, Difference, points
 from underpaint.report.tables import Column
 
-LABEL_LETTERS = 18
-LEFT, RIGHT, TOP = 138.0, WIDTH - 14.0, 8.0
+LABEL_LETTERS = 22
+LEFT, RIGHT, TOP = 152.0, WIDTH - 14.0, 8.0
 PITCH = 30.0
 """From row to row: both plots have the same, so that side by side the tasks stand in line."""
 
@@ -72,8 +72,13 @@ def results_plot(columns: Sequence[Column], marks: dict[str, Mark]) -> DotPlot:
     return _plot("What each arm reaches on each task", "per cent correct", rows, ticks, pitch=PITCH)
 
 
-def contrast_plot(contrasts: Sequence[Contrast], columns: Sequence[Column], marks: dict[str, Mark]) -> DotPlot:
-    """One row per task, one marker with its interval per contrast, in percentage points."""
+def contrast_plot(
+    contrasts: Sequence[Contrast], columns: Sequence[Column], marks: dict[str, Mark], *, by_first: bool = False
+) -> DotPlot:
+    """One row per task, one marker with its interval per contrast, in percentage points.
+
+    A contrast has the marker of its second arm, or where all are measured against one, ``by_first``, of its first.
+    """
     names = {column.key: f"{column.dataset} {column.protocol}" for column in columns}
     differences = [one for contrast in contrasts for one in contrast.differences]
     edges = [100 * edge for one in differences for edge in (one.mean, one.low, one.high) if edge is not None]
@@ -91,7 +96,7 @@ def contrast_plot(contrasts: Sequence[Contrast], columns: Sequence[Column], mark
             one = contrast.difference(task)
             if one is not None:
                 offset = 11.0 * (number - (len(contrasts) - 1) / 2)
-                dots.append(_difference_dot(one, y + offset, baseline_mark(contrast, marks), x_of))
+                dots.append(_difference_dot(one, y + offset, contrast_mark(contrast, marks, by_first=by_first), x_of))
         rows.append(_row(names.get(task, task), y, tuple(dots), apart=task == MEAN_TASK))
     ticks = tuple(Tick(at=x_of(value), text="0" if value == 0 else f"{value:+g}".replace("-", "−")) for value in axis)
     title = "Differences with their intervals"
@@ -103,16 +108,18 @@ def _shift(number: int, count: int) -> float:
     return 3.5 * (number - (count - 1) / 2)
 
 
-def contrast_legend(contrasts: Sequence[Contrast], marks: dict[str, Mark]) -> tuple[Key, ...]:
+def contrast_legend(
+    contrasts: Sequence[Contrast], marks: dict[str, Mark], *, by_first: bool = False
+) -> tuple[Key, ...]:
     return tuple(
-        Key(name=contrast.name.replace(" - ", " − "), mark=baseline_mark(contrast, marks), meaning=contrast.condition)
-        for contrast in contrasts
+        Key(name=one.title, mark=contrast_mark(one, marks, by_first=by_first), meaning=one.condition)
+        for one in contrasts
     )
 
 
-def baseline_mark(contrast: Contrast, marks: dict[str, Mark]) -> Mark:
-    """A contrast is drawn as the arm it is measured against: that is what tells the contrasts apart."""
-    return marks.get(contrast.baseline, UNKNOWN)
+def contrast_mark(contrast: Contrast, marks: dict[str, Mark], *, by_first: bool) -> Mark:
+    """A contrast is drawn as one of its arms: the one that tells the contrasts of a picture apart."""
+    return marks.get(contrast.first if by_first else contrast.baseline, UNKNOWN)
 
 
 def _difference_dot(one: Difference, y: float, mark: Mark, x_of: Callable[[float], float]) -> Dot:

@@ -66,6 +66,7 @@ class StudyFolder:
     runs: dict[str, RunFolder]  # by folder name: first those that ``stages`` names, then the others
     pictures: Record  # pictures/pictures.json, empty where there is none
     baselines: tuple[Record, ...] = ()  # encoders from elsewhere: arms that were not trained here
+    means: tuple[Record, ...] = ()  # the mean over tasks of each arm, with its interval
 
     @property
     def arms(self) -> list[str]:
@@ -152,6 +153,7 @@ def read_study(folder: Path) -> StudyFolder:
         runs={name: read_run(folder / name) for name in names if is_run(folder / name)},
         pictures=read_json(folder / "pictures" / "pictures.json"),
         baselines=tuple(results.get("baselines", ())),
+        means=tuple(results.get("arms", ())),
     )
 
 

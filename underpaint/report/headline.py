@@ -53,6 +53,10 @@ class Contrast:
     imported: bool = False  # the second arm is an encoder from elsewhere
 
     @property
+    def first(self) -> str:
+        return self.name.partition(" - ")[0]
+
+    @property
     def baseline(self) -> str:
         """The second arm: the one that the first is measured against."""
         return self.name.partition(" - ")[2]
@@ -182,6 +186,24 @@ def _against(contrast: Contrast) -> str:
             return f"{start} came out {size.lstrip('−')} points below {end}."
         case _:
             return f"{start} cannot be told from {end} ({size})."
+
+
+def over_mae(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """What WSP after MAE, and each way to forget less, changes of the features of MAE alone."""
+    return [one for one in contrasts if one.baseline == "mae" and one.first.startswith("mae_wsp")]
+
+
+def forgotten(contrast: Contrast) -> str:
+    """In a sentence: the tasks that WSP serves, and those whose features it spoils."""
+    gained, lost = ([one.task for one in contrast.tasks if one.verdict == verdict] for verdict in ("above", "below"))
+    mean = "" if contrast.mean is None else f", {points(contrast.mean.mean)} points on average"
+    return f"gains on {_listed(gained)} and forgets on {_listed(lost)}{mean}"
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    if not tasks:
+        return "no task"
+    return f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} ({', '.join(tasks)})"
 
 
 def counts(contrast: Contrast) -> str:

@@ -25,6 +25,7 @@ from underpaint.report.folders import (
     read_run,
     read_study,
 )
+from underpaint.report.frontier import frontier
 
 REFERENCE_ARM = "wsp"
 """Costs are printed relative to the arm that the question is about: tags alone, without pre-pretraining."""
@@ -78,6 +79,8 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
     asked = headline.asked_contrasts(contrasts)
     meaning = MEANING | dict.fromkeys(study.baseline_names, IMPORTED)
     costs = tables.stage_costs(study)
+    totals = tables.arm_totals(costs, REFERENCE_ARM)
+    over_mae = headline.over_mae(contrasts)
     preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
     return _render(
         "study.html.j2",
@@ -101,7 +104,12 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         contrast_legend=dots.contrast_legend(asked, by_arm),
         figures=curves.study_curves(study, by_arm),
         costs=costs,
-        totals=tables.arm_totals(costs, REFERENCE_ARM),
+        totals=totals,
+        frontier=frontier(study, totals, by_arm),
+        means=tables.arm_means(study),
+        forgotten=[(one, headline.forgotten(one)) for one in over_mae],
+        forgetting=dots.contrast_plot(over_mae, columns, by_arm, by_first=True) if over_mae else None,
+        forgetting_legend=dots.contrast_legend(over_mae, by_arm, by_first=True),
         imported=tables.imported_encoders(study),
         reference=REFERENCE_ARM,
         relative=any(cost.arm == REFERENCE_ARM for cost in costs),

@@ -84,6 +84,20 @@ def _column(rows: Sequence[Record], *, classes: int) -> Column:
     )
 
 
+def arm_means(study: StudyFolder) -> dict[str, Cell]:
+    """The mean over tasks of each arm, with its interval; {} in results that do not hold it."""
+    top = max((round(one["mean"], 3) for one in study.means), default=math.nan)
+    return {
+        one["arm"]: Cell(
+            text=f"{100 * one['mean']:.1f}",
+            value=one["mean"],
+            note=f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
+            best=round(one["mean"], 3) == top,
+        )
+        for one in study.means
+    }
+
+
 def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
     """What each arm that learned tags finds of those of held-out images, by bin of frequency; {} without such rows."""
     found: dict[str, dict[str, list[float]]] = {}

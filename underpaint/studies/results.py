@@ -14,7 +14,7 @@ from underpaint import files
 from underpaint.data.duplicates_words import remark, task_near_labels
 from underpaint.data.records import SPLITS, Source
 from underpaint.evals.score import Score
-from underpaint.evals.statistics import summarise
+from underpaint.evals.statistics import estimate, summarise
 from underpaint.studies.images import StudyImages
 
 FORMAT = 1
@@ -86,8 +86,18 @@ def compare(first: Sequence[Sequence[Score]], second: Sequence[Sequence[Score]])
         pair = [[found[task] for found in side] for side in sides]
         summary.append({"task": task, **summarise(*pair, seed=0)})
     mean = [[mean_of(found) for found in side] for side in sides]
-    stratum = tuple(name.partition("/")[0] for name in mean[0][0].image)
-    return [*summary, {"task": MEAN_TASK, **summarise(*mean, seed=0, stratum=stratum)}]
+    return [*summary, {"task": MEAN_TASK, **summarise(*mean, seed=0, stratum=_datasets(mean[0][0]))}]
+
+
+def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> dict[str, float]:
+    """The mean over tasks of one arm, whose scores are given per seed, with its interval."""
+    means = [mean_of(tasks_of(found)) for found in scores]
+    return estimate(means, seed=0, stratum=_datasets(means[0]))._asdict()
+
+
+def _datasets(mean: Score) -> tuple[str, ...]:
+    """The dataset of each test image of a mean over tasks."""
+    return tuple(name.partition("/")[0] for name in mean.image)
 
 
 def tasks_of(scores: Sequence[Score]) -> dict[str, Score]:

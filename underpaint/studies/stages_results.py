@@ -11,7 +11,7 @@ from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
 from underpaint.studies.baselines import part_of
 from underpaint.studies.designs import Arm
-from underpaint.studies.results import FORMAT, compare, stage_of
+from underpaint.studies.results import FORMAT, compare, mean_over_tasks, stage_of, tasks_of
 from underpaint.study import read_output
 
 CONTRASTS = (
@@ -27,6 +27,8 @@ CONTRASTS = (
     ("mae_tenth_wsp", "mae_wsp"),
     ("mae_wsp", "mae_wsp_low_rate"),
     ("mae_wsp", "mae_wsp_layer_decay"),
+    ("mae", "mae_wsp_low_rate"),
+    ("mae", "mae_wsp_layer_decay"),
 )
 """Differences that are reported: the second arm minus the first."""
 TRAINED = ("mae_wsp", "wsp", "mae")
@@ -46,6 +48,11 @@ def collect(
         "rows": rows,
         "stages": [stage for arm in arms for seed in seeds for stage in _stages(folder, arm, seed)],
         "baselines": [read_output(part_of(arm.name), folder) for arm in arms if arm.stage == "baseline"],
+        "arms": [
+            {"arm": arm.name, **mean_over_tasks([scores[arm.name, seed] for seed in seeds])}
+            for arm in arms
+            if tasks_of(scores[arm.name, seeds[0]])
+        ],
         "summary": _summary(scores, contrasts=_contrasts(arms), seeds=seeds),
         "tag_summary": _tag_summary(scores, contrasts=_contrasts(arms), seeds=seeds),
         "data": {**data, "remarks": remarks},

@@ -1,0 +1,117 @@
+"""What compute buys: each arm's mean over tasks against its training FLOPs, as the paper's Figure 1 draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from underpaint.report.arms import Mark
+from underpaint.report.axes import WIDTH, Tick, nice_ticks, scale, tick_texts
+from underpaint.report.folders import StudyFolder
+from underpaint.report.tables import Total, flop_unit
+
+LEFT, RIGHT, TOP, BOTTOM = 44.0, WIDTH - 14.0, 10.0, 246.0
+GAP = 7.0
+LADDERS = (
+    ("wsp", ("random", "wsp", "wsp_equal_compute", "wsp_equal_time")),
+    ("mae_wsp", ("mae", "mae_wsp_half", "mae_wsp")),
+)
+"""Arms that differ in nothing but the length of WSP, joined by a line: from scratch, and after MAE."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """One arm, with the ends of its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    mark: Mark
+    tip: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    mark: Mark
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier:
+    title: str
+    x_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    ladders: tuple[Ladder, ...]
+    reached: tuple[Reached, ...]
+    left: float = LEFT
+    right: float = RIGHT
+    bottom: float = BOTTOM
+    width: int = WIDTH
+    height: int = 290
+
+
+def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Mark]) -> Frontier | None:
+    """None where fewer than two arms were trained, or the results are older than their means.
+
+    An arm that was not trained here has no place: its compute is not known.
+    """
+    compute = {"random": 0.0, **{total.arm: total.train_flops.value for total in totals}}
+    means = {one["arm"]: one for one in study.means if one["arm"] in compute}
+    if len(means.keys() - {"random"}) < 2:
+        return None
+    unit, power = flop_unit(max(compute.values()))
+    x_axis = nice_ticks(0.0, max(compute[arm] for arm in means) / 10**power)
+    lowest, highest = (100 * edge(one[end] for one in means.values()) for edge, end in ((min, "low"), (max, "high")))
+    y_axis = nice_ticks(lowest, highest)
+    x_of, y_of = scale(x_axis[0], x_axis[-1], LEFT, RIGHT), scale(y_axis[0], y_axis[-1], BOTTOM, TOP)
+    places = _apart({arm: x_of(compute[arm] / 10**power) for arm in means})
+    reached = {
+        arm: Reached(
+            x=places[arm],
+            y=y_of(100 * one["mean"]),
+            low=y_of(100 * one["low"]),
+            high=y_of(100 * one["high"]),
+            mark=marks[arm],
+            tip=f"{arm}: {100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
+        )
+        for arm, one in means.items()
+    }
+    ladders = ((name, [reached[arm] for arm in arms if arm in reached]) for name, arms in LADDERS)
+    return Frontier(
+        title="What compute buys",
+        x_label=f"training compute of all stages, {unit}s",
+        x_ticks=_ticks(x_axis, x_of),
+        y_ticks=_ticks(y_axis, y_of),
+        ladders=tuple(
+            Ladder(mark=marks[name], path="M" + "L".join(f"{one.x} {one.y}" for one in sorted(rungs, key=_place)))
+            for name, rungs in ladders
+            if len(rungs) > 1
+        ),
+        reached=tuple(reached.values()),
+    )
+
+
+def _place(one: Reached) -> float:
+    return one.x
+
+
+def _apart(places: Mapping[str, float]) -> dict[str, float]:
+    """Arms of equal compute stand side by side, or their intervals would hide each other."""
+    ordered = sorted(places, key=lambda arm: places[arm])
+    groups: list[list[str]] = []
+    for arm in ordered:
+        if groups and places[arm] - places[groups[-1][0]] < GAP:
+            groups[-1].append(arm)
+        else:
+            groups.append([arm])
+    return {
+        arm: round(places[arm] + GAP * (number - (len(group) - 1) / 2), 1)
+        for group in groups
+        for number, arm in enumerate(group)
+    }
+
+
+def _ticks(values: list[float], place: Callable[[float], float]) -> tuple[Tick, ...]:
+    return tuple(Tick(at=place(value), text=text) for value, text in zip(values, tick_texts(values), strict=True))
