@@ -58,6 +58,7 @@ class Products(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v = ctx.saved_tensors
+        scale = 1 / math.sqrt(q.shape[-1])
         to_q, to_k, to_v = _empty_like(q), _empty_like(k), _empty_like(v)
         with torch.autocast(q.device.type, enabled=False):
             for part in _slices(q, k):
@@ -65,14 +66,19 @@ class Products(torch.autograd.Function):
                 to_v[part] = probabilities.transpose(-2, -1) @ given
                 to_probabilities = given @ v[part].transpose(-2, -1)
                 to_scores = torch.ops.aten._softmax_backward_data(to_probabilities, probabilities, -1, q.dtype)
-                to_scores.mul_(1 / math.sqrt(q.shape[-1]))
-                to_q[part] = to_scores @ k[part]
-                to_k[part] = to_scores.transpose(-2, -1) @ q[part]
+                to_q[part] = _product(to_scores, k[part], scale)
+                to_k[part] = _product(to_scores.transpose(-2, -1), q[part], scale)
         return to_q, to_k, to_v
 
 
 def _probabilities(q: Tensor, k: Tensor) -> Tensor:
-    return (q @ k.transpose(-2, -1)).mul_(1 / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    return _product(q, k.transpose(-2, -1), 1 / math.sqrt(q.shape[-1])).softmax(dim=-1)
+
+
+def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """A @ b * scale, scaled within the product: by itself that is another way through all scores."""
+    found = torch.baddbmm(a.new_empty(1, 1, 1), a.flatten(0, 1), b.flatten(0, 1), beta=0, alpha=scale)
+    return found.unflatten(0, a.shape[:2])
 
 
 def _empty_like(x: Tensor) -> Tensor:
