@@ -38,7 +38,10 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     if "wsp" not in arms:
         missing.append("WSP: the images have no tags, so only the arms `random` and `mae` were run.")
     if source.name not in {other.name for other in sources}:
-        missing.append("Transfer on these images themselves: they have no labels (--labels FILE, or class folders).")
+        missing.append(
+            "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
+            "where there is no file of tags)."
+        )
     everything = {other.name: other for other in (source, *sources)}
     return {
         "pretraining": source.name,
