@@ -260,12 +260,14 @@ def test_the_frontier_places_arms_by_compute_and_mean(tmp_path: Path) -> None:
         (a, first), (b, last) = ((tick.at, float(tick.text)) for tick in (ticks[0], ticks[-1]))
         return first + (last - first) * (at - a) / (b - a)
 
-    unit = max(compute.values()) / value(max(one.x for one in drawn.reached), drawn.x_ticks)
-    for mean, one in zip(study.means, drawn.reached, strict=True):
+    unit = max(compute.values()) / value(max(one.x for one in drawn.dots), drawn.x_ticks)
+    for mean, one in zip(study.means, drawn.dots, strict=True):
         reach = [100 * mean[end] for end in ("mean", "low", "high")]
+        assert one.low is not None
+        assert one.high is not None
         assert [value(at, drawn.y_ticks) for at in (one.y, one.low, one.high)] == pytest.approx(reach, abs=0.1)
         tolerance = 1.5 * GAP * abs(value(1, drawn.x_ticks) - value(0, drawn.x_ticks))
         assert value(one.x, drawn.x_ticks) == pytest.approx(compute[mean["arm"]] / unit, abs=tolerance)
-    assert len({one.x for one in drawn.reached}) == len(drawn.reached), "equal compute stands side by side"
-    assert [ladder.path.count("L") for ladder in drawn.ladders] == [2, 1], "random, wsp, longer wsp; mae, mae_wsp"
+    assert len({one.x for one in drawn.dots}) == len(drawn.dots), "equal compute stands side by side"
+    assert [line.path.count("L") for line in drawn.lines] == [2, 1], "random, wsp, longer wsp; mae, mae_wsp"
     assert frontier(replace(study, means=()), totals, marks(study.arms)) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from underpaint.report.arms import MEANING, Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_texts
+from underpaint.report.dots import Dot
 from underpaint.report.folders import RunFolder, StudyFolder, is_number
 from underpaint.report.tables import flop_unit
 
@@ -40,6 +41,7 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
+    dots: tuple[Dot, ...] = ()  # their intervals are upright
     width: int = WIDTH
     height: int = 270
 

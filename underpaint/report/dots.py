@@ -18,7 +18,7 @@ PITCH = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """One measured value in a row of a dot plot, with its interval where it has one."""
+    """One measured value of a plot, with the ends of its interval where it has one, as they are drawn."""
 
     x: float
     y: float

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 
 from underpaint.report.arms import Mark
 from underpaint.report.axes import WIDTH, Tick, nice_ticks, scale, tick_texts
+from underpaint.report.curves import Chart, Line
+from underpaint.report.dots import Dot
 from underpaint.report.folders import StudyFolder
 from underpaint.report.tables import Total, flop_unit
 
@@ -19,40 +21,7 @@ LADDERS = (
 """Arms that differ in nothing but the length of WSP, joined by a line: from scratch, and after MAE."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reached:
-    """One arm, with the ends of its interval."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    mark: Mark
-    tip: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    mark: Mark
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frontier:
-    title: str
-    x_label: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    ladders: tuple[Ladder, ...]
-    reached: tuple[Reached, ...]
-    left: float = LEFT
-    right: float = RIGHT
-    bottom: float = BOTTOM
-    width: int = WIDTH
-    height: int = 290
-
-
-def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Mark]) -> Frontier | None:
+def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Mark]) -> Chart | None:
     """None where fewer than two arms were trained, or the results are older than their means.
 
     An arm that was not trained here has no place: its compute is not known.
@@ -68,7 +37,7 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
     x_of, y_of = scale(x_axis[0], x_axis[-1], LEFT, RIGHT), scale(y_axis[0], y_axis[-1], BOTTOM, TOP)
     places = _apart({arm: x_of(compute[arm] / 10**power) for arm in means})
     reached = {
-        arm: Reached(
+        arm: Dot(
             x=places[arm],
             y=y_of(100 * one["mean"]),
             low=y_of(100 * one["low"]),
@@ -79,22 +48,24 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
         for arm, one in means.items()
     }
     ladders = ((name, [reached[arm] for arm in arms if arm in reached]) for name, arms in LADDERS)
-    return Frontier(
+    return Chart(
         title="What compute buys",
         x_label=f"training compute of all stages, {unit}s",
+        left=LEFT,
+        right=RIGHT,
+        top=TOP,
+        bottom=BOTTOM,
         x_ticks=_ticks(x_axis, x_of),
         y_ticks=_ticks(y_axis, y_of),
-        ladders=tuple(
-            Ladder(mark=marks[name], path="M" + "L".join(f"{one.x} {one.y}" for one in sorted(rungs, key=_place)))
-            for name, rungs in ladders
-            if len(rungs) > 1
-        ),
-        reached=tuple(reached.values()),
+        lines=tuple(_ladder(name, rungs, marks[name]) for name, rungs in ladders if len(rungs) > 1),
+        dots=tuple(reached.values()),
+        height=290,
     )
 
 
-def _place(one: Reached) -> float:
-    return one.x
+def _ladder(name: str, rungs: Sequence[Dot], mark: Mark) -> Line:
+    path = "M" + "L".join(f"{one.x} {one.y}" for one in sorted(rungs, key=attrgetter("x")))
+    return Line(name=name, mark=mark, path=path, markers=(), dashed=True)
 
 
 def _apart(places: Mapping[str, float]) -> dict[str, float]:
