@@ -79,7 +79,7 @@ def main() -> int:
         Row(stage, name, variant, problem=problems.get(name, ""))
         for stage in options.stages
         for name in STAGES[stage]
-        for variant in (("shipped", "bf16", "compiled") if name.startswith("ours") else ("shipped", "bf16"))
+        for variant in (("shipped", "bf16", "lean", "compiled") if name.startswith("ours") else ("shipped", "bf16"))
         if variant != "compiled" or options.compiled
     ]
     for number in range(options.repeats):
@@ -208,20 +208,20 @@ def table(rows: list[Row], options: argparse.Namespace) -> str:
 
 
 def ratios(rows: list[Row]) -> list[str]:
-    """Of our fastest bf16 row: paired by round, since a round's contenders ran beside the same load."""
-    ours = max((row for row in rows if row.ours and row.variant != "shipped"), key=lambda row: row.rate, default=None)
+    """Of our bf16 rows: paired by round, since a round's contenders ran beside the same load."""
     found: list[str] = []
-    for variant in ("bf16", "shipped"):
-        peers = [row for row in rows if not row.ours and row.variant == variant]
-        if ours is None or not peers:
-            continue
-        fastest = max(peers, key=lambda row: row.rate)
-        paired = statistics.median(a / b for a, b in zip(ours.medians, fastest.medians, strict=True))
-        memory = statistics.median(ours.memory) / statistics.median(fastest.memory)
-        found.append(
-            f"{ours.stage}: ours ({ours.variant}) {paired:.2f} times the images/s of the fastest peer, {fastest.name} "
-            f"({variant}), with {memory:.2f} of its memory"
-        )
+    for ours in (row for row in rows if row.ours and row.variant != "shipped"):
+        for variant in ("bf16", "shipped"):
+            peers = [row for row in rows if not row.ours and row.variant == variant]
+            if not peers:
+                continue
+            fastest = max(peers, key=lambda row: row.rate)
+            paired = statistics.median(a / b for a, b in zip(ours.medians, fastest.medians, strict=True))
+            memory = statistics.median(ours.memory) / statistics.median(fastest.memory)
+            found.append(
+                f"{ours.stage}: ours ({ours.variant}) {paired:.2f} times the images/s of the fastest peer, "
+                f"{fastest.name} ({variant}), with {memory:.2f} of its memory"
+            )
     return found
 
 

@@ -4,7 +4,7 @@
     python benchmarks/peers_steps.py timm --check
 
 Prints one line of JSON. `shipped` is fp32 and torch's AdamW as it comes, as the peers' own examples have it; `bf16`
-adds autocast and the fused AdamW. Ours runs in the real loop, with its norm of the gradients and its checks of the
+adds autocast and the fused AdamW; `lean` is ours in bf16 with `parallel.recompute_pointwise`. Ours runs in the real loop, with its norm of the gradients and its checks of the
 loss; data is noise that lies in memory, and the masks of MAE are drawn in the step.
 """
 
@@ -66,14 +66,15 @@ Forward = Callable[[], Tensor]
 """The loss of the batch."""
 
 
-def run_of(stage: str, size: Size, batch: int, precision: Any) -> Run:
+def run_of(stage: str, size: Size, batch: int, precision: Any, *, lean: bool = False) -> Run:
     """The published recipe of a stage at another size, one microbatch a step."""
     run = recipes.find_recipe(f"{stage}_vit_b16")()
     encoder = replace(size.encoder, positions=run.objective.encoder.positions)
     changes: Any = {"encoder": encoder} | ({"decoder": size.decoder} if stage == "mae" else {"head_init_std": 0.02})
     objective: Any = replace(run.objective, **changes)
     budget = replace(run.budget, batch_size=batch, microbatch=batch)
-    return replace(run, objective=objective, budget=budget, precision=precision, device="cpu")
+    parallel = replace(run.parallel, recompute_pointwise=lean)
+    return replace(run, objective=objective, budget=budget, parallel=parallel, precision=precision, device="cpu")
 
 
 def batch_of(size: Size, count: int) -> dict[str, Tensor]:
@@ -170,7 +171,7 @@ def peer(name: str, size: Size, batch: dict[str, Tensor]) -> tuple[nn.Module, Fo
 
 def our_steps(stage: str, size: Size, count: int, *, variant: str) -> tuple[nn.Module, Any, Callable[[int], None]]:
     """Network, optimizer, and so many more steps of the loop."""
-    run = run_of(stage, size, count, "fp32" if variant == "shipped" else "bf16")
+    run = run_of(stage, size, count, "fp32" if variant == "shipped" else "bf16", lean=variant == "lean")
     state = plan_memory.state_of(run, labels=size.labels, compiled=variant == "compiled")
     batches = itertools.repeat(batch_of(size, count))
 
@@ -290,7 +291,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--variant", choices=("shipped", "bf16", "compiled"), default="bf16")
+    parser.add_argument("--variant", choices=("shipped", "bf16", "lean", "compiled"), default="bf16")
     parser.add_argument("--size", choices=tuple(SIZES), default="base")
     parser.add_argument("--batch", type=int, default=0, help="(default: that of the size)")
     parser.add_argument("--steps", type=int, default=2)

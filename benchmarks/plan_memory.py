@@ -31,7 +31,7 @@ from underpaint.plan.parameters import assumed_facts, parameters
 from underpaint.run import Run
 from underpaint.training.loop import LoopConfig, TrainState, train
 from underpaint.training.optim import build_optimizer
-from underpaint.training.parallel import ParallelConfig, prepare_blocks
+from underpaint.training.parallel import prepare_blocks
 
 GIB = 1 << 30
 NEVER = 1 << 40  # steps
@@ -47,13 +47,14 @@ MICROBATCHES = {
 }
 
 
-def case(stage: str, size: str, microbatch: int, *, precision: Any = "fp32") -> Run:
+def case(stage: str, size: str, microbatch: int, *, precision: Any = "fp32", lean: bool = False) -> Run:
     """The published recipe of a stage on another size of encoder, one microbatch a step."""
     run = recipes.find_recipe(f"{stage}_vit_b16")()
     encoder = replace(SIZES[size], positions=run.objective.encoder.positions)
     objective: Any = replace(run.objective, encoder=encoder)
     budget = replace(run.budget, batch_size=microbatch, microbatch=microbatch)
-    return replace(run, objective=objective, budget=budget, precision=precision, device="cpu")
+    parallel = replace(run.parallel, recompute_pointwise=lean)
+    return replace(run, objective=objective, budget=budget, parallel=parallel, precision=precision, device="cpu")
 
 
 def planned(run: Run, *, labels: int, checkpointing: bool = False) -> Memory:
@@ -98,7 +99,7 @@ def allocated(work: Callable[[], object]) -> int:
 def state_of(run: Run, *, labels: int, checkpointing: bool = False, compiled: bool = False) -> TrainState:
     """The network of a run with its optimizer, on this processor."""
     network = run.objective.build(assumed_facts(labels))
-    config = ParallelConfig(layout="single", checkpoint_activations=checkpointing, compile=compiled)
+    config = replace(run.parallel, layout="single", checkpoint_activations=checkpointing, compile=compiled)
     prepare_blocks(blocks_of(network), config)
     return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
 
@@ -152,7 +153,7 @@ def main() -> int:
     print(f"{'case':34} {'plan GiB':>9} {'measured':>9} {'off by':>8} {'seconds':>8}")
     for (stage, size), microbatches in MICROBATCHES.items():
         for microbatch in microbatches if stage in options.stages and size in options.sizes else ():
-            run = case(stage, size, microbatch, precision=options.precision)
+            run = case(stage, size, microbatch, precision=options.precision, lean=options.recompute_pointwise)
             plan = planned(run, labels=LABELS, checkpointing=options.checkpointing).peak
             name = f"{stage} {size} {options.precision} microbatch {microbatch}"
             if plan > options.largest * GIB:
@@ -174,6 +175,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["vit_s16", "vit_b16", "vit_l16"])
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--recompute-pointwise", action="store_true")
     parser.add_argument(
         "--largest", type=float, default=10.0, help="skip cases planned above so many GiB (default: 10)"
     )

@@ -167,9 +167,9 @@ def test_the_loss_is_that_of_the_processor(stage: str) -> None:
 def test_attention_takes_a_fused_kernel() -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    q, k, v = torch.randn(3, 8, 12, 197, 64, device=DEVICE, dtype=torch.bfloat16).requires_grad_().unbind(0)
+    qkv = torch.randn(8, 197, 3, 12, 64, device=DEVICE, dtype=torch.bfloat16).requires_grad_()
     with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
-        attention(q, k, v).sum().backward()
+        attention(qkv).sum().backward()
 
 
 @cuda

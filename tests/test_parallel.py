@@ -23,7 +23,7 @@ LAYOUTS = {
     "ddp2": (2, ("parallel.layout=ddp",)),
     "fsdp2": (2, ("parallel.layout=fsdp", "parallel.checkpoint_activations=true")),
     "ddp4": (4, ("parallel.layout=ddp", "parallel.checkpoint_activations=true")),
-    "fsdp4": (4, ("parallel.layout=fsdp",)),
+    "fsdp4": (4, ("parallel.layout=fsdp", "parallel.recompute_pointwise=true")),
     "hsdp4": (4, ("parallel.layout=hsdp", "parallel.node=2")),
 }
 OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}

@@ -31,35 +31,46 @@ def uses_products(device: str, dtype: torch.dtype, tokens: int, width: int) -> b
     return tokens <= BF16_TOKENS if dtype == torch.bfloat16 else tokens * width <= FP32_KEYS
 
 
-def attention(
-    q: Float[Tensor, "b heads m w"], k: Float[Tensor, "b heads n w"], v: Float[Tensor, "b heads n w"]
-) -> Float[Tensor, "b heads m w"]:
-    """softmax(q k' / sqrt(w)) v by the faster kernel: always the fused one without gradients and in exported graphs."""
-    trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if trained and not torch.compiler.is_exporting() and uses_products(q.device.type, q.dtype, k.shape[2], k.shape[3]):
-        found: Any = Products.apply(q, k, v)
+def attention(*packed: Float[Tensor, "b _tokens _parts heads w"]) -> Float[Tensor, "b m heads w"]:
+    """softmax(q k' / sqrt(w)) v by the faster kernel: always the fused one without gradients and in exported graphs.
+
+    ``packed`` are q, k and v as their projections return them: (b, n, 3, heads, w), or, from one set of tokens to
+    another, (b, m, 1, heads, w) and (b, n, 2, heads, w). Taken apart and put together by the caller they would be
+    copied three times as often.
+    """
+    _, tokens, _, _, width = packed[-1].shape
+    device, dtype = packed[0].device.type, packed[0].dtype
+    trained = torch.is_grad_enabled() and any(values.requires_grad for values in packed)
+    if trained and not torch.compiler.is_exporting() and uses_products(device, dtype, tokens, width):
+        found: Any = Products.apply(*packed)
         return found
-    return F.scaled_dot_product_attention(q, k, v)
+    q, k, v = (part for values in packed for part in values.permute(2, 0, 3, 1, 4).unbind(0))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 class Products(torch.autograd.Function):
     """Attention as batched products over slices of the batch; never more than SCORES scores exist at once."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        out = _empty_like(q)
+    def forward(ctx: Any, *packed: Tensor) -> Tensor:
+        by_head = [values.permute(2, 0, 3, 1, 4).contiguous() for values in packed]  # products would copy each slice
+        ctx.save_for_backward(*by_head)
+        q, k, v = (part for values in by_head for part in values)
+        out = packed[0].new_empty(packed[0][:, :, 0].shape)
         with torch.autocast(q.device.type, enabled=False):
             for part in _slices(q, k):
-                out[part] = _probabilities(q[part], k[part]) @ v[part]
+                out[part] = (_probabilities(q[part], k[part]) @ v[part]).transpose(1, 2)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        q, k, v = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        by_head = ctx.saved_tensors
+        q, k, v = (part for values in by_head for part in values)
+        gradient = gradient.transpose(1, 2).contiguous()
+        packed = tuple(_packed_like(values) for values in by_head)
+        to_q, to_k, to_v = (part for values in packed for part in values.permute(2, 0, 3, 1, 4).unbind(0))
         scale = 1 / math.sqrt(q.shape[-1])
-        to_q, to_k, to_v = _empty_like(q), _empty_like(k), _empty_like(v)
         with torch.autocast(q.device.type, enabled=False):
             for part in _slices(q, k):
                 probabilities, given = _probabilities(q[part], k[part]), gradient[part]
@@ -68,7 +79,7 @@ class Products(torch.autograd.Function):
                 to_scores = torch.ops.aten._softmax_backward_data(to_probabilities, probabilities, -1, q.dtype)
                 to_q[part] = _product(to_scores, k[part], scale)
                 to_k[part] = _product(to_scores.transpose(-2, -1), q[part], scale)
-        return to_q, to_k, to_v
+        return packed
 
 
 def _probabilities(q: Tensor, k: Tensor) -> Tensor:
@@ -81,10 +92,9 @@ def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
     return found.unflatten(0, a.shape[:2])
 
 
-def _empty_like(x: Tensor) -> Tensor:
-    """With the heads of a token side by side, as they lie in q, k and v: the projections need no copy."""
-    b, heads, n, w = x.shape
-    return x.new_empty(b, n, heads, w).transpose(1, 2)
+def _packed_like(by_head: Float[Tensor, "parts b heads n w"]) -> Float[Tensor, "b n parts heads w"]:
+    parts, b, heads, n, w = by_head.shape
+    return by_head.new_empty(b, n, parts, heads, w)
 
 
 def _slices(q: Tensor, k: Tensor) -> Iterator[slice]:

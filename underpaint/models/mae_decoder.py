@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from underpaint.config import LATER
 from underpaint.models.attention import attention
+from underpaint.models.recompute import linear_after
 from underpaint.models.vit import Block, Mlp, ViTConfig, require_sizes, sincos_positions
 
 
@@ -39,11 +40,13 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+    def forward(
+        self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None
+    ) -> Float[Tensor, "b m d"]:
         (b, m, d), n = x.shape, context.shape[1]
-        q = self.q(x).view(b, m, self.heads, d // self.heads).transpose(1, 2)
-        k, v = self.kv(context).view(b, n, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(attention(q, k, v).transpose(1, 2).reshape(b, m, d))
+        q = linear_after(norm, self.q, x).view(b, m, 1, self.heads, d // self.heads)
+        kv = linear_after(None, self.kv, context).view(b, n, 2, self.heads, d // self.heads)
+        return linear_after(None, self.proj, attention(q, kv).flatten(2))
 
 
 class CrossBlock(nn.Module):
@@ -57,8 +60,8 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        x = x + self.attn(self.norm1(x), context)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.attn(x, context, self.norm1)
+        return x + self.mlp(x, self.norm2)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

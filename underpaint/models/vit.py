@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from underpaint import draws
 from underpaint.config import LATER
 from underpaint.models.attention import attention
+from underpaint.models.recompute import linear_after
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
 View = Literal["stretch", "crop"]
@@ -151,7 +152,10 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection: rows of ``qkv`` are q, k, v, heads contiguous."""
+    """Multi-head self-attention with one fused projection: rows of ``qkv`` are q, k, v, heads contiguous.
+
+    The norm before it, like that before ``Mlp``, is passed in: its result may be kept or computed again.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -159,10 +163,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None) -> Float[Tensor, "b n d"]:
         b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+        qkv = linear_after(norm, self.qkv, x).view(b, n, 3, self.heads, d // self.heads)
+        return linear_after(None, self.proj, attention(qkv).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -171,8 +175,8 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None) -> Float[Tensor, "b n d"]:
+        return linear_after(F.gelu, self.fc2, linear_after(norm, self.fc1, x))
 
 
 class Block(nn.Module):
@@ -187,10 +191,10 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b n d"]:
         if scale is None:
-            x = x + self.attn(self.norm1(x))
-            return x + self.mlp(self.norm2(x))
-        x = x + scale[:, 0, None, None] * self.attn(self.norm1(x))
-        return x + scale[:, 1, None, None] * self.mlp(self.norm2(x))
+            x = x + self.attn(x, self.norm1)
+            return x + self.mlp(x, self.norm2)
+        x = x + scale[:, 0, None, None] * self.attn(x, self.norm1)
+        return x + scale[:, 1, None, None] * self.mlp(x, self.norm2)
 
 
 class ViT(nn.Module):

@@ -76,8 +76,8 @@ class Work:
         share = 1.0 if backward else 0.4
         self.gelu += share * rows * ratio * d * FP32
         self.normalised += share * 2 * rows * d * FP32
-        # two residual sums; backward two sums of gradients, and those of q, k and v put side by side
-        self.added += rows * d * FP32 * (2 + (5 if backward else 0))
+        # two residual sums, and two sums of gradients
+        self.added += rows * d * FP32 * (2 + (2 if backward else 0))
 
 
 def work(run: Run, *, microbatch: int, labels: int, checkpointing: bool) -> Work:

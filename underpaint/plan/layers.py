@@ -29,12 +29,14 @@ class Types:
     compute: int  # in matrix products
     stream: int  # between the blocks: fp32 under autocast alone, the compute type where FSDP gathers bf16 weights
     norm: int  # input of a normalisation as it is kept; autocast on CUDA makes an fp32 copy of it
+    lean: bool = False  # blocks compute norms, GELU and bf16 copies of their weights again (models/recompute.py)
 
     @classmethod
     def of(cls, run: Run, *, sharded: bool, cuda: bool) -> Types:
         compute = FP32 if run.precision == "fp32" else 2  # float8 keeps what bf16 does
         stream = compute if sharded else FP32
-        return cls(compute=compute, stream=stream, norm=FP32 if cuda else stream)
+        lean = run.parallel.recompute_pointwise
+        return cls(compute=compute, stream=stream, norm=stream if lean or not cuda else FP32, lean=lean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Layer:
     source: int = 0  # its input, the part of ``saved`` that remains under checkpointing
     block: bool = False  # a transformer block: checkpointed and sharded as one
     pieces: bool = False  # autocast casts its weights piece by piece, and again on the way back
+    recast: bool = False  # the same, each weight whole
 
 
 def layers(run: Run, types: Types, *, microbatch: int, labels: int) -> list[Layer]:
@@ -165,17 +168,21 @@ def _block(
     residual = tokens * d * types.stream
     copy = tokens * d * c if c < types.stream else 0
     statistics = tokens * (4 + heads) * FP32  # mean and deviation of two norms, log-sum-exp of attention
+    # inputs of both norms; inputs of qkv (1), attention (3), proj (1), fc1 (1), GELU and fc2 (ratio each)
+    kept = (4 + ratio if types.lean else 6 + 2 * ratio) * c
+    # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer; and
+    # where GELU is computed again, what it returns and the gradient of its input
+    hidden = tokens * d * ratio * c * (3 if types.lean else 1)
     return Layer(
         parameters=(name,),
-        # inputs of both norms; inputs of qkv (1), attention (3), proj (1), fc1 (1), GELU and fc2 (ratio each)
-        saved=tokens * d * (2 * types.norm + (6 + 2 * ratio) * c) + statistics,
+        saved=tokens * d * (2 * types.norm + kept) + statistics,
         forward=residual + tokens * d * c,  # what fc2 returns, and the sum
         # input, sum after attention, second norm and its copy, hidden layer before and after GELU
         graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
-        # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer
-        backward=residual + copy + (residual if drop_path else 0) + tokens * d * ratio * c,
+        backward=residual + copy + (residual if drop_path else 0) + hidden,
         source=residual,
         block=True,
+        recast=types.lean,
     )
 
 
@@ -184,16 +191,18 @@ def _cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, 
     (tokens, context, d), ratio, c = size, decoder.mlp_ratio, types.compute
     residual = tokens * d * types.stream
     copy = tokens * d * c if c < types.stream else 0
+    # inputs of both norms; inputs of q (1), attention (1), proj (1), fc1 (1), GELU and fc2 (ratio each); k and v, and in
+    # bf16 the copy of the context that they are made of
+    kept = (2 + ratio if types.lean else 4 + 2 * ratio) * c
+    copied = c if c < types.stream and not types.lean else 0
+    hidden = tokens * d * ratio * c * (3 if types.lean else 1)
     return Layer(
         parameters=(name,),
-        # inputs of both norms; inputs of q (1), attention (1), proj (1), fc1 (1), GELU and fc2 (ratio each); k and v,
-        # and in bf16 the copy of the context that they are made of
-        saved=tokens * d * (2 * types.norm + (4 + 2 * ratio) * c)
-        + context * d * (2 * c + (c if c < types.stream else 0))
-        + tokens * 4 * FP32,
+        saved=tokens * d * (2 * types.norm + kept) + context * d * (2 * c + copied) + tokens * 4 * FP32,
         forward=residual + tokens * d * c,
         graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
-        backward=residual + copy + tokens * d * ratio * c + context * d * types.stream,
+        backward=residual + copy + hidden + context * d * types.stream,
         source=residual,
         block=True,
+        recast=types.lean,
     )

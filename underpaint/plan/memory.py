@@ -43,6 +43,7 @@ class _Layer:
     gradient: int  # of this rank's share
     passing: int  # gradient of the largest parameter, before it is added or reduced
     cast: int  # autocast's copies
+    recast: int  # the largest of those that are made for each product and not kept
     whole: int  # all its parameters as FSDP gathers them; 0 where nothing is sharded, as for the next two
     unreduced: int  # all its gradients before they are reduced
     reduced: int  # the same in fp32
@@ -102,11 +103,13 @@ def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout:
     autocast = types.compute < FP32 and not sharded
     whole_casts = autocast and not layer.pieces
     passing = FP32 + (types.compute if whole_casts else 0)
+    recast = types.compute * share.largest if whole_casts and layer.recast else 0
     return _Layer(
         shape=layer,
         gradient=FP32 * share.own_trained,
         passing=0 if sharded else passing * share.largest,
-        cast=types.compute * share.matrices if whole_casts else 0,
+        cast=types.compute * share.matrices if whole_casts and not layer.recast else 0,
+        recast=recast,
         # with the padding: all ranks send pieces of one size, also of a position embedding, whose first side is 1
         whole=types.compute * layout.shards * share.own if sharded else 0,
         unreduced=types.compute * share.trained if sharded else 0,
@@ -121,6 +124,7 @@ def _moments(tape: Sequence[_Layer], layout: Layout, *, gradients: int) -> list[
     for layer, gathered in zip(tape, _gathered_forward(tape), strict=True):
         casts += layer.cast
         working = layer.shape.graphless if layer.again(layout) else layer.shape.saved + layer.shape.forward
+        working += layer.recast
         found.append((f"forward {layer.shape.parameters[0]}", gradients + kept + casts + working + gathered))
         kept += layer.kept(layout)
     casts = sum(layer.cast for layer in tape if not layer.again(layout))

@@ -156,11 +156,11 @@ def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
     rates: dict[str, float] = {}
     for width in HEAD_WIDTHS:
         b, heads, n = 2, 12, 197
-        q, k, v = (_numbers(b, heads, n, width, dtype=dtype).requires_grad_() for _ in range(3))
-        gradient = torch.ones(b, heads, n, width, dtype=dtype)
+        qkv = _numbers(b, n, 3, heads, width, dtype=dtype).requires_grad_()
+        gradient = torch.ones(b, n, heads, width, dtype=dtype)
 
-        def both(q: Tensor = q, k: Tensor = k, v: Tensor = v, gradient: Tensor = gradient) -> Any:
-            return torch.autograd.grad(attention(q, k, v), (q, k, v), gradient)
+        def both(qkv: Tensor = qkv, gradient: Tensor = gradient) -> Any:
+            return torch.autograd.grad(attention(qkv), qkv, gradient)
 
         rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock)
     return rates

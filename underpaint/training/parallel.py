@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from underpaint.config import LATER
 from underpaint.core import Step
 from underpaint.training import shards
 from underpaint.training.ranks import Ranks
@@ -29,6 +30,8 @@ class ParallelConfig:
     layout: Layout = "ddp"  # single refuses to be started more than once
     node: int = 8  # hsdp: ranks that share one copy of the weights
     checkpoint_activations: bool = False  # recompute each block in the backward pass
+    # Norms and GELU alone: a third less of what blocks keep, for a few per cent of the time (models/recompute.py).
+    recompute_pointwise: bool = field(default=False, metadata=LATER)
     compile: bool = False  # torch.compile each block
     hang_seconds: float = 1800.0  # without a step, evaluation or checkpoint: stacks are printed, the process ends
     slow_factor: float = 3.0  # a rank that takes so many times the median time for a phase is named
@@ -60,10 +63,18 @@ class ParallelConfig:
 def prepare_blocks(blocks: Sequence[nn.Module], config: ParallelConfig) -> None:
     """Checkpointing and compilation, block by block; the names of the parameters stay as they are."""
     for block in blocks:
+        if config.recompute_pointwise:
+            block.apply(_mark_recomputing)
         if config.checkpoint_activations:
             _recompute(block)
         if config.compile:
             block.compile()
+
+
+def _mark_recomputing(module: nn.Module) -> None:
+    """Read by ``linear_after``; the layers of float8 keep their input in their own way."""
+    if type(module) is nn.Linear:
+        module.recomputes_input = True  # pyright: ignore[reportArgumentType]
 
 
 def _recompute(block: nn.Module) -> None:
