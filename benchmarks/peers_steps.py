@@ -4,8 +4,9 @@
     python benchmarks/peers_steps.py timm --check
 
 Prints one line of JSON. `shipped` is fp32 and torch's AdamW as it comes, as the peers' own examples have it; `bf16`
-adds autocast and the fused AdamW; `lean` is ours in bf16 with `parallel.recompute_pointwise`. Ours runs in the real loop, with its norm of the gradients and its checks of the
-loss; data is noise that lies in memory, and the masks of MAE are drawn in the step.
+adds autocast and the fused AdamW; `lean` is ours in bf16 with `parallel.recompute_pointwise`. Ours runs in the real
+loop, with its norm of the gradients and its checks of the loss; data is noise that lies in memory, and the masks of MAE
+are drawn in the step.
 """
 
 from __future__ import annotations

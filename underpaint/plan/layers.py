@@ -191,8 +191,8 @@ def _cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, 
     (tokens, context, d), ratio, c = size, decoder.mlp_ratio, types.compute
     residual = tokens * d * types.stream
     copy = tokens * d * c if c < types.stream else 0
-    # inputs of both norms; inputs of q (1), attention (1), proj (1), fc1 (1), GELU and fc2 (ratio each); k and v, and in
-    # bf16 the copy of the context that they are made of
+    # inputs of both norms; inputs of q (1), attention (1), proj (1), fc1 (1), GELU and fc2 (ratio each); k and v, and
+    # in bf16 the copy of the context that they are made of
     kept = (2 + ratio if types.lean else 4 + 2 * ratio) * c
     copied = c if c < types.stream and not types.lean else 0
     hidden = tokens * d * ratio * c * (3 if types.lean else 1)
