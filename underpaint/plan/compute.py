@@ -40,9 +40,12 @@ class Work:
         """A linear layer: one product forward and, with 3 passes, two backward; its bias is copied and summed."""
         flops = 2.0 * rows * inside * outside
         self.products += [(flops, (rows * inside * outside) ** (1 / 3))] * passes
-        self.added += rows * outside * c / 3  # written once where an addition moves three times as much
+        moved = rows * outside  # written once where an addition moves three times as much
+        moved += inside * outside * passes  # weights come from memory once for each product; their gradients go there
         if passes > 1:
+            moved += inside * outside
             self.reduced += rows * outside * c
+        self.added += moved * c / 3
 
     def block(self, size: tuple[int, int, int], shape: tuple[int, int], *, c: int, backward: bool = True) -> None:
         """A transformer block on ``size`` (samples, tokens, width) with ``shape`` (heads, MLP ratio)."""

@@ -13,7 +13,7 @@ SHAPES = {
     "wedge": "M0 5.4L5.3-4.1H-5.3Z",
     "plus": "M-1.5-5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5Z",
     "cross": "M-5-2.9L-2.9-5 0-2.1 2.9-5 5-2.9 2.1 0 5 2.9 2.9 5 0 2.1-2.9 5-5 2.9-2.1 0Z",
-    "bar": "M-1.7-5.6h3.4v11.2h-3.4Z",
+    "hourglass": "M-4.8-5.2h9.6L-4.8 5.2h9.6Z",
 }
 """SVG paths of about equal weight, centred on the origin."""
 
@@ -40,10 +40,10 @@ KNOWN = {
 }
 SPARE = tuple(
     Mark(colour=colour, shape=shape)
-    for shape, colours in (("plus", ("rust", "blue", "green")), ("bar", ("rose", "amber", "rust")))
+    for shape, colours in (("plus", ("rust", "blue", "green")), ("hourglass", ("rose", "amber", "rust")))
     for colour in colours
 )
-UNKNOWN = Mark(colour="grey", shape="bar")
+UNKNOWN = Mark(colour="grey", shape="hourglass")
 """An arm that is named but was not measured."""
 
 MEANING = {
