@@ -79,8 +79,8 @@ def main() -> int:
         Row(stage, name, variant, problem=problems.get(name, ""))
         for stage in options.stages
         for name in STAGES[stage]
-        for variant in (("shipped", "bf16", "lean", "compiled") if name.startswith("ours") else ("shipped", "bf16"))
-        if variant != "compiled" or options.compiled
+        for variant in options.variants
+        if name.startswith("ours") or variant in ("shipped", "bf16")
     ]
     for number in range(options.repeats):
         rates = {name: best_product(dtype, options.size, CLOCKS[options.clock]) for name, dtype in TYPES.items()}
@@ -235,7 +235,13 @@ def _options() -> argparse.Namespace:
         "--clock", choices=tuple(CLOCKS), default="wall", help="process: on a busy machine, with OMP_NUM_THREADS=1"
     )
     parser.add_argument("--stages", nargs="+", choices=tuple(STAGES), default=list(STAGES))
-    parser.add_argument("--compiled", action="store_true", help="ours also with torch.compile of each block")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=("shipped", "bf16", "lean", "compiled"),
+        default=["shipped", "bf16", "lean"],
+        help="lean and compiled are ours alone: norms and GELU computed again, torch.compile of each block",
+    )
     parser.add_argument("--no-install", action="store_true", help="measure the peers that this environment has")
     parser.add_argument("--environment", type=Path, default=cache_folder() / "peers")
     return parser.parse_args()

@@ -49,7 +49,7 @@ def planned(run: Run, rates: Calibration) -> float:
 def measured(run: Run, clock: Callable[[], float]) -> float:
     """Seconds of a step of a long run: the mean of the third and fourth.
 
-    The first one allocates the state of the optimizer, and until the second is over memory is touched for the first time.
+    The first one allocates the state of the optimizer; until the second is over, memory is touched for the first time.
     """
     size, times = run.budget.forward_size, list[float]()
     batch = noise(run.objective.encoder, size) | {"labels": torch.zeros(size, 1, dtype=torch.int64)}

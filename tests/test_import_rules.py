@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "examples": set[str](),
     # The layers. `training` knows no objective, data, evaluation or model.
     "models": {"draws", "files", "config"},
-    "training": {"core", "draws", "files", "messages"},
+    "training": {"config", "core", "draws", "files", "messages"},
     "tags": {"core", "draws", "files"},
     "data": {"core", "draws", "files", "config", "messages", "tags"},
     # From what somebody owns to a prepared set.
