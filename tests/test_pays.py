@@ -52,7 +52,7 @@ def plan_of(size: Size, opened: StudyImages) -> Plan:
     return plan_points(pays_design_of(size), opened)
 
 
-@pytest.mark.parametrize(("size", "count"), [("smoke", 23), ("tiny", 49)])
+@pytest.mark.parametrize(("size", "count"), [("smoke", 23), ("tiny", 55)])
 def test_a_run_that_several_points_need_is_one(opened: StudyImages, size: Size, count: int) -> None:
     plan = plan_of(size, opened)
     distinct = {(replace(one.run, name="any"), one.start) for one in plan.runs.values()}
@@ -60,7 +60,7 @@ def test_a_run_that_several_points_need_is_one(opened: StudyImages, size: Size, 
     used = Counter(name for point in plan.points for name in set(point.runs.values()))
     assert used.keys() == plan.runs.keys()
     axes = {point.axis for point in plan.points}
-    assert len(axes) == 7
+    assert len(axes) == 8
     assert used["base-mae"] >= len(axes)
     order = list(plan.runs)
     assert all(order.index(one.start) < order.index(name) for name, one in plan.runs.items() if one.start)
@@ -121,6 +121,8 @@ def test_values_change_what_they_say_and_nothing_else(opened: StudyImages) -> No
     assert changed("mask_ratio_0.9-mae", "base-mae") == {"objective.mask_ratio": 0.9}
     assert changed("decoder_96x4-mae", "base-mae") == {"objective.decoder.width": 96, "objective.decoder.depth": 4}
     assert changed("wsp_rate_4-wsp", "base-wsp") == {"optim.base_lr": pytest.approx(8e-3)}
+    for arm in ("wsp", "mae_wsp", "wsp_equal_compute"):  # from scratch as well
+        assert changed(f"layer_decay_0.65-{arm}", f"base-{arm}") == {"optim.layer_decay": 0.65}
     assert changed("tagged_0.25-wsp", "base-wsp") == {"data.share": 0.25}
     assert changed("images_0.5-mae", "base-mae") == {"data.share": 0.5}
     assert changed("pixels_48-6-wsp", "base-wsp") == {"objective.encoder.patch": 6}

@@ -109,6 +109,7 @@ def _whole(mae: Run, wsp: Run, *, samples: int, like: Size) -> PaysDesign:
             _mae_share((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), base=0.4),
             _tagged((0.05, 0.25, 1.0)),
             _wsp_rate((0.25, 1.0, 4.0), wsp),
+            _layer_decay((0.65, 0.8, 1.0), wsp),
             _decoder(((32, 1, 4), (64, 1, 4), (96, 4, 4)), mae),
             _pixels(((32, 8), (48, 8), (48, 6)), mae),
             _mask_ratio((0.5, 0.75, 0.9), mae),
@@ -150,6 +151,16 @@ def _wsp_rate(factors: tuple[float, ...], wsp: Run) -> Axis:
             Value(name=f"{f:g}", x=math.log2(f), wsp=_unless(f == 1, f"optim.base_lr={wsp.optim.base_lr * f:g}"))
             for f in factors
         ),
+    )
+
+
+def _layer_decay(decays: tuple[float, ...], wsp: Run) -> Axis:
+    return Axis(
+        name="layer_decay",
+        title="Gentler rates for the lower layers in WSP",
+        label="factor of WSP's rate from one block to the block below",
+        note="The same factor wherever WSP stands in an arm, so that WSP from scratch has it as well.",
+        values=tuple(Value(name=f"{d:g}", x=d, wsp=_changes(wsp, **{"optim.layer_decay": d})) for d in decays),
     )
 
 
