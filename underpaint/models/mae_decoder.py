@@ -60,8 +60,9 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        x = x + self.attn(x, context, self.norm1)
-        return x + self.mlp(x, self.norm2)
+        mixed = self.attn(x, context, self.norm1)
+        both = x + mixed
+        return both + self.mlp(both, self.norm2, sum_of=(x, mixed))
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

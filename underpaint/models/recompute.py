@@ -18,21 +18,28 @@ Before = Callable[..., Tensor]
 
 
 def linear_after(
-    before: nn.LayerNorm | Before | None, linear: nn.Linear, x: Float[Tensor, "b n _i"]
+    before: nn.LayerNorm | Before | None,
+    linear: nn.Linear,
+    x: Float[Tensor, "b n _i"],
+    *,
+    sum_of: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "b n _o"]:
     """linear(before(x)); a layer with ``recomputes_input`` (set in training/parallel.py) keeps x and not before(x), and
-    no bf16 copies of x and of its weight.
+    no bf16 copies of x and of its weight. Where x is the ``sum_of`` two tensors, these are kept: the first is kept
+    anyway, and the second, what a branch returns, may be in bf16.
 
     A compiler decides this by itself, so compiled and exported graphs have the plain form.
     """
     asked = getattr(linear, "recomputes_input", False) and torch.is_grad_enabled() and x.requires_grad
     if not asked or torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return linear(x if before is None else before(x))
+    first, second = sum_of or (x, None)
+    given = (x, first.detach(), None if second is None else second.detach(), linear.weight, linear.bias)
     found: Any
     if isinstance(before, nn.LayerNorm):
-        found = LinearAfter.apply(_norm(before), x, linear.weight, linear.bias, before.weight, before.bias)
+        found = LinearAfter.apply(_norm(before), *given, before.weight, before.bias)
     else:
-        found = LinearAfter.apply(before or _itself, x, linear.weight, linear.bias)
+        found = LinearAfter.apply(before or _itself, *given)
     return found
 
 
@@ -50,12 +57,19 @@ class LinearAfter(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, before: Before, x: Tensor, weight: Tensor, bias: Tensor, *parameters: Tensor
+        ctx: Any,
+        before: Before,
+        x: Tensor,
+        first: Tensor,
+        second: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        *parameters: Tensor,
     ) -> Float[Tensor, ...]:
         device = x.device.type
         ctx.before, ctx.autocast = before, torch.is_autocast_enabled(device)
         ctx.dtype = torch.get_autocast_dtype(device) if ctx.autocast else weight.dtype
-        ctx.save_for_backward(x, weight, *parameters)
+        ctx.save_for_backward(first, second, weight, *parameters)
         inside = before(x, *parameters).to(ctx.dtype)
         with torch.autocast(device, enabled=False):
             return F.linear(inside, weight.to(ctx.dtype), bias.to(ctx.dtype))
@@ -63,7 +77,8 @@ class LinearAfter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight, *parameters = ctx.saved_tensors
+        first, second, weight, *parameters = ctx.saved_tensors
+        x = first if second is None else first + second
         device = x.device.type
         leaves = [value.detach().requires_grad_() for value in (x, *parameters)]
         with torch.enable_grad(), torch.autocast(device, ctx.dtype, enabled=ctx.autocast):
@@ -74,4 +89,4 @@ class LinearAfter(torch.autograd.Function):
             to_bias = (rows.new_ones(1, len(rows)) @ rows)[0].to(weight.dtype)
             to_inside = (rows @ weight.to(ctx.dtype)).view_as(inside)
             to_x, *to_parameters = torch.autograd.grad(inside, leaves, to_inside)
-        return None, to_x, to_weight, to_bias, *to_parameters
+        return None, to_x, None, None, to_weight, to_bias, *to_parameters

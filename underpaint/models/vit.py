@@ -175,8 +175,13 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None) -> Float[Tensor, "b n d"]:
-        return linear_after(F.gelu, self.fc2, linear_after(norm, self.fc1, x))
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        norm: nn.LayerNorm | None = None,
+        sum_of: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        return linear_after(F.gelu, self.fc2, linear_after(norm, self.fc1, x, sum_of=sum_of))
 
 
 class Block(nn.Module):
@@ -190,11 +195,14 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b n d"]:
-        if scale is None:
-            x = x + self.attn(x, self.norm1)
-            return x + self.mlp(x, self.norm2)
-        x = x + scale[:, 0, None, None] * self.attn(x, self.norm1)
-        return x + scale[:, 1, None, None] * self.mlp(x, self.norm2)
+        mixed = self.attn(x, self.norm1)
+        if scale is not None:
+            mixed = scale[:, 0, None, None] * mixed
+        both = x + mixed
+        changed = self.mlp(both, self.norm2, sum_of=(x, mixed))
+        if scale is not None:
+            changed = scale[:, 1, None, None] * changed
+        return both + changed
 
 
 class ViT(nn.Module):

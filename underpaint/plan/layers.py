@@ -170,12 +170,13 @@ def _block(
     statistics = tokens * (4 + heads) * FP32  # mean and deviation of two norms, log-sum-exp of attention
     # inputs of both norms; inputs of qkv (1), attention (3), proj (1), fc1 (1), GELU and fc2 (ratio each)
     kept = (4 + ratio if types.lean else 6 + 2 * ratio) * c
+    branch = c if types.lean and not drop_path else types.norm  # the second input, or what is added to the first
     # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer; and
     # where GELU is computed again, what it returns and the gradient of its input
     hidden = tokens * d * ratio * c * (3 if types.lean else 1)
     return Layer(
         parameters=(name,),
-        saved=tokens * d * (2 * types.norm + kept) + statistics,
+        saved=tokens * d * (types.norm + branch + kept) + statistics,
         forward=residual + tokens * d * c,  # what fc2 returns, and the sum
         # input, sum after attention, second norm and its copy, hidden layer before and after GELU
         graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
@@ -198,7 +199,9 @@ def _cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, 
     hidden = tokens * d * ratio * c * (3 if types.lean else 1)
     return Layer(
         parameters=(name,),
-        saved=tokens * d * (2 * types.norm + kept) + context * d * (2 * c + copied) + tokens * 4 * FP32,
+        saved=tokens * d * (types.norm + (c if types.lean else types.norm) + kept)
+        + context * d * (2 * c + copied)
+        + tokens * 4 * FP32,
         forward=residual + tokens * d * c,
         graphless=3 * residual + copy + tokens * d * 2 * ratio * c,
         backward=residual + copy + hidden + context * d * types.stream,
