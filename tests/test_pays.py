@@ -60,7 +60,7 @@ def test_a_run_that_several_points_need_is_one(opened: StudyImages, size: Size, 
     used = Counter(name for point in plan.points for name in set(point.runs.values()))
     assert used.keys() == plan.runs.keys()
     axes = {point.axis for point in plan.points}
-    assert len(axes) == 8
+    assert len(axes) == (7 if size == "smoke" else 8)
     assert used["base-mae"] >= len(axes)
     order = list(plan.runs)
     assert all(order.index(one.start) < order.index(name) for name, one in plan.runs.items() if one.start)

@@ -100,7 +100,7 @@ def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
     with Live() as live:
         network = run.objective.build(assumed_facts(LABELS))
         blocks = blocks_of(network)
-        prepare_blocks(blocks, ParallelConfig(layout="single", checkpoint_activations=checkpointing))
+        prepare_blocks(blocks, replace(run.parallel, layout="single", checkpoint_activations=checkpointing))
         optimizer = build_optimizer(network, run.optim, depth=run.objective.encoder.depth)
         batch = batch_of(run.objective.encoder, run.budget.microbatch)
         for _ in range(2):
@@ -125,6 +125,17 @@ def test_peak_memory_equals_the_live_storages_of_real_steps(
     layout = Layout(checkpointing=checkpointing)
     plan = memory(run, counted, layout, microbatch=32, labels=LABELS, cuda=False)
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=checkpointing), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", ["mae", "mae_cross", "wsp", "finetune"])
+def test_peak_memory_where_norms_and_gelu_are_computed_again(stage: str, precision: Precision) -> None:
+    kept = small(stage, precision=precision)
+    run = replace(kept, parallel=ParallelConfig(recompute_pointwise=True))
+    counted = parameters(run, assumed_facts(LABELS))
+    plan, more = (memory(one, counted, Layout(), microbatch=32, labels=LABELS, cuda=False) for one in (run, kept))
+    assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
+    assert plan.activations < 0.85 * more.activations
 
 
 @pytest.mark.parametrize("stage", ["mae", "mae_frozen", "wsp", "linear"])
@@ -273,6 +284,7 @@ def test_a_plan_that_cannot_fit_says_what_would() -> None:
         ({"gpus": 3}, "gpus=3 does not divide budget.batch_size=4096"),
         ({"gpus": 0}, "gpus=0"),
         ({"price": -1.0}, "price=-1.0 must not be negative"),
+        ({"price": math.nan}, "price=nan must not be"),
         ({"microbatch": 3}, "microbatch=3 does not divide the 4096 samples"),
         ({"layout": "ddp"}, "layout=ddp does not go with gpus=1"),
         ({"layout": "hsdp", "gpus": 4}, "hsdp needs several whole nodes of 8"),
@@ -435,3 +447,14 @@ def test_the_plan_is_a_record_of_known_types() -> None:
     plan = make_plan("mae_vit_b16", gpus=1, device="h200")
     assert isinstance(plan, Plan)
     assert plan.record()["layout"] == "single"
+
+
+def test_the_printed_command_trains_what_was_planned() -> None:
+    text = render(make_plan("mae_vit_l16", gpus=64, device="h100", samples=8192))
+    assert " budget.samples=8192 budget.warmup=8191 budget.microbatch=" in text
+    assert "budget.samples" not in render(make_plan("mae_vit_l16", gpus=64, device="h100"))
+
+
+def test_recomputation_that_a_compiler_would_ignore_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"parallel\.recompute_pointwise=true has no effect"):
+        ParallelConfig(recompute_pointwise=True, compile=True)

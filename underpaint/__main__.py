@@ -304,6 +304,8 @@ def _plan(options: argparse.Namespace) -> None:
             raise ValueError("plan needs a RECIPE, or --calibrate")
         return
     _refuse_existing(options.json)
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise ValueError(f"--json {options.json}: the folder does not exist; make it first")
     samples = config.parse(options.samples, int, name="--samples") if options.samples else None
     plan = make_plan(options.recipe, gpus=options.gpus, device=options.device, samples=samples, price=options.price)
     print(render(plan))

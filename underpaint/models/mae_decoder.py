@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from underpaint.config import LATER
 from underpaint.models.attention import attention
-from underpaint.models.recompute import linear_after
+from underpaint.models.recompute import linear_after, recomputes_input
 from underpaint.models.vit import Block, Mlp, ViTConfig, require_sizes, sincos_positions
 
 
@@ -61,8 +61,9 @@ class CrossBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         mixed = self.attn(x, context, self.norm1)
-        both = x + mixed
-        return both + self.mlp(both, self.norm2, sum_of=(x, mixed))
+        both, sum_of = x + mixed, (x, mixed) if recomputes_input(self.mlp.fc1) else None
+        del mixed
+        return both + self.mlp(both, self.norm2, sum_of=sum_of)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

@@ -30,8 +30,7 @@ def linear_after(
 
     A compiler decides this by itself, so compiled and exported graphs have the plain form.
     """
-    asked = getattr(linear, "recomputes_input", False) and torch.is_grad_enabled() and x.requires_grad
-    if not asked or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    if not (recomputes_input(linear) and x.requires_grad):
         return linear(x if before is None else before(x))
     first, second = sum_of or (x, None)
     given = (x, first.detach(), None if second is None else second.detach(), linear.weight, linear.bias)
@@ -41,6 +40,12 @@ def linear_after(
     else:
         found = LinearAfter.apply(before or _itself, *given)
     return found
+
+
+def recomputes_input(linear: nn.Module) -> bool:
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        return False
+    return getattr(linear, "recomputes_input", False)
 
 
 def _itself(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from underpaint import draws
 from underpaint.config import LATER
 from underpaint.models.attention import attention
-from underpaint.models.recompute import linear_after
+from underpaint.models.recompute import linear_after, recomputes_input
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
 View = Literal["stretch", "crop"]
@@ -198,8 +198,9 @@ class Block(nn.Module):
         mixed = self.attn(x, self.norm1)
         if scale is not None:
             mixed = scale[:, 0, None, None] * mixed
-        both = x + mixed
-        changed = self.mlp(both, self.norm2, sum_of=(x, mixed))
+        both, sum_of = x + mixed, (x, mixed) if recomputes_input(self.mlp.fc1) else None
+        del mixed  # else it would stay beside the hidden layer
+        changed = self.mlp(both, self.norm2, sum_of=sum_of)
         if scale is not None:
             changed = scale[:, 1, None, None] * changed
         return both + changed

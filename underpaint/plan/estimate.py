@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -45,6 +46,7 @@ class Plan:
     price: float  # for one GPU and hour
     data_bytes: int
     assumptions: tuple[str, ...]
+    fields: tuple[str, ...] = ()  # what of the recipe was changed, as on the command line
 
     @property
     def accumulation(self) -> int:
@@ -113,10 +115,13 @@ def make_plan(
         ValueError: for input the user can mend, among it a run that does not fit, with what would.
     """
     chosen = recipes.find_recipe(run)() if isinstance(run, str) else run
-    if price < 0:
-        raise ValueError(f"price={price} must not be negative")
+    if not 0 <= price < math.inf:
+        raise ValueError(f"price={price} must not be negative, infinite or no number")
+    fields: list[str] = []
     if samples is not None:
         budget = replace(chosen.budget, samples=samples, warmup=min(chosen.budget.warmup, max(samples - 1, 0)))
+        fields.append(f"budget.samples={samples}")
+        fields += [f"budget.warmup={budget.warmup}"] if budget.warmup != chosen.budget.warmup else []
         chosen = replace(chosen, budget=budget)
     target = find_device(device)
     if chosen.precision == "float8" and not target.float8:
@@ -130,7 +135,7 @@ def make_plan(
     for other in answers[1:]:
         if other.seconds * SLOWER < best.seconds:
             best = other
-    return replace(best, price=price)
+    return replace(best, price=price, fields=tuple(fields))
 
 
 @dataclass(frozen=True, kw_only=True)

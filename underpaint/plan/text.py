@@ -61,7 +61,7 @@ def _long(seconds: float) -> str:
 
 def _command(plan: Plan) -> str:
     layout = plan.layout
-    fields = f"budget.microbatch={plan.microbatch}"
+    fields = " ".join((*plan.fields, f"budget.microbatch={plan.microbatch}"))
     if layout.kind != "single":
         fields = f"parallel.layout={layout.kind} {fields}"
     if layout.checkpointing:

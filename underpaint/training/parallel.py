@@ -37,6 +37,11 @@ class ParallelConfig:
     slow_factor: float = 3.0  # a rank that takes so many times the median time for a phase is named
 
     def __post_init__(self) -> None:
+        if self.recompute_pointwise and self.compile:
+            raise ValueError(
+                "parallel.recompute_pointwise=true has no effect with parallel.compile=true, whose compiler decides by "
+                "itself what to keep; set one of them"
+            )
         if self.node < 1:
             raise ValueError(f"parallel.node={self.node} must be at least 1")
         if self.hang_seconds <= 0 or self.slow_factor <= 1:
