@@ -75,7 +75,7 @@ def kept(block: nn.Module, *, tokens: int) -> int:
     return sum(size for place, size in storages.items() if place not in weights)
 
 
-def test_a_third_less_is_kept() -> None:
+def test_two_fifths_less_is_kept() -> None:
     """Per token and width in bf16: 4 bytes of the input, 2 of what attention adds to it, 6 of q, k and v, 2 of what
     goes into their projection, 8 of the hidden layer; not 2 more for the sum, 4 of normed inputs and 8 behind GELU.
     """

@@ -303,9 +303,7 @@ def _plan(options: argparse.Namespace) -> None:
         if not options.calibrate:
             raise ValueError("plan needs a RECIPE, or --calibrate")
         return
-    _refuse_existing(options.json)
-    if options.json and not Path(options.json).absolute().parent.is_dir():
-        raise ValueError(f"--json {options.json}: the folder does not exist; make it first")
+    _require_new(options.json)
     samples = config.parse(options.samples, int, name="--samples") if options.samples else None
     plan = make_plan(options.recipe, gpus=options.gpus, device=options.device, samples=samples, price=options.price)
     print(render(plan))
@@ -313,10 +311,12 @@ def _plan(options: argparse.Namespace) -> None:
         files.write_json(Path(options.json), plan.record())
 
 
-def _refuse_existing(file: str) -> None:
-    """Before the work, not after it: nothing of the user's is overwritten."""
+def _require_new(file: str) -> None:
+    """Before the work, not after it: nothing of the user's is overwritten, and what comes out has a place."""
     if file and Path(file).exists():
         raise ValueError(f"{file} exists already; choose another --json, or delete it")
+    if file and not Path(file).absolute().parent.is_dir():
+        raise ValueError(f"--json {file}: the folder does not exist; make it first")
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -346,7 +346,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.prompts:  # a file of prompts is named by a word without a place for the label
         lines = [[text] if "{}" in text else files.read_lines(Path(text)) for text in options.prompts]
         texts["prompts"] = [line for some in lines for line in some]
-    _refuse_existing(options.json)
+    _require_new(options.json)
     found = underpaint.predict(options.folder, options.images, top=options.top, **texts)
     if options.json:
         rows = [{"path": str(one.path), "labels": dict(one.labels), "problem": one.problem} for one in found]

@@ -1,5 +1,5 @@
 """Linear layers that keep what their input is made of, and not the input: norms and GELU are computed again on the way
-back, which costs little arithmetic and saves a third of what a block keeps.
+back, which costs little arithmetic and saves more than a third of what a block keeps.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def linear_after(
 
 
 def recomputes_input(linear: nn.Module) -> bool:
+    """Whether it was asked for, and something is kept at all."""
     if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not torch.is_grad_enabled():
         return False
     return getattr(linear, "recomputes_input", False)

@@ -35,7 +35,7 @@ class Types:
     def of(cls, run: Run, *, sharded: bool, cuda: bool) -> Types:
         compute = FP32 if run.precision == "fp32" else 2  # float8 keeps what bf16 does
         stream = compute if sharded else FP32
-        lean = run.parallel.recompute_pointwise and run.precision != "float8"
+        lean = run.parallel.recompute_pointwise
         return cls(compute=compute, stream=stream, norm=stream if lean or not cuda else FP32, lean=lean)
 
 
