@@ -105,7 +105,8 @@ def test_the_plan_and_single_parts(images: Path, tmp_path: Path) -> None:
     batch = 64 * flops(plan, "wsp-") / design_of("smoke").wsp.budget.samples
     assert flops(plan, "wsp_equal_compute-") == pytest.approx(both, abs=batch / 2 * 1.001)
 
-    verbs.run_study("stages", only=("random-seed0", "mae-seed0"), **arguments)
+    verbs.run_study("stages", only=("random-*", "mae-seed0"), **arguments)
+    assert {path.parent.name for path in (tmp_path / "study").glob("*/encoder")} == {"mae-seed0", "random-seed0"}
     assert (tmp_path / "study" / "mae-seed0" / "result.json").is_file()
     assert not (tmp_path / "study" / "results.json").exists()
     assert [row.part for row in verbs.plan_study("stages", **arguments) if row.done] == ["mae-seed0"]

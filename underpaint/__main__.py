@@ -101,7 +101,7 @@ def _add_study(verb: Verb) -> None:
     study.add_argument(
         "--baseline", metavar="DIR", action="append", default=[], help="an imported encoder to measure too; repeatable"
     )
-    study.add_argument("--only", metavar="PART", nargs="+", default=[], help="run these parts alone")
+    study.add_argument("--only", metavar="PART", nargs="+", default=[], help="run these parts alone, as '*-seed0*'")
     study.add_argument("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
 
 

@@ -29,7 +29,7 @@ from underpaint.models.weights import decoder_to_start_from, load_encoder, start
 from underpaint.shares import Share
 from underpaint.training import float8, parallel, shards
 from underpaint.training.checkpoint import Checkpoints
-from underpaint.training.devices import choose_device, remark_on
+from underpaint.training.devices import choose_device, remark_on, usable_cpus
 from underpaint.training.loop import LoopConfig, NonFiniteLoss, Precision, TrainState, start_average, train
 from underpaint.training.optim import OptimConfig, build_optimizer
 from underpaint.training.parallel import ParallelConfig
@@ -91,7 +91,7 @@ class Run:
     spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)  # of the recent median of the losses
     seed: int = 0
     cadence: Cadence = field(default_factory=Cadence)
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1, metadata=OPERATIONAL)  # kept from the first start
+    threads: int = field(default_factory=usable_cpus, metadata=OPERATIONAL)  # kept from the first start
     device: Literal["any", "cuda", "mps", "cpu"] = field(default="any", metadata=OPERATIONAL)
     parallel: ParallelConfig = field(default_factory=ParallelConfig, metadata=OPERATIONAL)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -61,22 +63,31 @@ class Study:
 
 
 def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
-    """Run what is not done yet; with ``only``, the named parts alone. True when every part is done.
+    """Run what is not done yet; with ``only``, the parts that it names alone, as ``*-seed0*``. True when every
+    part is done.
 
     Raises:
-        ValueError: for an unknown part, or a folder of another study or other settings.
+        ValueError: for a name or pattern that no part has, or a folder of another study or other settings.
     """
-    unknown = set(only) - {part.name for part in study.parts}
-    if unknown:
-        known = ", ".join(part.name for part in study.parts)
-        raise ValueError(f"unknown part {sorted(unknown)[0]!r} in --only; the parts are {known}")
+    chosen = _named(study, only) if only else {part.name for part in study.parts}
     claim(study, folder)
     with records.lock(folder) if not only else nullcontext():  # single parts may run side by side
         for number, part in enumerate(study.parts, 1):
-            if not only or part.name in only:
+            if part.name in chosen:
                 say(f"[{number}/{len(study.parts)}] {part.name}")
                 run_part(part, folder)
     return all(is_done(part, folder) for part in study.parts)
+
+
+def _named(study: Study, only: Sequence[str]) -> set[str]:
+    names, chosen = [part.name for part in study.parts], set[str]()
+    for pattern in only:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            like = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+            raise ValueError(f"unknown part {pattern!r} in --only; of {len(names)} parts some are {', '.join(like)}")
+        chosen.update(found)
+    return chosen
 
 
 def run_part(part: Part, folder: Path) -> None:

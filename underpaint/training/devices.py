@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import torch
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on: fewer than the machine's under ``taskset`` or in a container's set."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
