@@ -12,6 +12,7 @@ from pathlib import Path
 
 from underpaint import config, files
 from underpaint.evals.score import Score
+from underpaint.recipes import mae_deep_small, mae_fast_small
 from underpaint.run import Run
 from underpaint.studies.designs import design_of
 from underpaint.studies.images import StudyImages, facts_of, normalised_encoder, run_on, study_images
@@ -21,10 +22,10 @@ from underpaint.study import ComputePart, TrainPart, read_output, run_part
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A variant of ``mae_small`` or ``wsp_small``."""
+    """A variant of one of the small recipes."""
 
     name: str
-    stage: str  # "mae" or "wsp"
+    recipe: str  # "mae", "mae_deep", "mae_fast" or "wsp"
     start: str = ""  # the candidate whose encoder it starts from
     added: int = 0  # samples of mae_small whose training FLOPs are added to the recipe's
     changes: tuple[str, ...] = ()  # as on the command line
@@ -55,8 +56,13 @@ class Laboratory:
     @cached_property
     def recipes(self) -> dict[str, Run]:
         encoder = normalised_encoder(self.design.mae, self.images.source, self.images.source.rows("pretrain"))
-        stages = {"mae": self.design.mae, "wsp": self.design.wsp}
-        return {stage: run_on(run, self.images.data, encoder) for stage, run in stages.items()}
+        found = {
+            "mae": self.design.mae,
+            "wsp": self.design.wsp,
+            "mae_deep": mae_deep_small(),
+            "mae_fast": mae_fast_small(),
+        }
+        return {name: run_on(run, self.images.data, encoder) for name, run in found.items()}
 
     def measure(self, candidate: Candidate, *, seed: int) -> Measured:
         run = self._run(candidate, seed)
@@ -67,7 +73,7 @@ class Laboratory:
         return Measured(samples=run.budget.samples, seconds=result["wall_seconds"], scores=scores)
 
     def _run(self, candidate: Candidate, seed: int) -> Run:
-        run, mae = config.override(self.recipes[candidate.stage], candidate.changes), self.recipes["mae"]
+        run, mae = config.override(self.recipes[candidate.recipe], candidate.changes), self.recipes["mae"]
         share = mae.objective.flops_per_sample(facts_of(mae)) / run.objective.flops_per_sample(facts_of(run))
         batch = run.budget.batch_size
         samples = round((run.budget.samples + candidate.added * share) / batch) * batch

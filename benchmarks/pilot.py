@@ -17,18 +17,18 @@ from candidates import Candidate, Laboratory
 
 TWICE = ("budget.samples=384000", "budget.warmup=38400")
 CANDIDATES = (
-    Candidate(name="wsp-rate-5e-4", stage="wsp", changes=("optim.base_lr=5e-4",)),
-    Candidate(name="wsp-rate-1e-3", stage="wsp", changes=("optim.base_lr=1e-3",)),
-    Candidate(name="wsp-rate-2e-3", stage="wsp", changes=("optim.base_lr=2e-3",)),
-    Candidate(name="wsp-rate-4e-3", stage="wsp", changes=("optim.base_lr=4e-3",)),
-    Candidate(name="mae-rate-1e-3", stage="mae", changes=("optim.base_lr=1e-3",)),
-    Candidate(name="mae-rate-2e-3", stage="mae", changes=("optim.base_lr=2e-3",)),
-    Candidate(name="mae-rate-4e-3", stage="mae", changes=("optim.base_lr=4e-3",)),
-    Candidate(name="mae-twice", stage="mae", changes=TWICE),
-    Candidate(name="mae-once-wsp", stage="wsp", start="mae-rate-2e-3"),
-    Candidate(name="wsp-for-once", stage="wsp", added=192_000),
-    Candidate(name="mae-twice-wsp", stage="wsp", start="mae-twice"),
-    Candidate(name="wsp-for-twice", stage="wsp", added=384_000),
+    Candidate(name="wsp-rate-5e-4", recipe="wsp", changes=("optim.base_lr=5e-4",)),
+    Candidate(name="wsp-rate-1e-3", recipe="wsp", changes=("optim.base_lr=1e-3",)),
+    Candidate(name="wsp-rate-2e-3", recipe="wsp", changes=("optim.base_lr=2e-3",)),
+    Candidate(name="wsp-rate-4e-3", recipe="wsp", changes=("optim.base_lr=4e-3",)),
+    Candidate(name="mae-rate-1e-3", recipe="mae", changes=("optim.base_lr=1e-3",)),
+    Candidate(name="mae-rate-2e-3", recipe="mae", changes=("optim.base_lr=2e-3",)),
+    Candidate(name="mae-rate-4e-3", recipe="mae", changes=("optim.base_lr=4e-3",)),
+    Candidate(name="mae-twice", recipe="mae", changes=TWICE),
+    Candidate(name="mae-once-wsp", recipe="wsp", start="mae-rate-2e-3"),
+    Candidate(name="wsp-for-once", recipe="wsp", added=192_000),
+    Candidate(name="mae-twice-wsp", recipe="wsp", start="mae-twice"),
+    Candidate(name="wsp-for-twice", recipe="wsp", added=384_000),
 )
 
 

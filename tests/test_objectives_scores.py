@@ -130,8 +130,9 @@ def test_nothing_larger_than_the_head_is_made(reduction) -> None:
     """At the real limit: 400 images and 100,000 labels have 160 MB of scores; the head has 1.6 MB."""
     head, feature = nn.Linear(4, 100_000), torch.randn(400, 4, requires_grad=True)
     labels = torch.randint(0, 100_000, (400, 5))
-    assert scores.is_chunked(400, 100_000)
-    assert not scores.is_chunked(128, 28_000)  # the published recipe
+    assert scores.is_chunked(400, 4, 100_000, casts=False)
+    assert not scores.is_chunked(128, 768, 28_000, casts=False)  # the published recipe in fp32
+    assert scores.is_chunked(128, 768, 28_000, casts=True)  # and in bf16, where it saves a copy of the weights
     with Largest() as largest:
         found = scores.score(head, feature, labels, reduction)
         (found.reduced.sum() - found.picked.sum()).backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ SMALL = [
     "finetune_smoke",
     "linear_smoke",
     "mae_small",
+    "mae_deep_small",
+    "mae_fast",
+    "mae_fast_small",
     "wsp_small",
     "finetune_small",
 ]
@@ -106,6 +110,18 @@ def test_mae_pretraining(size: str) -> None:
     assert images.resample == "none"  # unknown: a flag
     assert run.ema_decay == 0
     assert run.init_from == ""
+
+
+@pytest.mark.parametrize(("name", "like"), [("mae_fast", "mae_vit_b16"), ("mae_fast_small", "mae_deep_small")])
+def test_fast_mae_differs_in_decoding_alone(name: str, like: str) -> None:
+    fast, run = recipe(name), recipe(like)
+    objective, whole = fast.objective, run.objective
+    assert isinstance(objective, MAEConfig)
+    assert isinstance(whole, MAEConfig)
+    assert (whole.decoder.depth, whole.decode_fraction) == (8, 1.0)
+    changed = replace(whole, decoder=replace(whole.decoder, depth=1), decode_fraction=0.5)
+    assert replace(run, name=name, objective=changed) == fast
+    assert objective.flops_per_sample(Facts(seed=0)) < 0.51 * whole.flops_per_sample(Facts(seed=0))
 
 
 @pytest.mark.parametrize("size", ENCODERS)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional as F
 
 Before = Callable[..., Tensor]
@@ -93,6 +94,8 @@ class LinearAfter(torch.autograd.Function):
             rows = gradient.flatten(0, -2)
             to_weight = (rows.t() @ inside.detach().flatten(0, -2)).to(weight.dtype)
             to_bias = (rows.new_ones(1, len(rows)) @ rows)[0].to(weight.dtype)
-            to_inside = (rows @ weight.to(ctx.dtype)).view_as(inside)
-            to_x, *to_parameters = torch.autograd.grad(inside, leaves, to_inside)
+            shape, edge = inside.shape, get_gradient_edge(inside)
+            del inside  # as large as its gradient, which needs the way back alone
+            to_inside = (rows @ weight.to(ctx.dtype)).view(shape)
+            to_x, *to_parameters = torch.autograd.grad(edge, leaves, to_inside)
         return None, to_x, None, None, to_weight, to_bias, *to_parameters

@@ -21,7 +21,8 @@ from underpaint.core import PAD_LABEL
 Reduction = Literal["logsumexp", "softplus"]
 
 SCORES = 2**24
-"""Scores that may exist at once, 64 MiB in fp32: a batch with more of them is scored in chunks of labels."""
+"""Scores that may exist at once, 64 MiB in fp32: a batch with more of them is scored in chunks of labels. So is one
+whose head has more weights than that to be cast by autocast: in chunks no copy of all of them is made."""
 
 CHUNK = 2**22
 """Scores of a chunk, and weights: both stay in the cache between two uses. Of 2^19 to 2^26 the best on a processor: a
@@ -38,9 +39,9 @@ class Scores(NamedTuple):
     best: Int64[Tensor, " b"]  # label with the highest score
 
 
-def is_chunked(images: int, labels: int) -> bool:
-    """The rule."""
-    return images * labels > SCORES
+def is_chunked(images: int, width: int, labels: int, *, casts: bool) -> bool:
+    """The rule; ``casts`` where the weights are in another type than their products."""
+    return images * labels > SCORES or (casts and width * labels > SCORES)
 
 
 def chunk_of(images: int, width: int) -> int:
@@ -50,10 +51,16 @@ def chunk_of(images: int, width: int) -> int:
 
 def score(head: nn.Linear, feature: Float[Tensor, "b d"], labels: Int64[Tensor, "b l"], reduction: Reduction) -> Scores:
     """Scores of ``head``, in chunks of labels where the rule says so."""
-    if not is_chunked(len(feature), head.out_features):
+    if not is_chunked(*feature.shape, head.out_features, casts=_product_type(head.weight) != head.weight.dtype):
         return reduce(head(feature).float(), labels, reduction)
     found: Any = _InChunks.apply(feature, head.weight, head.bias, labels, reduction)
     return Scores(*found)
+
+
+def _product_type(weight: Tensor) -> torch.dtype:
+    device = weight.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
+    return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 def reduce(scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"], reduction: Reduction) -> Scores:
@@ -77,11 +84,10 @@ class _InChunks(torch.autograd.Function):
     def forward(
         ctx: Any, feature: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, reduction: Reduction
     ) -> tuple[Tensor, ...]:
-        device = feature.device.type
-        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        ctx.dtype = _product_type(weight)
         ctx.reduction = reduction
         ctx.set_materialize_grads(False)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(feature.device.type, enabled=False):
             reduced, total, picked, best = _forward(feature.to(ctx.dtype), weight, bias, labels, reduction)
         ctx.save_for_backward(feature, weight, bias, labels, reduced)
         ctx.mark_non_differentiable(best)

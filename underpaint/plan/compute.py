@@ -128,7 +128,7 @@ def _classify(found: Work, config: ClassifyConfig, b: int, c: int, *, labels: in
     size = (b, 1 + encoder.num_patches, encoder.width)
     found.linear(b * encoder.num_patches, encoder.patch_values, encoder.width, c=c, passes=2 if trained else 1)
     _blocks(found, size, encoder, c=c, again=again, backward=trained)
-    again_scored = 1 if is_chunked(b, labels) else 0
+    again_scored = 1 if is_chunked(b, encoder.width, labels, casts=c < FP32) else 0
     found.linear(b, encoder.width, labels, c=c, passes=(3 if trained else 2) + again_scored)
     found.normalised += FP32 * b * size[1] * encoder.width
     found.added += (

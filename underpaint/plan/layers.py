@@ -125,22 +125,23 @@ def _classify(config: ClassifyConfig, b: int, types: Types, labels: int) -> list
         backward=2 * features * types.stream,
     )
     view = features if types.norm == c else 0  # the head's input is a view of all tokens, unless it is a bf16 copy
-    kept, forward, backward = _scores(b, d, labels, c)
+    pieces = is_chunked(b, d, labels, casts=c < types.stream)
+    kept, forward, backward = _scores(b, d, labels, c, pieces=pieces)
     head = Layer(
         parameters=("encoder.norm.", "fc_norm.", "batch_norm.", "head."),
         saved=(0 if config.frozen_encoder else features * types.norm) + (view or b * d) * c + kept,
         forward=2 * features * types.norm + forward,
         backward=max(0 if config.frozen_encoder else 2 * features * types.norm, backward),
-        pieces=is_chunked(b, labels),
+        pieces=pieces,
     )
     blocks = _encoder_blocks(encoder, b, 1 + encoder.num_patches, types, drop_path=config.drop_path > 0)
     encoding = [stem, *blocks]
     return [*(_frozen(encoding) if config.frozen_encoder else encoding), head]
 
 
-def _scores(b: int, d: int, labels: int, c: int) -> tuple[int, int, int]:
+def _scores(b: int, d: int, labels: int, c: int, *, pieces: bool) -> tuple[int, int, int]:
     """Bytes of the scores and what is made of them: kept, at the peak of the forward pass, and of the backward pass."""
-    if not is_chunked(b, labels):
+    if not pieces:
         scores = b * labels * FP32
         return scores, scores, 3 * scores
     size = chunk_of(b, d)
@@ -172,8 +173,8 @@ def _block(
     kept = (4 + ratio if types.lean else 6 + 2 * ratio) * c
     branch = c if types.lean and not drop_path else types.norm  # the second input, or what is added to the first
     # in fc2, the first product of the way back: incoming gradient and its copies, gradient of the hidden layer; and
-    # where GELU is computed again, what it returns and the gradient of its input
-    hidden = tokens * d * ratio * c * (3 if types.lean else 1)
+    # where GELU is computed again, that of what it was given
+    hidden = tokens * d * ratio * c * (2 if types.lean else 1)
     return Layer(
         parameters=(name,),
         saved=tokens * d * (types.norm + branch + kept) + statistics,
@@ -196,7 +197,7 @@ def _cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, 
     # in bf16 the copy of the context that they are made of
     kept = (2 + ratio if types.lean else 4 + 2 * ratio) * c
     copied = c if c < types.stream and not types.lean else 0
-    hidden = tokens * d * ratio * c * (3 if types.lean else 1)
+    hidden = tokens * d * ratio * c * (2 if types.lean else 1)
     return Layer(
         parameters=(name,),
         saved=tokens * d * (types.norm + (c if types.lean else types.norm) + kept)

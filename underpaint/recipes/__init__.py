@@ -12,6 +12,9 @@ from underpaint.config import import_function
 from underpaint.recipes.finetune import finetune_laptop, finetune_small, finetune_smoke
 from underpaint.recipes.linear import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
 from underpaint.recipes.mae import (
+    mae_deep_small,
+    mae_fast,
+    mae_fast_small,
     mae_laptop,
     mae_small,
     mae_smoke,
@@ -41,6 +44,9 @@ __all__ = [
     "linear_vit_b16",
     "linear_vit_h14",
     "linear_vit_l16",
+    "mae_deep_small",
+    "mae_fast",
+    "mae_fast_small",
     "mae_laptop",
     "mae_small",
     "mae_smoke",

@@ -91,6 +91,27 @@ def mae_small() -> Run:
     )
 
 
+def mae_deep_small() -> Run:
+    """`mae_small` with a decoder of the paper's proportions: two thirds as wide as the encoder, eight blocks."""
+    decoder = DecoderConfig(width=96, depth=8, heads=4)
+    return replace(
+        mae_small(), name="mae_deep_small", objective=MAEConfig(encoder=SIZES["vit_small8"], decoder=decoder)
+    )
+
+
+def mae_fast() -> Run:
+    """ViT-B/16 for about half the compute, no option of the paper: half of the hidden patches, one block of decoder."""
+    fast = MAEConfig(encoder=SIZES["vit_b16"], decoder=DecoderConfig(depth=1), decode_fraction=0.5)
+    return replace(mae_vit_b16(), name="mae_fast", objective=fast)
+
+
+def mae_fast_small() -> Run:
+    """`mae_fast` for three collections of drawings; what it costs in quality was measured with this one."""
+    decoder = DecoderConfig(width=96, depth=1, heads=4)
+    fast = MAEConfig(encoder=SIZES["vit_small8"], decoder=decoder, decode_fraction=0.5)
+    return replace(mae_small(), name="mae_fast_small", objective=fast)
+
+
 def mae_smoke() -> Run:
     """Seconds, for tests."""
     laptop = mae_laptop()
