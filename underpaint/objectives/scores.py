@@ -51,7 +51,8 @@ def chunk_of(images: int, width: int) -> int:
 
 def score(head: nn.Linear, feature: Float[Tensor, "b d"], labels: Int64[Tensor, "b l"], reduction: Reduction) -> Scores:
     """Scores of ``head``, in chunks of labels where the rule says so."""
-    if not is_chunked(*feature.shape, head.out_features, casts=_product_type(head.weight) != head.weight.dtype):
+    casts = _product_type(head.weight) != head.weight.dtype
+    if not is_chunked(len(feature), head.in_features, head.out_features, casts=casts):
         return reduce(head(feature).float(), labels, reduction)
     found: Any = _InChunks.apply(feature, head.weight, head.bias, labels, reduction)
     return Scores(*found)
