@@ -281,8 +281,9 @@ def test_a_plan_that_cannot_fit_says_what_would() -> None:
     ("options", "message"),
     [
         ({"device": "h900"}, "unknown device 'h900'; known are a100-40"),
-        ({"gpus": 3}, "gpus=3 does not divide budget.batch_size=4096"),
-        ({"gpus": 0}, "gpus=0"),
+        ({"gpus": 3}, "gpus=3 does not divide budget.batch_size=4096; 2 and 4 do"),
+        ({"gpus": 0}, "gpus=0 must be at least 1"),
+        ({"gpus": 7_000}, "gpus=7000 does not divide budget.batch_size=4096; 2048 and 4096 do"),
         ({"price": -1.0}, "price=-1.0 must not be negative"),
         ({"price": math.nan}, "price=nan must not be"),
         ({"microbatch": 3}, "microbatch=3 does not divide the 4096 samples"),
@@ -365,8 +366,11 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
     plan = make_plan("mae_laptop", gpus=1, device="cpu")
     assert 0 < plan.seconds < math.inf
     assert plan.device == find_device("cpu")
+    assert plan.assumptions[0].endswith(f"on {found.date[:10]}, {found.threads} threads")
     path = tmp_path / "cache" / "calibration.json"
     good = files.read_json(path)
+    files.write_json(path, {**good, "calibration": {**good["calibration"], "threads": found.threads + 1}})
+    assert f"this process has {found.threads} threads" in make_plan("mae_laptop", device="cpu").assumptions[1]
     broken: list[Any] = [
         {**good, "format": 2},
         [],

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from underpaint import recipes
 from underpaint.data.dataset import ImageData
 from underpaint.objectives.mae import MAEConfig
@@ -17,6 +19,7 @@ from underpaint.plan.duration import StepTime, step_time
 from underpaint.plan.layout import NODE, Kind, Layout, possible
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parameters import Parameters, assumed_facts, parameters
+from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 
 FORMAT = 1
@@ -175,9 +178,13 @@ class _Question:
     def microbatches(self, gpus: int) -> list[int]:
         """Those that divide each rank's part of the batch, the largest first."""
         batch = self.run.budget.batch_size
-        share, rest = divmod(batch, gpus) if gpus > 0 else (0, 1)
+        if gpus < 1:
+            raise ValueError(f"gpus={gpus} must be at least 1")
+        share, rest = divmod(batch, gpus)
         if rest:
-            raise ValueError(f"gpus={gpus} does not divide budget.batch_size={batch}")
+            divisors = [count for count in range(1, batch + 1) if batch % count == 0]
+            near = " and ".join(map(str, sorted(sorted(divisors, key=lambda count: abs(count - gpus))[:2])))
+            raise ValueError(f"gpus={gpus} does not divide budget.batch_size={batch}; {near} do")
         if self.microbatch is None:
             return [size for size in range(share, 0, -1) if share % size == 0]
         if self.microbatch < 1 or share % self.microbatch:
@@ -265,7 +272,10 @@ def _labels(run: Run) -> int:
 
 def _assumptions(run: Run, layout: Layout, device: Device, labels: int) -> Iterator[str]:
     if device.is_cpu:
-        yield "rates of this machine as `plan --calibrate` measured them"
+        rates, threads = kept_rates(), torch.get_num_threads()
+        yield f"rates of this machine as `plan --calibrate` measured them on {rates.date[:10]}, {rates.threads} threads"
+        if rates.threads != threads:
+            yield f"this process has {threads} threads: `plan --calibrate` would measure with these"
     else:
         yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.precision})"
         yield (
