@@ -247,14 +247,20 @@ def test_record_and_text() -> None:
 
 
 def test_the_largest_microbatch() -> None:
-    plan = make_plan("wsp_vit_l16", gpus=1, device="l4", layout="single", checkpointing=False)
+    kept = "parallel.checkpoint_activations=false"
+    plan = make_plan("wsp_vit_l16", ["parallel.layout=single", kept], gpus=1, device="l4")
     share = plan.batch_size // plan.layout.ranks
     larger = min(size for size in range(plan.microbatch + 1, share + 1) if share % size == 0)
-    assert make_plan("wsp_vit_l16", gpus=1, device="l4", microbatch=plan.microbatch, checkpointing=False).fits
+    assert make_plan(
+        "wsp_vit_l16",
+        [f"budget.microbatch={plan.microbatch}", kept],
+        gpus=1,
+        device="l4",
+    ).fits
     with pytest.raises(
         ValueError, match=f"microbatch {larger}.*activation checkpointing; a microbatch of {plan.microbatch}"
     ):
-        make_plan("wsp_vit_l16", gpus=1, device="l4", microbatch=larger, checkpointing=False)
+        make_plan("wsp_vit_l16", [f"budget.microbatch={larger}", kept], gpus=1, device="l4")
 
 
 def test_a_plan_that_cannot_fit_says_what_would() -> None:
@@ -274,7 +280,7 @@ def test_a_plan_that_cannot_fit_says_what_would() -> None:
             with pytest.raises(ValueError, match="does not fit"):
                 make_plan("wsp_vit_6.5b14", gpus=1, device=name)
     with pytest.raises(ValueError, match="what would fit: another layout"):
-        make_plan("wsp_vit_6.5b14", gpus=8, device="h100", layout="ddp")
+        make_plan("wsp_vit_6.5b14", ["parallel.layout=ddp"], gpus=8, device="h100")
 
 
 @pytest.mark.parametrize(
@@ -286,9 +292,9 @@ def test_a_plan_that_cannot_fit_says_what_would() -> None:
         ({"gpus": 7_000}, "gpus=7000 does not divide budget.batch_size=4096; 2048 and 4096 do"),
         ({"price": -1.0}, "price=-1.0 must not be negative"),
         ({"price": math.nan}, "price=nan must not be"),
-        ({"microbatch": 3}, "microbatch=3 does not divide the 4096 samples"),
-        ({"layout": "ddp"}, "layout=ddp does not go with gpus=1"),
-        ({"layout": "hsdp", "gpus": 4}, "hsdp needs several whole nodes of 8"),
+        ({"overrides": ["budget.microbatch=3"]}, "microbatch=3 does not divide the 4096 samples"),
+        ({"overrides": ["parallel.layout=ddp"]}, "layout=ddp does not go with gpus=1"),
+        ({"overrides": ["parallel.layout=hsdp"], "gpus": 4}, "hsdp needs several whole nodes of 8"),
         ({"samples": 10}, "samples=10 is less than one batch"),
     ],
 )
@@ -383,6 +389,21 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
         files.write_json(path, content)
         with pytest.raises(ValueError, match="run `underpaint plan --calibrate` again"):
             kept_rates()
+
+
+def test_fields_of_the_run_can_be_set() -> None:
+    plan = make_plan("mae_vit_b16", ["objective.decoder.depth=1", "budget.microbatch=64"], gpus=8, device="a100-40")
+    run = config.override(recipes.mae_vit_b16(), ["objective.decoder.depth=1"])
+    assert plan.flops_per_sample == run.objective.flops_per_sample(assumed_facts(LABELS))
+    assert plan.microbatch == 64
+    command = render(plan).partition("command")[2].partition("assumed")[0].split()
+    assert "objective.decoder.depth=1" in command
+    assert command.count("budget.microbatch=64") == 1
+    fields = ["parallel.layout=fsdp", "parallel.checkpoint_activations=true"]
+    sharded = make_plan("mae_vit_b16", fields, gpus=8, device="a100-40")
+    assert (sharded.layout.kind, sharded.layout.checkpointing) == ("fsdp", True)
+    with pytest.raises(ValueError, match=r"did you mean objective\.decoder\.depth"):
+        make_plan("mae_vit_b16", ["objective.decodr.depth=1"], device="h100")
 
 
 def test_objectives_without_a_plan() -> None:

@@ -108,6 +108,7 @@ def _add_study(verb: Verb) -> None:
 def _add_plan(verb: Verb) -> None:
     plan = verb("plan", "what a run needs before it starts: memory, time, money, and how to lay it on the machines")
     plan.add_argument("recipe", metavar="RECIPE", nargs="?", default="", help="a name from `underpaint list`")
+    plan.add_argument("overrides", metavar="field=value", nargs="*", help="fields of the run to set")
     plan.add_argument("--gpus", metavar="N", type=int, default=1, help="how many (default: 1)")
     plan.add_argument("--device", metavar="NAME", default="cpu", help="h100, a100-80, ... (default: cpu, this machine)")
     plan.add_argument("--samples", metavar="N", default="", help="instead of the recipe's")
@@ -305,7 +306,8 @@ def _plan(options: argparse.Namespace) -> None:
         return
     _require_new(options.json)
     samples = config.parse(options.samples, int, name="--samples") if options.samples else None
-    plan = make_plan(options.recipe, gpus=options.gpus, device=options.device, samples=samples, price=options.price)
+    where = {"gpus": options.gpus, "device": options.device, "samples": samples, "price": options.price}
+    plan = make_plan(options.recipe, options.overrides, **where)
     print(render(plan))
     if options.json:
         files.write_json(Path(options.json), plan.record())

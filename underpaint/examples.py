@@ -39,6 +39,7 @@ examples:
   underpaint plan wsp_vit_6.5b14 --gpus 256 --device h100 --samples 5_000_000_000 --json plan.json
   underpaint plan --calibrate
   underpaint plan mae_laptop
+  underpaint plan mae_vit_b16 objective.decoder.depth=1 parallel.recompute_pointwise=true --gpus 8 --device a100-40
 A plan that cannot fit is refused (exit code 2), with what would.""",
     "import": """\
 examples:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from underpaint import recipes
+from underpaint import config, recipes
 from underpaint.data.dataset import ImageData
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.devices import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
@@ -101,26 +101,32 @@ class Plan:
         }
 
 
+LAID_OUT = ("parallel.layout", "parallel.checkpoint_activations", "budget.microbatch")
+"""Fields of a run that a plan decides, unless they are given."""
+
+
 def make_plan(
     run: Run | str,
+    overrides: Sequence[str] = (),
     *,
     gpus: int = 1,
     device: str = "cpu",
     samples: int | None = None,
     price: float = 0.0,
-    microbatch: int | None = None,
-    layout: Kind | None = None,
-    checkpointing: bool | None = None,
 ) -> Plan:
-    """Plan a recipe (a name, ``module:function``, or a Run) on so many devices; what is None is chosen.
+    """Plan a recipe (a name, ``module:function``, or a Run) on so many devices.
+
+    ``overrides`` are ``field=value`` as for training; microbatch, layout and checkpointing are chosen where they are
+    not among these.
 
     Raises:
         ValueError: for input the user can mend, among it a run that does not fit, with what would.
     """
-    chosen = recipes.find_recipe(run)() if isinstance(run, str) else run
+    chosen = config.override(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
+    given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}
     if not 0 <= price < math.inf:
         raise ValueError(f"price={price} must not be negative, infinite or no number")
-    fields: list[str] = []
+    fields = [f"{name}={text}" for name, text in given.items() if name not in LAID_OUT]
     if samples is not None:
         budget = replace(chosen.budget, samples=samples, warmup=min(chosen.budget.warmup, max(samples - 1, 0)))
         fields.append(f"budget.samples={samples}")
@@ -130,7 +136,13 @@ def make_plan(
     if chosen.precision == "float8" and not target.float8:
         able = ", ".join(each.name for each in GPUS.values() if each.float8)
         raise ValueError(f"device={device} does not multiply in float8; those that do are {able}")
-    question = _Question.of(chosen, microbatch=microbatch, layout=layout, checkpointing=checkpointing)
+    parallel = chosen.parallel
+    question = _Question.of(
+        chosen,
+        microbatch=chosen.budget.microbatch if "budget.microbatch" in given else None,
+        layout=parallel.layout if "parallel.layout" in given else None,
+        checkpointing=parallel.checkpoint_activations if "parallel.checkpoint_activations" in given else None,
+    )
     answers = list(question.answers(gpus, target))
     if not answers:
         raise ValueError(question.refusal(gpus, target))
@@ -187,9 +199,10 @@ class _Question:
             raise ValueError(f"gpus={gpus} does not divide budget.batch_size={batch}; {near} do")
         if self.microbatch is None:
             return [size for size in range(share, 0, -1) if share % size == 0]
-        if self.microbatch < 1 or share % self.microbatch:
-            raise ValueError(f"microbatch={self.microbatch} does not divide the {share} samples of one of {gpus} GPUs")
-        return [self.microbatch]
+        given = min(self.microbatch, share)  # as in training
+        if share % given:
+            raise ValueError(f"microbatch={given} does not divide the {share} samples of one of {gpus} GPUs")
+        return [given]
 
     def needs(self, layout: Layout, microbatch: int, device: Device) -> Memory:
         cuda = not device.is_cpu
