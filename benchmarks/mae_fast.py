@@ -22,7 +22,7 @@ from candidates import Candidate, Laboratory, Measured
 from underpaint.evals.statistics import paired_t
 
 RATES = ("1e-3", "2e-3", "4e-3")
-"""The peak rate, at 256 samples, of the reference and of ``mae_fast`` was chosen among these on a seed of its own."""
+"""The peak rate, at 256 samples, of the reference and of ``mae_fast`` is to be chosen among these, on a seed of its own."""
 
 VARIANTS = (
     Candidate(name="reference", recipe="mae_deep"),
@@ -67,7 +67,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--only", nargs="+", default=[], help="variants; the reference and mae_fast for the promise")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=[v.name for v in VARIANTS],
+        help="the reference and mae_fast for the promise",
+    )
     parser.add_argument("--pilot", action="store_true", help="the rates, on seed 100")
     options = parser.parse_args()
     laboratory = Laboratory(options.out)
@@ -95,7 +101,7 @@ def report(found: dict[str, list[Measured]]) -> int:
     print(
         f"\n{'variant':16} {'transfer':>8} {'minus reference, 90% over seeds':>32} {'seconds':>8} {'of reference':>12}"
     )
-    kept = True
+    kept: bool | None = None  # until there are two seeds of both
     for name, measured in found.items():
         mean, took = statistics.fmean(one.mean for one in measured), seconds(found, name)
         line = f"{name:16} {mean:8.2f}"
@@ -107,9 +113,9 @@ def report(found: dict[str, list[Measured]]) -> int:
             if name == "mae_fast":
                 kept = gain.low > PROMISED_POINTS and share <= PROMISED_TIME
         print(line)
-    if "mae_fast" in found and "reference" in found:
+    if kept is not None:
         print("mae_fast keeps its promise" if kept else "mae_fast does not keep its promise")
-    return 0 if kept else 1
+    return 1 if kept is False else 0
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def mae_fast() -> Run:
 
 
 def mae_fast_small() -> Run:
-    """`mae_fast` for three collections of drawings; what it costs in quality was measured with this one."""
+    """`mae_fast` for three collections of drawings; what it costs in quality is not measured yet."""
     decoder = DecoderConfig(width=96, depth=1, heads=4)
     fast = MAEConfig(encoder=SIZES["vit_small8"], decoder=decoder, decode_fraction=0.5)
     return replace(mae_small(), name="mae_fast_small", objective=fast)
