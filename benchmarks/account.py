@@ -17,7 +17,7 @@ import sys
 
 import torch
 from peers import best_product
-from peers_steps import SIZES, our_steps, run_of
+from peers_steps import SIZES, WARM_UP, our_steps, run_of
 
 from underpaint.plan.parameters import assumed_facts
 
@@ -43,13 +43,17 @@ def group_of(name: str) -> str:
 
 
 def account(stage: str, size: str, batch: int) -> dict[str, float]:
-    """Seconds of one step by group; the first step, which allocates, is not in it."""
-    from torch.profiler import ProfilerActivity, profile
+    """Seconds of one step by group; the first steps, in which the heap grows, are not in it."""
+    from torch.profiler import ProfilerActivity, profile, schedule
 
     _, _, more = our_steps(stage, SIZES[size], batch, variant="bf16")
-    more(1)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        more(1)
+    more(1 + WARM_UP)
+    with profile(
+        activities=[ProfilerActivity.CPU], schedule=schedule(wait=0, warmup=1, active=1, repeat=1)
+    ) as profiler:
+        for _ in range(2):  # the profiler's own buffers come with the first
+            more(1)
+            profiler.step()
     found = dict.fromkeys((*GROUPS, OTHER), 0.0)
     for event in profiler.key_averages():
         found[group_of(event.key)] += event.self_cpu_time_total / 1e6
