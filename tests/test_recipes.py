@@ -113,15 +113,19 @@ def test_mae_pretraining(size: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "like"), [("mae_fast", "mae_vit_b16"), ("mae_fast_small", "mae_deep_small")])
-def test_fast_mae_differs_in_decoding_alone(name: str, like: str) -> None:
+def test_fast_mae_hides_more_decodes_with_one_block_and_sees_more_images(name: str, like: str) -> None:
     fast, run = recipe(name), recipe(like)
     objective, whole = fast.objective, run.objective
     assert isinstance(objective, MAEConfig)
     assert isinstance(whole, MAEConfig)
-    assert (whole.decoder.depth, whole.decode_fraction) == (8, 1.0)
-    changed = replace(whole, decoder=replace(whole.decoder, depth=1), decode_fraction=0.5)
-    assert replace(run, name=name, objective=changed) == fast
-    assert objective.flops_per_sample(Facts(seed=0)) < 0.51 * whole.flops_per_sample(Facts(seed=0))
+    assert (whole.decoder.depth, whole.mask_ratio) == (8, 0.75)
+    changed = replace(whole, decoder=replace(whole.decoder, depth=1), mask_ratio=0.9)
+    assert replace(run, name=name, objective=changed, budget=fast.budget) == fast
+    assert fast.budget.samples == pytest.approx(run.budget.samples * 5 / 3, abs=run.budget.batch_size)
+    assert fast.budget.samples % fast.budget.batch_size == 0
+    assert fast.budget.warmup / fast.budget.samples == pytest.approx(run.budget.warmup / run.budget.samples, rel=1e-5)
+    cost = fast.budget.samples * objective.flops_per_sample(Facts(seed=0))
+    assert cost < 0.51 * run.budget.samples * whole.flops_per_sample(Facts(seed=0))
 
 
 @pytest.mark.parametrize("size", ENCODERS)
