@@ -67,6 +67,20 @@ def test_headline_says_gain_loss_and_noise() -> None:
     assert "test images only" in caveat(contrasts)
 
 
+def test_headline_names_the_collections_that_do_not_share_the_mean() -> None:
+    mean = [line(name, "mean over tasks", 0.06, 0.05, 0.07) for name in (STEPS, COMPUTE)]
+    tasks = [
+        line(name, task, 0.06, 0.05, 0.07) for name in (STEPS, COMPUTE) for task in ("own linear", "digits linear")
+    ]
+    own = [line(STEPS, "", 0.02, 0.01, 0.03), line(COMPUTE, "", 0.01, -0.01, 0.03)]
+    digits = [line(STEPS, "", 0.1, 0.09, 0.11), line(COMPUTE, "", 0.1, 0.09, 0.11)]
+    by_dataset = [one | {"dataset": "own"} for one in own] + [one | {"dataset": "digits"} for one in digits]
+    contrasts = read_contrasts([*tasks, *mean], by_dataset=by_dataset)
+    assert lead(contrasts).endswith("averaged over 2 tasks. On the tasks of own alone that is not so at equal compute.")
+    assert [(one.task, one.mean) for one in contrasts[1].datasets] == [("own", 0.01), ("digits", 0.1)]
+    assert "alone" not in lead(read_contrasts([*tasks, *mean], by_dataset=by_dataset[:2])), "one collection is the mean"
+
+
 def test_headline_says_loss() -> None:
     contrasts = read_contrasts(
         [line(STEPS, "a", -0.02, -0.03, -0.01), line(STEPS, "mean over tasks", -0.02, -0.03, -0.01)]

@@ -66,6 +66,7 @@ class StudyFolder:
     runs: dict[str, RunFolder]  # by folder name: first those that ``stages`` names, then the others
     pictures: Record  # pictures/pictures.json, empty where there is none
     baselines: tuple[Record, ...] = ()  # encoders from elsewhere: arms that were not trained here
+    by_dataset: tuple[Record, ...] = ()  # ``summary`` on the mean over the tasks of each dataset
     means: tuple[Record, ...] = ()  # the mean over tasks of each arm, with its interval
 
     @property
@@ -153,6 +154,7 @@ def read_study(folder: Path) -> StudyFolder:
         runs={name: read_run(folder / name) for name in names if is_run(folder / name)},
         pictures=read_json(folder / "pictures" / "pictures.json"),
         baselines=tuple(results.get("baselines", ())),
+        by_dataset=tuple(results.get("dataset_summary", ())),
         means=tuple(results.get("arms", ())),
     )
 

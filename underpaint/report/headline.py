@@ -51,6 +51,7 @@ class Contrast:
     n_seeds: int
     condition: str = ""  # under which the question of the study is asked; "" where it is not
     imported: bool = False  # the second arm is an encoder from elsewhere
+    datasets: tuple[Difference, ...] = ()  # the mean over the tasks of each dataset, where there are several
 
     @property
     def first(self) -> str:
@@ -76,7 +77,9 @@ class Contrast:
         return next((one for one in self.differences if one.task == task), None)
 
 
-def read_contrasts(summary: Sequence[Record], imported: Sequence[str] = ()) -> list[Contrast]:
+def read_contrasts(
+    summary: Sequence[Record], imported: Sequence[str] = (), *, by_dataset: Sequence[Record] = ()
+) -> list[Contrast]:
     """Group the lines of ``summary`` by contrast, in the order in which they come.
 
     Of the contrasts with each of the ``imported`` arms the first is the one that is asked about.
@@ -89,7 +92,8 @@ def read_contrasts(summary: Sequence[Record], imported: Sequence[str] = ()) -> l
         second = name.partition(" - ")[2]
         against = f"against the imported {second}" if second in imported and second not in met else ""
         met.add(second)
-        differences = [_difference(line) for line in group]
+        differences = [_difference(line, line["task"]) for line in group]
+        datasets = [_difference(line, line["dataset"]) for line in by_dataset if line["contrast"] == name]
         contrasts.append(
             Contrast(
                 name=name,
@@ -100,15 +104,16 @@ def read_contrasts(summary: Sequence[Record], imported: Sequence[str] = ()) -> l
                 n_seeds=min(line["n_seeds"] for line in group),
                 condition=CONDITIONS.get(name, against),
                 imported=second in imported,
+                datasets=tuple(datasets) if len(datasets) > 1 else (),
             )
         )
     return contrasts
 
 
-def _difference(line: Record) -> Difference:
+def _difference(line: Record, task: str) -> Difference:
     return Difference(
         contrast=line["contrast"],
-        task=line["task"],
+        task=task,
         mean=line["mean"],
         low=_bound(line["low"]),
         high=_bound(line["high"]),
@@ -140,7 +145,23 @@ def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
     clauses = [_clause(contrast, "it" if number else "pre-pretraining") for number, contrast in enumerate(known)]
     averaged = any(contrast.mean is not None for contrast in known)
     tail = f" Points are percentage points, averaged over {len(known[0].tasks)} tasks." if averaged else ""
-    return capital("; ".join(clauses)) + "." + tail
+    return capital("; ".join(clauses)) + "." + tail + _exceptions(known)
+
+
+def _exceptions(known: Sequence[Contrast]) -> str:
+    """Datasets on which by themselves the mean's verdict does not stand."""
+    where: dict[str, list[str]] = {}
+    for contrast in known:
+        for one in contrast.datasets:
+            if contrast.mean is not None and one.verdict != contrast.mean.verdict:
+                where.setdefault(one.task, []).append(contrast.condition)
+    alike: dict[str, list[str]] = {}
+    for dataset, conditions in where.items():
+        alike.setdefault(" and ".join(conditions), []).append(dataset)
+    return "".join(
+        f" On the tasks of {' or '.join(names)} alone that is not so {conditions}."
+        for conditions, names in alike.items()
+    )
 
 
 def capital(text: str) -> str:

@@ -75,7 +75,7 @@ def _page(folder: Path, *, images: bool) -> tuple[str, str]:
 def _study_page(study: StudyFolder, *, images: bool) -> str:
     by_arm = marks([*KNOWN, *study.arms])
     columns = tables.results_columns(study)
-    contrasts = headline.read_contrasts(study.summary, study.baseline_names)
+    contrasts = headline.read_contrasts(study.summary, study.baseline_names, by_dataset=study.by_dataset)
     asked = headline.asked_contrasts(contrasts)
     meaning = MEANING | dict.fromkeys(study.baseline_names, IMPORTED)
     costs = tables.stage_costs(study)
@@ -97,6 +97,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         columns=columns,
         datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
         tag_recall=tables.tag_recall(study),
+        tags_held_out=tables.tags_held_out(study),
         leakage_sheet=pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, columns, by_arm) if asked else None,

@@ -107,6 +107,11 @@ def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
     return {arm: {name: percent(values) for name, values in bins.items()} for arm, bins in found.items()}
 
 
+def tags_held_out(study: StudyFolder) -> dict[str, int]:
+    """How many tags of held-out images each bin of frequency has."""
+    return {row["split"]: row["n_test"] for row in study.rows if row["protocol"] == "tags"}
+
+
 def tasks_at_the_floor(columns: Sequence[Column], imported: Sequence[str] = ()) -> int:
     """How many tasks the untrained encoder does at least as well as every arm that was trained here."""
     count = 0

@@ -92,6 +92,19 @@ def compare(first: Sequence[Sequence[Score]], second: Sequence[Sequence[Score]])
     return [*summary, {"task": MEAN_TASK, **summarise(*mean, seed=0, stratum=_datasets(mean[0][0]))}]
 
 
+def compare_by_dataset(first: Sequence[Sequence[Score]], second: Sequence[Sequence[Score]]) -> list[dict[str, Any]]:
+    """The same on the mean over the tasks of each dataset alone: a mean over all may come from one of them."""
+    sides = [[tasks_of(scores) for scores in side] for side in (first, second)]
+    summary = []
+    for dataset in dict.fromkeys(score.dataset for score in sides[0][0].values()):
+        own = [
+            [{name: one for name, one in found.items() if one.dataset == dataset} for found in side] for side in sides
+        ]
+        mean = [[mean_of(found) for found in side] for side in own]
+        summary.append({"dataset": dataset, **summarise(*mean, seed=0)})
+    return summary
+
+
 def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> dict[str, float]:
     """The mean over tasks of one arm, whose scores are given per seed, with its interval."""
     means = [mean_of(tasks_of(found)) for found in scores]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
 from underpaint.studies.baselines import part_of
 from underpaint.studies.designs import Arm
-from underpaint.studies.results import FORMAT, compare, mean_over_tasks, stage_of, tasks_of
+from underpaint.studies.results import FORMAT, compare, compare_by_dataset, mean_over_tasks, stage_of, tasks_of
 from underpaint.study import read_output
 
 CONTRASTS = (
@@ -53,7 +53,8 @@ def collect(
             for arm in arms
             if tasks_of(scores[arm.name, seeds[0]])
         ],
-        "summary": _summary(scores, contrasts=_contrasts(arms), seeds=seeds),
+        "summary": _summary(scores, compare, contrasts=_contrasts(arms), seeds=seeds),
+        "dataset_summary": _summary(scores, compare_by_dataset, contrasts=_contrasts(arms), seeds=seeds),
         "tag_summary": _tag_summary(scores, contrasts=_contrasts(arms), seeds=seeds),
         "data": {**data, "remarks": remarks},
         "environment": records.environment(),
@@ -78,13 +79,17 @@ def _stages(folder: Path, arm: Arm, seed: int) -> list[dict[str, Any]]:
 
 
 def _summary(
-    scores: dict[tuple[str, int], list[Score]], *, contrasts: Sequence[tuple[str, str]], seeds: Sequence[int]
+    scores: dict[tuple[str, int], list[Score]],
+    compared: Callable[..., list[dict[str, Any]]],
+    *,
+    contrasts: Sequence[tuple[str, str]],
+    seeds: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Every contrast on every task, and on their mean."""
+    """Every contrast, as one of the comparisons has it."""
     summary = []
     for first, second in contrasts:
         sides = [[scores[arm, seed] for seed in seeds] for arm in (first, second)]
-        summary += [{"contrast": _name(first, second), **line} for line in compare(*sides)]
+        summary += [{"contrast": _name(first, second), **line} for line in compared(*sides)]
     return summary
 
 
