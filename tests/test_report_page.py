@@ -79,7 +79,8 @@ def test_differences_equal_results_json(study: Path) -> None:
         for row in rows
         for contrast, cell in zip(contrasts, row[1:], strict=True)
     }
-    assert shown == {(line["contrast"], line["task"]): line["mean"] for line in summary}
+    named = [line["task"].replace("knn", "kNN").replace("finetune", "finetuned") for line in summary]
+    assert shown == {(line["contrast"], name): line["mean"] for name, line in zip(named, summary, strict=True)}
     for line in summary:
         assert {repr(line["low"]), repr(line["high"])} <= set(page.values)
 

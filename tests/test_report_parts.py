@@ -17,7 +17,9 @@ from underpaint.report.curves import MAX_POINTS, smooth, thin
 from underpaint.report.folders import RunFolder, count_reasons, read_log, read_study
 from underpaint.report.frontier import GAP, frontier
 from underpaint.report.headline import (
+    MEAN_TASK,
     asked_contrasts,
+    below_the_floor,
     caveat,
     counts,
     forgotten,
@@ -76,9 +78,21 @@ def test_headline_names_the_collections_that_do_not_share_the_mean() -> None:
     digits = [line(STEPS, "", 0.1, 0.09, 0.11), line(COMPUTE, "", 0.1, 0.09, 0.11)]
     by_dataset = [one | {"dataset": "own"} for one in own] + [one | {"dataset": "digits"} for one in digits]
     contrasts = read_contrasts([*tasks, *mean], by_dataset=by_dataset)
-    assert lead(contrasts).endswith("averaged over 2 tasks. On the tasks of own alone that is not so at equal compute.")
+    assert lead(contrasts).endswith(
+        "averaged over 2 tasks. On the tasks of own alone no gain or loss can be told from noise at equal compute."
+    )
     assert [(one.task, one.mean) for one in contrasts[1].datasets] == [("own", 0.01), ("digits", 0.1)]
     assert "alone" not in lead(read_contrasts([*tasks, *mean], by_dataset=by_dataset[:2])), "one collection is the mean"
+
+
+def test_a_gain_over_what_harmed_is_told_as_such() -> None:
+    lines = [line("wsp - random", task, -0.01, -0.02, 0.0) for task in ("own linear", "digits linear", MEAN_TASK)]
+    harmed = {**line("wsp - random", "", -0.07, -0.08, -0.06), "dataset": "digits"}
+    served = {**line("wsp - random", "", 0.05, 0.04, 0.06), "dataset": "own"}
+    told = below_the_floor(read_contrasts(lines, by_dataset=[served, harmed]))
+    assert told.startswith("On the tasks of digits (−7.0) wsp ends below the untrained encoder.")
+    assert not below_the_floor(read_contrasts(lines, by_dataset=[served, served | {"dataset": "digits"}]))
+    assert not below_the_floor(read_contrasts([line(STEPS, "a", -0.02, -0.03, -0.01)]))
 
 
 def test_headline_says_loss() -> None:

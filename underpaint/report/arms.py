@@ -47,12 +47,12 @@ UNKNOWN = Mark(colour="grey", shape="hourglass")
 """An arm that is named but was not measured."""
 
 MEANING = {
-    "random": "the untrained encoder: the floor",
+    "random": "the untrained encoder, for comparison",
     "mae": "MAE alone: images, no tags",
     "wsp": "WSP alone, from scratch",
     "mae_wsp": "MAE, then the same WSP",
     "wsp_equal_compute": "WSP alone, lengthened to the training FLOPs of mae_wsp",
-    "wsp_equal_time": "WSP alone, lengthened to the wall time of mae_wsp",
+    "wsp_equal_time": "WSP alone, lengthened to the expected wall time of mae_wsp",
     "mae_wsp_half": "MAE, then half of that WSP: does it get there sooner?",
     "mae_tenth": "a tenth of that MAE",
     "mae_tenth_wsp": "a tenth of that MAE, then the same WSP: is a little enough?",

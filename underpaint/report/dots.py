@@ -104,8 +104,8 @@ def contrast_plot(
 
 
 def _shift(number: int, count: int) -> float:
-    """Arms of one task stand slightly one below the other, or equal ones would hide each other."""
-    return 3.5 * (number - (count - 1) / 2)
+    """Arms of one task stand slightly one below the other, or equal ones would hide each other; none leaves its row."""
+    return min(3.5, 0.75 * PITCH / count) * (number - (count - 1) / 2)
 
 
 def contrast_legend(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from underpaint.report.folders import Record
+from underpaint.report.tables import task_name
 
 MEAN_TASK = "mean over tasks"
 
@@ -149,19 +150,17 @@ def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
 
 
 def _exceptions(known: Sequence[Contrast]) -> str:
-    """Datasets on which by themselves the mean's verdict does not stand."""
-    where: dict[str, list[str]] = {}
+    """Datasets on which by themselves the mean's verdict does not stand, and what stands there."""
+    said = {"above": "it gained", "across": "no gain or loss can be told from noise", "below": "it lost"}
+    where: dict[tuple[str, Verdict], list[str]] = {}
     for contrast in known:
         for one in contrast.datasets:
             if contrast.mean is not None and one.verdict != contrast.mean.verdict:
-                where.setdefault(one.task, []).append(contrast.condition)
+                where.setdefault((one.task, one.verdict), []).append(contrast.condition)
     alike: dict[str, list[str]] = {}
-    for dataset, conditions in where.items():
-        alike.setdefault(" and ".join(conditions), []).append(dataset)
-    return "".join(
-        f" On the tasks of {' or '.join(names)} alone that is not so {conditions}."
-        for conditions, names in alike.items()
-    )
+    for (dataset, verdict), conditions in where.items():
+        alike.setdefault(f"{said[verdict]} {' and '.join(conditions)}", []).append(dataset)
+    return "".join(f" On the tasks of {' or '.join(names)} alone {told}." for told, names in alike.items())
 
 
 def capital(text: str) -> str:
@@ -224,7 +223,7 @@ def forgotten(contrast: Contrast) -> str:
 def _listed(tasks: Sequence[str]) -> str:
     if not tasks:
         return "no task"
-    return f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} ({', '.join(tasks)})"
+    return f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} ({', '.join(map(task_name, tasks))})"
 
 
 def counts(contrast: Contrast) -> str:
@@ -256,6 +255,19 @@ def floor(at_floor: int, tasks: int) -> str:
     return (
         f"On {at_floor} of {tasks} tasks no trained arm beats the untrained encoder (random). There this study is too "
         "small, or the task asks for nothing that training gives: differences between its arms mean little."
+    )
+
+
+def below_the_floor(contrasts: Sequence[Contrast]) -> str:
+    """A warning where WSP from scratch ends below the untrained encoder: a gain over it may be harm avoided."""
+    contrast = next((one for one in contrasts if one.name == "wsp - random"), None)
+    below = [one for one in contrast.datasets if one.verdict == "below"] if contrast else []
+    if not below:
+        return ""
+    listed = ", ".join(f"{one.task} ({points(one.mean)})" for one in below)
+    return (
+        f"On the tasks of {listed} wsp ends below the untrained encoder. There a gain over wsp may be harm that was "
+        "avoided, and not something that was learned."
     )
 
 

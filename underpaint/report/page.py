@@ -94,8 +94,9 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
         caveat=headline.caveat(contrasts),
         floor=headline.floor(tables.tasks_at_the_floor(columns, study.baseline_names), len(columns)),
+        below_the_floor=headline.below_the_floor(contrasts),
         columns=columns,
-        datasets=[(dataset, len(list(group))) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
+        datasets=[(dataset, list(group)) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
         tag_recall=tables.tag_recall(study),
         tags_held_out=tables.tags_held_out(study),
         leakage_sheet=pictures.leakage_sheet(study) if images else "",
@@ -174,6 +175,7 @@ def _render(template: str, **content: Any) -> str:
         flops=tables.flops,
         duration=tables.duration,
         points=headline.points,
+        task_name=tables.task_name,
         capital=headline.capital,
         sum_values=lambda counts: sum(counts.values()),
     )

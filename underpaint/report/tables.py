@@ -47,6 +47,12 @@ def task_key(row: Record) -> str:
     return " ".join(part for part in (row["dataset"], protocol, row["language"]) if part)
 
 
+def task_name(task: str) -> str:
+    """A task of ``summary`` as pages call it: ``digits kNN``."""
+    *dataset, protocol = task.split(" ")
+    return " ".join([*dataset, PROTOCOLS.get(protocol, protocol)])
+
+
 def protocol_name(row: Record) -> str:
     name = f"{row['shots']}-shot" if row["shots"] else PROTOCOLS.get(row["protocol"], row["protocol"])
     return " ".join(part for part in (name, row["language"]) if part)
