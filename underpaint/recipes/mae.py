@@ -109,7 +109,7 @@ def mae_fast() -> Run:
 
 
 def mae_fast_small() -> Run:
-    """`mae_fast` beside `mae_deep_small`, measured by ``benchmarks/mae_fast.py``."""
+    """`mae_fast` beside `mae_deep_small`: 1.3 points better in 0.48 of the time over five seeds (docs/results.md)."""
     run = mae_small()
     decoder = DecoderConfig(width=96, depth=1, heads=4)
     fast = MAEConfig(encoder=SIZES["vit_small8"], decoder=decoder, mask_ratio=0.9)
