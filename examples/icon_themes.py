@@ -40,12 +40,19 @@ def main() -> None:
     parser.add_argument("themes", type=Path, nargs="+", metavar="THEME", help="a folder as /usr/share/icons/gnome")
     parser.add_argument("--out", type=Path, required=True, help="a new folder: images/, tags.csv and labels.csv")
     options = parser.parse_args()
-    if missing := [theme for theme in options.themes if not theme.is_dir()]:
-        parser.error(f"no such folder: {missing[0]}")
-    if options.out.exists():
+    themes: list[Path] = [theme.resolve() for theme in options.themes]
+    names = [theme.name for theme in themes]
+    for theme in themes:
+        if not theme.is_dir():
+            parser.error(f"no such folder: {theme}")
+        if not theme.name or names.count(theme.name) > 1:
+            parser.error(f"{theme}: each theme needs a name of its own, and this one is empty or stands there twice")
+        if options.out.resolve().is_relative_to(theme):
+            parser.error(f"--out {options.out} lies in the theme {theme}; name a folder outside")
+    if options.out.exists() or options.out.is_symlink():
         parser.error(f"{options.out} exists; name a folder that does not")
     tags, labels = [], []
-    for theme in options.themes:
+    for theme in themes:
         for name, icon in sorted(largest(theme).items()):
             path = f"{theme.name}/{name}.png"
             (options.out / "images" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +60,7 @@ def main() -> None:
             tags.append((path, " ".join(words(icon.stem))))
             labels.append((path, name.split("/")[0]))
     if not tags:
-        parser.error("no icons of 32 to 256 pixels in these folders")
+        parser.error("no icons of 32 to 256 pixels in these folders, as 48x48/apps/NAME.png or apps/48/NAME.png")
     write(options.out / "tags.csv", ("path", "tags"), tags)
     write(options.out / "labels.csv", ("path", "class"), labels)
     print(f"{len(tags)} icons, {len({label for _, label in labels})} classes, in {options.out}")
@@ -73,10 +80,19 @@ def icons(theme: Path) -> Iterator[tuple[int, str, Path]]:
     """Size in pixels, class, file. Themes order their folders either way: ``48x48/apps`` and ``apps/48``."""
     for file in theme.rglob("*.png"):
         folders = file.relative_to(theme).parts[:-1]
-        sizes = [int(match[1]) for name in folders if (match := re.fullmatch(r"(\d+)(x\1)?", name))]
+        sizes = [int(match[1]) for name in folders if (match := re.fullmatch(r"([1-9][0-9]*)(x\1)?", name))]
         kinds = [CLASSES[name] for name in folders if name in CLASSES]
-        if sizes and kinds and not file.is_symlink():
+        if sizes and kinds and file.is_file() and not file.is_symlink() and is_text(file.name):
             yield sizes[0], kinds[0], file
+
+
+def is_text(name: str) -> bool:
+    """Whether the tables, which are UTF-8, can hold the name of a file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def words(stem: str) -> list[str]:

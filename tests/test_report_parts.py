@@ -83,6 +83,8 @@ def test_headline_names_the_collections_that_do_not_share_the_mean() -> None:
     )
     assert [(one.task, one.mean) for one in contrasts[1].datasets] == [("own", 0.01), ("digits", 0.1)]
     assert "alone" not in lead(read_contrasts([*tasks, *mean], by_dataset=by_dataset[:2])), "one collection is the mean"
+    unknown = [one | {"low": None, "high": None} for one in by_dataset]
+    assert "alone" not in lead(read_contrasts([*tasks, *mean], by_dataset=unknown)), "nothing was computed"
 
 
 def test_a_gain_over_what_harmed_is_told_as_such() -> None:
@@ -93,6 +95,8 @@ def test_a_gain_over_what_harmed_is_told_as_such() -> None:
     assert told.startswith("On the tasks of digits (−7.0) wsp ends below the untrained encoder.")
     assert not below_the_floor(read_contrasts(lines, by_dataset=[served, served | {"dataset": "digits"}]))
     assert not below_the_floor(read_contrasts([line(STEPS, "a", -0.02, -0.03, -0.01)]))
+    alone = [line("wsp - random", task, -0.07, -0.08, -0.06) for task in ("digits linear", MEAN_TASK)]
+    assert below_the_floor(read_contrasts(alone)).startswith("On the mean over tasks (−7.0) wsp ends below")
 
 
 def test_headline_says_loss() -> None:

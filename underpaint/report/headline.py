@@ -155,11 +155,12 @@ def _exceptions(known: Sequence[Contrast]) -> str:
     where: dict[tuple[str, Verdict], list[str]] = {}
     for contrast in known:
         for one in contrast.datasets:
-            if contrast.mean is not None and one.verdict != contrast.mean.verdict:
+            if contrast.mean is not None and one.low is not None and one.verdict != contrast.mean.verdict:
                 where.setdefault((one.task, one.verdict), []).append(contrast.condition)
     alike: dict[str, list[str]] = {}
     for (dataset, verdict), conditions in where.items():
-        alike.setdefault(f"{said[verdict]} {' and '.join(conditions)}", []).append(dataset)
+        told = ", ".join(conditions[:-1]) + " and " * (len(conditions) > 1) + conditions[-1]
+        alike.setdefault(f"{said[verdict]} {told}", []).append(dataset)
     return "".join(f" On the tasks of {' or '.join(names)} alone {told}." for told, names in alike.items())
 
 
@@ -261,13 +262,15 @@ def floor(at_floor: int, tasks: int) -> str:
 def below_the_floor(contrasts: Sequence[Contrast]) -> str:
     """A warning where WSP from scratch ends below the untrained encoder: a gain over it may be harm avoided."""
     contrast = next((one for one in contrasts if one.name == "wsp - random"), None)
-    below = [one for one in contrast.datasets if one.verdict == "below"] if contrast else []
+    known = (contrast.datasets or (contrast.mean,)) if contrast else ()
+    below = [one for one in known if one is not None and one.verdict == "below"]
     if not below:
         return ""
-    listed = ", ".join(f"{one.task} ({points(one.mean)})" for one in below)
+    named = ", ".join(f"the tasks of {one.task} ({points(one.mean)})" for one in below if one.task != MEAN_TASK)
+    where = named or f"the mean over tasks ({points(below[0].mean)})"
     return (
-        f"On the tasks of {listed} wsp ends below the untrained encoder. There a gain over wsp may be harm that was "
-        "avoided, and not something that was learned."
+        f"On {where} wsp ends below the untrained encoder. There a gain over wsp may be harm that was avoided, and not "
+        "something that was learned."
     )
 
 

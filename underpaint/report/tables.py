@@ -115,7 +115,7 @@ def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
 
 def tags_held_out(study: StudyFolder) -> dict[str, int]:
     """How many tags of held-out images each bin of frequency has."""
-    return {row["split"]: row["n_test"] for row in study.rows if row["protocol"] == "tags"}
+    return {row["split"]: row["n_test"] for row in study.rows if row["protocol"] == "tags" and row["n_test"]}
 
 
 def tasks_at_the_floor(columns: Sequence[Column], imported: Sequence[str] = ()) -> int:
