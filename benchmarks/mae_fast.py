@@ -24,11 +24,12 @@ from underpaint.evals.statistics import paired_t
 RATES = ("1e-3", "2e-3", "4e-3")
 """Peak rates at 256 samples."""
 
+ONE_BLOCK, HALF, MOST = "objective.decoder.depth=1", "objective.decode_fraction=0.5", "objective.mask_ratio=0.9"
 VARIANTS = (
     Candidate(name="reference", recipe="mae_deep"),
     Candidate(name="mae_fast", recipe="mae_fast"),
-    Candidate(name="shallow", recipe="mae_deep", changes=("objective.decoder.depth=1",)),
-    Candidate(name="part", recipe="mae_deep", changes=("objective.decode_fraction=0.5",)),
+    Candidate(name="shallow", recipe="mae_deep", changes=(ONE_BLOCK,)),
+    Candidate(name="part", recipe="mae_deep", changes=(HALF,)),
     Candidate(name="small_part", recipe="mae_deep", changes=("objective.decode_fraction=0.25",)),
     Candidate(name="cross", recipe="mae_deep", changes=("objective.decoder.cross=true",)),
     Candidate(
@@ -36,7 +37,7 @@ VARIANTS = (
         recipe="mae_deep",
         changes=("objective.decoder.cross=true", "objective.decode_fraction=0.25"),
     ),
-    Candidate(name="more_hidden", recipe="mae_deep", changes=("objective.mask_ratio=0.9",)),
+    Candidate(name="more_hidden", recipe="mae_deep", changes=(MOST,)),
     Candidate(
         name="two_masks",
         recipe="mae_deep",
@@ -54,7 +55,6 @@ VARIANTS = (
         changes=("budget.samples=32000", "budget.warmup=3200", "optim.base_lr=1e-3"),
     ),
 )
-ONE_BLOCK, HALF, MOST = "objective.decoder.depth=1", "objective.decode_fraction=0.5", "objective.mask_ratio=0.9"
 PILOT = (
     *(Candidate(name=f"mae_deep-{rate}", recipe="mae_deep", changes=(f"optim.base_lr={rate}",)) for rate in RATES),
     *(

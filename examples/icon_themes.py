@@ -45,8 +45,12 @@ def main() -> None:
     for theme in themes:
         if not theme.is_dir():
             parser.error(f"no such folder: {theme}")
-        if not theme.name or names.count(theme.name) > 1:
-            parser.error(f"{theme}: each theme needs a name of its own, and this one is empty or stands there twice")
+        if not theme.name:
+            parser.error(f"{theme} is no theme; name folders as /usr/share/icons/gnome")
+        if names.count(theme.name) > 1:
+            parser.error(
+                f"two themes are called {theme.name!r}, and their icons would overwrite each other; rename one"
+            )
         if options.out.resolve().is_relative_to(theme):
             parser.error(f"--out {options.out} lies in the theme {theme}; name a folder outside")
     if options.out.exists() or options.out.is_symlink():

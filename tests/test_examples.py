@@ -52,8 +52,8 @@ def test_each_icon_once_at_its_largest_size(theme: Path, tmp_path: Path) -> None
 def test_nothing_is_overwritten_and_nothing_lost(theme: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "gnome").mkdir(parents=True)
     for arguments, said in (
-        ((theme, tmp_path / "other" / "gnome", "--out", tmp_path / "icons"), "stands there twice"),
-        (("/", "--out", tmp_path / "icons"), "empty"),
+        ((theme, tmp_path / "other" / "gnome", "--out", tmp_path / "icons"), "two themes are called 'gnome'"),
+        (("/", "--out", tmp_path / "icons"), "is no theme"),
         ((theme, "--out", theme / "new"), "lies in the theme"),
         ((theme, "--out", tmp_path), "exists"),
         ((tmp_path / "nothing", "--out", tmp_path / "icons"), "no such folder"),

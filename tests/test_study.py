@@ -63,6 +63,7 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     assert line["mean"] == pytest.approx(value["mae_wsp", "digits", "knn"] - value["wsp", "digits", "knn"])
     assert line["low"] <= line["mean"] <= line["high"]
     assert line["n_seeds"] == 1
+    assert {line["dataset"] for line in results["dataset_summary"]} == {"images", "digits"}
     for line in results["dataset_summary"]:  # every task of a dataset weighs the same
         lines = [one for one in results["summary"] if one["contrast"] == line["contrast"]]
         own = [one["mean"] for one in lines if one["task"].startswith(line["dataset"])]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from underpaint.report.arms import UNKNOWN, Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale
 from underpaint.report.headline import MEAN_TASK, Contrast, Difference, points
-from underpaint.report.tables import Column
+from underpaint.report.tables import Column, task_name
 
 LABEL_LETTERS = 22
 LEFT, RIGHT, TOP = 152.0, WIDTH - 14.0, 8.0
@@ -72,14 +72,11 @@ def results_plot(columns: Sequence[Column], marks: dict[str, Mark]) -> DotPlot:
     return _plot("What each arm reaches on each task", "per cent correct", rows, ticks, pitch=PITCH)
 
 
-def contrast_plot(
-    contrasts: Sequence[Contrast], columns: Sequence[Column], marks: dict[str, Mark], *, by_first: bool = False
-) -> DotPlot:
+def contrast_plot(contrasts: Sequence[Contrast], marks: dict[str, Mark], *, by_first: bool = False) -> DotPlot:
     """One row per task, one marker with its interval per contrast, in percentage points.
 
     A contrast has the marker of its second arm, or where all are measured against one, ``by_first``, of its first.
     """
-    names = {column.key: f"{column.dataset} {column.protocol}" for column in columns}
     differences = [one for contrast in contrasts for one in contrast.differences]
     edges = [100 * edge for one in differences for edge in (one.mean, one.low, one.high) if edge is not None]
     axis = nice_ticks(min(0.0, *edges), max(0.0, *edges))
@@ -97,7 +94,7 @@ def contrast_plot(
             if one is not None:
                 offset = 11.0 * (number - (len(contrasts) - 1) / 2)
                 dots.append(_difference_dot(one, y + offset, contrast_mark(contrast, marks, by_first=by_first), x_of))
-        rows.append(_row(names.get(task, task), y, tuple(dots), apart=task == MEAN_TASK))
+        rows.append(_row(task_name(task), y, tuple(dots), apart=task == MEAN_TASK))
     ticks = tuple(Tick(at=x_of(value), text="0" if value == 0 else f"{value:+g}".replace("-", "−")) for value in axis)
     title = "Differences with their intervals"
     return _plot(title, "difference in percentage points", rows, ticks, pitch=pitch, zero=x_of(0.0))

@@ -151,7 +151,11 @@ def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
 
 def _exceptions(known: Sequence[Contrast]) -> str:
     """Datasets on which by themselves the mean's verdict does not stand, and what stands there."""
-    said = {"above": "it gained", "across": "no gain or loss can be told from noise", "below": "it lost"}
+    said = {
+        "above": "pre-pretraining gained",
+        "across": "no gain or loss can be told from noise",
+        "below": "pre-pretraining lost",
+    }
     where: dict[tuple[str, Verdict], list[str]] = {}
     for contrast in known:
         for one in contrast.datasets:

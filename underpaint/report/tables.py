@@ -49,8 +49,8 @@ def task_key(row: Record) -> str:
 
 def task_name(task: str) -> str:
     """A task of ``summary`` as pages call it: ``digits kNN``."""
-    *dataset, protocol = task.split(" ")
-    return " ".join([*dataset, PROTOCOLS.get(protocol, protocol)])
+    dataset, *rest = task.split(" ")
+    return " ".join([dataset, *(PROTOCOLS.get(word, word) for word in rest)])
 
 
 def protocol_name(row: Record) -> str:
