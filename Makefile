@@ -41,7 +41,7 @@ check: $(STAMP) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/test_import_rules.py
+	$(BIN)/python -m pytest -q tests/house/test_import_rules.py
 
 docs: $(STAMP) ## check the links and the Python code of the documentation
 	$(BIN)/python docs/check.py

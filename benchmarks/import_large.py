@@ -109,13 +109,13 @@ def watched(peak: list[int]) -> Iterator[None]:
             with open("/proc/self/status") as file:
                 peak.append(next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon")))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    monitor = threading.Thread(target=watch)
+    monitor.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
+        monitor.join()
 
 
 if __name__ == "__main__":

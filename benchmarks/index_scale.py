@@ -33,7 +33,7 @@ def write_part(folder: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from underpaint.data.index import IndexWriter
+    from underpaint.data.shards.index import IndexWriter
 
     rng = np.random.default_rng(0)
     with IndexWriter(folder) as writer:
@@ -94,15 +94,15 @@ def measure(folder: Path) -> dict[str, float]:
     """In a process of its own: times and memory beyond that of the imported libraries."""
     import pyarrow.parquet  # noqa: F401  # part of the empty process, as torch is
 
-    from underpaint.data.lanes import Lanes
-    from underpaint.data.prepared import PreparedSet
-    from underpaint.data.prepared_source import open_shards
-    from underpaint.data.shard_items import Selection, ShardItems
+    from underpaint.data.shards.lanes import Lanes
+    from underpaint.data.shards.prepared_set import PreparedSet
+    from underpaint.data.shards.prepared_source import open_shards
+    from underpaint.data.shards.shard_samples import Selection, ShardSampleIndex
 
     empty = resident_mib()
     start = time.perf_counter()
     prepared = PreparedSet(folder)
-    items = ShardItems(
+    items = ShardSampleIndex(
         prepared,
         open_shards(folder),
         Selection(split="pretrain", labelled=True, resampled=True),

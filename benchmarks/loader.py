@@ -44,7 +44,7 @@ WANTED = {"torchvision": 1.5, "webdataset": 1.2, "bare loop": 0.9}
 
 def make_images(root: Path, count: int) -> None:
     """The JPEGs as class folders, as WebDataset tars, and as a prepared set over these tars."""
-    from underpaint.data.registries import get_debian
+    from underpaint.data.collections.registries import get_debian
 
     with tempfile.TemporaryDirectory() as unpacked:
         print("photographs:", get_debian(["mate-backgrounds"], Path(unpacked)))
@@ -88,8 +88,8 @@ def _index(folder: Path) -> None:
     import pyarrow as pa
     import xxhash
 
-    from underpaint.data.index import IndexWriter, index_schema
-    from underpaint.data.tar import list_members
+    from underpaint.data.shards.index import IndexWriter, index_schema
+    from underpaint.data.shards.tar import list_members
 
     with IndexWriter(folder) as writer:
         for tar in sorted((folder / "shards").iterdir()):
@@ -157,9 +157,9 @@ def webdataset_loader(root: Path) -> Iterator[Any]:
 
 def _loop(root: Path, share: int, start: Any, results: Any) -> None:
     """Reads, decodes, crops and resizes, and does nothing with it."""
-    from underpaint.data.prepared import PreparedSet
-    from underpaint.data.prepared_source import open_shards, prepared_source
-    from underpaint.data.scaled import scaled_views
+    from underpaint.data.decode.scaled import scaled_views
+    from underpaint.data.shards.prepared_set import PreparedSet
+    from underpaint.data.shards.prepared_source import open_shards, prepared_source
 
     torch.set_num_threads(1)
     prepared = PreparedSet(root)
@@ -221,9 +221,9 @@ def rate(batches: Iterable[Any]) -> tuple[float, float]:
 
 def compare_decoding(root: Path) -> None:
     """Mean difference of the views of scaled decoding from those of full decoding, in 1/255."""
-    from underpaint.data.images import EIGHT_BIT, decode
-    from underpaint.data.scaled import scaled_views
-    from underpaint.data.transforms import train_view
+    from underpaint.data.decode.image import EIGHT_BIT, decode
+    from underpaint.data.decode.scaled import scaled_views
+    from underpaint.data.decode.transforms import train_view
 
     files = sorted((root / "folder").rglob("*.jpg"))[:400]
     for scale in ((0.08, 1.0), (0.2, 1.0)):

@@ -238,9 +238,9 @@ def check(name: str, size: Size) -> dict[str, Any]:
     """Our loss and the peer's on the same weights, images and masks, in fp32; or why they cannot be compared."""
     if name == "stable-pretraining":
         return {"reason": "its decoder does not see the cls token: another network"}
-    batch, facts = batch_of(size, 2), assumed_facts(size.labels)
+    batch, data_info = batch_of(size, 2), assumed_facts(size.labels)
     if name == "timm":
-        ours = run_of("wsp", size, 2, "fp32").objective.build(facts)
+        ours = run_of("wsp", size, 2, "fp32").objective.build(data_info)
         network, forward = peer(name, size, batch)
         loaded = {key.removeprefix("encoder."): value for key, value in ours.state_dict().items()}
         network.load_state_dict(loaded)
@@ -251,7 +251,7 @@ def check(name: str, size: Size) -> dict[str, Any]:
     else:
         config = run_of("mae", size, 2, "fp32").objective
         assert isinstance(config, MAEConfig)
-        mae, network = config.build(facts), LightlyMAE(size)
+        mae, network = config.build(data_info), LightlyMAE(size)
         renamed = {key.replace("encoder.", "backbone.vit.", 1): value for key, value in mae.state_dict().items()}
         missing, _ = network.load_state_dict(renamed | {"backbone.mask_token": network.backbone.mask_token})
         assert not missing

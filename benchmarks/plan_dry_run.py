@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from underpaint import recipes
 from underpaint.plan.dry_run import dry_run
-from underpaint.plan.layout import Layout
 from underpaint.plan.memory import memory
+from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import assumed_facts, parameters
 
 GIB = 1 << 30

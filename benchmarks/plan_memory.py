@@ -25,8 +25,8 @@ from underpaint.core import Batch
 from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.sizes import SIZES
 from underpaint.models.vit import ViTConfig
-from underpaint.plan.layout import Layout
 from underpaint.plan.memory import Memory, memory
+from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import assumed_facts, parameters
 from underpaint.run import Run
 from underpaint.training.loop import LoopConfig, TrainState, train

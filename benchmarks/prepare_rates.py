@@ -38,14 +38,14 @@ from PIL import Image
 
 from underpaint.core import LabelBatch
 from underpaint.data.dataset import ImageData
-from underpaint.data.duplicates_candidates import Search, alike_in_colour
-from underpaint.data.duplicates_pixels import differences
-from underpaint.data.duplicates_views import Fingerprints, Looks, Views, look_at
-from underpaint.data.embedded_tags import embedded_tags
-from underpaint.data.images import EIGHT_BIT
-from underpaint.data.index import IndexWriter, index_schema
+from underpaint.data.decode.embedded_tags import embedded_tags
+from underpaint.data.decode.image import EIGHT_BIT
 from underpaint.data.loader import Decoding, ImageFormat
-from underpaint.preparation.facts import examine
+from underpaint.data.near_duplicates.candidates import Search, alike_in_colour
+from underpaint.data.near_duplicates.fingerprints import Fingerprints, PerceptualHashes, Views, fingerprint
+from underpaint.data.near_duplicates.pixels import differences
+from underpaint.data.shards.index import IndexWriter, index_schema
+from underpaint.preparation.image_header import examine
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import Preparation
 from underpaint.preparation.shard_writer import ShardWriter
@@ -125,9 +125,9 @@ def reading(images: Sequence[bytes], folder: Path, repeats: int) -> Iterator[Ste
     seconds, memory = timed(lambda: [embedded_tags(image) for image in images], count, repeats)
     yield Step(name="keywords in XMP and IPTC", seconds=seconds, memory=memory)
     batches = [images[start : start + BATCH] for start in range(0, count, BATCH)]
-    seconds, memory = timed(lambda: [look_at(batch) for batch in batches], count, repeats)
+    seconds, memory = timed(lambda: [fingerprint(batch) for batch in batches], count, repeats)
     yield Step(name="decode small, perceptual hash", seconds=seconds, memory=memory)
-    yield from near_duplicates(look_at(images), repeats)
+    yield from near_duplicates(fingerprint(images), repeats)
 
     def write() -> None:
         with (folder / "shard.tar").open("wb") as file:
@@ -142,7 +142,7 @@ def reading(images: Sequence[bytes], folder: Path, repeats: int) -> Iterator[Ste
     yield Step(name="write shards (loose files only)", seconds=seconds, written=written, memory=memory)
 
 
-def near_duplicates(looks: Looks, repeats: int) -> Iterator[Step]:
+def near_duplicates(looks: Fingerprints, repeats: int) -> Iterator[Step]:
     """Hashes are even noise, colours and pixels those of the photographs."""
     rng = np.random.default_rng(SEED)
     asked = prints(looks, QUERIES, rng)
@@ -152,7 +152,7 @@ def near_duplicates(looks: Looks, repeats: int) -> Iterator[Step]:
         stored = prints(looks, tests, rng)
         search = Search(stored)
 
-        def compare(search: Search = search, stored: Fingerprints = stored) -> None:
+        def compare(search: Search = search, stored: PerceptualHashes = stored) -> None:
             for start in range(0, QUERIES, BATCH):
                 part = asked.part(start, start + BATCH)
                 found = alike_in_colour(search.candidates(part), part, stored)
@@ -164,9 +164,9 @@ def near_duplicates(looks: Looks, repeats: int) -> Iterator[Step]:
         yield Step(name=f"near duplicates of {tests:,} test images", seconds=seconds, memory=memory)
 
 
-def prints(looks: Looks, count: int, rng: np.random.Generator) -> Fingerprints:
+def prints(looks: Fingerprints, count: int, rng: np.random.Generator) -> PerceptualHashes:
     rows = np.arange(count) % len(looks.problems)
-    return Fingerprints(
+    return PerceptualHashes(
         plain=rng.integers(0, 2**64, (count, 3), dtype=np.uint64),
         mirrored=rng.integers(0, 2**64, (count, 3), dtype=np.uint64),
         flat=np.zeros((count, 3), dtype=bool),
@@ -174,7 +174,7 @@ def prints(looks: Looks, count: int, rng: np.random.Generator) -> Fingerprints:
     )
 
 
-def views_of(looks: Looks, rows: np.ndarray) -> Views:
+def views_of(looks: Fingerprints, rows: np.ndarray) -> Views:
     rows = rows % len(looks.problems)
     return Views(pixels=looks.views.pixels[rows], ratio=looks.views.ratio[rows], flat=looks.views.flat[rows])
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+import support.typechecker  # noqa: F401  the hook below finds it as an attribute of its package
+
 # One thread: bits depend on the number of threads, and tensors this small are faster without a second one.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
@@ -21,7 +23,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # Every annotated argument and result of the package is checked while the tests run, tensor shapes included.
-install_import_hook("underpaint", "typechecker.check")
+install_import_hook("underpaint", "support.typechecker.check")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,16 +45,15 @@ def cache_dir() -> Path:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder of images with tags and classes; shared by the tests of a module, so a test only reads it."""
-    from small import make_images  # after the hook above
+    from support.small_runs import make_images  # after the hook above
 
     return make_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")
 def finished_mae(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run of ``small.mae_run``, which is that of ``small:recipe``."""
-    from small import mae_run
-
+    """The undisturbed run of ``small_runs.mae_run``, which is that of ``support.small_runs:recipe``."""
+    from support.small_runs import mae_run
     from underpaint.run import execute
 
     folder = tmp_path_factory.mktemp("finished") / "mae"

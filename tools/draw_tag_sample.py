@@ -1,4 +1,4 @@
-"""Draw the tags that the quality of ``underpaint.tags`` is measured on: ``tests/tags/sample.csv``.
+"""Draw the tags that the quality of ``underpaint.tags`` is measured on: ``tests/tools/tags/sample.csv``.
 
     python tools/draw_tag_sample.py [FOLDER of Tux Paint's stamps]
 
@@ -21,11 +21,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from underpaint import draws
-from underpaint.data.catalog import open_collection
-from underpaint.data.registries import get_debian
-from underpaint.data.tuxpaint import captions
-from underpaint.data.words import words
+from underpaint import keyed_random
+from underpaint.data.collections.catalog import open_collection
+from underpaint.data.collections.registries import get_debian
+from underpaint.data.collections.tuxpaint import captions
+from underpaint.data.collections.words import words
 
 SEED = 4
 QUOTA = {
@@ -46,7 +46,7 @@ SHARES = (0.05, 0.30)
 FEWEST = {"openclipart phrases": (5, 2), "emojilib phrases": (3, 2), "tuxpaint phrases": (3, 2)}
 """The lowest count of the head and of the middle."""
 
-TARGET = Path(__file__).resolve().parent.parent / "tests" / "tags" / "sample.csv"
+TARGET = Path(__file__).resolve().parent.parent / "tests" / "tools" / "tags" / "sample.csv"
 STAMPS = "usr/share/tuxpaint/stamps"
 ARTICLE = re.compile(r"^(?:an?|the|some|two|three)\s+", re.IGNORECASE)
 JOINT = re.compile(r"[\s_-]+")
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def key(purpose: str, one: Drawn) -> int:
-    return draws.key(SEED, "tag sample", purpose, one.source, one.raw)
+    return keyed_random.key(SEED, "tag sample", purpose, one.source, one.raw)
 
 
 def collection_forms() -> dict[str, Counter[str]]:
@@ -146,7 +146,7 @@ def draw(forms: dict[str, Counter[str]]) -> list[Drawn]:
 
 def written(form: str, source: str) -> str:
     """As a person would type it: one word mostly in small letters, several joined; as it is where no hashtag can be."""
-    style = draws.key(SEED, "tag sample", "style", source, form) % 20
+    style = keyed_random.key(SEED, "tag sample", "style", source, form) % 20
     parts = JOINT.split(re.sub(r"['\u2019]", "", form))
     if any(re.search(r"[^\w\u0300-\u036f\u200c\u200d]", part) and not is_marked(part) for part in parts):
         return form

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from underpaint.data.registries import get_npm, unpack
+from underpaint.data.collections.registries import get_npm, unpack
 from underpaint.files import write_bytes
 
 PACKAGE = "WNdb@3.0.1"

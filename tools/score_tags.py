@@ -1,4 +1,4 @@
-"""Score ``underpaint.tags`` on the annotated sample, as ``tests/tags/GUIDELINE.md`` says.
+"""Score ``underpaint.tags`` on the annotated sample, as ``tests/tools/tags/GUIDELINE.md`` says.
 
     python tools/score_tags.py open
     python tools/score_tags.py locked        once, at the end
@@ -19,7 +19,7 @@ from pathlib import Path
 from underpaint.tags.canonical import Canonicaliser, Decision, TagRules
 from underpaint.tags.normalise import squeeze
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "tags"
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "tools" / "tags"
 KINDS = ("drop", "synset", "text")
 PLURALS = (("s", ""), ("es", ""), ("ies", "y"), ("men", "man"))
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from underpaint.inference import embed, predict
     from underpaint.models.weights import load_encoder
     from underpaint.plan import make_plan
-    from underpaint.products import load_model
     from underpaint.report import write_report
+    from underpaint.run.outputs import load_model
     from underpaint.verbs import evaluate, prepare, run_study, train
     from underpaint.weights.exporting import export_weights
     from underpaint.weights.importing import import_weights
@@ -43,7 +43,7 @@ _HOMES = {
     "export_weights": "underpaint.weights.exporting",
     "import_weights": "underpaint.weights.importing",
     "load_encoder": "underpaint.models.weights",
-    "load_model": "underpaint.products",
+    "load_model": "underpaint.run.outputs",
     "make_plan": "underpaint.plan",
     "predict": "underpaint.inference",
     "prepare": "underpaint.verbs",

@@ -66,7 +66,7 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
-class Pictured(Protocol):
+class Visualizable(Protocol):
     """An objective that can show what it does: rows of pictures, normalisation undone, values in [0, 1]."""
 
     def pictures(self, batch: Any) -> Float[Tensor, "rows b c h w"]: ...
@@ -116,7 +116,7 @@ def unnormalise(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class DataInfo:
     """What an objective may know of its run beyond its own config: the seed of its draws and the data's classes."""
 
     seed: int

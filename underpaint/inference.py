@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from underpaint import files, records
-from underpaint.data.folders import image_files
+from underpaint import files
+from underpaint.data.folders.folder import image_files
 from underpaint.data.loader import read_files
 from underpaint.evals.features import Encoder, Pooling, image_format
 from underpaint.evals.mode import evaluation_mode
@@ -21,7 +21,8 @@ from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.messages import duration, say
 from underpaint.models.image_text import ImageText
 from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
-from underpaint.products import load_model
+from underpaint.run import record
+from underpaint.run.outputs import load_model
 from underpaint.training.devices import choose_device
 
 FORMAT = 1
@@ -155,7 +156,7 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
 def _claim(out: Path, identity: dict[str, Any]) -> Path:
     """The folder of the finished parts; parts of other images or weights are thrown away."""
     parts = out.with_name(f"{out.name}.part")
-    wanted = records.digest(identity)
+    wanted = record.digest(identity)
     mark = parts / "identity.json"
     if mark.is_file() and files.read_json(mark) != {"identity": wanted}:
         shutil.rmtree(parts)

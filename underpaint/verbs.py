@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from underpaint import config, files, recipes, records, study
-from underpaint.data.examples import write_examples
-from underpaint.data.sources import open_source
+from underpaint import config, files, recipes
+from underpaint.data.open_source import open_source
+from underpaint.data.shards.label_pictures import write_examples
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
@@ -23,14 +23,16 @@ from underpaint.evals.tags import TagRecall
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.preparation.engine import EngineName
+from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import RECORD, WORK, continued
-from underpaint.preparation.sources import require_apart
-from underpaint.products import load_model
 from underpaint.report import write_report
 from underpaint.run import Budget, Cadence, Run, execute
-from underpaint.studies.designs import Asked
-from underpaint.studies.pays import pays
+from underpaint.run.outputs import load_model
+from underpaint.run.record import digest, lock
+from underpaint.studies import parts
+from underpaint.studies.ablations import pays
+from underpaint.studies.designs import StudyOptions
 from underpaint.studies.stages import stages
 from underpaint.training.devices import choose_device
 from underpaint.training.ranks import join
@@ -62,7 +64,7 @@ def prepare(
     """
     folder = Path(out)
     require_apart(sources, folder)
-    with records.lock(folder, marks=(RECORD, WORK)):
+    with lock(folder, marks=(RECORD, WORK)):
         wanted = continued(
             folder,
             [str(source) for source in sources],
@@ -161,7 +163,7 @@ def evaluate(
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / "evals"
     target.mkdir(exist_ok=True)
     settings = {"evaluation": config.record(chosen), "seed": seed}
-    name = f"{type(chosen).__name__.lower()}-{source.name}-{records.digest(settings)[:8]}.json"
+    name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
 
@@ -173,7 +175,7 @@ def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
     return config.override(kind(dataset="openmoji"), overrides)
 
 
-def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **asked: Unpack[Asked]) -> Path:
+def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **asked: Unpack[StudyOptions]) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
     Parts that are finished are skipped; with ``only``, the named ones alone are run. What else can be asked for stands
@@ -184,7 +186,7 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
     """
     folder = _study_folder(name, out, asked)
     built = build_study(name, **asked)
-    complete = study.run_parts(built, folder, only=only)
+    complete = parts.run_parts(built, folder, only=only)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
         return folder
@@ -193,16 +195,16 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
     return folder
 
 
-def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[Asked]) -> list[study.PlanRow]:
+def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
     """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
-    return study.plan(build_study(name, **asked), _study_folder(name, out, asked))
+    return parts.plan(build_study(name, **asked), _study_folder(name, out, asked))
 
 
-def _study_folder(name: str, out: str | Path, asked: Asked) -> Path:
+def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
     return Path(out) if out else Path("runs") / f"{name}_{asked.get('size', 'tiny')}"
 
 
-def build_study(name: str, **asked: Unpack[Asked]) -> study.Study:
+def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
     seeds, images = asked.get("seeds", ()), asked.get("images", "")
@@ -226,7 +228,7 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
 
 def contents() -> dict[str, list[tuple[str, str]]]:
     """Everything with a name, and the first line of its description."""
-    from underpaint.data.catalog import collections
+    from underpaint.data.collections.catalog import collections
 
     def described(named: dict[str, Any]) -> list[tuple[str, str]]:
         return [(name, (inspect.getdoc(thing) or "").partition("\n")[0]) for name, thing in named.items()]

@@ -19,14 +19,14 @@ import torch
 from trainings import Ranks, build, draw_seed, make_images, newest_step
 
 from underpaint import run as runs
-from underpaint.core import Facts
+from underpaint.core import DataInfo
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.loop import TrainState, start_average
 from underpaint.training.optim import build_optimizer
 
 
 def new_state(run: runs.Run) -> TrainState:
-    objective = run.objective.build(Facts(seed=run.seed))
+    objective = run.objective.build(DataInfo(seed=run.seed))
     optimizer = build_optimizer(objective, run.optim, depth=run.objective.encoder.depth)
     return TrainState(objective, optimizer, start_average(objective, run.ema_decay))
 

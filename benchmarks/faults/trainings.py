@@ -29,14 +29,14 @@ from underpaint import run as runs
 from underpaint.core import Objective
 from underpaint.data import loader
 from underpaint.data.dataset import ImageData
-from underpaint.data.records import Folder
-from underpaint.data.shards import Shards
+from underpaint.data.shards.shard_files import Shards
+from underpaint.data.source import Folder
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run import Budget, Cadence, Run, execute
-from underpaint.training import shards
+from underpaint.training import sharded_tensors
 from underpaint.training.log import read_log
 from underpaint.training.optim import OptimConfig
 from underpaint.training.parallel import ParallelConfig
@@ -58,7 +58,7 @@ class WeightsHash:
 
         digest = xxhash.xxh3_64()
         for name, value in objective.state_dict().items():
-            digest.update(name.encode() + shards.whole(value).cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + sharded_tensors.whole(value).cpu().contiguous().numpy().tobytes())
         return {"weights": float(digest.intdigest() >> 12)}
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import xxhash
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.data.progress import progress
-from underpaint.data.records import Files, Folder, Problem
+from underpaint.data.source import Files, Folder, Problem
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
@@ -50,7 +50,7 @@ def measure_files(
     Kept under the name ``kind`` for each ``store``, the name of a folder: a file whose stamp (size and time of change)
     equals that of the last call is not measured again. Two threads, since decoders and disks let go of the interpreter.
     """
-    kept = cache_folder() / kind / f"{draws.key(store):016x}.json"
+    kept = cache_folder() / kind / f"{keyed_random.key(store):016x}.json"
     known = _known(kept)
 
     def entry(path: str) -> list[int | str] | Problem:

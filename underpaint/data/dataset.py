@@ -13,12 +13,9 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 import xxhash
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.config import LATER, OPERATIONAL, SHORT
 from underpaint.core import LabelBatch
-from underpaint.data.duplicates import without_duplicates
-from underpaint.data.items import SourceItems
-from underpaint.data.lanes import Lanes
 from underpaint.data.loader import (
     Batching,
     Decoding,
@@ -28,13 +25,16 @@ from underpaint.data.loader import (
     read_encoded,
     read_images,
 )
-from underpaint.data.prepared import PreparedSet
-from underpaint.data.prepared_source import is_prepared_name, open_shards, places_of, prepared_source
+from underpaint.data.near_duplicates.removal import without_duplicates
+from underpaint.data.open_source import open_source
 from underpaint.data.quarantine import Quarantine
-from underpaint.data.records import Problem, Source, Split
-from underpaint.data.shard_items import Selection, ShardItems, members_of, read_member
-from underpaint.data.shards import Shards
-from underpaint.data.sources import open_source
+from underpaint.data.sample_index import SourceSampleIndex
+from underpaint.data.shards.lanes import Lanes
+from underpaint.data.shards.prepared_set import PreparedSet
+from underpaint.data.shards.prepared_source import is_prepared_name, open_shards, places_of, prepared_source
+from underpaint.data.shards.shard_files import Shards
+from underpaint.data.shards.shard_samples import Selection, ShardSampleIndex, members_of, read_member
+from underpaint.data.source import Problem, Source, Split
 from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 
@@ -85,7 +85,7 @@ class ImageData:
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ValueError(f"data.workers={self.workers} must lie between 0 and {MAX_WORKERS}; each is a process")
 
-    def open(self) -> Opened:
+    def open(self) -> OpenDataset:
         """Read the index of the source and build, or read, the labels.
 
         Raises:
@@ -102,7 +102,7 @@ class ImageData:
             raise ValueError(f"{self.source} has no images in its split {self.split!r}{of_share}")
         vocabulary = self._vocabulary(source, rows)
         labels = _labels(source, self.targets)
-        return OpenImages(
+        return FolderDataset(
             config=self,
             source=source,
             rows=rows,
@@ -111,7 +111,7 @@ class ImageData:
             factors=self._factors(source, rows),
         )
 
-    def _open_shards(self) -> OpenShards:
+    def _open_shards(self) -> ShardDataset:
         if self.tags or self.labels:
             raise ValueError(f"{self.source}, a prepared set, has its own labels: leave data.tags and data.labels out")
         prepared = PreparedSet(Path(self.source).expanduser())
@@ -129,7 +129,7 @@ class ImageData:
             what = " with a label" if selection.labelled else ""
             raise ValueError(f"{self.source} has no images{what} in its split {self.split!r}")
         everything, _ = replace(selection, labelled=False).sums(prepared)
-        return OpenShards(
+        return ShardDataset(
             config=self,
             prepared=prepared,
             selection=selection,
@@ -175,7 +175,7 @@ class ImageData:
 
 def in_share(family: str, share: float) -> bool:
     """Whether a family belongs to this share of all: a draw from its name alone, so that shares are nested."""
-    return share == 1 or draws.key("share", family) < share * 2**63
+    return share == 1 or keyed_random.key("share", family) < share * 2**63
 
 
 def _labels(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:
@@ -186,7 +186,7 @@ def _labels(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:
 
 
 @runtime_checkable
-class Opened(Protocol):
+class OpenDataset(Protocol):
     """The images of one run, opened."""
 
     @property
@@ -222,7 +222,7 @@ class Opened(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenImages:
+class FolderDataset:
     """A source with the rows and targets of one run."""
 
     config: ImageData
@@ -268,7 +268,7 @@ class OpenImages:
         self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
     ) -> ImageStream:
         config = self.config
-        items = SourceItems(
+        items = SourceSampleIndex(
             self.source, self.rows, targets=self.targets, batch_size=batch_size, seed=seed, factors=self.factors
         )
         return ImageStream(
@@ -297,7 +297,7 @@ class OpenImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenShards:
+class ShardDataset:
     """A prepared set with the images of one run."""
 
     config: ImageData
@@ -324,7 +324,7 @@ class OpenShards:
         config = self.config
         if batch_size % config.views:
             raise ValueError(f"data.views={config.views} must divide the batch size {batch_size}")
-        items = ShardItems(
+        items = ShardSampleIndex(
             self.prepared,
             self._shards(),
             self.selection,

@@ -17,19 +17,19 @@ from jaxtyping import Float, Int64, Num, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.core import PAD_LABEL, LabelBatch, normalisation
-from underpaint.data.images import EIGHT_BIT, decode
-from underpaint.data.items import Item, Items
-from underpaint.data.limits import BadImage
+from underpaint.data.decode.image import EIGHT_BIT, decode
+from underpaint.data.decode.limits import BadImage
+from underpaint.data.decode.scaled import scaled_views
+from underpaint.data.decode.transforms import Interpolation, View, eval_view, train_view
 from underpaint.data.quarantine import Quarantine
-from underpaint.data.records import Problem, Source
-from underpaint.data.scaled import scaled_views
-from underpaint.data.transforms import Interpolation, View, eval_view, train_view
+from underpaint.data.sample_index import Item, SampleIndex
+from underpaint.data.source import Problem, Source
 from underpaint.data.workers import process_context, start_worker
 
 Decoding = Literal["full", "scaled"]
-"""scaled: JPEG is decoded small where the crop allows it (``data/scaled.py``)."""
+"""scaled: JPEG is decoded small where the crop allows it (``data/decode/scaled.py``)."""
 
 PREFETCH = 2
 """Batches that each worker process is ahead."""
@@ -100,7 +100,7 @@ class ImageStream:
 
     def __init__(
         self,
-        items: Items,
+        items: SampleIndex,
         *,
         format: ImageFormat,
         scale: tuple[float, float],
@@ -220,7 +220,7 @@ class _Samples(Dataset[_Sample | OSError]):
 
     def __init__(
         self,
-        items: Items,
+        items: SampleIndex,
         *,
         format: ImageFormat,
         scale: tuple[float, float],
@@ -230,7 +230,7 @@ class _Samples(Dataset[_Sample | OSError]):
     ) -> None:
         self.items, self.format, self.scale, self.views = items, format, scale, views
         self.scaled = decoding == "scaled" and format.value_range == EIGHT_BIT
-        self.crop_key = draws.key(seed, "crop")
+        self.crop_key = keyed_random.key(seed, "crop")
         self.cache: dict[Hashable, Tensor] = {}
         self.free_cache = CACHE_BYTES
         self.pool: UInt8[Tensor, "slots b c h w"] | None = None
@@ -254,7 +254,7 @@ class _Samples(Dataset[_Sample | OSError]):
 
     def _views(self, item: Item, group: int) -> list[Tensor] | BadImage:
         first = group * self.views
-        seeds = [draws.sample_seed(self.crop_key, position) for position in range(first, first + self.views)]
+        seeds = [keyed_random.sample_seed(self.crop_key, position) for position in range(first, first + self.views)]
         how: dict[str, Any] = {"size": self.format.size, "scale": self.scale, "flip": item.flip}
         try:
             if self.scaled:

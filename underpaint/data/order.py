@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from underpaint import draws
+from underpaint import keyed_random
 
 _ROUNDS = 6
 _FEWEST_BITS = 4
@@ -25,7 +25,7 @@ def sample_at(key: int, n: int, position: int) -> int:
     assert n >= 1, n
     assert position >= 0, position
     epoch, index = divmod(position, n)
-    return permute(draws.mix(key, epoch), n, index)
+    return permute(keyed_random.mix(key, epoch), n, index)
 
 
 def permute(key: int, n: int, index: int) -> int:
@@ -36,7 +36,7 @@ def permute(key: int, n: int, index: int) -> int:
     low_bits = bits // 2
     low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
     keys = _round_keys(key)
-    mix = draws.mix
+    mix = keyed_random.mix
     while True:  # below two turns on average, since 2**bits < 2n for all but tiny n
         low, high = index & low_mask, index >> low_bits
         for even, odd in keys:
@@ -59,8 +59,8 @@ def permutation(key: int, n: int) -> np.ndarray:
     while len(walking):
         low, high = place[walking] & low_mask, place[walking] >> low_bits
         for even, odd in _round_keys(key):
-            high ^= draws.mix_all(even, low) & high_mask
-            low ^= draws.mix_all(odd, high) & low_mask
+            high ^= keyed_random.mix_all(even, low) & high_mask
+            low ^= keyed_random.mix_all(odd, high) & low_mask
         place[walking] = high << low_bits | low
         walking = walking[place[walking] >= n]
     return place.numpy()
@@ -68,5 +68,5 @@ def permutation(key: int, n: int) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _round_keys(key: int) -> tuple[tuple[int, int], ...]:
-    keys = [draws.mix(key, number) for number in range(_ROUNDS)]
+    keys = [keyed_random.mix(key, number) for number in range(_ROUNDS)]
     return tuple(zip(keys[::2], keys[1::2], strict=True))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from underpaint.data.records import Problem
+from underpaint.data.source import Problem
 
 
 class TooManyBadRecords(ValueError):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.data.order import permute
 
 ROUNDING = 1e-6
@@ -31,8 +31,8 @@ class Repeats:
 
     def row_at(self, key: int, position: int) -> int:
         epoch, index = divmod(position, self.length)
-        slot = permute(draws.mix(key, epoch), self.length, index)
-        return self.row_of(slot, draws.mix(draws.key(key, "repeats"), epoch) / 2**64)
+        slot = permute(keyed_random.mix(key, epoch), self.length, index)
+        return self.row_of(slot, keyed_random.mix(keyed_random.key(key, "repeats"), epoch) / 2**64)
 
     def row_of(self, slot: int, shift: float) -> int:
         """The first row whose share of the slots, shifted by the epoch's draw, ends behind ``slot``."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from underpaint import draws
-from underpaint.data.records import Split
+from underpaint import keyed_random
+from underpaint.data.source import Split
 
 HELDOUT_SHARE = 0.03
 """Share of the pretraining families whose images measure the held-out loss."""
@@ -75,4 +75,4 @@ def own_splits(family: Mapping[str, str], label: Mapping[str, str]) -> dict[str,
 
 
 def _shuffled(families: Iterable[str], purpose: str) -> list[str]:
-    return sorted(families, key=lambda family: (draws.key("split", purpose, family), family))
+    return sorted(families, key=lambda family: (keyed_random.key("split", purpose, family), family))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.features import (
     Encoder,
     image_batches,

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint.data.loader import ImageFormat, read_images
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
 from underpaint.models.vit import ViTConfig
 

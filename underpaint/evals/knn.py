@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, Pooling, TaskFeatures
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer

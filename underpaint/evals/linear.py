@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from underpaint import draws
-from underpaint.data.records import Source
+from underpaint import keyed_random
+from underpaint.data.source import Source
+from underpaint.evals.class_splits import hold_out
 from underpaint.evals.features import Encoder, LabelledFeatures, Pooling, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
-from underpaint.evals.splits import hold_out
 from underpaint.evals.transfer import transfer
 
 
@@ -68,7 +68,9 @@ class Linear:
 
     def tune(self, task: TaskFeatures, *, seed: int) -> tuple[float, float]:
         """The penalty that wins on held-out training images, and the accuracy it has there."""
-        fitting, tuning = hold_out(task.train, share=self.tuning_share, key=draws.key(seed, "linear", "hold out"))
+        fitting, tuning = hold_out(
+            task.train, share=self.tuning_share, key=keyed_random.key(seed, "linear", "hold out")
+        )
         models, scaling = fit_standardised(select(task.train, fitting), classes=len(task.classes), l2=self.l2)
         x, y = scaling(task.train.x[tuning]), task.train.y[tuning]
         top1 = [float((model.logits(x).argmax(dim=1) == y).double().mean()) for model in models]

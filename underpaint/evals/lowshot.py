@@ -13,12 +13,12 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F
 
-from underpaint import draws
-from underpaint.data.records import Source
+from underpaint import keyed_random
+from underpaint.data.source import Source
+from underpaint.evals.class_splits import few_shot
 from underpaint.evals.features import Encoder, Pooling, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
-from underpaint.evals.splits import few_shot
 from underpaint.evals.transfer import transfer
 
 
@@ -54,7 +54,7 @@ class LowShot:
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
         correct, remarks = [], list(task.remarks)
         for split in range(self.splits):
-            rows = few_shot(task.train, shots=self.shots, key=draws.key(seed, "lowshot", split))
+            rows = few_shot(task.train, shots=self.shots, key=keyed_random.key(seed, "lowshot", split))
             model, predicted = self.predict(task, rows)
             correct.append((predicted == task.test.y).double())
             remarks += [f"split {split}: {remark}" for remark in model.remarks()]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from underpaint.core import Objective
-from underpaint.data.sources import open_source
+from underpaint.data.open_source import open_source
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.accuracy import FinishedClassifier
 from underpaint.evals.features import image_batches, image_format
 from underpaint.evals.mode import evaluation_mode

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, Pooling, TaskFeatures, extract_task
 from underpaint.evals.score import Score
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.models.vit import ViT, sincos_positions
 
 Scheme = Literal["mae", "swag"]
@@ -90,7 +90,7 @@ def initialise(module: nn.Module, *, rule: Rule, seed: int, prefix: str) -> None
 def initial_value(name: str, shape: tuple[int, ...], *, rule: Rule, seed: int) -> Tensor:
     """The initial value of one parameter, by its full name."""
     value = torch.empty(shape, device="cpu")
-    rule(name, value, draws.parameter_generator(seed, name))
+    rule(name, value, keyed_random.parameter_generator(seed, name))
     return value
 
 

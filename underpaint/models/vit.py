@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.config import LATER
 from underpaint.models.attention import attention
 from underpaint.models.recompute import linear_after, recomputes_input
@@ -256,5 +256,5 @@ def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate:
     Drawn per sample from its position, so that recomputed activations and resumed runs see the same factors.
     """
     probability = torch.linspace(0, rate, depth, device=position.device)[None, :, None]
-    draw = draws.uniform(key, position, 2 * depth).view(-1, depth, 2)
+    draw = keyed_random.uniform(key, position, 2 * depth).view(-1, depth, 2)
     return (draw >= probability) / (1 - probability)

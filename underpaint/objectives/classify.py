@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from underpaint import draws
-from underpaint.core import PAD_LABEL, Facts, LabelBatch, Step, weighted_mean
+from underpaint import keyed_random
+from underpaint.core import PAD_LABEL, DataInfo, LabelBatch, Step, weighted_mean
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
 from underpaint.models.vit import ViT, ViTConfig, drop_path_factors
@@ -52,13 +52,13 @@ class ClassifyConfig:
         """Of the scores of all labels, as the loss needs it."""
         return "softplus" if self.loss == "bce" else "logsumexp"
 
-    def build(self, facts: Facts) -> Classify:
-        if len(facts.labels) < 2:
-            raise ValueError(f"a classifier needs at least two labels, but the data has {len(facts.labels)}")
-        return Classify(self, facts)
+    def build(self, data_info: DataInfo) -> Classify:
+        if len(data_info.labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, but the data has {len(data_info.labels)}")
+        return Classify(self, data_info)
 
-    def flops_per_sample(self, facts: Facts) -> int:
-        return classify_flops(self.encoder, len(facts.labels), frozen_encoder=self.frozen_encoder)
+    def flops_per_sample(self, data_info: DataInfo) -> int:
+        return classify_flops(self.encoder, len(data_info.labels), frozen_encoder=self.frozen_encoder)
 
 
 class Classify(nn.Module):
@@ -66,20 +66,20 @@ class Classify(nn.Module):
 
     idf: Tensor
 
-    def __init__(self, config: ClassifyConfig, facts: Facts) -> None:
+    def __init__(self, config: ClassifyConfig, data_info: DataInfo) -> None:
         super().__init__()
         self.config = config
-        self.labels = facts.labels
-        self.drop_path_key = draws.key(facts.seed, config.stage, "drop_path")
+        self.labels = data_info.labels
+        self.drop_path_key = keyed_random.key(data_info.seed, config.stage, "drop_path")
         width = config.encoder.width
         self.encoder = ViT(config.encoder)
         self.fc_norm = nn.LayerNorm(width, eps=config.encoder.norm_eps) if config.pooling == "mean" else nn.Identity()
         self.batch_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if config.batch_norm else nn.Identity()
-        self.head = nn.Linear(width, len(facts.labels))
-        self.register_buffer("idf", inverse_document_frequency(facts), persistent=False)
-        initialise_encoder(self.encoder, scheme=config.init, seed=facts.seed)
-        initialise(self.fc_norm, rule=head_rule(0.0), seed=facts.seed, prefix="fc_norm")
-        initialise(self.head, rule=head_rule(config.head_init_std), seed=facts.seed, prefix="head")
+        self.head = nn.Linear(width, len(data_info.labels))
+        self.register_buffer("idf", inverse_document_frequency(data_info), persistent=False)
+        initialise_encoder(self.encoder, scheme=config.init, seed=data_info.seed)
+        initialise(self.fc_norm, rule=head_rule(0.0), seed=data_info.seed, prefix="fc_norm")
+        initialise(self.head, rule=head_rule(config.head_init_std), seed=data_info.seed, prefix="head")
         if config.frozen_encoder:
             self.encoder.requires_grad_(False)
 
@@ -90,7 +90,7 @@ class Classify(nn.Module):
             drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.config.drop_path)
         scores = score(self.head, self.feature(batch["image"], drop_path), batch["labels"], self.config.reduction)
         per_image = self.loss(scores, batch["labels"])
-        hit = (scores.best[:, None] == batch["labels"]).any(dim=1).float()
+        hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
         return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
@@ -118,12 +118,16 @@ class Classify(nn.Module):
         return softmax_cross_entropy(scores, mass, classes=len(self.labels), label_smoothing=smoothing)
 
 
-def inverse_document_frequency(facts: Facts) -> Float[Tensor, " k"]:
+def inverse_document_frequency(data_info: DataInfo) -> Float[Tensor, " k"]:
     """log(images / images with the label), at least a little above zero so that a label on every image still counts."""
-    if not facts.label_count:
-        return torch.ones(len(facts.labels))
-    count = torch.tensor(facts.label_count, dtype=torch.float64)
-    return torch.log((1 + facts.images) / count.clamp(min=1)).clamp(min=math.log1p(1 / max(facts.images, 1))).float()
+    if not data_info.label_count:
+        return torch.ones(len(data_info.labels))
+    count = torch.tensor(data_info.label_count, dtype=torch.float64)
+    return (
+        torch.log((1 + data_info.images) / count.clamp(min=1))
+        .clamp(min=math.log1p(1 / max(data_info.images, 1)))
+        .float()
+    )
 
 
 def target_mass(labels: Int64[Tensor, "b l"], importance: Float[Tensor, " k"]) -> Float[Tensor, "b l"]:
@@ -140,8 +144,8 @@ def softmax_cross_entropy(
 
     ``mass`` may hold any soft labels (rows that sum to 1); padded entries have mass 0.
     """
-    log_z = scores.reduced
-    loss = mass.sum(dim=1) * log_z - (mass * scores.picked).sum(dim=1)
+    log_z = scores.log_partition
+    loss = mass.sum(dim=1) * log_z - (mass * scores.label_logits).sum(dim=1)
     if not label_smoothing:
         return loss
     return (1 - label_smoothing) * loss + label_smoothing * (log_z - scores.total / classes)
@@ -149,4 +153,4 @@ def softmax_cross_entropy(
 
 def binary_cross_entropy(scores: Scores, classes: int) -> Float[Tensor, " b"]:
     """Mean over all classes of the binary cross-entropy, listed labels positive and all others negative."""
-    return (scores.reduced - scores.picked.sum(dim=1)) / classes
+    return (scores.log_partition - scores.label_logits.sum(dim=1)) / classes

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.config import LATER
-from underpaint.core import Facts, ImageBatch, Step, unnormalise, weighted_mean
+from underpaint.core import DataInfo, ImageBatch, Step, unnormalise, weighted_mean
 from underpaint.models.flops import mae_flops
 from underpaint.models.init import initialise, initialise_encoder, mae_rule
 from underpaint.models.mae_decoder import DecoderConfig, MAEDecoder
@@ -56,10 +56,10 @@ class MAEConfig:
     def num_decoded(self) -> int:
         return max(1, round(self.decode_fraction * (self.encoder.num_patches - self.num_kept)))
 
-    def build(self, facts: Facts) -> MAE:
-        return MAE(self, seed=facts.seed)
+    def build(self, data_info: DataInfo) -> MAE:
+        return MAE(self, seed=data_info.seed)
 
-    def flops_per_sample(self, facts: Facts) -> int:
+    def flops_per_sample(self, data_info: DataInfo) -> int:
         one = mae_flops(self.encoder, self.decoder, self.num_kept, self.num_decoded, frozen_encoder=self.frozen_encoder)
         return self.masks_per_image * one
 
@@ -71,7 +71,7 @@ def random_masking(
 
     The hidden ones stand in random order, so that the first few are a uniform choice among them.
     """
-    order = draws.uniform(key, position, num_patches).argsort(dim=1, stable=True)
+    order = keyed_random.uniform(key, position, num_patches).argsort(dim=1, stable=True)
     return order[:, :num_kept], order[:, num_kept:]
 
 
@@ -107,7 +107,10 @@ class MAE(nn.Module):
         super().__init__()
         self.config = config
         mask = (seed, config.stage, "mask")
-        self.mask_keys = [draws.key(*mask), *(draws.key(*mask, n) for n in range(1, config.masks_per_image))]
+        self.mask_keys = [
+            keyed_random.key(*mask),
+            *(keyed_random.key(*mask, n) for n in range(1, config.masks_per_image)),
+        ]
         self.encoder = ViT(config.encoder)
         self.decoder = MAEDecoder(config.decoder, config.encoder)
         initialise_encoder(self.encoder, scheme="mae", seed=seed)

@@ -33,10 +33,10 @@ quarter more time than the whole in fp32, for the scores made twice, and a third
 class Scores(NamedTuple):
     """A row of scores for each image, reduced to what losses are made of; differentiable but for ``best``."""
 
-    reduced: Float[Tensor, " b"]  # log-sum-exp over all labels, or the sum of their softplus
+    log_partition: Float[Tensor, " b"]  # log-sum-exp over all labels, or the sum of their softplus
     total: Float[Tensor, " b"]
-    picked: Float[Tensor, "b l"]  # of the labels that the image has, 0 where they are padded
-    best: Int64[Tensor, " b"]  # label with the highest score
+    label_logits: Float[Tensor, "b l"]  # of the labels that the image has, 0 where they are padded
+    argmax: Int64[Tensor, " b"]  # label with the highest score
 
 
 def is_chunked(images: int, width: int, labels: int, *, casts: bool) -> bool:
@@ -67,10 +67,10 @@ def _product_type(weight: Tensor) -> torch.dtype:
 def reduce(scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"], reduction: Reduction) -> Scores:
     """From the scores of all labels."""
     return Scores(
-        reduced=_reduce(scores, reduction),
+        log_partition=_reduce(scores, reduction),
         total=scores.sum(dim=1),
-        picked=scores.gather(1, labels.clamp(min=0)) * (labels != PAD_LABEL),
-        best=scores.argmax(dim=1),
+        label_logits=scores.gather(1, labels.clamp(min=0)) * (labels != PAD_LABEL),
+        argmax=scores.argmax(dim=1),
     )
 
 
@@ -89,23 +89,25 @@ class _InChunks(torch.autograd.Function):
         ctx.reduction = reduction
         ctx.set_materialize_grads(False)
         with torch.autocast(feature.device.type, enabled=False):
-            reduced, total, picked, best = _forward(feature.to(ctx.dtype), weight, bias, labels, reduction)
-        ctx.save_for_backward(feature, weight, bias, labels, reduced)
-        ctx.mark_non_differentiable(best)
-        return reduced, total, picked, best
+            log_partition, total, label_logits, argmax = _forward(
+                feature.to(ctx.dtype), weight, bias, labels, reduction
+            )
+        ctx.save_for_backward(feature, weight, bias, labels, log_partition)
+        ctx.mark_non_differentiable(argmax)
+        return log_partition, total, label_logits, argmax
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, to_reduced: Tensor | None, to_total: Tensor | None, to_picked: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
-        feature, weight, bias, labels, reduced = ctx.saved_tensors
+        feature, weight, bias, labels, log_partition = ctx.saved_tensors
         low = feature.to(ctx.dtype)
-        to_feature = torch.zeros_like(feature, dtype=reduced.dtype) if ctx.needs_input_grad[0] else None
+        to_feature = torch.zeros_like(feature, dtype=log_partition.dtype) if ctx.needs_input_grad[0] else None
         to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
         with torch.autocast(feature.device.type, enabled=False):
             for part, scores in _chunks(low, weight, bias):
-                gradient = _to_scores(scores, reduced, to_reduced, ctx.reduction)
+                gradient = _to_scores(scores, log_partition, to_reduced, ctx.reduction)
                 if to_total is not None:
                     gradient += to_total[:, None]
                 if to_picked is not None:
@@ -125,20 +127,20 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     exact = torch.promote_types(feature.dtype, torch.float32)
     total = feature.new_zeros(len(feature), dtype=exact)
-    reduced = torch.full_like(total, -torch.inf) if reduction == "logsumexp" else torch.zeros_like(total)
-    picked = torch.zeros_like(labels, dtype=exact)
-    highest, best = torch.full_like(total, -torch.inf), torch.zeros_like(total, dtype=torch.int64)
+    log_partition = torch.full_like(total, -torch.inf) if reduction == "logsumexp" else torch.zeros_like(total)
+    label_logits = torch.zeros_like(labels, dtype=exact)
+    highest, argmax = torch.full_like(total, -torch.inf), torch.zeros_like(total, dtype=torch.int64)
     for part, scores in _chunks(feature, weight, bias):
         chunk = _reduce(scores, reduction)
-        reduced = torch.logaddexp(reduced, chunk) if reduction == "logsumexp" else reduced + chunk
+        log_partition = torch.logaddexp(log_partition, chunk) if reduction == "logsumexp" else log_partition + chunk
         total += scores.sum(dim=1)
         place, inside = _places(labels, part)
-        picked += scores.gather(1, place) * inside
+        label_logits += scores.gather(1, place) * inside
         value, index = scores.max(dim=1)
-        best = torch.where(value > highest, index + part.start, best)
+        argmax = torch.where(value > highest, index + part.start, argmax)
         highest = torch.maximum(value, highest)
         del scores  # before the next chunk is made
-    return reduced, total, picked, best
+    return log_partition, total, label_logits, argmax
 
 
 def _chunks(feature: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -155,9 +157,9 @@ def _places(labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
     return (labels - part.start).clamp(0, part.stop - part.start - 1), inside
 
 
-def _to_scores(scores: Tensor, reduced: Tensor, to_reduced: Tensor | None, reduction: Reduction) -> Tensor:
+def _to_scores(scores: Tensor, log_partition: Tensor, to_reduced: Tensor | None, reduction: Reduction) -> Tensor:
     """Gradient of the reduction for a chunk of scores, in their place."""
     if to_reduced is None:
         return scores.zero_()
-    slope = scores.sub_(reduced[:, None]).exp_() if reduction == "logsumexp" else scores.sigmoid_()
+    slope = scores.sub_(log_partition[:, None]).exp_() if reduction == "logsumexp" else scores.sigmoid_()
     return slope.mul_(to_reduced[:, None])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from underpaint.models.mae_decoder import blocks_of
-from underpaint.plan.layout import NODE, Layout
+from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
 from underpaint.training import parallel

@@ -8,9 +8,9 @@ from functools import partial
 from underpaint.models.flops import block_macs, decoder_block_macs
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
+from underpaint.plan.accelerators import LINK_SHARE, Device
 from underpaint.plan.compute import measured_seconds, update_seconds, work
-from underpaint.plan.devices import LINK_SHARE, Device
-from underpaint.plan.layout import NODE, Layout
+from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import Parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run

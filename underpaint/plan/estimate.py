@@ -14,10 +14,10 @@ import torch
 from underpaint import config, recipes
 from underpaint.data.dataset import ImageData
 from underpaint.objectives.mae import MAEConfig
-from underpaint.plan.devices import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
+from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
 from underpaint.plan.duration import StepTime, step_time
-from underpaint.plan.layout import NODE, Kind, Layout, possible
 from underpaint.plan.memory import Memory, memory
+from underpaint.plan.parallel_layout import NODE, Kind, Layout, possible
 from underpaint.plan.parameters import Parameters, assumed_facts, parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
@@ -168,12 +168,12 @@ class _Question:
     @classmethod
     def of(cls, run: Run, *, microbatch: int | None, layout: Kind | None, checkpointing: bool | None) -> _Question:
         labels = _labels(run)
-        facts = assumed_facts(labels)
+        data_info = assumed_facts(labels)
         return cls(
             run=run,
-            parameters=parameters(run, facts),
+            parameters=parameters(run, data_info),
             labels=labels,
-            flops=run.objective.flops_per_sample(facts),
+            flops=run.objective.flops_per_sample(data_info),
             microbatch=microbatch,
             layout=layout,
             checkpointing=checkpointing,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from underpaint.plan.layers import FP32, Layer, Types, inputs, layers
-from underpaint.plan.layout import Layout
+from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import Parameters
 from underpaint.run import Run
 

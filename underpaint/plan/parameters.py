@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from underpaint.core import Facts
+from underpaint.core import DataInfo
 from underpaint.run import Run
 
 
@@ -35,7 +35,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class RankStream:
     """Elements of some parameters, and what one of several ranks holds of them."""
 
     trained: int
@@ -50,17 +50,17 @@ class Parameters:
 
     def __init__(self, named: Iterable[Parameter]) -> None:
         self.named = tuple(named)
-        self._shares: dict[tuple[tuple[str, ...], int], Share] = {}
+        self._shares: dict[tuple[tuple[str, ...], int], RankStream] = {}
         self.size = sum(p.size for p in self.named)
         self.trained = sum(p.size for p in self.named if p.trained)
 
-    def share(self, prefixes: tuple[str, ...], ranks: int) -> Share:
+    def share(self, prefixes: tuple[str, ...], ranks: int) -> RankStream:
         """What the parameters whose names begin so amount to, whole and on one of the ranks that share them."""
         key = (prefixes, ranks)
         if key not in self._shares:
             chosen = [p for p in self.named if p.name.startswith(prefixes)]
             trained = [p for p in chosen if p.trained]
-            self._shares[key] = Share(
+            self._shares[key] = RankStream(
                 trained=sum(p.size for p in trained),
                 matrices=sum(p.size for p in trained if p.is_matrix),
                 largest=max((p.size for p in trained), default=0),
@@ -70,16 +70,16 @@ class Parameters:
         return self._shares[key]
 
 
-def parameters(run: Run, facts: Facts) -> Parameters:
+def parameters(run: Run, data_info: DataInfo) -> Parameters:
     """Those of the run's objective with all it adds to the encoder."""
     with torch.device("meta"):
-        network = run.objective.build(facts)
+        network = run.objective.build(data_info)
     return Parameters(
         Parameter(name=name, shape=tuple(value.shape), trained=value.requires_grad)
         for name, value in network.named_parameters()
     )
 
 
-def assumed_facts(labels: int) -> Facts:
+def assumed_facts(labels: int) -> DataInfo:
     """Facts of data that has not been opened: so many labels, all alike."""
-    return Facts(seed=0, labels=tuple(map(str, range(labels))), label_count=(1,) * labels, images=labels)
+    return DataInfo(seed=0, labels=tuple(map(str, range(labels))), label_count=(1,) * labels, images=labels)

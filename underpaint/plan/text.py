@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from underpaint.messages import duration
-from underpaint.plan.devices import GIB
+from underpaint.plan.accelerators import GIB
 from underpaint.plan.estimate import Plan
-from underpaint.plan.layout import NODE
+from underpaint.plan.parallel_layout import NODE
 from underpaint.plan.rates import Calibration
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from underpaint.files import xxh3
 from underpaint.preparation.arrow_files import write_table
-from underpaint.preparation.said import NOTHING, Said
-from underpaint.preparation.tables import read_rows
+from underpaint.preparation.metadata import NOTHING, Metadata
+from underpaint.preparation.tag_tables import read_rows
 
 JOINED = pa.schema(
     {
@@ -56,16 +56,16 @@ def as_path(path: str) -> str:
     return f"/{path.removeprefix('./')}"
 
 
-def said_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, Said]:
+def said_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, Metadata]:
     """Rows of a joined table by the name that they are about; those of one name together."""
-    found: dict[str, Said] = {}
+    found: dict[str, Metadata] = {}
     for row in rows:
         tags = row["tags"]
-        said = Said(
+        said = Metadata(
             tags=None if tags is None else tuple(tags),
             caption=row["caption"],
             language=row["language"],
             licence=row["licence"],
         )
-        found[row["name"]] = found.get(row["name"], NOTHING).over(said)
+        found[row["name"]] = found.get(row["name"], NOTHING).merged_with(said)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from underpaint import draws
+from underpaint import keyed_random
 from underpaint.data.splits import HELDOUT_FEWEST, HELDOUT_SHARE, HELDOUT_WORTHWHILE
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.tags.labels import Labeller, TagVocabulary
@@ -84,7 +84,7 @@ def usable(table: pa.Table) -> pa.Table:
 def _splits(hashes: Any, heldout: float) -> pa.Array:
     """``heldout`` where a draw from the content's hash says so, else ``pretrain``; copies are on the same side."""
     first = np.frombuffer(b"".join(one[:8] for one in hashes.to_pylist()), dtype="<i8")
-    drawn = draws.uniform(draws.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
+    drawn = keyed_random.uniform(keyed_random.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
     return pa.array(np.where(drawn < heldout, "heldout", "pretrain").tolist(), pa.string())
 
 

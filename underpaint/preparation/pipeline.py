@@ -21,21 +21,21 @@ import pyarrow.parquet as pq
 import xxhash
 
 from underpaint import __version__
-from underpaint.data.exclusion import excluded_schema
-from underpaint.data.index import PREPARED, VOCABULARY, IndexWriter, index_schema
+from underpaint.data.near_duplicates.exclusion import excluded_schema
+from underpaint.data.shards.index import PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
 from underpaint.messages import say
 from underpaint.preparation import labelling
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
+from underpaint.preparation.fingerprinting import exclusion_folder, opened
+from underpaint.preparation.inputs import PreparedFrom, describe, require_apart
 from underpaint.preparation.joining import join_table
 from underpaint.preparation.labelling import LabelWork, Repeats
-from underpaint.preparation.looking import exclusion_folder, opened
 from underpaint.preparation.meter import Meter
+from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut
-from underpaint.preparation.reading import Workshop, read_partition
 from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
-from underpaint.preparation.sources import PreparedFrom, describe, require_apart
 from underpaint.tags.labels import build_vocabulary
 
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
@@ -54,55 +54,55 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
     """
     sources = describe(wanted.sources)
     require_apart([source.path for source in sources], out)
-    workshop = _workshop(sources, wanted, out)
+    work_folders = _workshop(sources, wanted, out)
     with open_engine(engine) as opened:
-        partitions = _plan(sources, wanted, workshop)
-        _read(partitions, workshop, opened)
-        return _write_set(sources, partitions, wanted, workshop=workshop, engine=opened)
+        partitions = _plan(sources, wanted, work_folders)
+        _read(partitions, work_folders, opened)
+        return _write_set(sources, partitions, wanted, work_folders=work_folders, engine=opened)
 
 
-def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -> Workshop:
-    workshop = Workshop(out=out)
-    for folder in (workshop.planned, workshop.rows, workshop.shards, workshop.joined):
+def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -> WorkFolders:
+    work_folders = WorkFolders(out=out)
+    for folder in (work_folders.planned, work_folders.rows, work_folders.shards, work_folders.joined):
         folder.mkdir(parents=True, exist_ok=True)
-    for part in (*out.glob("*.part"), *workshop.shards.glob("*.part"), *workshop.work.rglob("*.part")):
+    for part in (*out.glob("*.part"), *work_folders.shards.glob("*.part"), *work_folders.work.rglob("*.part")):
         if _HALF_WRITTEN.fullmatch(part.name):
             part.unlink()
     file = Path(wanted.tags).expanduser()
     if wanted.tags and not file.is_file():
         raise ValueError(f"--tags {file} does not exist; give a table with a path or key, and tags")
-    of_all = (join_table(file, workshop.joined),) if wanted.tags else ()
+    of_all = (join_table(file, work_folders.joined),) if wanted.tags else ()
     tables = {
-        source.name: (*of_all, join_table(Path(source.table), workshop.joined)) if source.table else of_all
+        source.name: (*of_all, join_table(Path(source.table), work_folders.joined)) if source.table else of_all
         for source in sources
     }
-    return replace(workshop, tables=tables, exclusion=exclusion_folder(wanted.exclude, workshop.work))
+    return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
 
 
-def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, workshop: Workshop) -> list[Partition]:
+def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: WorkFolders) -> list[Partition]:
     say(f"Looking for images in {', '.join(source.path for source in sources)}")
-    excluded = [workshop.exclusion.name] if workshop.exclusion else []
+    excluded = [work_folders.exclusion.name] if work_folders.exclusion else []
     partitions: list[Partition] = []
     for source in sources:
-        given = [*(table.name for table in workshop.tables[source.name]), *excluded]
-        partitions += cut(source, folder=workshop.planned, images=wanted.shard_images, given=" ".join(given))
+        given = [*(table.name for table in work_folders.tables[source.name]), *excluded]
+        partitions += cut(source, folder=work_folders.planned, images=wanted.shard_images, given=" ".join(given))
     return partitions
 
 
-def _read(partitions: Sequence[Partition], workshop: Workshop, engine: Engine) -> None:
+def _read(partitions: Sequence[Partition], work_folders: WorkFolders, engine: Engine) -> None:
     """Read what was not read before."""
     by_name = {partition.name: partition for partition in partitions}
-    pending = [name for name, partition in by_name.items() if not workshop.rows_of(partition).is_file()]
+    pending = [name for name, partition in by_name.items() if not work_folders.rows_of(partition).is_file()]
     if done := len(by_name) - len(pending):
         say(f"{done:,} of {len(by_name):,} partitions were read before")
     meter = Meter("reading", total=len(by_name), done=done)
-    read = functools.partial(_read_named, partitions=by_name, workshop=workshop)
+    read = functools.partial(_read_named, partitions=by_name, work_folders=work_folders)
     for told in engine.map(read, pending):
         meter.add(partitions=1, images=told["images"])
 
 
-def _read_named(name: str, *, partitions: Mapping[str, Partition], workshop: Workshop) -> dict[str, int]:
-    return read_partition(partitions[name], workshop)
+def _read_named(name: str, *, partitions: Mapping[str, Partition], work_folders: WorkFolders) -> dict[str, int]:
+    return read_partition(partitions[name], work_folders)
 
 
 def _write_set(
@@ -110,40 +110,42 @@ def _write_set(
     partitions: Sequence[Partition],
     wanted: Preparation,
     *,
-    workshop: Workshop,
+    work_folders: WorkFolders,
     engine: Engine,
 ) -> dict[str, Any]:
     settings = _settings(sources, wanted)
     digest = _digest([settings, [partition.name for partition in partitions]])
-    before = _finished(workshop.out)
+    before = _finished(work_folders.out)
     if before.get("digest") == digest:
-        say(f"{workshop.out} is prepared already")
+        say(f"{work_folders.out} is prepared already")
         return before
-    files = [workshop.rows_of(partition) for partition in partitions]
+    files = [work_folders.rows_of(partition) for partition in partitions]
     sizes = [_images_of(file) for file in files]
     _require_images(files, sizes)
-    work = _decide(partitions, wanted, workshop=workshop, engine=engine, heldout=labelling.heldout_share(sum(sizes)))
+    work = _decide(
+        partitions, wanted, work_folders=work_folders, engine=engine, heldout=labelling.heldout_share(sum(sizes))
+    )
     _label(partitions, sizes, work, engine)
     vocabulary = work.vocabulary()
     labelled = [work.folder / file.name for file in files]
     repeats = labelling.solve_repeats(
         labelled, vocabulary.table["count"].to_numpy(), rule=wanted.resample, ratio=wanted.resample_ratio
     )
-    with IndexWriter(workshop.out) as writer:
+    with IndexWriter(work_folders.out) as writer:
         for file, labels in zip(files, labelled, strict=True):
             if (rows := _index_rows(read_table(file), read_table(labels), repeats)).num_rows:
                 writer.add(rows)
-        dropped = _write_dropped(files, workshop.out / DROPPED)
-        excluded = _write_excluded(files, workshop)
-        (workshop.out / PREPARED).unlink(missing_ok=True)
-        write_table(vocabulary.table, workshop.out / VOCABULARY)
-        write_table(vocabulary.audit, workshop.out / AUDIT)
-        writer.finish(name=workshop.out.name, licence="of each image, see the index", attribution="")
+        dropped = _write_dropped(files, work_folders.out / DROPPED)
+        excluded = _write_excluded(files, work_folders)
+        (work_folders.out / PREPARED).unlink(missing_ok=True)
+        write_table(vocabulary.table, work_folders.out / VOCABULARY)
+        write_table(vocabulary.audit, work_folders.out / AUDIT)
+        writer.finish(name=work_folders.out.name, licence="of each image, see the index", attribution="")
     counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
     record = {"format": FORMAT, "digest": digest, "settings": settings, "counts": counts}
     record |= {"excluded": excluded, "refused": _refusals(files)}
-    write_json(workshop.out / RECORD, record)
-    _clear(workshop, {partition.name for partition in partitions}, work.folder)
+    write_json(work_folders.out / RECORD, record)
+    _clear(work_folders, {partition.name for partition in partitions}, work.folder)
     return record
 
 
@@ -160,7 +162,7 @@ def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
 
 
 def _decide(
-    partitions: Sequence[Partition], wanted: Preparation, *, workshop: Workshop, engine: Engine, heldout: float
+    partitions: Sequence[Partition], wanted: Preparation, *, work_folders: WorkFolders, engine: Engine, heldout: float
 ) -> LabelWork:
     """Count all tags and decide on each, in a folder that is named after what this depends on."""
     lexicons = [xxh3(Path(file)) for file in wanted.rules.lexicons if Path(file).is_file()]
@@ -172,12 +174,12 @@ def _decide(
         heldout,
         [partition.name for partition in partitions],
     ]
-    folder = workshop.work / f"labels-{_digest(settings)}"
+    folder = work_folders.work / f"labels-{_digest(settings)}"
     folder.mkdir(exist_ok=True)
-    work = LabelWork(rows=workshop.rows, folder=folder, heldout=heldout)
+    work = LabelWork(rows=work_folders.rows, folder=folder, heldout=heldout)
     if not (folder / AUDIT).is_file():
         say("Counting the tags, and deciding on each")
-        counts = engine.count([workshop.rows_of(partition) for partition in partitions], "tags")
+        counts = engine.count([work_folders.rows_of(partition) for partition in partitions], "tags")
         vocabulary = build_vocabulary(counts, wanted.rules)
         write_table(vocabulary.table, folder / VOCABULARY)
         write_table(vocabulary.audit, folder / AUDIT)
@@ -221,10 +223,10 @@ def _write_dropped(files: Sequence[Path], target: Path) -> dict[str, Any]:
     return {"dropped": reasons.total(), "reasons": dict(sorted(reasons.most_common(20)))}
 
 
-def _write_excluded(files: Sequence[Path], workshop: Workshop) -> list[dict[str, Any]]:
+def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[dict[str, Any]]:
     """Which near duplicates of evaluation images were left out, as a table; the numbers per evaluation set."""
-    if workshop.exclusion is None:
-        (workshop.out / EXCLUDED).unlink(missing_ok=True)
+    if work_folders.exclusion is None:
+        (work_folders.out / EXCLUDED).unlink(missing_ok=True)
         return []
     pairs = [
         {"key": row["key"], **shown}
@@ -233,8 +235,8 @@ def _write_excluded(files: Sequence[Path], workshop: Workshop) -> list[dict[str,
         for shown in row["shows"] or ()
     ]
     table = pa.Table.from_pylist(pairs, excluded_schema())
-    write_table(table, workshop.out / EXCLUDED)
-    return [asdict(one) for one in opened(workshop.exclusion).count(table)]
+    write_table(table, work_folders.out / EXCLUDED)
+    return [asdict(one) for one in opened(work_folders.exclusion).count(table)]
 
 
 def _refusals(files: Sequence[Path]) -> dict[str, int]:
@@ -265,12 +267,12 @@ def _finished(out: Path) -> dict[str, Any]:
     return read_record(out) if (out / PREPARED).is_file() else {}
 
 
-def _clear(workshop: Workshop, names: set[str], labels: Path) -> None:
+def _clear(work_folders: WorkFolders, names: set[str], labels: Path) -> None:
     """Take away what no partition of the set is any more: only files that are named as ours are."""
-    for folder in (workshop.planned, workshop.rows, workshop.shards):
+    for folder in (work_folders.planned, work_folders.rows, work_folders.shards):
         for file in folder.iterdir():
             if _PARTITION.fullmatch(file.name) and file.stem not in names:
                 file.unlink()
-    for folder in (*workshop.work.glob("labels-*"), *workshop.work.glob("exclusion-*")):
-        if folder not in (labels, workshop.exclusion):
+    for folder in (*work_folders.work.glob("labels-*"), *work_folders.work.glob("exclusion-*")):
+        if folder not in (labels, work_folders.exclusion):
             shutil.rmtree(folder)

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from underpaint.data.folders import image_files, unread_images
-from underpaint.preparation import tables
+from underpaint.data.folders.folder import image_files, unread_images
+from underpaint.preparation import tag_tables
 from underpaint.preparation.arrow_files import write_table
-from underpaint.preparation.said import NOTHING, Said
-from underpaint.preparation.sources import PreparedFrom, tar_files
-from underpaint.preparation.tables import TableRow
+from underpaint.preparation.inputs import PreparedFrom, tar_files
+from underpaint.preparation.metadata import NOTHING, Metadata
+from underpaint.preparation.tag_tables import TableRow
 
 READ_FORMAT = 1
 """Counted up with every change of what reading a partition gives: those of an older one are read again."""
@@ -63,7 +63,7 @@ class _Planned:
     """One image on the way into a partition."""
 
     paths: tuple[str, ...]
-    said: Said = NOTHING
+    said: Metadata = NOTHING
     folder: str = ""
     problem: str = ""
     size: int = 0
@@ -184,19 +184,19 @@ def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
 
 
 def _rows(file: Path) -> Iterator[TableRow]:
-    for block in tables.read_rows(file):
+    for block in tag_tables.read_rows(file):
         yield from block
 
 
-def _rows_of_repeated_images(file: Path) -> dict[str, Said | None]:
+def _rows_of_repeated_images(file: Path) -> dict[str, Metadata | None]:
     """What all rows together say about an image that has several."""
     hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(file) if row.paths), dtype=np.uint64)
     values, counts = np.unique(hashes, return_counts=True)
     wanted = set(values[counts > 1].tolist())
-    said: dict[str, Said | None] = {}
+    said: dict[str, Metadata | None] = {}
     for row in _rows(file) if wanted else ():
         if row.paths and _path_hash(row.paths[0]) in wanted:
-            said[row.paths[0]] = (said.get(row.paths[0]) or NOTHING).over(row.said)
+            said[row.paths[0]] = (said.get(row.paths[0]) or NOTHING).merged_with(row.said)
     return said
 
 

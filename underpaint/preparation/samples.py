@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from underpaint.data.embedded_tags import embedded_tags
-from underpaint.data.limits import BadImage
-from underpaint.data.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
-from underpaint.preparation import said
-from underpaint.preparation.facts import Facts, examine
+from underpaint.data.decode.embedded_tags import embedded_tags
+from underpaint.data.decode.limits import BadImage
+from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
+from underpaint.preparation import metadata
+from underpaint.preparation.image_header import ImageHeader, examine
 from underpaint.preparation.joining import as_path
-from underpaint.preparation.said import NOTHING, Said
+from underpaint.preparation.metadata import NOTHING, Metadata
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +23,8 @@ class Sample:
     name: str
     """Its path, relative to the source; of a shard, its key."""
     data: bytes
-    facts: Facts
-    said: Said
+    header: ImageHeader
+    said: Metadata
     flags: tuple[str, ...] = ()
     """What was not read of what is said about it."""
     refused: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class LeftOut:
     """The evaluation images that it is a near duplicate of."""
 
 
-def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Said]) -> Sample | LeftOut:
+def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
     """The image of a planned row, at the first of its paths that is there."""
     first = row["paths"][0]
     if row["problem"]:
@@ -62,28 +62,28 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Said]) ->
     except OSError as error:
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
     beside, flags = _sidecars(file)
-    own = Said(
+    own = Metadata(
         tags=None if row["tags"] is None else tuple(row["tags"]),
         caption=row["caption"],
         language=row["language"],
         licence=row["licence"],
     )
-    told = own.over(_looked_up(joined, names_of_path(path))).over(beside)
+    told = own.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside)
     return _sample(path, data, told, flags=flags, folder=row["folder"])
 
 
-def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Said]) -> Sample | LeftOut:
+def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
     """The image of one sample of a shard, with the words of its ``.json`` and ``.txt`` members."""
     key = sample[0].key
     image = next((member for member in sample if member.extension in IMAGE_EXTENSIONS), None)
     if image is None:
         return LeftOut(name=key, reason="the sample has no image")
     told, flags = _looked_up(joined, names_of_sample(sample)), ()
-    readers = {"json": said.from_json, "txt": said.from_caption}
+    readers = {"json": metadata.from_json, "txt": metadata.from_caption}
     for extension, read in readers.items():
         for member in (one for one in sample if one.extension == extension):
             try:
-                told = told.over(read(_content(file, member)))
+                told = told.merged_with(read(_content(file, member)))
             except ValueError:
                 flags = (*flags, "unread_sidecar")
     return _sample(key, _content(file, image), told, flags=flags, offset=image.offset)
@@ -104,29 +104,29 @@ def names_of_sample(sample: list[Member]) -> tuple[str, ...]:
 
 
 def _sample(
-    name: str, data: bytes, told: Said, *, flags: tuple[str, ...], folder: str = "", offset: int = 0
+    name: str, data: bytes, told: Metadata, *, flags: tuple[str, ...], folder: str = "", offset: int = 0
 ) -> Sample | LeftOut:
     try:
-        facts = examine(data)
+        header = examine(data)
     except BadImage as error:
         return LeftOut(name=name, reason=str(error))
     embedded = embedded_tags(data)
     return Sample(
         name=name,
         data=data,
-        facts=facts,
-        said=_with_tags(told.over(Said(tags=said.distinct(embedded.tags))), folder),
+        header=header,
+        said=_with_tags(told.merged_with(Metadata(tags=metadata.distinct(embedded.tags))), folder),
         flags=(*flags, "unread_keywords") if embedded.refused else flags,
         refused=embedded.refused,
         offset=offset,
     )
 
 
-def _with_tags(told: Said, folder: str) -> Said:
+def _with_tags(told: Metadata, folder: str) -> Metadata:
     """Hashtags of the caption where there are no tags; the folder's name where there are none either."""
     if told.tags:
         return told
-    return Said(tags=said.hashtags(told.caption) or ((folder,) if folder else ())).over(told)
+    return Metadata(tags=metadata.hashtags(told.caption) or ((folder,) if folder else ())).merged_with(told)
 
 
 def _leaves(path: str) -> bool:
@@ -139,16 +139,16 @@ def _bounded(file: Path, most: int) -> bytes:
         return opened.read(most + 1)
 
 
-def _sidecars(file: Path) -> tuple[Said, tuple[str, ...]]:
+def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
     """What ``photo.json`` and ``photo.txt``, or ``photo.jpg.json`` and ``photo.jpg.txt``, say."""
     told, flags = NOTHING, ()
-    for read, extension in ((said.from_json, ".json"), (said.from_sidecar, ".txt")):
+    for read, extension in ((metadata.from_json, ".json"), (metadata.from_sidecar, ".txt")):
         for beside in (file.with_suffix(extension), file.with_name(file.name + extension)):
             if beside.is_symlink() or not beside.is_file():
                 continue
             try:
                 content = _bounded(beside, MAX_TEXT_BYTES)
-                told = told.over(read(content)) if len(content) <= MAX_TEXT_BYTES else told
+                told = told.merged_with(read(content)) if len(content) <= MAX_TEXT_BYTES else told
                 flags = flags if len(content) <= MAX_TEXT_BYTES else (*flags, "unread_sidecar")
             except (OSError, ValueError):
                 flags = (*flags, "unread_sidecar")
@@ -160,8 +160,8 @@ def _content(file: BinaryIO, member: Member) -> bytes:
     return file.read(member.size)
 
 
-def _looked_up(joined: Mapping[str, Said], names: tuple[str, ...]) -> Said:
+def _looked_up(joined: Mapping[str, Metadata], names: tuple[str, ...]) -> Metadata:
     told = NOTHING
     for name in names:
-        told = told.over(joined.get(name, NOTHING))
+        told = told.merged_with(joined.get(name, NOTHING))
     return told

@@ -9,9 +9,9 @@ import difflib
 from collections.abc import Callable
 
 from underpaint.config import import_function
-from underpaint.recipes.finetune import finetune_laptop, finetune_small, finetune_smoke
-from underpaint.recipes.linear import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
-from underpaint.recipes.mae import (
+from underpaint.recipes.finetune_recipes import finetune_laptop, finetune_small, finetune_smoke
+from underpaint.recipes.linear_recipes import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
+from underpaint.recipes.mae_recipes import (
     mae_deep_small,
     mae_fast,
     mae_fast_small,
@@ -24,7 +24,7 @@ from underpaint.recipes.mae import (
     mae_vit_h14,
     mae_vit_l16,
 )
-from underpaint.recipes.wsp import (
+from underpaint.recipes.wsp_recipes import (
     wsp_laptop,
     wsp_small,
     wsp_smoke,

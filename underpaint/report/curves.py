@@ -10,7 +10,7 @@ from underpaint.report.arms import MEANING, Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_texts
 from underpaint.report.dots import Dot
 from underpaint.report.folders import RunFolder, StudyFolder, is_number
-from underpaint.report.tables import flop_unit
+from underpaint.report.html_tables import flop_unit
 
 MAX_POINTS = 300
 MAX_MARKERS = 10

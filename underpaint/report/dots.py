@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from underpaint.report.arms import UNKNOWN, Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale
 from underpaint.report.headline import MEAN_TASK, Contrast, Difference, points
-from underpaint.report.tables import Column, task_name
+from underpaint.report.html_tables import Column, task_name
 
 LABEL_LETTERS = 22
 LEFT, RIGHT, TOP = 152.0, WIDTH - 14.0, 8.0

@@ -10,7 +10,7 @@ from underpaint.report.axes import WIDTH, Tick, nice_ticks, scale, tick_texts
 from underpaint.report.curves import Chart, Line
 from underpaint.report.dots import Dot
 from underpaint.report.folders import StudyFolder
-from underpaint.report.tables import Total, flop_unit
+from underpaint.report.html_tables import Total, flop_unit
 
 LEFT, RIGHT, TOP, BOTTOM = 44.0, WIDTH - 14.0, 10.0, 246.0
 GAP = 7.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from underpaint.report.folders import Record
-from underpaint.report.tables import task_name
+from underpaint.report.html_tables import task_name
 
 MEAN_TASK = "mean over tasks"
 

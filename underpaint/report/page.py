@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import files
-from underpaint.report import curves, dots, headline, pays, pictures, tables
+from underpaint.report import ablations_page, curves, dots, embedded_pictures, headline, html_tables
 from underpaint.report.arms import IMPORTED, KNOWN, MEANING, marks
 from underpaint.report.axes import Key
 from underpaint.report.folders import (
@@ -74,12 +74,12 @@ def _page(folder: Path, *, images: bool) -> tuple[str, str]:
 
 def _study_page(study: StudyFolder, *, images: bool) -> str:
     by_arm = marks([*KNOWN, *study.arms])
-    columns = tables.results_columns(study)
+    columns = html_tables.results_columns(study)
     contrasts = headline.read_contrasts(study.summary, study.baseline_names, by_dataset=study.by_dataset)
     asked = headline.asked_contrasts(contrasts)
     meaning = MEANING | dict.fromkeys(study.baseline_names, IMPORTED)
-    costs = tables.stage_costs(study)
-    totals = tables.arm_totals(costs, REFERENCE_ARM)
+    costs = html_tables.stage_costs(study)
+    totals = html_tables.arm_totals(costs, REFERENCE_ARM)
     over_mae = headline.over_mae(contrasts)
     preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
     return _render(
@@ -93,13 +93,13 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         mean_task=headline.MEAN_TASK,
         tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
         caveat=headline.caveat(contrasts),
-        floor=headline.floor(tables.tasks_at_the_floor(columns, study.baseline_names), len(columns)),
+        floor=headline.floor(html_tables.tasks_at_the_floor(columns, study.baseline_names), len(columns)),
         below_the_floor=headline.below_the_floor(contrasts),
         columns=columns,
         datasets=[(dataset, list(group)) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
-        tag_recall=tables.tag_recall(study),
-        tags_held_out=tables.tags_held_out(study),
-        leakage_sheet=pictures.leakage_sheet(study) if images else "",
+        tag_recall=html_tables.tag_recall(study),
+        tags_held_out=html_tables.tags_held_out(study),
+        leakage_sheet=embedded_pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, by_arm) if asked else None,
         legend=[Key(name=arm, mark=by_arm[arm], meaning=meaning.get(arm, "")) for arm in study.arms],
@@ -108,20 +108,20 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         costs=costs,
         totals=totals,
         frontier=frontier(study, totals, by_arm),
-        means=tables.arm_means(study),
+        means=html_tables.arm_means(study),
         forgotten=[(one, headline.forgotten(one)) for one in over_mae],
         forgetting=dots.contrast_plot(over_mae, by_arm, by_first=True) if over_mae else None,
         forgetting_legend=dots.contrast_legend(over_mae, by_arm, by_first=True),
-        imported=tables.imported_encoders(study),
+        imported=html_tables.imported_encoders(study),
         reference=REFERENCE_ARM,
         relative=any(cost.arm == REFERENCE_ARM for cost in costs),
-        measuring=tables.measuring_cost(study.measuring),
+        measuring=html_tables.measuring_cost(study.measuring),
         bad_records=count_reasons(study.runs.values()),
-        preview=pictures.data_uri(preview) if preview else "",
-        flat=tables.flat_patches(study.runs.values()),
-        queries=pictures.read_queries(study) if images else [],
+        preview=embedded_pictures.data_uri(preview) if preview else "",
+        flat=html_tables.flat_patches(study.runs.values()),
+        queries=embedded_pictures.read_queries(study) if images else [],
         shown_tags=SHOWN_TAGS,
-        tagged=pictures.read_tagged(study) if images else [],
+        tagged=embedded_pictures.read_tagged(study) if images else [],
         collections=study.data.get("collections", {}),
     )
 
@@ -134,7 +134,7 @@ def _pays_page(study: StudyFolder) -> str:
         leakage_sheet="",
         bad_records=count_reasons(study.runs.values()),
         collections=study.data.get("collections", {}),
-        **pays.content(study),
+        **ablations_page.content(study),
     )
 
 
@@ -145,17 +145,17 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
         run=run,
         images=images,
         figures=curves.run_charts(run, marks([stage])[stage]),
-        metrics=tables.metrics_of(run),
+        metrics=html_tables.metrics_of(run),
         bad_records=count_reasons([run]),
-        preview=pictures.data_uri(run.preview) if images and run.preview else "",
-        flat=tables.flat_patches([run]),
+        preview=embedded_pictures.data_uri(run.preview) if images and run.preview else "",
+        flat=html_tables.flat_patches([run]),
     )
 
 
 def _prepared_page(folder: Path, *, images: bool) -> str:
-    from underpaint.report import prepared  # and numpy, which no other page needs
+    from underpaint.report import prepared_page  # and numpy, which no other page needs
 
-    return _render("prepared.html.j2", **prepared.content(folder, images=images))
+    return _render("prepared.html.j2", **prepared_page.content(folder, images=images))
 
 
 def _render(template: str, **content: Any) -> str:
@@ -170,12 +170,12 @@ def _render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        flatten=lambda value: list(tables.flatten(value)),
+        flatten=lambda value: list(html_tables.flatten(value)),
         command=_command,
-        flops=tables.flops,
-        duration=tables.duration,
+        flops=html_tables.flops,
+        duration=html_tables.duration,
         points=headline.points,
-        task_name=tables.task_name,
+        task_name=html_tables.task_name,
         capital=headline.capital,
         sum_values=lambda counts: sum(counts.values()),
     )

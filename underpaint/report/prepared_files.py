@@ -19,7 +19,7 @@ VOCABULARY, AUDIT = "vocabulary.parquet", "tags_audit.parquet"
 DROPPED, EXAMPLES = "dropped.parquet", "examples.parquet"
 
 REPEAT_UNIT = 1 << 24
-"""What the sums of shards.parquet count repeat factors in; see data/index.py."""
+"""What the sums of shards.parquet count repeat factors in; see data/shards/index.py."""
 REPEAT_EDGES = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Upper ends of the classes that repeat factors are counted in; the first holds what stands once."""
 LABEL_EDGES = 10

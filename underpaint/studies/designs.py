@@ -16,7 +16,7 @@ from underpaint.run import Run
 Size = Literal["smoke", "tiny", "small"]
 
 
-class Asked(TypedDict, total=False):
+class StudyOptions(TypedDict, total=False):
     """What a study may be asked for."""
 
     size: Size  # "tiny" where it is not given

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from underpaint.data.records import Source
+from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
@@ -14,7 +14,7 @@ from underpaint.evals.lowshot import LowShot
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.transfer import transfer
 from underpaint.models.weights import load_encoder
-from underpaint.products import load_model
+from underpaint.run.outputs import load_model
 from underpaint.training.devices import choose_device
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from underpaint import files
-from underpaint.data.duplicates_words import remark, task_near_labels
-from underpaint.data.records import SPLITS, Source
+from underpaint.data.near_duplicates.label_overlap import remark, task_near_labels
+from underpaint.data.source import SPLITS, Source
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import estimate, summarise
-from underpaint.studies.images import StudyImages
+from underpaint.studies.pretraining_images import StudyImages
 
 FORMAT = 1
 

@@ -12,18 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import config
-from underpaint.core import Facts
-from underpaint.data.records import Source
+from underpaint.core import DataInfo
+from underpaint.data.source import Source
 from underpaint.models.weights import save_encoder
 from underpaint.run import Budget, Run
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of
-from underpaint.studies.images import facts_of, normalised_encoder, recipe_on, run_on, study_images, task_data
-from underpaint.studies.pictures import draw_pictures
+from underpaint.studies.example_pictures import draw_pictures
+from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
+from underpaint.studies.pretraining_images import (
+    facts_of,
+    normalised_encoder,
+    recipe_on,
+    run_on,
+    study_images,
+    task_data,
+)
 from underpaint.studies.protocols import classifier_scores, frozen_scores, tag_scores
 from underpaint.studies.results import describe
-from underpaint.study import ComputePart, Part, Study, TrainPart
 
 
 def stages(
@@ -61,7 +68,7 @@ def stages(
             inputs=tuple(encoders.values()),
         )
     )
-    description = describe(setting.images, arms=arms, labels=setting.wsp.facts.labels)
+    description = describe(setting.images, arms=arms, labels=setting.wsp.data_info.labels)
     if setting.baselines:
         description["not_measured"].insert(0, REMARK.format(", ".join(setting.baselines)))
     return Study(
@@ -130,14 +137,14 @@ class _Setting:
         optim = replace(run.optim, base_lr=run.optim.base_lr * arm.rate)
         run = replace(run, budget=self._budget(arm, run), optim=optim, name=name, seed=seed)
         start = part_name(arm.start, seed) if arm.start else ""
-        return TrainPart(name=name, run=run, facts=recipe.facts, init_from=start)
+        return TrainPart(name=name, run=run, data_info=recipe.data_info, init_from=start)
 
     def _budget(self, arm: Arm, run: Run) -> Budget:
         """Whole batches: a share of its recipe's, or as many as MAE and then the recipe would cost."""
         mae, budget = self.mae, run.budget
         added = {
             "": 0.0,
-            "compute": mae.flops / run.objective.flops_per_sample(self.wsp.facts),
+            "compute": mae.flops / run.objective.flops_per_sample(self.wsp.data_info),
             "time": mae.run.budget.samples * self.design.mae_seconds,
         }[arm.lengthened]
         samples = round((arm.share * budget.samples + added) / budget.batch_size) * budget.batch_size
@@ -148,7 +155,7 @@ class _Setting:
         objective = self.mae.run.objective
 
         def compute(folder: Path) -> Any:
-            network = objective.build(Facts(seed=seed))
+            network = objective.build(DataInfo(seed=seed))
             save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
             return {"seed": seed}
 
@@ -170,7 +177,7 @@ class _Setting:
                 settings={**settings, "shots": list(shots)},
                 inputs=(start,),
             ),
-            TrainPart(name=finetune, run=run, facts=facts_of(run), init_from=start),
+            TrainPart(name=finetune, run=run, data_info=facts_of(run), init_from=start),
             ComputePart(
                 name=f"accuracy-{arm.name}-{source.name}-seed{seed}",
                 compute=lambda folder: classifier_scores(folder / finetune, source, seed=seed),

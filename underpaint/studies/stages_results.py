@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from underpaint import records
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import summarise
+from underpaint.run import record
 from underpaint.studies.baselines import part_of
 from underpaint.studies.designs import Arm
+from underpaint.studies.parts import read_output
 from underpaint.studies.results import FORMAT, compare, compare_by_dataset, mean_over_tasks, stage_of, tasks_of
-from underpaint.study import read_output
 
 CONTRASTS = (
     ("wsp", "mae_wsp"),  # equal WSP steps (paper.md C1)
@@ -57,7 +57,7 @@ def collect(
         "dataset_summary": _summary(scores, compare_by_dataset, contrasts=_contrasts(arms), seeds=seeds),
         "tag_summary": _tag_summary(scores, contrasts=_contrasts(arms), seeds=seeds),
         "data": {**data, "remarks": remarks},
-        "environment": records.environment(),
+        "environment": record.environment(),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint import files
-from underpaint.training import manifest, shards
+from underpaint.training import manifest, sharded_tensors
 from underpaint.training.loop import TrainState
 from underpaint.training.manifest import DamagedCheckpoint, Pieces
 from underpaint.training.ranks import Ranks
@@ -50,14 +50,19 @@ class Checkpoints:
         """
         self.wait()
         path = self.folder / f"step-{state.step:08d}"
-        if self.ranks.decided_by_first(path.is_dir):  # a run that continued at its own end: nothing may happen to it
+        if self.ranks.broadcast_from_first(
+            path.is_dir
+        ):  # a run that continued at its own end: nothing may happen to it
             return path
         groups, numbers = _groups(state), _numbers(state)
         if not self.asynchronous:
             self._write(path, groups, numbers)
             return path
         copied = {
-            group: {name: shards.like(value, shards.local(value).detach().clone()) for name, value in tensors.items()}
+            group: {
+                name: sharded_tensors.like(value, sharded_tensors.local(value).detach().clone())
+                for name, value in tensors.items()
+            }
             for group, tensors in groups.items()
         }
         self._writer = _Writer(lambda: self._write(path, copied, numbers))
@@ -99,7 +104,7 @@ class Checkpoints:
                 _read(path, state, self.ranks)
                 return
             except DamagedCheckpoint as error:
-                self.ranks.decided_by_first(lambda path=path: _set_aside(path))
+                self.ranks.broadcast_from_first(lambda path=path: _set_aside(path))
                 yield f"checkpoint {path.name} is damaged, renamed and passed over: {error}"
         if self.ranks.any(self.folder.is_dir() and any(self.folder.glob("step-*.damaged"))):
             raise DamagedCheckpoint(
@@ -247,7 +252,7 @@ class _Loaded:
         pieces = Pieces(path, listed)
         targets = _require_fit(pieces.names(), state)
         self.tensors = {
-            group: {name: pieces.read(group, name, shards.region(target)) for name, target in named.items()}
+            group: {name: pieces.read(group, name, sharded_tensors.region(target)) for name, target in named.items()}
             for group, named in targets.items()
         }
         history = state.history
@@ -270,7 +275,9 @@ class _Loaded:
             name, _, slot = full_name.rpartition(".")
             parameter = trained[name]
             state.optimizer.state[parameter][slot] = (
-                shards.like(parameter, value) if value.ndim else value.to(shards.local(parameter).device)
+                sharded_tensors.like(parameter, value)
+                if value.ndim
+                else value.to(sharded_tensors.local(parameter).device)
             )
         state.step, state.skipped, state.history = self.step, self.skipped, self.history
         state.clock.seconds |= self.seconds
@@ -278,7 +285,7 @@ class _Loaded:
 
 def _copy(parts: dict[str, Tensor], tensors: dict[str, Any]) -> None:
     for name, value in parts.items():
-        shards.local(tensors[name]).copy_(value)
+        sharded_tensors.local(tensors[name]).copy_(value)
 
 
 def _require_fit(found: dict[str, dict[str, tuple[int, ...]]], state: TrainState) -> dict[str, dict[str, Tensor]]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from underpaint import files
-from underpaint.training import shards
+from underpaint.training import sharded_tensors
 from underpaint.training.ranks import Ranks
-from underpaint.training.shards import Region
+from underpaint.training.sharded_tensors import Region
 
 FORMAT = 2
 """Format 1 was written by one process: one piece for each tensor, no checksum of the manifest itself."""
@@ -41,9 +41,9 @@ def write_pieces(part: Path, groups: Groups, ranks: Ranks) -> dict[str, Any]:
     for group, tensors in groups.items():
         file, mine = f"{group}-{ranks.rank:05d}.safetensors", {}
         for name, tensor in tensors.items():
-            box, pieces = shards.region(tensor), []
-            if shards.is_owner(tensor, ranks) and (box.size or not tensor.numel()):
-                mine[name] = shards.local(tensor)
+            box, pieces = sharded_tensors.region(tensor), []
+            if sharded_tensors.is_owner(tensor, ranks) and (box.size or not tensor.numel()):
+                mine[name] = sharded_tensors.local(tensor)
                 pieces = [{"file": file, "offset": list(box.offset), "shape": list(box.shape)}]
             whole = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
             if pieces or ranks.first:

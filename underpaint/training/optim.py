@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from underpaint.training import shards
+from underpaint.training import sharded_tensors
 
 REFERENCE_BATCH = 256
 """``base_lr`` is the peak rate at this batch size; it scales linearly (Goyal et al. 2017)."""
@@ -96,8 +96,8 @@ def clip_gradients(optimizer: torch.optim.Optimizer, largest: float) -> Tensor:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if largest == math.inf:  # clip_grad_norm_ would multiply every gradient by 1
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        return shards.whole(nn.utils.get_total_norm(gradients))
-    return shards.whole(nn.utils.clip_grad_norm_(parameters, largest))
+        return sharded_tensors.whole(nn.utils.get_total_norm(gradients))
+    return sharded_tensors.whole(nn.utils.clip_grad_norm_(parameters, largest))
 
 
 class LARS(torch.optim.Optimizer):

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from underpaint.config import LATER
 from underpaint.core import Step
-from underpaint.training import shards
+from underpaint.training import sharded_tensors
 from underpaint.training.ranks import Ranks
 
 Layout = Literal["single", "ddp", "fsdp", "hsdp"]
@@ -146,4 +146,4 @@ def fill(objective: nn.Module, values: Mapping[str, Callable[[], Tensor]], devic
     """Give memory to a network of ``meta`` tensors, and its values by name; each rank keeps its part."""
     objective.to_empty(device=device)
     for name, tensor in (*objective.named_parameters(), *objective.named_buffers()):
-        shards.fill(tensor, values[name]())
+        sharded_tensors.fill(tensor, values[name]())

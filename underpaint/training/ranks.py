@@ -54,7 +54,7 @@ class Ranks:
         padded = torch.cat([content, torch.zeros(longest - len(content), dtype=torch.uint8)])
         parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world)]
         dist.all_gather(parts, padded, group=self.control)
-        return [json.loads(part[: int(size)].numpy().tobytes()) for part, size in zip(parts, sizes, strict=True)]
+        return [json.loads(leave[: int(size)].numpy().tobytes()) for leave, size in zip(parts, sizes, strict=True)]
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank; the same answer on all."""
@@ -72,11 +72,11 @@ class Ranks:
         dist.all_reduce(flat)
         parts = (flat / self.world).split([value.numel() for value in values.values()])
         return {
-            name: part.view(value.shape).to(value.dtype)
-            for (name, value), part in zip(values.items(), parts, strict=True)
+            name: leave.view(value.shape).to(value.dtype)
+            for (name, value), leave in zip(values.items(), parts, strict=True)
         }
 
-    def decided_by_first(self, decide: Callable[[], T]) -> T:
+    def broadcast_from_first(self, decide: Callable[[], T]) -> T:
         """What rank 0 finds (something JSON can hold), on all ranks; the others wait for it, and fail with it.
 
         Raises:
@@ -87,14 +87,14 @@ class Ranks:
         if not self.first:
             answer = self.exchange({})[0]
             if "error" in answer:
-                self.part()
+                self.leave()
                 raise ValueError(f"rank 0: {answer['error']}")
             return answer["value"]
         try:
             value = decide()
         except (ValueError, OSError) as error:
             self.exchange({"error": str(error)})
-            self.part()
+            self.leave()
             raise
         self.exchange({"value": value})
         return value
@@ -105,10 +105,10 @@ class Ranks:
         try:
             require(values)
         except ValueError:
-            self.part()
+            self.leave()
             raise
 
-    def in_turn(self, work: Callable[[], T]) -> T:
+    def first_per_node(self, work: Callable[[], T]) -> T:
         """Do the same work on all ranks, first on the first of each machine, which fills caches for the others."""
         if self.local_rank == 0:
             done = work()
@@ -117,7 +117,7 @@ class Ranks:
         self.exchange(None)
         return work()
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """All ranks have come to an end here, good or the same error: leave the group when the interpreter ends.
 
         Without it gloo's threads now and then abort a process at exit; after an error on one rank alone the others do
@@ -127,7 +127,7 @@ class Ranks:
             self.exchange(None)
             atexit.register(_leave)
 
-    def another(self) -> Ranks:
+    def new_channel(self) -> Ranks:
         """The same ranks with a channel of their own, for a thread that talks beside the main one."""
         if self.world == 1:
             return self

@@ -10,7 +10,7 @@ from typing import Any
 
 from underpaint import files
 from underpaint.models.weights import encoder_folder
-from underpaint.weights.subject import Subject, Tool
+from underpaint.weights.export_model import ExportModel, Tool
 
 MAX_STEPS = 16
 """Runs that are followed back."""
@@ -79,7 +79,7 @@ def licences(steps: Sequence[Step]) -> str:
     return " and ".join(dict.fromkeys(step.licence for step in steps if step.licence))
 
 
-def card(subject: Subject, tool: Tool, steps: Sequence[Step], verified: str) -> str:
+def card(subject: ExportModel, tool: Tool, steps: Sequence[Step], verified: str) -> str:
     """The README.md, in the form that the Hugging Face hub reads."""
     found, c = subject.found, subject.found.encoder
     results = {name: value for step in steps for name, value in step.results.items()}
@@ -110,7 +110,7 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _what(subject: Subject) -> str:
+def _what(subject: ExportModel) -> str:
     found, c = subject.found, subject.found.encoder
     name = f"vision transformer (width {c.width}, depth {c.depth}, patch {c.patch})"
     if found.classes:
@@ -120,7 +120,7 @@ def _what(subject: Subject) -> str:
     return f"{name} with MAE's decoder" if found.decoder is not None else f"{name}, encoder"
 
 
-def _front_matter(subject: Subject, tool: Tool) -> str:
+def _front_matter(subject: ExportModel, tool: Tool) -> str:
     task = "image-classification" if subject.found.classes else "image-feature-extraction"
     task = task if subject.found.text is None else "zero-shot-image-classification"
     lines = [f"library_name: {LIBRARIES[tool.name]}"] if tool.name in LIBRARIES else []
@@ -133,7 +133,7 @@ def _front_matter(subject: Subject, tool: Tool) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _images(subject: Subject) -> str:
+def _images(subject: ExportModel) -> str:
     c = subject.found.encoder
     low, high = c.value_range
     how = f"resized straight to {c.size[0]}x{c.size[1]} pixels"

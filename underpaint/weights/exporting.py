@@ -10,8 +10,8 @@ from typing import Any
 from underpaint import files
 from underpaint.messages import say
 from underpaint.weights.cards import card, history, licences
+from underpaint.weights.export_model import Tool, open_subject
 from underpaint.weights.importing import fresh_folder, refuse_non_empty
-from underpaint.weights.subject import Tool, open_subject
 from underpaint.weights.to_hf import TOOL as HF
 from underpaint.weights.to_onnx import TOOL as ONNX
 from underpaint.weights.to_safetensors import TOOL as SAFETENSORS

@@ -16,10 +16,17 @@ from torch import nn
 
 from underpaint import config as configs
 from underpaint import files
-from underpaint.core import Facts
+from underpaint.core import DataInfo
 from underpaint.messages import say
 from underpaint.models import formats
-from underpaint.models.formats.layout import NON_COMMERCIAL, Foreign, Found, Rule, combined_shape, from_theirs
+from underpaint.models.formats.key_patterns import (
+    NON_COMMERCIAL,
+    ForeignFile,
+    Recognised,
+    Rule,
+    combined_shape,
+    from_theirs,
+)
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.text_tower import TextConfig
@@ -27,8 +34,8 @@ from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import TOKENIZER, save_tensors
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
-from underpaint.weights.reading import open_weights
 from underpaint.weights.tokenizers import find_tokenizer
+from underpaint.weights.weight_files import open_weights
 
 FORMAT = 1
 OF_THE_ENCODER = (
@@ -67,7 +74,7 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     refuse_non_empty(out)
     told = _parse(given)
     opened = open_weights(source)
-    foreign = Foreign(
+    foreign = ForeignFile(
         name=source.name or str(source),
         shapes={name: info.shape for name, info in opened.tensors.info.items()},
         read=opened.tensors.read,
@@ -145,7 +152,7 @@ def _parse(given: Sequence[str]) -> dict[str, Any]:
     return told
 
 
-def _labels(found: Found, told: dict[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+def _labels(found: Recognised, told: dict[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """Names of the classes, and what was assumed about them."""
     if not found.classes:
         return (), []
@@ -198,7 +205,7 @@ class _Part:
 
 
 def _parts(
-    found: Found, foreign: Foreign, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
+    found: Recognised, foreign: ForeignFile, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
 ) -> list[_Part]:
     """The folders, every tensor of which has been checked against the network that will be built from them."""
     rules = {rule.ours: rule for rule in found.rules}
@@ -212,20 +219,20 @@ def _parts(
     objective = objective_of(found)
     if objective is None:
         return parts
-    facts = Facts(seed=0, labels=labels)
+    data_info = DataInfo(seed=0, labels=labels)
     with torch.device("meta"):
-        network = objective.build(facts)
+        network = objective.build(data_info)
     description = {
         "type": type(objective).__name__,
         "config": configs.record(objective),
-        "facts": {"seed": facts.seed, "images": facts.images},
+        "facts": {"seed": data_info.seed, "images": data_info.images},
     }
     beside = {"labels.json": {"format": FORMAT, "labels": list(labels), "count": []}}
     tensors = _derived(network, rules, foreign, source, "")
     return [*parts, _Part(name="model", tensors=tensors, description=description, beside=beside)]
 
 
-def _image_text(found: Found, text: TextConfig, foreign: Foreign, source: Tensors, tokenizer: Path) -> _Part:
+def _image_text(found: Recognised, text: TextConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path) -> _Part:
     """The model of an image tower and a text tower, with its tokenizer."""
     config = ImageTextConfig(encoder=found.encoder, text=text, width=found.joint_width)
     with torch.device("meta"):
@@ -236,7 +243,7 @@ def _image_text(found: Found, text: TextConfig, foreign: Foreign, source: Tensor
     return _Part(name="model", tensors=tensors, description=description, beside={str(TOKENIZER): tokenizer})
 
 
-def objective_of(found: Found) -> ClassifyConfig | MAEConfig | None:
+def objective_of(found: Recognised) -> ClassifyConfig | MAEConfig | None:
     """The objective whose network the file holds, where it is more than an encoder."""
     if found.decoder is not None:
         return MAEConfig(
@@ -247,7 +254,7 @@ def objective_of(found: Found) -> ClassifyConfig | MAEConfig | None:
     return None
 
 
-def _derived(network: nn.Module, rules: dict[str, Rule], foreign: Foreign, source: Tensors, prefix: str) -> Derived:
+def _derived(network: nn.Module, rules: dict[str, Rule], foreign: ForeignFile, source: Tensors, prefix: str) -> Derived:
     """The tensors of a network of ours, each made from theirs when it is asked for.
 
     Raises:
@@ -266,7 +273,7 @@ def _derived(network: nn.Module, rules: dict[str, Rule], foreign: Foreign, sourc
     return Derived(info, lambda name: from_theirs(rules[prefix + name], source.read))
 
 
-def _announce(result: dict[str, Any], found: Found, *, own_licence: bool) -> None:
+def _announce(result: dict[str, Any], found: Recognised, *, own_licence: bool) -> None:
     """What was found, and everything that was taken for granted."""
     c = found.encoder
     say(

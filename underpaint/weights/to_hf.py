@@ -9,12 +9,12 @@ import torch
 
 from underpaint import files
 from underpaint.models.formats.hf import RESAMPLE, saved_rules
-from underpaint.models.formats.layout import Found
+from underpaint.models.formats.key_patterns import Recognised
 from underpaint.models.pieces import PIECE_BYTES, write_pieces
-from underpaint.weights.subject import Subject, Tool, largest, network_logits, plain_input
+from underpaint.weights.export_model import ExportModel, Tool, largest, network_logits, plain_input
 
 
-def _refusal(found: Found) -> str:
+def _refusal(found: Recognised) -> str:
     if found.decoder is not None and found.decoder.cross:
         return "transformers has no cross decoder; export the encoder/ folder, or to safetensors"
     if found.pooling == "mean" or not found.encoder.final_norm:
@@ -24,7 +24,7 @@ def _refusal(found: Found) -> str:
     return plain_input(found, tool="transformers' image processor")
 
 
-def _write(folder: Path, subject: Subject) -> None:
+def _write(folder: Path, subject: ExportModel) -> None:
     found, c = subject.found, subject.found.encoder
     depth = 0 if found.decoder is None else found.decoder.depth
     rules = saved_rules(c.depth, head=bool(found.classes), decoder_depth=depth)
@@ -33,13 +33,13 @@ def _write(folder: Path, subject: Subject) -> None:
     files.write_json(folder / "preprocessor_config.json", _preprocessor(found))
 
 
-def _kind(found: Found) -> str:
+def _kind(found: Recognised) -> str:
     if found.decoder is not None:
         return "ViTMAEForPreTraining"
     return "ViTForImageClassification" if found.classes else "ViTModel"
 
 
-def _config(found: Found) -> dict[str, Any]:
+def _config(found: Recognised) -> dict[str, Any]:
     c = found.encoder
     config: dict[str, Any] = {
         "architectures": [_kind(found)],
@@ -72,7 +72,7 @@ def _config(found: Found) -> dict[str, Any]:
     return config
 
 
-def _preprocessor(found: Found) -> dict[str, Any]:
+def _preprocessor(found: Recognised) -> dict[str, Any]:
     """For AutoImageProcessor: CLIP's processor can crop, ViT's cannot."""
     c = found.encoder
     pillow = {name: number for number, name in RESAMPLE.items()}
@@ -95,7 +95,7 @@ def _preprocessor(found: Found) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     import transformers
 
     found, image = subject.found, subject.images()
@@ -119,7 +119,7 @@ def _compare_reconstruction(theirs: Any, ours: Any, image: torch.Tensor) -> tupl
     return largest(found.gather(1, hidden[:, :, None].expand_as(expected)), expected)
 
 
-def _usage(subject: Subject) -> str:
+def _usage(subject: ExportModel) -> str:
     name, last = {
         "ViTModel": ("AutoModel", "last_hidden_state  # tokens, cls first"),
         "ViTForImageClassification": ("AutoModelForImageClassification", "logits"),

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from underpaint import files
 from underpaint.models.formats import ours
-from underpaint.models.formats.layout import Found
-from underpaint.weights.subject import Subject, Tool, largest, network_logits
+from underpaint.models.formats.key_patterns import Recognised
+from underpaint.weights.export_model import ExportModel, Tool, largest, network_logits
 
 OPSET = 20
 
@@ -29,18 +29,18 @@ class _Graph(nn.Module):
         return network_logits(self.network, image) if self.scores else self.network(image)
 
 
-def _refusal(found: Found) -> str:
+def _refusal(found: Recognised) -> str:
     if found.decoder is not None:
         return "an ONNX graph of a decoder needs a mask; export the encoder/ folder"
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     return f"it needs {' and '.join(missing)}: pip install '.[export]'" if missing else ""
 
 
-def _output(found: Found) -> str:
+def _output(found: Recognised) -> str:
     return "scores" if found.classes else "tokens"
 
 
-def _write(folder: Path, subject: Subject) -> None:
+def _write(folder: Path, subject: ExportModel) -> None:
     graph = _Graph(subject.load(), scores=bool(subject.found.classes)).eval()
     program: Any = torch.onnx.export(
         graph,
@@ -70,7 +70,7 @@ def _forget_sources(model: Any) -> None:
 
 
 @torch.no_grad()
-def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     """With one image more than the graph was made with."""
     import onnxruntime
 
@@ -80,7 +80,7 @@ def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
     return largest(found, _Graph(subject.load(), scores=bool(subject.found.classes))(image))
 
 
-def _usage(subject: Subject) -> str:
+def _usage(subject: ExportModel) -> str:
     return f"""import onnxruntime
 
 session = onnxruntime.InferenceSession("DIR/model.onnx")

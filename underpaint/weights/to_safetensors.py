@@ -12,17 +12,17 @@ import torch
 
 from underpaint import files
 from underpaint.models.formats import maws_clip, ours
-from underpaint.models.formats.layout import Found, Rule
+from underpaint.models.formats.key_patterns import Recognised, Rule
 from underpaint.models.pieces import PIECE_BYTES, SafetensorsFiles, write_pieces
 from underpaint.models.weights import TOKENIZER
-from underpaint.weights.subject import Subject, Tool
+from underpaint.weights.export_model import ExportModel, Tool
 
 
-def _refusal(_: Found) -> str:
+def _refusal(_: Recognised) -> str:
     return ""
 
 
-def _rules(subject: Subject) -> list[Rule]:
+def _rules(subject: ExportModel) -> list[Rule]:
     """Every tensor under one name."""
     found = subject.found
     if found.text is not None:
@@ -30,14 +30,14 @@ def _rules(subject: Subject) -> list[Rule]:
     return [Rule(ours=name, theirs=(ours.plain_name(name),)) for name in subject.tensors.info]
 
 
-def _write(folder: Path, subject: Subject) -> None:
+def _write(folder: Path, subject: ExportModel) -> None:
     write_pieces(folder, subject.under(_rules(subject)), limit=PIECE_BYTES)
     files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
     if subject.found.text is not None:
         shutil.copyfile(subject.folder / TOKENIZER, folder / TOKENIZER.name)
 
 
-def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     """Of the tensors themselves."""
     stored = SafetensorsFiles(sorted(folder.glob("*.safetensors")))
     names = [(rule.theirs[0], rule.ours) for rule in _rules(subject)]
@@ -48,7 +48,7 @@ def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
     return difference, 0.0
 
 
-def _usage(_: Subject) -> str:
+def _usage(_: ExportModel) -> str:
     return """from safetensors.torch import load_file
 
 tensors = load_file("DIR/model.safetensors")"""

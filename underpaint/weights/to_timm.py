@@ -8,28 +8,28 @@ from typing import Any
 import torch
 
 from underpaint import files
-from underpaint.models.formats.layout import Found, Rule
+from underpaint.models.formats.key_patterns import Recognised, Rule
 from underpaint.models.formats.ours import plain_name
 from underpaint.models.formats.timm import ARCHITECTURES
 from underpaint.models.pieces import write_pieces
-from underpaint.weights.subject import Subject, Tool, largest, network_logits, usual_form
+from underpaint.weights.export_model import ExportModel, Tool, largest, network_logits, usual_form
 
 ONE_FILE = 2**63
 """timm reads a single file."""
 
 
-def _refusal(found: Found) -> str:
+def _refusal(found: Recognised) -> str:
     if found.decoder is not None:
         return "timm has no decoder of MAE; export the encoder/ folder"
     return usual_form(found, tool="timm's ViT")
 
 
-def _architecture(found: Found) -> str:
+def _architecture(found: Recognised) -> str:
     c = found.encoder
     return ARCHITECTURES.get((c.patch, c.width, c.depth, c.heads), "vit_base_patch16_224")
 
 
-def _write(folder: Path, subject: Subject) -> None:
+def _write(folder: Path, subject: ExportModel) -> None:
     found, c = subject.found, subject.found.encoder
     rules = [Rule(ours=name, theirs=(plain_name(name),)) for name in subject.tensors.info]
     write_pieces(folder, subject.under(rules), limit=ONE_FILE)
@@ -71,7 +71,7 @@ def _write(folder: Path, subject: Subject) -> None:
 
 
 @torch.no_grad()
-def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     import timm
 
     theirs: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -82,7 +82,7 @@ def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
     return largest(theirs.forward_features(image), ours(image))
 
 
-def _usage(subject: Subject) -> str:
+def _usage(subject: ExportModel) -> str:
     last = "model(image)  # scores" if subject.found.classes else "model.forward_features(image)  # tokens, cls first"
     return f"""import timm
 

@@ -11,15 +11,15 @@ from torch import nn
 
 from underpaint import files
 from underpaint.models.formats import ours
-from underpaint.models.formats.layout import Found
+from underpaint.models.formats.key_patterns import Recognised
 from underpaint.models.formats.swag import torchvision_rules
 from underpaint.models.pieces import write_pieces
-from underpaint.weights.subject import Subject, Tool, largest, network_logits, plain_input, usual_form
+from underpaint.weights.export_model import ExportModel, Tool, largest, network_logits, plain_input, usual_form
 
 ONE_FILE = 2**63
 
 
-def _refusal(found: Found) -> str:
+def _refusal(found: Recognised) -> str:
     if found.decoder is not None:
         return "torchvision has no decoder of MAE; export the encoder/ folder"
     if found.pooling == "mean":
@@ -27,7 +27,7 @@ def _refusal(found: Found) -> str:
     return plain_input(found, tool="torchvision's ViT") or usual_form(found, tool="torchvision's ViT")
 
 
-def _arguments(found: Found) -> dict[str, int]:
+def _arguments(found: Recognised) -> dict[str, int]:
     c = found.encoder
     return {
         "image_size": c.size[0],
@@ -40,7 +40,7 @@ def _arguments(found: Found) -> dict[str, int]:
     }
 
 
-def _write(folder: Path, subject: Subject) -> None:
+def _write(folder: Path, subject: ExportModel) -> None:
     found = subject.found
     rules = torchvision_rules(found.encoder.depth, head=bool(found.classes))
     write_pieces(folder, subject.under(rules), limit=ONE_FILE)
@@ -48,7 +48,7 @@ def _write(folder: Path, subject: Subject) -> None:
 
 
 @torch.no_grad()
-def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
+def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     from safetensors.torch import load_file
     from torchvision.models import VisionTransformer
 
@@ -63,7 +63,7 @@ def _compare(folder: Path, subject: Subject) -> tuple[float, float]:
     return largest(theirs(image), expected)
 
 
-def _usage(subject: Subject) -> str:
+def _usage(subject: ExportModel) -> str:
     arguments = ", ".join(f"{name}={value}" for name, value in _arguments(subject.found).items())
     headless = "" if subject.found.classes else "model.heads = torch.nn.Identity()  # returns the cls token\n"
     return f"""import torch

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from underpaint.models.formats import hf, mae, maws, maws_clip, ours, swag, timm
-from underpaint.models.formats.layout import Foreign, Found
+from underpaint.models.formats import hf, mae_checkpoint, maws, maws_clip, ours, swag, timm
+from underpaint.models.formats.key_patterns import ForeignFile, Recognised
 
-FORMATS = (ours, maws_clip, mae, maws, timm, swag, hf)
+FORMATS = (ours, maws_clip, mae_checkpoint, maws, timm, swag, hf)
 """In the order in which they are asked: timm takes what has MAE's naming and is neither of MAE nor of MAWS."""
 
 
-def recognise(foreign: Foreign) -> Found:
+def recognise(foreign: ForeignFile) -> Recognised:
     """What a file holds.
 
     Raises:

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from underpaint.models.formats.layout import (
+from underpaint.models.formats.key_patterns import (
     IMAGENET,
-    Foreign,
-    Found,
+    ForeignFile,
     Names,
+    Recognised,
     Rule,
     checked,
     depth_of,
     encoder_config,
 )
-from underpaint.models.formats.mae import decoder_config
+from underpaint.models.formats.mae_checkpoint import decoder_config
 
 ONCE = {
     "cls_token": "embeddings.cls_token",
@@ -86,7 +86,7 @@ def _head_rules() -> tuple[Rule, ...]:
     return tuple(Rule(ours=f"head.{kind}", theirs=(f"classifier.{kind}",)) for kind in ("weight", "bias"))
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """A folder of ViT or ViTMAE, or None.
 
     Raises:
@@ -118,7 +118,7 @@ def recognise(foreign: Foreign) -> Found | None:
             f"norm_eps={config.norm_eps} from config.json; MAE itself trains with {MAE_EPS} (norm_eps={MAE_EPS})"
         )
     classes = foreign.shapes["classifier.weight"][0] if "classifier.weight" in names else 0
-    found = Found(
+    found = Recognised(
         title=title,
         encoder=config,
         rules=rules + (_head_rules() if classes else ()),
@@ -133,7 +133,7 @@ def recognise(foreign: Foreign) -> Found | None:
     return checked(_with_decoder(found, foreign) if "decoder.mask_token" in names else found, foreign)
 
 
-def _with_decoder(found: Found, foreign: Foreign) -> Found:
+def _with_decoder(found: Recognised, foreign: ForeignFile) -> Recognised:
     names = foreign.shapes.keys()
     layer = next(
         (x for x in ("decoder_layers", "decoder_encoder.layer") if any(n.startswith(f"decoder.{x}.0.") for n in names)),
@@ -161,7 +161,7 @@ def _labels(config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     return tuple(str(table[str(index)]) for index in range(classes))
 
 
-def _said(foreign: Foreign) -> dict[str, Any]:
+def _said(foreign: ForeignFile) -> dict[str, Any]:
     """Fields of our config from config.json and preprocessor_config.json.
 
     Raises:
@@ -179,7 +179,7 @@ def _said(foreign: Foreign) -> dict[str, Any]:
     return said | (_preprocessing(foreign) if foreign.preprocessor else {})
 
 
-def _preprocessing(foreign: Foreign) -> dict[str, Any]:
+def _preprocessing(foreign: ForeignFile) -> dict[str, Any]:
     given = foreign.preprocessor
     channels = foreign.config.get("num_channels", 3)
     said: dict[str, Any] = {"mean": (0.0,) * channels, "std": (1.0,) * channels}

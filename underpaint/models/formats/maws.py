@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from underpaint.models.formats.layout import (
+from underpaint.models.formats.key_patterns import (
     IMAGENET,
     NON_COMMERCIAL,
-    Foreign,
-    Found,
+    ForeignFile,
+    Recognised,
     checked,
     encoder_config,
     head_rules,
 )
-from underpaint.models.formats.mae import PLAIN, plain_blocks
+from underpaint.models.formats.mae_checkpoint import PLAIN, plain_blocks
 
 ENCODER_USUAL: dict[str, Any] = IMAGENET | {"view": "crop", "crop_share": 1.0, "interpolation": "bicubic"}
 """Zero-shot: short side to 224, centre cut (paper.md 6.2)."""
@@ -25,7 +25,7 @@ FINETUNED_USUAL: dict[str, Any] = IMAGENET | {"view": "stretch", "interpolation"
 FINETUNED_PIXELS = {16: 512, 14: 518}
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """A bare encoder, or one with a classifier at the size that MAWS is finetuned at; None for anything else."""
     names = foreign.shapes.keys()
     if not {"patch_embed.proj.weight", "pos_embed", "norm.weight"} <= names or foreign.wrapped or foreign.config:
@@ -40,7 +40,7 @@ def recognise(foreign: Foreign) -> Found | None:
     assumed: list[str] = []
     usual = FINETUNED_USUAL if classes else ENCODER_USUAL
     config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
-    found = Found(
+    found = Recognised(
         title=title,
         encoder=config,
         rules=rules,

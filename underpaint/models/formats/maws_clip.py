@@ -10,18 +10,18 @@ import re
 from dataclasses import replace
 
 from underpaint.models.formats import ours
-from underpaint.models.formats.layout import (
+from underpaint.models.formats.key_patterns import (
     NON_COMMERCIAL,
-    Foreign,
-    Found,
+    ForeignFile,
     Names,
+    Recognised,
     Rule,
     checked,
     depth_of,
     encoder_config,
     names_wrong,
 )
-from underpaint.models.formats.mae import PLAIN
+from underpaint.models.formats.mae_checkpoint import PLAIN
 from underpaint.models.formats.maws import ENCODER_USUAL
 from underpaint.models.text_tower import TextConfig
 
@@ -68,7 +68,7 @@ def rules(depth: int, text_depth: int, *, older: bool = False) -> tuple[Rule, ..
     return (*image, *Names(ONCE, block).rules(text_depth, "text."), *alone)
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """A file with a tower for images and something for texts, or None."""
     names = foreign.shapes.keys()
     if not any(name.startswith(IMAGE) for name in names) or not any(name.startswith("text_") for name in names):
@@ -81,7 +81,7 @@ def recognise(foreign: Foreign) -> Found | None:
     if exported is not None:
         return checked(exported, foreign)
     assumed: list[str] = []
-    found = Found(
+    found = Recognised(
         title=TITLE,
         encoder=encoder_config(foreign, all_rules, title=TITLE, said={}, usual=ENCODER_USUAL, assumed=assumed),
         rules=all_rules,
@@ -93,7 +93,7 @@ def recognise(foreign: Foreign) -> Found | None:
     return checked(found, foreign)
 
 
-def _text_config(foreign: Foreign, all_rules: tuple[Rule, ...], depth: int, assumed: list[str]) -> TextConfig:
+def _text_config(foreign: ForeignFile, all_rules: tuple[Rule, ...], depth: int, assumed: list[str]) -> TextConfig:
     """The form of the text tower from its tensors.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from underpaint import config as configs
-from underpaint.models.formats.layout import Foreign, Found, Rule, checked
+from underpaint.models.formats.key_patterns import ForeignFile, Recognised, Rule, checked
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig
@@ -16,7 +16,7 @@ BEFORE = ("encoder.", "decoder.")
 """What our names have before MAE's; a head has none."""
 
 
-def describe(found: Found) -> dict[str, Any]:
+def describe(found: Recognised) -> dict[str, Any]:
     """What ``said`` reads back."""
     return {
         "encoder": configs.record(found.encoder),
@@ -31,7 +31,7 @@ def describe(found: Found) -> dict[str, Any]:
     }
 
 
-def said(foreign: Foreign, rules: tuple[Rule, ...], title: str) -> Found | None:
+def said(foreign: ForeignFile, rules: tuple[Rule, ...], title: str) -> Recognised | None:
     """What config.json says, if it is one of ours."""
     record = foreign.config.get(KEY)
     if not isinstance(record, dict):
@@ -39,7 +39,7 @@ def said(foreign: Foreign, rules: tuple[Rule, ...], title: str) -> Found | None:
     where = f"{foreign.name}/config.json"
     try:
         decoder, text = record["decoder"], record.get("text")
-        return Found(
+        return Recognised(
             title=title,
             encoder=configs.from_record(ViTConfig, record["encoder"], where=where),
             rules=rules,
@@ -69,7 +69,7 @@ def our_name(plain: str) -> str:
     return f"decoder.{plain}" if plain.startswith(("decoder_", "mask_token")) else f"encoder.{plain}"
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """An export with ``--to safetensors``."""
     if "patch_embed.proj.weight" not in foreign.shapes or KEY not in foreign.config:
         return None

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from underpaint.models.formats import ours
-from underpaint.models.formats.layout import (
+from underpaint.models.formats.key_patterns import (
     BLOCK,
     IMAGENET,
     NON_COMMERCIAL,
-    Foreign,
-    Found,
+    ForeignFile,
     Names,
+    Recognised,
     Rule,
     checked,
     depth_of,
@@ -56,7 +56,7 @@ def _head(theirs: str) -> tuple[Rule, ...]:
     return tuple(Rule(ours=f"head.{kind}", theirs=(f"{theirs}.{kind}",)) for kind in ("weight", "bias"))
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """A file in SWAG's or torchvision's naming, or None."""
     names = foreign.shapes.keys()
     if "conv_proj.weight" not in names:
@@ -76,7 +76,7 @@ def recognise(foreign: Foreign) -> Found | None:
     assumed: list[str] = []
     usual, licence = _habits(foreign, swag=swag)
     config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
-    found = Found(
+    found = Recognised(
         title=title,
         encoder=config,
         rules=all_rules,
@@ -87,7 +87,7 @@ def recognise(foreign: Foreign) -> Found | None:
     return checked(found, foreign)
 
 
-def _habits(foreign: Foreign, *, swag: bool) -> tuple[Mapping[str, Any], str]:
+def _habits(foreign: ForeignFile, *, swag: bool) -> tuple[Mapping[str, Any], str]:
     """How images are prepared and under which licence the weights stand, as far as a name or a size gives it away."""
     positions, patch = foreign.shapes.get("encoder.pos_embedding", (1, 0, 0)), foreign.shapes["conv_proj.weight"][-1]
     pixels = round((max(positions[:2]) - 1) ** 0.5) * patch if max(positions[:2]) > 1 else 0

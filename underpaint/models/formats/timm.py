@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from underpaint.models.formats.layout import Foreign, Found, Rule, checked, encoder_config, head_rules
-from underpaint.models.formats.mae import PLAIN, plain_blocks
+from underpaint.models.formats.key_patterns import ForeignFile, Recognised, Rule, checked, encoder_config, head_rules
+from underpaint.models.formats.mae_checkpoint import PLAIN, plain_blocks
 
 ARCHITECTURES = {
     (16, 192, 12, 3): "vit_tiny_patch16_224",
@@ -23,7 +23,7 @@ BARE_USUAL: dict[str, Any] = {"view": "crop", "crop_share": 0.9, "interpolation"
 """timm's preprocessing of most ViTs; its normalisation differs from model to model and must be told."""
 
 
-def recognise(foreign: Foreign) -> Found | None:
+def recognise(foreign: ForeignFile) -> Recognised | None:
     """A file in MAE's naming with timm's config.json, or with none and of no other format."""
     names = foreign.shapes.keys()
     described = "architecture" in foreign.config
@@ -49,7 +49,7 @@ def recognise(foreign: Foreign) -> Found | None:
     )
     if mean_pooled and classes:
         rules += tuple(Rule(ours=f"fc_norm.{kind}", theirs=(f"fc_norm.{kind}",)) for kind in ("weight", "bias"))
-    found = Found(
+    found = Recognised(
         title=title,
         encoder=config,
         rules=rules + (head_rules() if classes else ()),

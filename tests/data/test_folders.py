@@ -1,0 +1,333 @@
+"""Folders of one's own: what is found, tags, classes, splits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from underpaint.data import cache
+from underpaint.data.open_source import open_source
+from underpaint.data.source import Problem, Source
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def paint(file: Path, seed: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.uint8)).save(file)
+
+
+def folder(root: Path, *names: str) -> Path:
+    for seed, name in enumerate(names):
+        paint(root / name, seed)
+    return root
+
+
+def opened(root: Path, **files: str) -> Source:
+    return open_source(str(root), **files)
+
+
+def test_finds_image_files_by_extension_in_nested_folders(tmp_path: Path) -> None:
+    folder(tmp_path, "b.png", "a/deep/er.jpg", "a/z.JPEG", ".hidden.png", ".trash/x.png", "a/._z.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "c.png").mkdir()
+    source = opened(tmp_path)
+    assert source.path == ("a/deep/er.jpg", "a/z.JPEG", "b.png")
+    assert source.problems == ()
+    assert source.name == tmp_path.name
+    assert set(source.label) == {""}
+    assert source.rows("pretrain") + source.rows("heldout") == [0, 1, 2]
+
+
+def test_says_what_it_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no images.*\.png"):
+        opened(tmp_path)
+    with pytest.raises(ValueError, match="is no folder"):
+        opened(tmp_path / "absent")
+
+
+def test_links_out_of_the_folder_are_problems(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root", "a.png", "sub/b.png")
+    outside = folder(tmp_path / "outside", "secret.png")
+    (root / "out.png").symlink_to(outside / "secret.png")
+    (root / "relative.png").symlink_to("../outside/secret.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "tree").symlink_to(outside)
+    (root / "inside.png").symlink_to("sub/b.png")
+    source = opened(root)
+    assert source.path == ("a.png", "inside.png", "sub/b.png")
+    assert [problem.key for problem in source.problems] == ["gone.png", "loop.png", "out.png", "relative.png", "tree"]
+
+
+def test_paths_of_a_tags_file_that_leave_the_folder_are_problems(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root", "a.png")
+    paint(tmp_path / "b.png", 1)
+    rows = f"path,tags\na.png,x\n../b.png,y\n{tmp_path}/b.png,y\nsub/../a.png,z\n"
+    (root / "tags.csv").write_text(rows)
+    source = opened(root)
+    assert source.tags == (("x",),)
+    assert [problem.reason for problem in source.problems] == ["the path leaves the folder"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,tags\na.png,Red Sky  red\n", ("red", "sky")),
+        ("path,tags\na.png,Red Sky ; #Sea;;sea\n", ("red sky", "sea")),
+        ("path,tags\na.png,red sky\nb.png,one;two\n", ("red sky",)),  # a semicolon anywhere decides for all
+        ("\ufefftags,extra,path\n#a #B,1,./a.png\n", ("a", "b")),
+        ('path,tags\n"a.png","x, y"\n', ("x,", "y")),
+        ("path,tags\r\na.png,x\r\n a.png ,y x\r\n", ("x", "y")),  # rows of one image are merged
+        ("path,tags\na.png\nb.png,x\n", ()),
+        ("path,tags\na.png,猫 été\n", ("猫", "été")),
+    ],
+)
+def test_the_rules_of_tags_csv(tmp_path: Path, text: str, expected: tuple[str, ...]) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    (tmp_path / "tags.csv").write_bytes(text.encode())
+    source = opened(tmp_path)
+    assert source.tags[0] == expected
+    assert source.problems == ()
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_tags_parquet_holds_lists_or_strings(tmp_path: Path, lists: bool) -> None:
+    folder(tmp_path, "a.png", "b.png", "c.png")
+    values = [["Red Sky", "#sea", None], [], None] if lists else ["Red Sky;#sea", "", None]
+    table = pyarrow.table({"path": ["a.png", "b.png", "c.png"], "tags": values})
+    pyarrow.parquet.write_table(table, tmp_path / "tags.parquet")
+    assert opened(tmp_path).tags == (("red sky", "sea"), (), ())
+
+
+def test_rows_without_an_image_are_named(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "tags.csv").write_text("path,tags\na.png,x\ngone.png,y\nnotes.txt,z\n")
+    assert opened(tmp_path).problems == (
+        Problem(key="gone.png", reason="missing file"),
+        Problem(key="notes.txt", reason="not an image file that is read"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,tags\na.png,x\n", "has the columns 'file', 'tags'; it needs 'path' and 'tags'"),
+        (b"path;tags\na.png;x\n", "separated by a comma"),
+        (b"", "has the columns none"),
+        (b"path,tags\nb.png,x\n", "names no existing image"),
+        (b"path,tags\n\xff\xfe,x\n", "UTF-8"),
+        (b'path,tags\na.png,"' + b"x" * 200_000 + b'"\n', "is not CSV"),
+    ],
+)
+def test_a_useless_tags_file_ends_it_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    folder(tmp_path, "a.png")
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        opened(tmp_path, tags=str(tmp_path / "mine.csv"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="does not exist"):
+        opened(tmp_path, tags=str(tmp_path / "absent.csv"))
+
+
+def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png")
+    (tmp_path / "tags.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match="is not a Parquet file"):
+        opened(tmp_path)
+
+
+def test_class_folders_are_the_classes(tmp_path: Path) -> None:
+    folder(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)))
+    source = opened(tmp_path)
+    assert source.label == ("cat",) * 10 + ("dog",) * 10
+    assert sorted(source.label[row] for row in source.rows("test")) == ["cat"] * 3 + ["dog"] * 3
+
+
+def test_one_folder_loose_images_or_tags_make_no_classes(tmp_path: Path) -> None:
+    one = folder(tmp_path / "one", "images/a.png", "images/b.png")
+    loose = folder(tmp_path / "loose", "cat/a.png", "dog/b.png", "c.png")
+    tagged = folder(tmp_path / "tagged", "2024/a.png", "2025/b.png")
+    (tagged / "tags.csv").write_text("path,tags\n2024/a.png,x\n")
+    for root in (one, loose, tagged):
+        assert set(opened(root).label) == {""}
+
+
+def labelled(root: Path, classes: dict[str, str], **copies: str) -> Source:
+    """A folder with a labels file; ``copies`` maps a new file (without suffix) to the file it repeats."""
+    folder(root, *classes)
+    for name, original in copies.items():
+        (root / f"{name}.png").write_bytes((root / original).read_bytes())
+    rows = "".join(f"{path},{name}\n" for path, name in classes.items() if name)
+    (root / "labels.csv").write_text("path,class\n" + rows)
+    return opened(root, labels=str(root / "labels.csv"))
+
+
+def test_a_labels_file_is_the_transfer_task(tmp_path: Path) -> None:
+    classes = {f"{number:02}.png": "ab"[number % 2] if number < 40 else "" for number in range(60)}
+    source = labelled(tmp_path, classes)
+    train, test = set(source.rows("train")), set(source.rows("test"))
+    seen = set(source.rows("pretrain")) | set(source.rows("heldout"))
+    assert train | test == {row for row in range(60) if source.label[row]}
+    assert not train & test
+    assert not test & seen
+    assert train < seen  # their pixels and tags may be learnt from
+    assert seen == set(range(60)) - test
+    for name in "ab":
+        assert sum(source.label[row] == name for row in test) == 6
+
+
+def test_copies_never_cross_a_split(tmp_path: Path) -> None:
+    classes = {f"{number:02}.png": "ab"[number % 2] for number in range(30)}
+    copies = {f"copy{number:02}": f"{number:02}.png" for number in range(30)}
+    source = labelled(tmp_path, classes, **copies)
+    for row in source.rows("test"):
+        twin = source.path.index(f"copy{source.path[row]}")
+        assert source.family[twin] == source.family[row]
+        assert source.splits[twin] == ()  # an unlabelled copy of a test image is in nothing
+    for family in set(source.family):
+        members = [set(splits) for splits, name in zip(source.splits, source.family, strict=True) if name == family]
+        assert ("test" in set().union(*members)) == all(member <= {"test"} for member in members)
+    assert len(source.rows("test")) == 2 * round(0.3 * 15)
+
+
+def test_every_class_of_two_families_is_tested(tmp_path: Path) -> None:
+    classes = {"a1.png": "a", "a2.png": "a", "b1.png": "b", **{f"c{i}.png": "c" for i in range(5)}}
+    source = labelled(tmp_path, classes)
+    assert {source.label[row] for row in source.rows("test")} == {"a", "c"}
+    assert {source.label[row] for row in source.rows("train")} == {"a", "b", "c"}
+
+
+def test_a_second_class_is_a_problem(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text("path,class\na.png,x\na.png,x\na.png,y\nb.png,y\nc.png,y\n")
+    source = opened(tmp_path, labels=str(tmp_path / "labels.csv"))
+    assert source.label == ("x", "y")
+    assert [problem.key for problem in source.problems] == ["a.png", "c.png"]
+
+
+def test_splits_do_not_depend_on_where_or_under_which_names_the_images_lie(tmp_path: Path) -> None:
+    here = folder(tmp_path / "here", *(f"{number:03}.png" for number in range(120)))
+    there = folder(tmp_path / "there", *(f"x/{number:03}.png" for number in range(120)))
+    one, two = opened(here), opened(there)
+    assert one.splits == two.splits
+    assert len(one.rows("heldout")) >= 8
+    assert one.content_hash != two.content_hash
+
+
+def test_the_identity_follows_the_content(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    before = opened(tmp_path).content_hash
+    assert opened(tmp_path).content_hash == before
+    (tmp_path / "tags.csv").write_text("path,tags\na.png,x\n")
+    tagged = opened(tmp_path).content_hash
+    paint(tmp_path / "a.png", 9)
+    assert len({before, tagged, opened(tmp_path).content_hash}) == 3
+
+
+def test_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    first = opened(tmp_path)
+    read: list[Path] = []
+    opens = Path.open
+    monkeypatch.setattr(Path, "open", lambda file, *args, **kwargs: read.append(file) or opens(file, *args, **kwargs))
+    assert opened(tmp_path).family == first.family
+    assert not [file for file in read if file.suffix == ".png"]
+    read.clear()
+    paint(tmp_path / "b.png", 5)
+    os.utime(tmp_path / "b.png", ns=(1, 1))
+    assert opened(tmp_path).family[1] != first.family[1]
+    assert [file.name for file in read if file.suffix == ".png"] == ["b.png"]
+
+
+def test_a_damaged_cache_of_hashes_is_an_empty_one(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png")
+    family = opened(tmp_path).family
+    for store in (cache.cache_folder() / "hashes").iterdir():
+        store.write_text("{")
+    assert opened(tmp_path).family == family
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path / "images", "a.png")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "file" / "cache"))
+    assert opened(tmp_path / "images").path == ("a.png",)
+    assert "not kept" in capsys.readouterr().err
+
+
+def test_unknown_collections_get_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"did you mean 'openmoji'.*\./openmoij"):
+        open_source("openmoij")
+    with pytest.raises(ValueError, match="brings its own tags"):
+        open_source("openmoji", tags="tags.csv")
+
+
+def test_a_tags_file_that_would_lose_tags_is_refused(tmp_path: Path) -> None:
+    """Tags between commas, a quote that never ends, a column twice, no tag at all: told, not half read."""
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    for content, message in (
+        ("path,tags\na.png,red,green\n", "line 2 has more fields than the header"),
+        ('path,tags\na.png,"red\nb.png,green\n', "begins in line 2 is not CSV: a quote is opened and never closed"),
+        ("path,tags,tags\na.png,red,green\n", "has the column 'tags' twice"),
+        ("path,tags\na.png,\nb.png,\n", "no row of .* has a tag"),
+    ):
+        (tmp_path / "tags.csv").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            opened(root, tags=str(tmp_path / "tags.csv"))
+    with pytest.raises(ValueError, match="is a folder, not a file"):
+        opened(root, tags=str(root))
+
+
+def test_a_path_too_long_is_a_missing_file(tmp_path: Path) -> None:
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    (tmp_path / "tags.csv").write_text(f"path,tags\na.png,red\nb.png,green\n{'a/' * 3000}c.png,blue\n")
+    (problem,) = opened(root, tags=str(tmp_path / "tags.csv")).problems
+    assert problem.reason == "missing file"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("tags", [1, 2], "'tags' of type int64; it must hold text or lists of text"),
+        ("tags", [{"a": 1}, {"a": 2}], "'tags' of type struct"),
+        ("tags", [[1], [2]], "'tags' of type list<"),
+        ("tags", [b"red", b"blue"], "'tags' of type binary"),
+        ("path", [1, 2], "'path' of type int64; it must hold text"),
+    ],
+)
+def test_a_parquet_column_of_another_type_is_refused_by_name(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    columns = {"path": ["a.png", "b.png"], "tags": ["red", "blue"], column: values}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "odd.parquet")
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, tags=str(tmp_path / "odd.parquet"))
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
+def test_text_may_be_stored_in_any_way_that_arrow_has_for_it(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    table = pyarrow.table({"path": ["a.png", "b.png"], "tags": pyarrow.array(["red", "blue"]).cast(kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "text.parquet")
+    assert opened(tmp_path, tags=str(tmp_path / "text.parquet")).tags == (("red",), ("blue",))
+
+
+def test_the_line_of_a_row_that_is_not_csv_is_told(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    (tmp_path / "odd.csv").write_text('path,tags\na.png,red\n"b.png"x,blue\n')
+    with pytest.raises(ValueError, match="the row that begins in line 3 is not CSV"):
+        opened(tmp_path, tags=str(tmp_path / "odd.csv"))

@@ -1,0 +1,359 @@
+"""The structure of the package, read from its source: who may import whom, what may not occur, how long things may be.
+
+Every rule is a function from modules to complaints. It is applied to the package, and to a few lines that break it, so
+that a rule which has stopped seeing anything fails as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "underpaint"
+
+FOUNDATION = {"core", "keyed_random", "files", "config", "messages"}
+EVERYTHING_TO_RUN = FOUNDATION | {
+    "models",
+    "objectives",
+    "training",
+    "data",
+    "tags",
+    "evals",
+}
+MAY_IMPORT = {
+    # The foundation: no part of it knows another.
+    **{part: set[str]() for part in FOUNDATION},
+    "examples": set[str](),
+    # The layers. `training` knows no objective, data, evaluation or model.
+    "models": {"keyed_random", "files", "config"},
+    "training": {"config", "core", "keyed_random", "files", "messages"},
+    "tags": {"core", "keyed_random", "files"},
+    "data": {"core", "keyed_random", "files", "config", "messages", "tags"},
+    # From what somebody owns to a prepared set.
+    "preparation": {"data", "keyed_random", "files", "messages", "tags"},
+    "objectives": {"config", "core", "keyed_random", "models"},
+    "evals": {"core", "keyed_random", "data", "models"},
+    # Weights from and to other tools.
+    "weights": {"config", "files", "messages", "models", "objectives", "run", "core"},
+    # The wiring, and what sits on top of it.
+    "run": EVERYTHING_TO_RUN,
+    "recipes": EVERYTHING_TO_RUN | {"run"},
+    "plan": EVERYTHING_TO_RUN | {"run", "recipes"},
+    "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
+    "report": {"files"},
+    "inference": EVERYTHING_TO_RUN | {"run"},
+    "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
+    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan", "preparation", "examples"},
+}
+"""Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
+
+LIGHT = {"__init__", "__main__", "config", "examples", "files"}
+"""The parts that `underpaint --help` imports: the standard library only."""
+FIRST_CHOICE = {"torch", "jaxtyping"}
+IMAGES = {"numpy", "PIL", "torchvision"}
+MAY_IMPORT_AT_TOP = {
+    **{part: set[str]() for part in LIGHT},
+    "data": FIRST_CHOICE | IMAGES | {"xxhash"},
+    "tags": {"numpy"},
+    "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
+    "evals": FIRST_CHOICE | {"numpy"},
+    "studies": FIRST_CHOICE | {"numpy"},
+    "report": {"numpy"},
+}
+"""Third-party libraries of a part at the top of its files, where not FIRST_CHOICE; the others go inside the function
+that needs them."""
+
+VERBS = {
+    *("prepare", "train", "evaluate", "run_study", "make_plan", "import_weights", "export_weights", "write_report"),
+    *("load_encoder", "load_model"),
+}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
+MAY_PRINT = {"underpaint.__main__", "underpaint.messages"}
+FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "subprocess"}
+MAY_IMPORT_FORBIDDEN = {
+    # It starts apt-get, dpkg-deb and npm, with lists of arguments, to get the packages that collections are made from.
+    ("underpaint.data.collections.registries", "subprocess"),
+    # It names the error that torch's weights-only loading raises; `forbidden` sees any call.
+    ("underpaint.weights.pickled", "pickle"),
+}
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "hasattr", "torch.load", "os.system", "os.popen"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler"),
+}
+LOADS_PICKLES = ("underpaint.weights.pickled", "weights_only=True")
+"""The one module that may call torch.load, to import weights, and what the call must say: then it runs nothing."""
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 8
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file."""
+
+    name: str
+    tree: ast.Module
+    lines: int
+
+    @property
+    def part(self) -> str:
+        """``models`` for underpaint.models.vit, ``__init__`` for underpaint itself."""
+        return self.name.split(".")[1] if "." in self.name else "__init__"
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the file."""
+        return list(ast.walk(self.tree))
+
+    @cached_property
+    def calls(self) -> list[tuple[int, str]]:
+        """Line and callee of every call: ``print``, ``torch.load``, ``step.loss.backward``."""
+        return [(node.lineno, ast.unparse(node.func)) for node in self.nodes if isinstance(node, ast.Call)]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, as far as it is a module."""
+
+    target: str
+    line: int
+    deferred: bool
+    """Inside a function, or for the type checker only: not executed when the module is imported."""
+
+
+Modules = dict[str, Module]
+Rule = Callable[[Modules], Iterator[str]]
+
+
+def parse(sources: dict[str, str]) -> Modules:
+    """Modules from their sources by name."""
+    return {name: Module(name, ast.parse(text), text.count("\n")) for name, text in sources.items()}
+
+
+@cache
+def package() -> Modules:
+    """All modules of the package; a folder is named like its ``__init__``."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths]
+    return parse(
+        {n.removesuffix(".__init__"): p.read_text(encoding="utf-8") for n, p in zip(names, paths, strict=True)}
+    )
+
+
+def imports(module: Module, modules: Modules) -> Iterator[Import]:
+    """What a module imports, wherever the statement stands; relative imports are ruff's matter (TID)."""
+    deferred = {
+        inner
+        for node in module.nodes
+        if isinstance(node, Function) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        for inner in ast.walk(node)
+    }
+    for node in module.nodes:
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            targets = [name if name in modules else node.module for name in full]
+        else:
+            continue
+        yield from (Import(target, node.lineno, node in deferred) for target in targets)
+
+
+def layers(modules: Modules) -> Iterator[str]:
+    """A part imports only what the table allows; the package itself is the lazy front and may name everything."""
+    for module in modules.values():
+        if module.part not in {*MAY_IMPORT, "__init__"}:
+            yield f"{module.name}: '{module.part}' has no line in MAY_IMPORT"
+            continue
+        for target, line in ((i.target, i.line) for i in imports(module, modules)):
+            part = target.split(".")[1] if target.startswith("underpaint.") else module.part
+            if module.part != "__init__" and part not in {module.part, *MAY_IMPORT[module.part]}:
+                allowed = sorted(MAY_IMPORT[module.part])
+                yield f"{module.name}:{line} imports {target}; '{module.part}' may import {allowed}"
+
+
+def cycles(modules: Modules) -> Iterator[str]:
+    """No module imports itself by a detour, not even from inside a function."""
+    edges = {
+        name: {i.target for i in imports(module, modules)} & (modules.keys() - {name, "underpaint"})
+        for name, module in modules.items()
+        if name != "underpaint"
+    }
+    while free := [name for name, targets in edges.items() if not targets & edges.keys()]:
+        for name in free:
+            del edges[name]
+    for name in edges:
+        yield f"{name} is in a cycle of imports, or imports one: {sorted(edges[name] & edges.keys())}"
+
+
+def libraries(modules: Modules) -> Iterator[str]:
+    """Heavy and optional libraries are imported inside the one function that needs them."""
+    for module in modules.values():
+        allowed = {*MAY_IMPORT_AT_TOP.get(module.part, FIRST_CHOICE), *sys.stdlib_module_names, "underpaint"}
+        for found in imports(module, modules):
+            if not found.deferred and found.target.split(".")[0] not in allowed:
+                yield f"{module.name}:{found.line} imports {found.target} at the top"
+
+
+def names(modules: Modules) -> Iterator[str]:
+    """No module is named like a verb of the package (it would shadow the function) or like nothing in particular."""
+    for name in modules:
+        for word in set(name.split(".")) & (VERBS | VAGUE):
+            yield f"{name}: no module may be called '{word}'"
+
+
+def one_backward(modules: Modules) -> Iterator[str]:
+    """There is one training loop."""
+    places = [f"{module.name}:{line}" for module in modules.values() for line in _calls(module, ".backward")]
+    if [place.split(":")[0] for place in places] != ["underpaint.training.loop"]:
+        yield f".backward( should occur once, in underpaint.training.loop; it occurs in {places}"
+
+
+def forbidden(modules: Modules) -> Iterator[str]:
+    """Nothing that runs code found in data, starts a shell, or probes for attributes."""
+    for module in modules.values():
+        for found in imports(module, modules):
+            library = found.target.split(".")[0]
+            if library in FORBIDDEN_IMPORTS and (module.name, library) not in MAY_IMPORT_FORBIDDEN:
+                yield f"{module.name}:{found.line} imports {found.target}"
+        for node in (node for node in module.nodes if isinstance(node, ast.Call)):
+            called, said = ast.unparse(node.func), {ast.unparse(keyword) for keyword in node.keywords}
+            allowed = called == "torch.load" and module.name == LOADS_PICKLES[0] and LOADS_PICKLES[1] in said
+            if called in FORBIDDEN_CALLS and not allowed:
+                yield f"{module.name}:{node.lineno} calls {called}"
+        for node in module.nodes:
+            if isinstance(node, ast.keyword) and node.arg == "shell":
+                yield f"{module.name}:{node.value.lineno} passes shell="
+            if isinstance(node, ast.ImportFrom) and node.module == "torch" and "load" in {a.name for a in node.names}:
+                yield f"{module.name}:{node.lineno} imports torch.load"
+
+
+def blind_except(modules: Modules) -> Iterator[str]:
+    """An except clause names what it expects."""
+    for module in modules.values():
+        for node in module.nodes:
+            if isinstance(node, ast.ExceptHandler):
+                caught = (
+                    {inner.id for inner in ast.walk(node.type) if isinstance(inner, ast.Name)} if node.type else set()
+                )
+                if node.type is None or caught & {"Exception", "BaseException"}:
+                    yield f"{module.name}:{node.lineno} catches everything"
+
+
+def printing(modules: Modules) -> Iterator[str]:
+    """Only the command line and the log speak to the user."""
+    for module in modules.values():
+        if module.name not in MAY_PRINT:
+            yield from (f"{module.name}:{line} prints" for line in _calls(module, "print"))
+
+
+def sizes(modules: Modules) -> Iterator[str]:
+    """Files, functions and parameter lists stay short enough to be read at a glance."""
+    for module in modules.values():
+        if module.lines > MAX_FILE_LINES:
+            yield f"{module.name} has {module.lines} lines, more than {MAX_FILE_LINES}"
+        for function in (node for node in module.nodes if isinstance(node, Function)):
+            where = f"{module.name}:{function.lineno} {function.name}"
+            assert function.end_lineno is not None
+            if (length := function.end_lineno - function.lineno + 1) > MAX_FUNCTION_LINES:
+                yield f"{where} has {length} lines, more than {MAX_FUNCTION_LINES}"
+            if (count := _parameters(function)) > MAX_PARAMETERS:
+                yield f"{where} has {count} parameters, more than {MAX_PARAMETERS}"
+
+
+def _calls(module: Module, callee: str) -> list[int]:
+    """Lines that call ``name`` or ``a.name``; a callee like ``.name`` means a method of anything."""
+    return [line for line, text in module.calls if text == callee or (callee[0] == "." and text.endswith(callee))]
+
+
+def _parameters(function: Function) -> int:
+    arguments = function.args
+    named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in named if name not in {"self", "cls"}]) + bool(arguments.vararg) + bool(arguments.kwarg)
+
+
+RULES: list[Rule] = [layers, cycles, libraries, names, one_backward, forbidden, blind_except, printing, sizes]
+
+LOOP = {"underpaint.training.loop": "loss.backward()\n"}
+BROKEN: list[tuple[Rule, dict[str, str]]] = [
+    (layers, {"underpaint.training.loop": "from underpaint.objectives.mae import MAE\n"}),
+    (layers, {"underpaint.training.loop": "from underpaint import evals\n", "underpaint.evals": ""}),
+    (layers, {"underpaint.core": "def f():\n    import underpaint.keyed_random\n"}),
+    (layers, {"underpaint.report.page": "import underpaint.training.log as log\n"}),
+    (layers, {"underpaint.newcomer": ""}),
+    (cycles, {"underpaint.a": "from underpaint import b\n", "underpaint.b": "def f():\n    import underpaint.a\n"}),
+    (libraries, {"underpaint.evals.linear": "from sklearn.linear_model import LogisticRegression\n"}),
+    (libraries, {"underpaint.config": "import torch.nn\n"}),
+    (libraries, {"underpaint.models.vit": "try:\n    import timm\nexcept ImportError:\n    pass\n"}),
+    (names, {"underpaint.train": ""}),
+    (names, {"underpaint.data.prepare": ""}),
+    (names, {"underpaint.data.utils": ""}),
+    (one_backward, {"underpaint.training.loop": "step.loss.backward()\nloss.backward()\n"}),
+    (one_backward, {"underpaint.objectives.mae": "loss.backward()\n"}),
+    (one_backward, LOOP | {"underpaint.evals.linear": "f(x).backward(retain_graph=True)\n"}),
+    (one_backward, {"underpaint.training.loop": ""}),
+    *((forbidden, {"underpaint.data.cache": f"{line}\n"}) for line in (
+        "import pickle", "from pickle import loads", "def f():\n    import subprocess", "torch.load(path)",
+        "from torch import load", "eval(text)", "exec(text)", "run(command, shell=True)", "hasattr(x, 'y')",
+    )),
+    *((blind_except, {"underpaint.run": f"try:\n    f()\n{clause}:\n    pass\n"}) for clause in (
+        "except", "except Exception", "except (OSError, Exception) as error", "except BaseException",
+    )),
+    (forbidden, {"underpaint.data.collections.registries": "import pickle\n"}),
+    (forbidden, {"underpaint.weights.pickled": "torch.load(path, mmap=True)\n"}),
+    (forbidden, {"underpaint.weights.pickled": "torch.load(path, weights_only=False)\n"}),
+    (forbidden, {"underpaint.weights.pickled": "import pickle\npickle.load(file)\n"}),
+    (forbidden, {"underpaint.weights.weight_files": "torch.load(path, weights_only=True)\n"}),
+    (printing, {"underpaint.data.cache": "print('hello')\n"}),
+    (sizes, {"underpaint.run": "x = 1\n" * (MAX_FILE_LINES + 1)}),
+    (sizes, {"underpaint.run": "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES}),
+    (sizes, {"underpaint.run": "class A:\n    def f(self, a, b, c, d, *, e, f, g, h, i): ...\n"}),
+    (sizes, {"underpaint.run": "async def f(a, b, c, d, e, f, g, h, **others): ...\n"}),
+]  # fmt: skip
+
+FINE = LOOP | {
+    "underpaint": "def train():\n    from underpaint import run\n    return run\n",
+    "underpaint.run": "import torch\nimport underpaint\nfrom underpaint.training.loop import train\n",
+    "underpaint.evals.linear": "def f(model):\n    import sklearn\n    return model.eval()\n",
+    "underpaint.models.vit": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import timm\n",
+    "underpaint.data.cache": "try:\n    f()\nexcept (OSError, ValueError) as error:\n    raise Exception from error\n",
+    "underpaint.data.collections.registries": "import subprocess\n",
+    "underpaint.weights.pickled": "import pickle\ntorch.load(path, weights_only=True, mmap=True)\n",
+    "underpaint.keyed_random": "class A:\n    def f(self, a, b, c, d, *, e, f, g, h): ...\n" + "    x = 1\n" * 300,
+    "underpaint.objectives.mae": "class F:\n    def backward(self): ...\n",
+    "underpaint.__main__": "print('hello')\n",
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_package_keeps(rule: Rule) -> None:
+    complaints = list(rule(package()))
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize(("rule", "sources"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_breach_is_seen(rule: Rule, sources: dict[str, str]) -> None:
+    assert len(list(rule(parse(sources)))) >= 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_fine_passes(rule: Rule) -> None:
+    assert not list(rule(parse(FINE)))
+
+
+def test_every_rule_has_been_broken() -> None:
+    assert {rule for rule, _ in BROKEN} == set(RULES)
+
+
+def test_every_line_of_the_table_is_about_something() -> None:
+    parts = {module.part for module in package().values()}
+    assert MAY_IMPORT.keys() <= parts, f"no such part any more: {sorted(MAY_IMPORT.keys() - parts)}"

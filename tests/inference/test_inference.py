@@ -1,0 +1,136 @@
+"""Features and tags of images, against the network called by hand; stopped and continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from support.small_runs import mae_run, make_images, wsp_run
+from underpaint import inference
+from underpaint.data.decode.transforms import eval_view
+from underpaint.inference import embed, find_images, predict
+from underpaint.models.weights import load_encoder
+from underpaint.run import execute
+from underpaint.run.outputs import load_model
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data") / "images", count=40)
+
+
+@pytest.fixture(scope="module")
+def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    execute(mae_run(images, steps=2), folder / "mae")
+    execute(wsp_run(images, steps=2), folder / "wsp")
+    return folder
+
+
+def view(path: Path, config: Any) -> torch.Tensor:
+    """One image as a network takes it, read with Pillow and numpy."""
+    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
+    mean, std = (torch.tensor(value)[:, None, None] for value in (config.mean, config.std))
+    return ((eval_view(pixels, size=config.size) - mean) / std)[None]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_table_holds_the_encoder_s_features(images: Path, runs: Path, tmp_path: Path, pooling: str) -> None:
+    out = tmp_path / "features.parquet"
+    done = embed(runs / "mae", [images], out, pooling=pooling)  # pyright: ignore[reportArgumentType]
+    assert done == {"images": 40, "bad": 0, "width": 16}
+    table = pyarrow.parquet.read_table(out).to_pylist()
+    assert [Path(row["path"]) for row in table] == sorted(images.rglob("*.png"))
+    encoder = load_encoder(runs / "mae")
+    for row in table[::7]:
+        with torch.no_grad():
+            tokens = encoder(view(Path(row["path"]), encoder.config))[0]
+        expected = tokens[0] if pooling == "cls" else tokens[1:].mean(dim=0)
+        torch.testing.assert_close(torch.tensor(row["embedding"]), expected, atol=1e-5, rtol=1e-5)
+        assert row["problem"] == ""
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_stopped_table_goes_on(images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, out = tmp_path / "whole.parquet", tmp_path / "features.parquet"
+    embed(runs / "mae", [images], whole)
+    monkeypatch.setattr(inference, "PART_IMAGES", 16)
+    real, read = inference.read_files, []
+
+    def stops(paths: list[Path], **how: object) -> object:
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.extend([paths])
+        return real(paths, **how)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(inference, "read_files", stops)
+    with pytest.raises(KeyboardInterrupt):
+        embed(runs / "mae", [images], out)
+    assert not out.exists()
+    assert len(list((tmp_path / "features.parquet.part").glob("*.parquet"))) == 2
+    read.clear()
+    monkeypatch.setattr(inference, "read_files", lambda paths, **how: (read.extend(paths), real(paths, **how))[1])
+    embed(runs / "mae", [images], out)
+    assert len(read) == 8  # the third part alone
+    assert pyarrow.parquet.read_table(out).equals(pyarrow.parquet.read_table(whole))
+
+
+def test_parts_of_other_weights_are_not_used(images: Path, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    parts = tmp_path / "features.parquet.part"
+    parts.mkdir()
+    (parts / "identity.json").write_text('{"identity": "another"}')
+    (parts / "000000000.parquet").write_bytes(b"of other weights")
+    assert embed(runs / "mae", [images], out)["images"] == 40
+
+
+def test_bad_images_are_named(images: Path, runs: Path, tmp_path: Path) -> None:
+    good = sorted(images.rglob("*.png"))[0]
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "empty.jpg").touch()
+    out = tmp_path / "features.parquet"
+    done = embed(runs / "mae", [tmp_path / "cut.png", good, tmp_path / "empty.jpg"], out)
+    assert (done["images"], done["bad"]) == (3, 2)
+    cut, fine, empty = pyarrow.parquet.read_table(out).to_pylist()
+    assert cut["embedding"] is empty["embedding"] is None
+    assert cut["problem"]
+    assert empty["problem"] == "the file is empty"
+    assert len(fine["embedding"]) == 16
+    found = list(predict(runs / "wsp", [tmp_path / "empty.jpg", good], top=2))
+    assert (found[0].labels, found[0].problem) == ((), "the file is empty")
+    assert len(found[1].labels) == 2
+
+
+def test_predictions_are_the_best_probabilities(images: Path, runs: Path) -> None:
+    model = load_model(runs / "wsp")
+    found = list(predict(runs / "wsp", [images], top=3))
+    assert len(found) == 40
+    for one in found[::9]:
+        with torch.no_grad():
+            scores = model.logits(view(one.path, model.encoder.config))[0].numpy()  # pyright: ignore
+        shares = np.exp(scores - scores.max())
+        shares /= shares.sum()
+        order = np.argsort(-shares)[:3]
+        assert [name for name, _ in one.labels] == [model.labels[k] for k in order]  # pyright: ignore
+        assert [value for _, value in one.labels] == pytest.approx(shares[order].tolist(), abs=1e-5)
+
+
+def test_what_the_user_can_mend(images: Path, runs: Path, tmp_path: Path) -> None:
+    for call, message in (
+        (lambda: embed(runs / "mae", [tmp_path / "absent"], tmp_path / "x"), "does not exist"),
+        (lambda: embed(runs / "mae", [tmp_path], tmp_path / "x"), "no images in"),
+        (lambda: embed(runs / "mae", [images], images / "tags.csv"), "exists already"),
+        (lambda: embed(tmp_path, [images], tmp_path / "x"), "encoder"),
+        (lambda: predict(runs / "mae", [images]), "gives no labels"),
+        (lambda: predict(runs / "wsp", [images], top=0), "top=0"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            call()
+    one = sorted(images.rglob("*.png"))[0]
+    assert find_images([one, images]) == [one, *(p for p in sorted(images.rglob("*.png")) if p != one)]

@@ -1,0 +1,279 @@
+"""Every recipe against the published values (paper.md 1.1, 1.3, 1.4, 2.2, 2.3), typed in here from the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from underpaint import recipes
+from underpaint.core import DataInfo
+from underpaint.data.dataset import ImageData
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.run import Run
+
+IMAGENET = 1_281_167
+LABELS = 28_000
+
+# patch, width, depth, heads, millions of encoder parameters at 224 px without a head
+ENCODERS = {
+    "vit_b16": (16, 768, 12, 12, 85.8),
+    "vit_l16": (16, 1024, 24, 16, 303.3),
+    "vit_h14": (14, 1280, 32, 16, 630.8),
+    "vit_2b14": (14, 2560, 24, 32, 1890),
+    "vit_6.5b14": (14, 4096, 32, 32, 6448),
+}
+LARGE = [f"{stage}_{size}" for stage in ("mae", "wsp") for size in ENCODERS]
+LINEAR = {"linear_vit_b16": 90, "linear_vit_l16": 50, "linear_vit_h14": 50}
+SMALL = [
+    "mae_laptop",
+    "mae_smoke",
+    "wsp_laptop",
+    "wsp_smoke",
+    "finetune_laptop",
+    "finetune_smoke",
+    "linear_smoke",
+    "mae_small",
+    "mae_deep_small",
+    "mae_fast",
+    "mae_fast_small",
+    "wsp_small",
+    "finetune_small",
+]
+
+
+def recipe(name: str) -> Run:
+    return recipes.find_recipe(name)()
+
+
+def images_of(run: Run) -> ImageData:
+    assert isinstance(run.data, ImageData)
+    return run.data
+
+
+def classify_of(run: Run) -> ClassifyConfig:
+    assert isinstance(run.objective, ClassifyConfig)
+    return run.objective
+
+
+def test_the_list_is_complete() -> None:
+    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *SMALL}
+    for name in [*LARGE, *LINEAR, *SMALL]:
+        assert recipe(name).name == name
+        assert (recipes.find_recipe(name).__doc__ or "").strip(), name
+
+
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR])
+def test_encoders(name: str) -> None:
+    encoder = recipe(name).objective.encoder
+    patch, width, depth, heads, _ = ENCODERS[name.partition("_")[2]]
+    assert (encoder.patch, encoder.width, encoder.depth, encoder.heads) == (patch, width, depth, heads)
+    assert encoder.size == (224, 224)
+    assert encoder.mlp_ratio == 4
+    assert encoder.final_norm
+    assert encoder.mean == (0.485, 0.456, 0.406)
+    assert encoder.std == (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize("size", ENCODERS)
+def test_mae_pretraining(size: str) -> None:
+    """Table of paper.md 1.3."""
+    run = recipe(f"mae_{size}")
+    objective, images, optim, budget = run.objective, images_of(run), run.optim, run.budget
+    assert isinstance(objective, MAEConfig)
+    assert objective.stage == "mae"
+    assert objective.mask_ratio == 0.75
+    assert objective.norm_pix
+    decoder = objective.decoder
+    assert (decoder.depth, decoder.width, decoder.heads, decoder.mlp_ratio) == (8, 512, 16, 4)
+    assert objective.encoder.positions == "sincos"
+    assert optim.name == "adamw"
+    assert optim.betas == (0.9, 0.95)
+    assert optim.weight_decay == 0.05
+    assert optim.base_lr == 1.5e-4
+    assert optim.decay_tokens
+    assert optim.layer_decay == 1
+    assert optim.clip == math.inf
+    assert budget.batch_size == 4096
+    assert optim.peak_lr(budget.batch_size) == pytest.approx(2.4e-3)
+    assert (run.schedule.kind, run.schedule.min_lr) == ("cosine", 0.0)
+    assert budget.samples == 5_000_000_000
+    assert budget.warmup / budget.samples == pytest.approx(40 / 800)  # unknown for one epoch of IG: that of 800 epochs
+    assert images.scale == (0.2, 1.0)
+    assert images.targets == "none"
+    assert images.split == "pretrain"
+    assert images.resample == "none"  # unknown: a flag
+    assert run.ema_decay == 0
+    assert run.init_from == ""
+
+
+@pytest.mark.parametrize(("name", "like"), [("mae_fast", "mae_vit_b16"), ("mae_fast_small", "mae_deep_small")])
+def test_fast_mae_hides_more_decodes_with_one_block_and_sees_more_images(name: str, like: str) -> None:
+    fast, run = recipe(name), recipe(like)
+    objective, whole = fast.objective, run.objective
+    assert isinstance(objective, MAEConfig)
+    assert isinstance(whole, MAEConfig)
+    assert (whole.decoder.depth, whole.mask_ratio) == (8, 0.75)
+    changed = replace(whole, decoder=replace(whole.decoder, depth=1), mask_ratio=0.9)
+    assert replace(run, name=name, objective=changed, budget=fast.budget) == fast
+    assert fast.budget.samples == pytest.approx(run.budget.samples * 5 / 3, abs=run.budget.batch_size)
+    assert fast.budget.samples % fast.budget.batch_size == 0
+    assert fast.budget.warmup / fast.budget.samples == pytest.approx(run.budget.warmup / run.budget.samples, rel=1e-5)
+    cost = fast.budget.samples * objective.flops_per_sample(DataInfo(seed=0))
+    assert cost < 0.51 * run.budget.samples * whole.flops_per_sample(DataInfo(seed=0))
+
+
+@pytest.mark.parametrize("size", ENCODERS)
+def test_wsp(size: str) -> None:
+    """Table of paper.md 1.4."""
+    run = recipe(f"wsp_{size}")
+    objective, images, optim, budget = classify_of(run), images_of(run), run.optim, run.budget
+    assert objective.stage == "wsp"
+    assert objective.loss == "softmax"
+    assert objective.pooling == "cls"
+    assert objective.head_init_std == 0
+    assert objective.init == "swag"
+    assert objective.encoder.positions == "learned"
+    assert objective.label_smoothing == objective.drop_path == 0
+    assert not objective.frozen_encoder
+    assert not objective.batch_norm
+    assert optim.name == "adamw"
+    assert optim.betas == (0.9, 0.95)
+    assert optim.weight_decay == 0.1
+    assert optim.clip == 1.0
+    assert optim.layer_decay == 1
+    assert budget.batch_size == 8192
+    assert optim.peak_lr(budget.batch_size) == pytest.approx(4e-4)
+    assert (run.schedule.kind, run.schedule.min_lr) == ("cosine", 0.0)
+    assert budget.samples == 5_000_000_000
+    assert budget.steps == pytest.approx(610_000, rel=0.01)
+    assert budget.warmup / budget.samples == pytest.approx(0.05)
+    assert images.targets == "tags"
+    assert images.split == "pretrain"
+    assert images.vocabulary_size == LABELS
+    assert images.resample == "sqrt"
+    assert images.resample_ratio == pytest.approx(5 / 3)
+    assert images.scale == (0.08, 1.0)
+    assert not run.reset_final_norm  # unknown: a flag
+    assert run.ema_decay == 0
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_probing(name: str) -> None:
+    """First column of the table of paper.md 2.3."""
+    run = recipe(name)
+    objective, images, optim, budget = classify_of(run), images_of(run), run.optim, run.budget
+    assert objective.stage == "linear"
+    assert objective.frozen_encoder
+    assert objective.batch_norm
+    assert objective.pooling == "cls"
+    assert objective.head_init_std == 0.01
+    assert objective.label_smoothing == objective.drop_path == 0
+    assert optim.name == "lars"
+    assert (optim.momentum, optim.trust, optim.weight_decay) == (0.9, 0.001, 0.0)
+    assert budget.batch_size == 16_384
+    assert optim.peak_lr(budget.batch_size) == pytest.approx(6.4)
+    assert (run.schedule.kind, run.schedule.min_lr) == ("cosine", 0.0)
+    assert budget.samples == LINEAR[name] * IMAGENET
+    assert budget.warmup == 10 * IMAGENET
+    assert images.scale == (0.08, 1.0)
+    assert (images.split, images.targets) == ("train", "class")
+
+
+@pytest.mark.parametrize("name", ["finetune_laptop", "finetune_small", "finetune_smoke"])
+def test_finetuning(name: str) -> None:
+    """The form of paper.md 2.2; rates and lengths are tuned for small images."""
+    run = recipe(name)
+    objective, images, optim = classify_of(run), images_of(run), run.optim
+    assert objective.stage == "finetune"
+    assert not objective.frozen_encoder
+    assert objective.label_smoothing == 0.1
+    assert objective.drop_path == 0.1
+    assert objective.head_init_std == 2e-5
+    assert optim.betas == (0.9, 0.999)
+    assert optim.weight_decay == 0.05
+    assert 0.65 <= optim.layer_decay <= 0.75
+    assert not optim.decay_tokens
+    assert (run.schedule.kind, run.schedule.min_lr) == ("cosine", 1e-6)
+    assert (images.split, images.targets) == ("train", "class")
+
+
+@pytest.mark.parametrize("suffix", ["laptop", "small", "smoke"])
+def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> None:
+    """One shape of network; WSP starts with the same kind of positions and weights from scratch as from MAE."""
+    mae, wsp, finetune = (recipe(f"{stage}_{suffix}") for stage in ("mae", "wsp", "finetune"))
+    shapes: set[tuple[Any, ...]] = set()
+    for run in (mae, wsp, finetune):
+        encoder = run.objective.encoder
+        shapes.add((encoder.size, encoder.patch, encoder.width, encoder.depth, encoder.heads, encoder.final_norm))
+    assert len(shapes) == 1
+    assert mae.objective.encoder.positions == "sincos"
+    assert wsp.objective.encoder.positions == "sincos_trained"
+    assert classify_of(wsp).init == "mae"
+    assert images_of(wsp).split == images_of(mae).split == "pretrain"
+    assert images_of(finetune).split == "train"
+
+
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *SMALL])
+def test_every_recipe_fits_together(name: str) -> None:
+    run = recipe(name)
+    budget = run.budget
+    assert budget.batch_size % budget.forward_size == 0
+    assert 0 < budget.warmup < budget.samples
+    assert run.cadence.steps(run.cadence.save, budget) * budget.batch_size <= budget.samples or name in SMALL
+    assert run.seed == 0
+
+
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *SMALL])
+def test_every_recipe_builds_on_meta(name: str) -> None:
+    run = recipe(name)
+    data_info = DataInfo(seed=0, labels=tuple(map(str, range(LABELS))), label_count=(1,) * LABELS, images=LABELS)
+    with torch.device("meta"):
+        objective = run.objective.build(data_info)
+    count = {child: sum(p.numel() for p in part.parameters()) for child, part in objective.named_children()}
+    width = run.objective.encoder.width
+    if name not in SMALL:
+        stated = ENCODERS[name.partition("_")[2]][-1]
+        digits = 1 if stated < 1000 else 0
+        assert round(count["encoder"] / 1e6, digits) == stated
+    if isinstance(run.objective, MAEConfig):
+        assert set(count) == {"encoder", "decoder"}
+        assert name in SMALL or 26e6 <= count["decoder"] <= 28e6
+    else:
+        assert count["head"] == (width + 1) * LABELS
+        assert sum(count.values()) == count["encoder"] + count["head"]
+    assert run.objective.flops_per_sample(data_info) > 0
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"unknown recipe 'mae_vit_b61'; did you mean mae_vit_b16\?"):
+        recipes.find_recipe("mae_vit_b61")
+    with pytest.raises(ValueError, match=r"unknown recipe 'mae_vit_6b5_14'; did you mean mae_vit_6\.5b14\?"):
+        recipes.find_recipe("mae_vit_6b5_14")
+    with pytest.raises(ValueError, match="unknown recipe 'qqq'; see `underpaint list`"):
+        recipes.find_recipe("qqq")
+
+
+def test_the_published_spelling() -> None:
+    assert recipes.find_recipe("mae_vit_6.5b14") is recipes.mae_vit_6b5_14
+    assert recipes.find_recipe("wsp_vit_6.5b14") is recipes.wsp_vit_6b5_14
+
+
+def test_a_recipe_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_lab.py").write_text(
+        "from dataclasses import replace\n"
+        "from underpaint import recipes\n"
+        "def satellite():\n"
+        "    return replace(recipes.mae_smoke(), name='satellite')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert recipe("my_lab:satellite").name == "satellite"
+    with pytest.raises(ValueError, match=r"'my_lab:drone' cannot be imported \(.*drone.*\); write module:function"):
+        recipes.find_recipe("my_lab:drone")
+    with pytest.raises(ValueError, match=r"'no_lab:x' cannot be imported \(No module named 'no_lab'\)"):
+        recipes.find_recipe("no_lab:x")

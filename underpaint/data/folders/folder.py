@@ -1,0 +1,163 @@
+"""A folder of one's own images, with tags, classes, both or neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from underpaint.data.cache import hash_files
+from underpaint.data.decode.image import EXTENSIONS
+from underpaint.data.folders.annotations import misplaced, normal_path, read_classes, read_tags
+from underpaint.data.source import Problem, Record, Source, make_source
+from underpaint.data.splits import own_splits
+
+UNREAD = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"}
+UNREAD |= dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "a camera's raw format")
+
+TAGS_FILES = ("tags.csv", "tags.parquet")
+
+
+def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
+    """The images below ``folder``; see ``sources.open_source`` for the arguments.
+
+    Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
+    Exact copies are one family. Problems, not errors, are: rows without an image, symbolic links that lead out of the
+    folder, files that cannot be read, a second class for one image.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
+    root = folder.resolve()
+    paths, links = image_files(root)
+    if not paths:
+        raise ValueError(f"{folder} holds no images; looked in it and its sub-folders for {' '.join(EXTENSIONS)}")
+    family, unreadable = hash_files(root, paths)
+    tags_file = _tags_file(folder, tags)
+    tags_of, untagged = _tags(tags_file, root, family) if tags_file else ({}, [])
+    label_of, unlabelled = _classes(labels, root, family) if labels else ({}, [])
+    if not tags_file and not labels:
+        label_of = _class_folders(family)
+    splits = own_splits(family, {path: label_of.get(path, "") for path in family})
+    records = [
+        Record(
+            path=path,
+            tags=tags_of.get(path, ()),
+            label=label_of.get(path, ""),
+            family=family[path],
+            splits=splits[path],
+            flip=True,
+        )
+        for path in family
+    ]
+    return make_source(
+        root.name,
+        root,
+        records=records,
+        problems=[*links, *unreadable, *untagged, *unlabelled],
+        licence="your own images",
+        attribution=str(folder),
+    )
+
+
+def image_files(root: Path) -> tuple[list[str], list[Problem]]:
+    """The image files below ``root``, sorted, and the symbolic links that were not followed."""
+    paths: list[str] = []
+    problems: list[Problem] = []
+    for path in _walk(root):
+        file = root / path
+        if file.is_symlink() and not _stays_inside(file, root):
+            problems.append(Problem(key=path, reason="a symbolic link that leads out of the folder, or nowhere"))
+        elif file.is_dir():
+            problems.append(Problem(key=path, reason="a symbolic link to a folder is not followed"))
+        elif file.is_file():
+            paths.append(path)
+    return sorted(paths), sorted(problems, key=lambda problem: problem.key)
+
+
+def unread_images(root: Path) -> list[Problem]:
+    """Files below ``root`` that hold images which no decoder here reads, by their extension; sorted."""
+    paths = [path for path in _walk(root, tuple(UNREAD)) if (root / path).is_file()]
+    kinds = {path: UNREAD[Path(path).suffix.lower()] for path in sorted(paths)}
+    return [Problem(key=path, reason=f"{kind} is not read; convert it to JPEG") for path, kind in kinds.items()]
+
+
+def _walk(root: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[str]:
+    """Paths of files with such an extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
+    for folder, folders, files in os.walk(root, onerror=refuse_unreadable):
+        base = Path(folder)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if (base / name).is_symlink()]
+        images = [name for name in files if not name.startswith(".") and name.lower().endswith(extensions)]
+        yield from ((base / name).relative_to(root).as_posix() for name in links + images)
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """A folder that may not be read would leave what is in it out without a word."""
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
+
+
+def _stays_inside(link: Path, root: Path) -> bool:
+    try:
+        return link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # dangling, or a circle
+        return False
+
+
+def _tags_file(folder: Path, tags: str) -> Path | None:
+    if tags:
+        return _existing(tags)
+    return next((folder / name for name in TAGS_FILES if (folder / name).is_file()), None)
+
+
+def _existing(file: str) -> Path:
+    path = Path(file).expanduser()
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file of tags or labels")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
+    return path
+
+
+def _tags(file: Path, root: Path, known: dict[str, str]) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
+    """The tags of each image; those of several rows for one image are merged."""
+    merged: dict[str, dict[str, None]] = {}
+    problems: list[Problem] = []
+    for written, tags in read_tags(file):
+        path = normal_path(written)
+        problem = misplaced(path, root, known)
+        if problem:
+            problems.append(problem)
+        else:
+            merged.setdefault(path, {}).update(dict.fromkeys(tags))
+    found = {path: tuple(tags) for path, tags in merged.items()}
+    _require_any(file, root, found)
+    if not any(found.values()):
+        raise ValueError(f"no row of {file} that names an image has a tag; fill the column tags, or leave the file out")
+    return found, problems
+
+
+def _classes(labels: str, root: Path, known: dict[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The class of each image; the first one where a file gives several."""
+    file = _existing(labels)
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for written, name in read_classes(file):
+        path = normal_path(written)
+        problem = misplaced(path, root, known)
+        if problem:
+            problems.append(problem)
+        elif found.setdefault(path, name) != name:
+            problems.append(Problem(key=path, reason=f"a second class, {name!r} after {found[path]!r}"))
+    _require_any(file, root, found)
+    return found, problems
+
+
+def _require_any(file: Path, root: Path, found: Collection[str]) -> None:
+    if not found:
+        raise ValueError(f"{file} names no existing image; its paths must be relative to {root}")
+
+
+def _class_folders(paths: dict[str, str]) -> dict[str, str]:
+    """The first folder's name, where every image lies in one and there are at least two."""
+    label = {path: path.partition("/")[0] for path in paths if "/" in path}
+    return label if len(label) == len(paths) and len(set(label.values())) > 1 else {}

@@ -1,0 +1,1 @@
+"""Near duplicates of evaluation images: found by perceptual hashes, confirmed by pixels, left out."""

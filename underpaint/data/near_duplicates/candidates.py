@@ -1,0 +1,75 @@
+"""Pairs of images whose perceptual hashes are near each other: all of them, without comparing each with each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from underpaint.data.near_duplicates.fingerprints import BOX, FULL, INNER, INNER_EDGE, PerceptualHashes
+from underpaint.data.near_duplicates.hash_search import HashTable
+
+FIELD_LIMIT = 0.1
+"""Mean difference of the 4 x 4 fields, in the better view, beyond which a pair is not looked at closer."""
+
+_WHOLE, _SHRUNK, _GROWN = 1.0, 1 - 2 * INNER_EDGE, 1 + 2 * INNER_EDGE
+_COMPARED = ((BOX, BOX, _WHOLE), (FULL, FULL, _WHOLE), (BOX, INNER, _SHRUNK), (INNER, BOX, _GROWN))
+"""The view of the first image, that of the second, and which part of the second the first then shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Pairs that may be near duplicates, each once, as what they are nearest as; sorted."""
+
+    rows: Int64[np.ndarray, "n 2"]
+    distance: Int64[np.ndarray, " n"]
+    """Bits of the hashes that differ."""
+    mirrored: Bool[np.ndarray, " n"]
+    """Is the second image to be mirrored?"""
+    scale: Float[np.ndarray, " n"]
+    """About which part of the second image the first one shows."""
+
+    def only(self, kept: Bool[np.ndarray, " n"]) -> Candidates:
+        return Candidates(
+            rows=self.rows[kept], distance=self.distance[kept], mirrored=self.mirrored[kept], scale=self.scale[kept]
+        )
+
+
+class Search:
+    """Hash tables of some images: what others are compared with, part by part."""
+
+    def __init__(self, images: PerceptualHashes) -> None:
+        self._tables: dict[int, tuple[HashTable, np.ndarray]] = {}
+        for view in (BOX, FULL, INNER):
+            rows = np.flatnonzero(~images.flat[:, view])
+            hashes = np.concatenate([images.plain[rows, view], images.mirrored[rows, view]])
+            self._tables[view] = HashTable(hashes), rows
+
+    def candidates(self, images: PerceptualHashes) -> Candidates:
+        """All pairs of one of ``images`` and one of the searched within RADIUS in any of the views, mirrored or not."""
+        found = [np.zeros((0, 5), dtype=np.int64)]
+        for kind, (here, there, _) in enumerate(_COMPARED):
+            table, rows = self._tables[there]
+            asked = np.flatnonzero(~images.flat[:, here])
+            query, place, distance = table.near(images.plain[asked, here]).T
+            mirrored, row = np.divmod(place, max(len(rows), 1))
+            found.append(np.stack([asked[query], rows[row], distance, mirrored, np.full_like(row, kind)], axis=1))
+        table = np.concatenate(found)
+        table = table[np.lexsort(table.T[::-1])]
+        first_of_pair = np.ones(len(table), dtype=bool)
+        first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
+        table = table[first_of_pair]
+        scale = np.array([scale for _, _, scale in _COMPARED])
+        return Candidates(rows=table[:, :2], distance=table[:, 2], mirrored=table[:, 3] == 1, scale=scale[table[:, 4]])
+
+
+def alike_in_colour(found: Candidates, first: PerceptualHashes, second: PerceptualHashes) -> Candidates:
+    """Without the pairs whose colours lie elsewhere: most of them, for the price of a look at 48 numbers each."""
+    nearest = np.full(len(found.rows), np.inf)
+    for view in (BOX, FULL):
+        one = first.fields[found.rows[:, 0], view].astype(np.int16)
+        other = second.fields[found.rows[:, 1], view].astype(np.int16)
+        other = np.where(found.mirrored[:, None, None, None], other[:, :, ::-1], other)
+        nearest = np.minimum(nearest, np.abs(one - other).mean(axis=(1, 2, 3)) / 255)
+    return found.only(nearest <= FIELD_LIMIT)

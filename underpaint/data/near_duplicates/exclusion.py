@@ -1,0 +1,201 @@
+"""Near duplicates of evaluation images in a set that is being prepared: found where the images pass by.
+
+The evaluation sets are few and small, so every process holds their hashes (150 bytes an image) and has their small
+views mapped from a file (6 kB an image); the images of the set pass by in batches, whatever their number. Which pairs
+are near duplicates is decided as for studies (``duplicates``): all pairs of near hashes, then their pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from underpaint.data.folders.folder import image_files
+from underpaint.data.near_duplicates.candidates import Candidates, Search, alike_in_colour
+from underpaint.data.near_duplicates.fingerprints import SIDE, Fingerprints, PerceptualHashes, Views, fingerprint
+from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
+from underpaint.data.progress import progress
+from underpaint.data.shards.tar import MAX_IMAGE_BYTES
+from underpaint.files import new_folder
+
+_BATCH = 256
+_NAMES = "names.parquet"
+_COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "plain": (np.uint64, (3,)),
+    "mirrored": (np.uint64, (3,)),
+    "hidden": (np.bool_, (3,)),
+    "fields": (np.uint8, (2, 4, 4, 3)),
+    "pixels": (np.uint8, (2, SIDE, SIDE, 3)),
+    "ratio": (np.float64, (2,)),
+    "flat": (np.bool_, (2,)),
+}
+"""Type and shape per image; ``hidden`` is Fingerprints.flat, ``flat`` Views.flat."""
+
+
+def excluded_schema() -> Any:
+    """The ``pyarrow.Schema`` of what is found: one row per image of the set and evaluation image that it shows.
+
+    ``distance`` counts the bits of the hashes that differ, ``difference`` is that of the pixels, from 0 to DUPLICATE.
+    """
+    import pyarrow as pa
+
+    columns = {"key": pa.string(), "set": pa.string(), "path": pa.string()}
+    return pa.schema({**columns, "distance": pa.int32(), "difference": pa.float32(), "mirrored": pa.bool_()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """What was found of one set of evaluation images."""
+
+    name: str
+    images: int
+    unreadable_or_flat: int
+    """Images that are compared with nothing: they cannot be read, or show one colour."""
+    duplicated: int
+    """Images of the set that have a near duplicate in what is prepared."""
+    removed: int
+    """Images of what is prepared that are one."""
+
+
+def write_exclusion(folders: Sequence[Path], target: Path) -> None:
+    """Look at all images below these folders, and write what ``Exclusion`` opens into the folder ``target``.
+
+    Raises:
+        ValueError: if a folder is none, has no image, or two have one name.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two of the folders to exclude have one name: {', '.join(names)}; rename one of them")
+    files = [(folder, path) for folder in folders for path in _images(folder)]
+    with new_folder(target) as part:
+        columns = {
+            name: np.lib.format.open_memmap(part / f"{name}.npy", mode="w+", dtype=kind, shape=(len(files), *shape))
+            for name, (kind, shape) in _COLUMNS.items()
+        }
+        for start, fingerprints in _looked_at(files):
+            for name, values in _values(fingerprints).items():
+                columns[name][start : start + len(values)] = values
+        for column in columns.values():
+            column.flush()
+        table = {"set": [folder.resolve().name for folder, _ in files], "path": [path for _, path in files]}
+        pq.write_table(pa.table(table), part / _NAMES)
+
+
+class Exclusion:
+    """Evaluation images whose near duplicates are to leave what is prepared."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what ``write_exclusion`` wrote; raises ValueError where it is damaged."""
+        import pyarrow.parquet as pq
+
+        names = pq.read_table(folder / _NAMES)
+        self._set: list[str] = names["set"].to_pylist()
+        self._path: list[str] = names["path"].to_pylist()
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _COLUMNS}
+        for name, (kind, shape) in _COLUMNS.items():
+            if columns[name].shape != (len(names), *shape) or columns[name].dtype != kind:
+                raise ValueError(
+                    f"{folder / name}.npy is damaged or of another version; remove {folder}, prepare again"
+                )
+        self._views = Views(pixels=columns["pixels"], ratio=columns["ratio"], flat=columns["flat"])
+        self._prints = PerceptualHashes(
+            plain=columns["plain"], mirrored=columns["mirrored"], flat=columns["hidden"], fields=columns["fields"]
+        )
+
+    def find(self, keys: Sequence[str], fingerprints: Fingerprints) -> Any:
+        """The near duplicates among the images of these keys: a table of ``excluded_schema``."""
+        import pyarrow as pa
+
+        found = alike_in_colour(self._search.candidates(fingerprints.prints), fingerprints.prints, self._prints)
+        difference = self._differences(found, fingerprints.views)
+        rows = [
+            {
+                "key": keys[found.rows[index, 0]],
+                "set": self._set[found.rows[index, 1]],
+                "path": self._path[found.rows[index, 1]],
+                "distance": int(found.distance[index]),
+                "difference": float(difference[index]),
+                "mirrored": bool(found.mirrored[index]),
+            }
+            for index in np.flatnonzero(difference <= DUPLICATE)
+        ]
+        return pa.Table.from_pylist(rows, excluded_schema())
+
+    def count(self, found: Any) -> list[EvaluationSet]:
+        """The numbers per set, from all that ``find`` gave."""
+        import pyarrow.compute
+
+        compute: Any = pyarrow.compute
+        hidden, sets = np.all(self._prints.flat, axis=1), np.array(self._set)
+        told = []
+        for name in dict.fromkeys(self._set):
+            own = found.filter(compute.equal(found["set"], name))
+            told.append(
+                EvaluationSet(
+                    name=name,
+                    images=self._set.count(name),
+                    unreadable_or_flat=int(np.count_nonzero(hidden & (sets == name))),
+                    duplicated=len(own["path"].unique()),
+                    removed=len(own["key"].unique()),
+                )
+            )
+        return told
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self._prints)
+
+    def _differences(self, found: Candidates, views: Views) -> np.ndarray:
+        """Of the pixels; the views of those evaluation images alone are read that some image is near to."""
+        rows, places = np.unique(found.rows[:, 1], return_inverse=True)
+        own = Views(pixels=self._views.pixels[rows], ratio=self._views.ratio[rows], flat=self._views.flat[rows])
+        pairs = np.stack([found.rows[:, 0], places], axis=1)
+        return differences(views, own, pairs, mirrored=found.mirrored, scale=found.scale)
+
+
+def _images(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder of evaluation images to exclude")
+    paths, _ = image_files(folder.resolve())
+    if not paths:
+        raise ValueError(f"{folder} has no images to exclude; looked in it and its sub-folders")
+    return paths
+
+
+def _looked_at(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, Fingerprints]]:
+    """What is seen of them, batch by batch; two threads, since the decoders let go of the interpreter."""
+    starts = range(0, len(files), _BATCH)
+
+    def look(start: int) -> Fingerprints:
+        return fingerprint([_content(folder / path) for folder, path in files[start : start + _BATCH]])
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        fingerprints = pool.map(look, starts)
+        yield from zip(
+            starts,
+            progress(fingerprints, total=len(starts), description="Looking at the evaluation images to exclude"),
+            strict=True,
+        )
+
+
+def _content(file: Path) -> bytes:
+    """The bytes; none where they cannot be read or are too many, which then counts as unreadable."""
+    try:
+        return file.read_bytes() if file.stat().st_size <= MAX_IMAGE_BYTES else b""
+    except OSError:
+        return b""
+
+
+def _values(fingerprints: Fingerprints) -> dict[str, np.ndarray]:
+    prints, views = fingerprints.prints, fingerprints.views
+    hashes = {"plain": prints.plain, "mirrored": prints.mirrored, "hidden": prints.flat, "fields": prints.fields}
+    return {**hashes, "pixels": views.pixels, "ratio": views.ratio, "flat": views.flat}

@@ -1,0 +1,263 @@
+"""Near duplicates of test images among the images that are trained on: found, counted, shown and taken out.
+
+Two steps. Candidates: all pairs whose perceptual hashes differ in at most 12 of 64 bits, in one of the views, mirrored
+or not; exact, not sampled. Then the pixels of the candidates are compared (``duplicates_pixels``).
+
+The image is taken out and not its family: families are linked by names and concepts ("a bus"), and within a source they
+never stand on both sides of a split anyway; in another source, the other members show another picture of the same
+thing, which is what pretraining is meant to learn from.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from jaxtyping import Float
+from torch import Tensor
+
+from underpaint.data.cache import cache_folder
+from underpaint.data.decode.image import EIGHT_BIT
+from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.near_duplicates.candidates import Search, alike_in_colour
+from underpaint.data.near_duplicates.fingerprints import PerceptualHashes, Views, perceptual_hashes, read_views
+from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
+from underpaint.data.source import Files, Source, Split
+from underpaint.files import read_json, write_bytes
+from underpaint.messages import say
+
+BORDERLINE = 2.0
+"""Pairs up to this difference are kept for the eye; they are no near duplicates."""
+
+_FORMAT = 2
+"""Counted up with every change of a rule or a limit: pairs of an older one are compared again."""
+_TRAINED: tuple[Split, ...] = ("pretrain", "heldout")
+_IMAGES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A training image and a test image that look alike."""
+
+    path: str
+    """Of the training image, in its source."""
+    test: str
+    """The name of the source of the test image."""
+    test_path: str
+    distance: int
+    """Differing bits of the hashes."""
+    difference: float
+    """Of the pixels: 0 for the same, up to DUPLICATE for near duplicates."""
+    mirrored: bool
+
+    @property
+    def is_duplicate(self) -> bool:
+        return self.difference <= DUPLICATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """What was found of one set of test images."""
+
+    name: str
+    images: int
+    duplicated: int
+    """Test images that have a near duplicate."""
+    removed: int
+    """Training images that are one."""
+    unreadable_or_flat: int
+    """Test images that were not compared: a flat image says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was taken out of a source; ``dataclasses.asdict`` is plain JSON."""
+
+    source: str
+    tests: tuple[TestSet, ...]
+    removed: dict[Split, int]
+    """Images of each split that lost it; several test sets may have the same one."""
+    pairs: tuple[Pair, ...]
+    """The near duplicates and the borderline pairs, the most alike first."""
+
+
+def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source, Report]:
+    """The source without the near duplicates of any test image, its own included, and what was taken out.
+
+    They leave the splits ``pretrain`` and ``heldout``; near duplicates of the source's own test images leave its
+    ``train`` as well. The test images of a source without a split ``test`` are all its images. A source that loses
+    nothing stays the same, hash and all.
+    """
+    others = {test.content_hash: test for test in tests}
+    if source.rows("test"):
+        others[source.content_hash] = source
+    row_of = {path: row for row, path in enumerate(source.path)}
+    splits = list(source.splits)
+    found: list[Pair] = []
+    told: list[TestSet] = []
+    for test in others.values():
+        pairs, blank = _compared(source, test)
+        duplicates = [pair for pair in pairs if pair.is_duplicate]
+        own: tuple[Split, ...] = ("train",) if test.content_hash == source.content_hash else ()
+        for row in {row_of[pair.path] for pair in duplicates}:
+            splits[row] = tuple(split for split in splits[row] if split not in (*_TRAINED, *own))
+        told.append(
+            TestSet(
+                name=test.name,
+                images=len(_test_rows(test)),
+                duplicated=len({pair.test_path for pair in duplicates}),
+                removed=len({pair.path for pair in duplicates}),
+                unreadable_or_flat=blank,
+            )
+        )
+        found += pairs
+    removed: dict[Split, int] = {
+        split: sum(split in before and split not in after for before, after in zip(source.splits, splits, strict=True))
+        for split in (*_TRAINED, "train")
+    }
+    report = Report(source=source.name, tests=tuple(told), removed=removed, pairs=_ordered(found))
+    return _with_splits(source, tuple(splits)), report
+
+
+def near_duplicates(train: Source, test: Source) -> list[Pair]:
+    """The near duplicates of ``test``'s test images among the images of ``train``, and the borderline pairs.
+
+    Looked at are those that ``train`` pretrains on or measures held-out losses on, and its ``train`` where both are
+    one. The most alike come first.
+    """
+    return list(_compared(train, test)[0])
+
+
+def sheet(
+    pairs: Sequence[Pair], train: Source, tests: Sequence[Source], *, count: int = 24, side: int = 64
+) -> Float[Tensor, "rows b c h w"]:
+    """Pictures for ``products.write_sheet``: in each row four pairs, training image and test image side by side.
+
+    In the upper half the ``count`` most alike of the near duplicates, in the lower half, after a white row, as many
+    pairs on both sides of the limit, which show whether it is at the right place.
+    """
+    ordered = _ordered(pairs)
+    border = sorted(ordered, key=lambda pair: abs(pair.difference - DUPLICATE))[:count]
+    groups = [[pair for pair in ordered if pair.is_duplicate][:count], list(_ordered(border))]
+    by_name = {test.name: test for test in (*tests, train)}
+    rows = {source.name: {path: row for row, path in enumerate(source.path)} for source in by_name.values()}
+    plain = ImageFormat(size=(side, side), channels=3, value_range=EIGHT_BIT, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def read(name: str, path: str) -> Tensor:
+        return read_images(by_name[name], [rows[name][path]], format=plain)[0][0]
+
+    white = torch.ones(1, 8, 3, side, side)
+    parts: list[Tensor] = []
+    for group in groups:
+        pictures = [read(*place) for pair in group for place in ((train.name, pair.path), (pair.test, pair.test_path))]
+        pictures += [torch.ones(3, side, side)] * (-len(pictures) % 8)
+        parts += [torch.stack(pictures).reshape(-1, 8, 3, side, side) if pictures else white, white]
+    return torch.cat(parts[:-1])
+
+
+@functools.lru_cache(maxsize=32)
+def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
+    """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
+    own: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
+    trained, tested = _trained(train, own), _Images.of(test, _test_rows(test))
+    key = xxhash.xxh3_128(json.dumps([_FORMAT, trained.digest(), tested.digest()]).encode()).hexdigest()
+    store = cache_folder() / "duplicates" / f"{key}.json"
+    try:
+        pairs = tuple(Pair(**pair) for pair in read_json(store))
+    except (OSError, ValueError, TypeError):  # not compared before, or damaged
+        pairs = _ordered(list(_alike(trained, tested)))
+        _remember(store, pairs)
+    count = len({pair.path for pair in pairs if pair.is_duplicate})
+    if count:
+        say(f"{count} images of {train.name} are near duplicates of test images of {test.name}")
+    return pairs, int(tested.prints.flat.all(axis=1).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """Some rows of a source with their fingerprints."""
+
+    name: str
+    paths: tuple[str, ...]
+    files: Files
+    prints: PerceptualHashes
+
+    @classmethod
+    def of(cls, source: Source, rows: Sequence[int]) -> _Images:
+        paths = tuple(source.path[row] for row in rows)
+        return cls(name=source.name, paths=paths, files=source.files, prints=perceptual_hashes(source, rows))
+
+    def part(self, start: int, stop: int) -> _Images:
+        prints = self.prints.part(start, stop)
+        return _Images(name=self.name, paths=self.paths[start:stop], files=self.files, prints=prints)
+
+    def digest(self) -> str:
+        state = xxhash.xxh3_128(json.dumps([self.name, self.paths]).encode())
+        for column in (self.prints.plain, self.prints.flat, self.prints.fields):
+            state.update(column.tobytes())
+        return state.hexdigest()
+
+    def views(self, rows: np.ndarray) -> Views:
+        return read_views([functools.partial(self.files.read, self.paths[row]) for row in rows])
+
+
+@functools.lru_cache(maxsize=2)
+def _trained(train: Source, splits: tuple[Split, ...]) -> _Images:
+    """The images of these splits; kept, since they are compared with one test set after another."""
+    return _Images.of(train, [row for row, own in enumerate(train.splits) if not set(own).isdisjoint(splits)])
+
+
+def _remember(store: Path, pairs: Sequence[Pair]) -> None:
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(store, json.dumps([asdict(pair) for pair in pairs]).encode())
+    except OSError as error:  # it would only have saved time
+        say(f"The near duplicates were not kept in {store}: {error.strerror}")
+
+
+def _alike(trained: _Images, tested: _Images) -> Iterator[Pair]:
+    """Some thousand training images at a time, so that their pixels fit into memory."""
+    search = Search(tested.prints)
+    for start in range(0, len(trained.paths), _IMAGES_AT_ONCE):
+        part = trained.part(start, start + _IMAGES_AT_ONCE)
+        found = alike_in_colour(search.candidates(part.prints), part.prints, tested.prints)
+        first, i = np.unique(found.rows[:, 0], return_inverse=True)
+        second, j = np.unique(found.rows[:, 1], return_inverse=True)
+        difference = differences(
+            part.views(first),
+            tested.views(second),
+            np.stack([i, j], axis=1),
+            mirrored=found.mirrored,
+            scale=found.scale,
+        )
+        for index in np.flatnonzero(difference <= BORDERLINE):
+            yield Pair(
+                path=part.paths[found.rows[index, 0]],
+                test=tested.name,
+                test_path=tested.paths[found.rows[index, 1]],
+                distance=int(found.distance[index]),
+                difference=float(difference[index]),
+                mirrored=bool(found.mirrored[index]),
+            )
+
+
+def _test_rows(test: Source) -> list[int]:
+    return test.rows("test") or list(range(len(test.path)))
+
+
+def _ordered(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: (pair.difference, pair.path, pair.test, pair.test_path)))
+
+
+def _with_splits(source: Source, splits: tuple[tuple[Split, ...], ...]) -> Source:
+    if splits == source.splits:
+        return source
+    changed = [(path, now) for path, now, was in zip(source.path, splits, source.splits, strict=True) if now != was]
+    text = json.dumps([source.content_hash, changed])
+    return replace(source, splits=splits, content_hash=xxhash.xxh3_128(text.encode()).hexdigest())

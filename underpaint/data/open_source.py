@@ -1,0 +1,111 @@
+"""Where images come from: a collection of the catalog, several of them, a function of one's own, or a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import xxhash
+
+from underpaint.config import import_function
+from underpaint.data.collections import catalog
+from underpaint.data.folders import folder
+from underpaint.data.shards.prepared_set import PreparedSet
+from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
+from underpaint.data.source import SPLITS, Files, Problem, Source, Split
+
+__all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
+
+STAGES: tuple[Split, ...] = ("pretrain", "heldout")
+"""The splits of MAE and WSP."""
+
+
+def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
+    """Open images by name; the name tells what it is.
+
+    * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a CSV or Parquet file with the columns
+      ``path`` and ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``labels`` is
+      a CSV file with the columns ``path`` and ``class``, the transfer task; "" takes class folders where the images
+      lie in such;
+    * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
+    * with a ``:``: ``module:function`` of one's own, which returns a Source (docs/extend.md);
+    * with a ``+``: several of the catalog or one's own to pretrain on, see ``join``;
+    * else a collection of the catalog.
+
+    Raises ValueError for what the user can mend; single images that are no good are ``problems`` of the source instead.
+    """
+    if is_prepared_name(source):
+        if tags or labels:
+            raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")
+        return prepared_source(PreparedSet(Path(source).expanduser()))
+    if "/" in source or os.sep in source or source.startswith("."):
+        return folder.open_folder(Path(source).expanduser(), tags=tags, labels=labels)
+    if tags or labels:
+        raise ValueError(
+            f"the collection '{source}' brings its own tags and labels: leave out tags={tags!r} and labels={labels!r}, "
+            f"or name a folder, with a '/' in it"
+        )
+    if "+" in source:
+        return join([open_source(name) for name in source.split("+")])
+    return _own(source) if ":" in source else catalog.open_collection(source)
+
+
+def join(sources: Sequence[Source]) -> Source:
+    """Several sources as one to pretrain on: their splits ``pretrain`` and ``heldout``, without the transfer tasks.
+
+    Raises:
+        ValueError: if two of them have the same name.
+    """
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{'+'.join(names)} names a collection twice")
+    root = Path(os.path.commonpath([source.root for source in sources]))
+    prefix = {source.name: source.root.relative_to(root) for source in sources}
+
+    def column(name: str) -> tuple:
+        return tuple(value for source in sources for value in getattr(source, name))
+
+    return Source(
+        name="+".join(names),
+        root=root,
+        path=tuple((prefix[source.name] / path).as_posix() for source in sources for path in source.path),
+        tags=column("tags"),
+        label=("",) * len(column("path")),
+        family=tuple(f"{source.name}/{family}" for source in sources for family in source.family),
+        splits=tuple(tuple(split for split in own if split in STAGES) for own in column("splits")),
+        flip=column("flip"),
+        licence="; ".join(f"{source.name}: {source.licence}" for source in sources),
+        attribution="; ".join(source.attribution for source in sources),
+        problems=column("problems"),
+        content_hash=xxhash.xxh3_128(
+            "+".join(f"{source.name}:{source.content_hash}" for source in sources).encode()
+        ).hexdigest(),
+        files=_Joined([(prefix[source.name].as_posix(), source.files) for source in sources]),
+    )
+
+
+class _Joined:
+    """The files of several sources, told apart by the start of the path."""
+
+    def __init__(self, parts: Sequence[tuple[str, Files]]) -> None:
+        longest_first = sorted(parts, key=lambda part: -len(part[0]))
+        self.parts = [("" if prefix == "." else f"{prefix}/", files) for prefix, files in longest_first]
+
+    def read(self, path: str) -> bytes:
+        files, own = self._find(path)
+        return files.read(own)
+
+    def stamp(self, path: str) -> list[int | str]:
+        files, own = self._find(path)
+        return files.stamp(own)
+
+    def _find(self, path: str) -> tuple[Files, str]:
+        return next((files, path[len(prefix) :]) for prefix, files in self.parts if path.startswith(prefix))
+
+
+def _own(name: str) -> Source:
+    source = import_function(name)()
+    if not isinstance(source, Source):
+        raise ValueError(f"{name} returns {type(source).__name__}, not a Source; see docs/extend.md")
+    return source

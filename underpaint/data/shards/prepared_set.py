@@ -1,0 +1,216 @@
+"""A prepared set, opened: sums of its shards in memory, rows read shard by shard, and nothing kept per image."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from underpaint.data.shards.index import (
+    FORMAT,
+    INDEX,
+    NO_FLIP,
+    PREPARED,
+    SHARDS,
+    VOCABULARY,
+    fixed_repeats,
+    index_schema,
+    shards_schema,
+)
+from underpaint.data.source import Split
+from underpaint.files import read_json
+from underpaint.tags.vocabulary import Vocabulary
+
+_COLUMNS = ("key", "offset", "size", "labels", "repeat", "split", "content_hash", "flags")
+
+
+def is_prepared(folder: Path) -> bool:
+    return (folder / PREPARED).is_file()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """The rows of one shard, column by column."""
+
+    shard: str
+    keys: Any
+    """pyarrow.StringArray"""
+    offset: np.ndarray
+    size: np.ndarray
+    first_label: np.ndarray
+    """Of each row in ``labels``, and the end."""
+    labels: np.ndarray
+    repeats: np.ndarray
+    """In 1 / index.REPEAT_UNIT."""
+    splits: tuple[frozenset[str], ...]
+    """The sets of splits that occur, and for each row which of them."""
+    split: np.ndarray
+    content_hash: np.ndarray
+    """(rows, 16) bytes"""
+    flip: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def key(self, row: int) -> str:
+        return self.keys[row].as_py()
+
+    def labels_of(self, row: int) -> tuple[int, ...]:
+        return tuple(self.labels[self.first_label[row] : self.first_label[row + 1]].tolist())
+
+    def is_in(self, split: Split) -> np.ndarray:
+        return np.array([split in names for names in self.splits], dtype=bool)[self.split]
+
+    @property
+    def is_labelled(self) -> np.ndarray:
+        return np.diff(self.first_label) > 0
+
+
+class PreparedSet:
+    """The set in ``folder``; ``content_hash`` is given where it must be that set and no other, as in a worker process.
+
+    Raises ValueError for a folder that holds no whole set, or one that this version does not read.
+    """
+
+    def __init__(self, folder: Path, *, content_hash: str = "") -> None:
+        about = read_about(folder)
+        if content_hash not in ("", about["content_hash"]):
+            raise ValueError(f"{folder} was prepared anew while it was being read; start again")
+        self.folder = folder
+        self.name: str = about["name"]
+        self.images: int = about["images"]
+        self.content_hash: str = about["content_hash"]
+        self.licence: str = about["licence"]
+        self.attribution: str = about["attribution"]
+        self._read_shards()
+        self._files: OrderedDict[int, Any] = OrderedDict()
+
+    def __reduce__(self) -> Any:
+        return _reopened, (self.folder, self.content_hash)
+
+    def __len__(self) -> int:
+        """The number of shards."""
+        return len(self._part)
+
+    def _read_shards(self) -> None:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.folder / SHARDS, schema=shards_schema(), use_threads=False).combine_chunks()
+        self._names = table["shard"].combine_chunks()
+        self._part, self._group = (table[name].to_numpy() for name in ("part", "row_group"))
+        self.images_of_shards = table["images"].to_numpy()
+        splits = table["splits"].combine_chunks()
+        self._of_split = {field.name: splits.flatten().field(field.name) for field in splits.type.value_type}
+        self._of_shard = splits.value_parent_indices().to_numpy()
+
+    def images_in(self, split: Split, *, labelled: bool) -> np.ndarray:
+        """Images of each shard in a split, int64, perhaps of the labelled ones alone."""
+        return self._summed(split, "labelled" if labelled else "images")
+
+    def repeats_in(self, split: Split, *, labelled: bool) -> np.ndarray:
+        """The sum of their repeat factors, in 1 / index.REPEAT_UNIT."""
+        return self._summed(split, "labelled_repeats" if labelled else "repeats")
+
+    def most_labels(self, split: Split) -> int:
+        """Of one image of the split."""
+        return int(self._summed(split, "most_labels").max(initial=0))
+
+    def _summed(self, split: Split, column: str) -> np.ndarray:
+        chosen = np.array([name == split for name in self._of_split["split"].to_pylist()], dtype=bool)
+        values = np.zeros(len(self), dtype=np.int64)
+        values[self._of_shard[chosen]] = self._of_split[column].to_numpy()[chosen]
+        return values
+
+    def name_of(self, shard: int) -> str:
+        return self._names[shard].as_py()
+
+    def rows(self, shard: int) -> Rows:
+        """The rows of a shard: one row group is read, in milliseconds."""
+        file, group = self._file(int(self._part[shard])), int(self._group[shard])
+        table = file.read_row_group(group, columns=list(_COLUMNS), use_threads=False)
+        name, count = self.name_of(shard), int(self.images_of_shards[shard])
+        if len(table) != count:
+            raise ValueError(f"{self.folder / INDEX} has {len(table)} rows of the shard {name}, not {count}: damaged")
+        columns = {field: table[field].combine_chunks() for field in _COLUMNS}
+        split, labels = columns["split"].dictionary_encode(), columns["labels"]
+        return Rows(
+            shard=name,
+            keys=columns["key"],
+            offset=columns["offset"].to_numpy(),
+            size=columns["size"].to_numpy(),
+            first_label=np.concatenate([[0], np.cumsum(labels.value_lengths().to_numpy())]),
+            labels=labels.flatten().to_numpy(),
+            repeats=fixed_repeats(columns["repeat"].to_numpy()),
+            splits=tuple(frozenset(one.split("+")) for one in split.dictionary.to_pylist()),
+            split=split.indices.to_numpy(),
+            content_hash=np.frombuffer(b"".join(columns["content_hash"].to_pylist()), np.uint8).reshape(-1, 16),
+            flip=_may_flip(columns["flags"]),
+        )
+
+    def _file(self, part: int) -> Any:
+        """A part of the index with its footer read; the last few are kept."""
+        import pyarrow.parquet as pq
+
+        if part not in self._files:
+            path = self.folder / INDEX
+            file = pq.ParquetFile(path / f"part-{part:05d}.parquet" if path.is_dir() else path, memory_map=True)
+            if not file.schema_arrow.equals(index_schema()):
+                raise ValueError(f"{path} has other columns than an index of format {FORMAT}; prepare it again")
+            self._files[part] = file
+            if len(self._files) > 8:
+                self._files.popitem(last=False)[1].close()
+        self._files.move_to_end(part)
+        return self._files[part]
+
+    def scan(self) -> Iterator[Rows]:
+        """The rows of all shards, one after the other; they are not kept."""
+        for shard in range(len(self)):
+            yield self.rows(shard)
+
+    def vocabulary(self) -> Vocabulary:
+        """The names of the labels 0, 1, ... and their counts; a name that two labels share stands with its id.
+
+        Raises:
+            ValueError: if ids are missing or double.
+        """
+        import pyarrow.parquet as pq
+
+        if not (self.folder / VOCABULARY).is_file():
+            return Vocabulary(labels=(), count=())
+        table = pq.read_table(self.folder / VOCABULARY, columns=["label", "name", "count"]).sort_by("label")
+        ids, names, count = (table[column].to_pylist() for column in ("label", "name", "count"))
+        if ids != list(range(len(ids))):
+            raise ValueError(f"{self.folder / VOCABULARY}: the labels are not 0 to {len(ids) - 1}, each once")
+        first: dict[str, int] = {}
+        for label, name in enumerate(names):
+            first.setdefault(name, label)
+        labels = tuple(name if first[name] == label else f"{name} ({label})" for label, name in enumerate(names))
+        return Vocabulary(labels=labels, count=tuple(count))
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """``prepared.json``, checked."""
+    if not is_prepared(folder):
+        raise ValueError(f"{folder} holds no prepared set ({PREPARED} is missing); make one with underpaint prepare")
+    about = read_json(folder / PREPARED)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"{folder / PREPARED}: this version reads sets of format {FORMAT}; prepare the images again")
+    kinds = {"name": str, "images": int, "content_hash": str, "licence": str, "attribution": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]:
+        raise ValueError(f"{folder / PREPARED}: {', '.join(wrong)} is missing or no {kinds[wrong[0]].__name__}")
+    return about
+
+
+def _may_flip(flags: Any) -> np.ndarray:
+    flip = np.ones(len(flags), dtype=bool)
+    for row, word in zip(flags.value_parent_indices().to_pylist(), flags.flatten().to_pylist(), strict=True):
+        flip[row] &= word != NO_FLIP
+    return flip
+
+
+def _reopened(folder: Path, content_hash: str) -> PreparedSet:
+    return PreparedSet(folder, content_hash=content_hash)

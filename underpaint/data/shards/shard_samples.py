@@ -1,0 +1,154 @@
+"""What stands at each position of a stream over the shards of a prepared set."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from underpaint import keyed_random
+from underpaint.data.sample_index import Item
+from underpaint.data.shards.index import REPEAT_UNIT
+from underpaint.data.shards.lanes import LaneOrder, Lanes
+from underpaint.data.shards.prepared_set import PreparedSet, Rows
+from underpaint.data.shards.shard_files import Shards
+from underpaint.data.source import Problem, Split
+
+WARM_ROWS = 200_000
+"""Rows that are kept at least, about 100 bytes each; as many more as the open windows of all lanes need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which images of a set are drawn, and how often each stands in an epoch."""
+
+    split: Split
+    labelled: bool
+    """Those with a label alone."""
+    resampled: bool
+    """As often as their repeat factor says; else once."""
+    share: float = 1.0
+    """Of the images, by their content, so that copies stay together and smaller shares lie within larger ones."""
+    left_out: frozenset[tuple[int, int]] = frozenset()
+    """Shard and row of images that are not drawn (near duplicates of test images)."""
+
+    def chosen(self, rows: Rows, shard: int) -> np.ndarray:
+        """The rows of a shard, ascending."""
+        chosen = rows.is_in(self.split)
+        if self.labelled:
+            chosen &= rows.is_labelled
+        if self.left_out:
+            chosen &= np.array([(shard, row) not in self.left_out for row in range(len(rows))], dtype=bool)
+        found = np.flatnonzero(chosen)
+        if self.share < 1:
+            below = self.share * 2**63
+            hashes = rows.content_hash[found]
+            found = found[[keyed_random.key("share", row.tobytes().hex()) < below for row in hashes]]
+        return found
+
+    def sums(self, prepared: PreparedSet) -> tuple[int, np.ndarray]:
+        """The number of images, and the sum of the factors of each shard in 1 / index.REPEAT_UNIT.
+
+        Where it is not known beforehand, of a share or without some images, all rows are read.
+        """
+        if self.share == 1 and not self.left_out:
+            images = prepared.images_in(self.split, labelled=self.labelled)
+            sums = prepared.repeats_in(self.split, labelled=self.labelled) if self.resampled else images * REPEAT_UNIT
+            return int(images.sum()), sums
+        count, sums = 0, np.zeros(len(prepared), dtype=np.int64)
+        for shard, rows in enumerate(prepared.scan()):
+            chosen = self.chosen(rows, shard)
+            count += len(chosen)
+            sums[shard] = self.factors(rows, chosen).sum()
+        return count, sums
+
+    def factors(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
+        """Of the chosen rows, in 1 / index.REPEAT_UNIT."""
+        return rows.repeats[chosen] if self.resampled else np.full(len(chosen), REPEAT_UNIT, dtype=np.int64)
+
+
+class _Drawn(NamedTuple):
+    rows: Rows
+    chosen: np.ndarray
+    running: np.ndarray
+    """Sum of the factors up to and with each chosen row."""
+
+
+class _Member(NamedTuple):
+    """An image of the set; equal for equal images."""
+
+    shard: int
+    row: int
+
+
+class ShardSampleIndex:
+    """The chosen images of a prepared set in the order of ``data/shards/lanes.py``; satisfies ``items.Items``.
+
+    ``batch_size`` counts images: of several views of one image it is the first.
+    """
+
+    problems: tuple[Problem, ...] = ()
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        shards: Shards,
+        selection: Selection,
+        *,
+        lanes: Lanes,
+        batch_size: int,
+        seed: int,
+        targets: bool,
+    ) -> None:
+        self.prepared, self.shards, self.selection, self.targets = prepared, shards, selection, targets
+        self.name, self.parts = prepared.name, lanes.count
+        self.images, sums = selection.sums(prepared)
+        self.longest_target = prepared.most_labels(selection.split) if targets else 0
+        self.order = LaneOrder(sums, key=keyed_random.key(seed, "shards"), lanes=lanes, batch_size=batch_size)
+        self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
+        most = int((sums // REPEAT_UNIT).max()) + 1
+        self._warm_rows = max(WARM_ROWS, lanes.count * (lanes.window + 2 * most))
+        self._count = 0
+
+    def at(self, position: int) -> Item:
+        place = self.order.at(position)
+        drawn = self._shard(place.shard)
+        row = int(drawn.chosen[drawn.running.searchsorted(place.reach)])
+        rows = drawn.rows
+        labels = rows.labels_of(row) if self.targets else ()
+        return Item(_Member(place.shard, row), f"{rows.shard}/{rows.key(row)}", labels, bool(rows.flip[row]))
+
+    def read(self, item: Item) -> bytes:
+        assert isinstance(item.image, _Member)
+        return read_member(self.shards, (self._shard(item.image.shard).rows, item.image.row))
+
+    def _shard(self, shard: int) -> _Drawn:
+        """The rows of a shard; those of the windows that are open stay."""
+        if shard in self._drawn:
+            self._drawn.move_to_end(shard)
+            return self._drawn[shard]
+        rows = self.prepared.rows(shard)
+        chosen = self.selection.chosen(rows, shard)
+        drawn = _Drawn(rows, chosen, self.selection.factors(rows, chosen).cumsum())
+        self._drawn[shard] = drawn
+        self._count += len(rows)
+        while self._count > self._warm_rows and len(self._drawn) > 1:
+            self._count -= len(self._drawn.popitem(last=False)[1].rows)
+        return drawn
+
+
+def members_of(prepared: PreparedSet, selection: Selection) -> Iterator[tuple[Rows, int]]:
+    """The chosen images in the order of the index, as their shard's rows and the number of the row."""
+    for shard in np.flatnonzero(prepared.images_in(selection.split, labelled=selection.labelled)).tolist():
+        rows = prepared.rows(shard)
+        for row in selection.chosen(rows, shard).tolist():
+            yield rows, row
+
+
+def read_member(shards: Shards, member: tuple[Rows, int]) -> bytes:
+    """The bytes of an image; raises as ``Shards.read``."""
+    rows, row = member
+    return shards.read(rows.shard, int(rows.offset[row]), int(rows.size[row]), rows.content_hash[row].tobytes())

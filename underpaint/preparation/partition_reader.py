@@ -1,0 +1,206 @@
+"""Reading one partition: from planned images, or a tar, to one table of rows, and a shard where images are loose.
+
+The table is written last and makes the partition done. What cannot be used stays in it as a row with a ``problem``, so
+that nothing disappears without a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from underpaint.data.shards.tar import Member, list_members
+from underpaint.preparation.arrow_files import read_table, replacing, write_table
+from underpaint.preparation.fingerprinting import checked
+from underpaint.preparation.joining import said_by_name
+from underpaint.preparation.metadata import NOTHING, Metadata
+from underpaint.preparation.plan import Partition
+from underpaint.preparation.samples import (
+    LeftOut,
+    Sample,
+    names_of_path,
+    names_of_sample,
+    read_file,
+    read_member,
+)
+from underpaint.preparation.settings import WORK
+from underpaint.preparation.shard_writer import MAX_KEY_BYTES, ShardWriter
+
+SHOWS = pa.struct(
+    {
+        "set": pa.string(),
+        "path": pa.string(),
+        "distance": pa.int32(),
+        "difference": pa.float32(),
+        "mirrored": pa.bool_(),
+    }
+)
+ROWS = pa.schema(
+    {
+        "key": pa.string(),
+        "source": pa.string(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "size": pa.int32(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "tags": pa.list_(pa.string()),
+        "caption": pa.string(),
+        "language": pa.string(),
+        "licence": pa.string(),
+        "content_hash": pa.binary(16),
+        "perceptual_hash": pa.uint64(),
+        "flags": pa.list_(pa.string()),
+        "refused": pa.list_(pa.string()),
+        "problem": pa.string(),
+        "shows": pa.list_(SHOWS),
+    }
+)
+"""What is known of each image before labels; of one left out ``key``, ``source``, ``problem`` and ``shows``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkFolders:
+    """The folders that partitions are read from and written to."""
+
+    out: Path
+    tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """What is joined to the images of each source, as ``joining.join_table`` makes it; the first has the first word."""
+    exclusion: Path | None = None
+    """The evaluation images whose near duplicates are left out."""
+
+    @property
+    def work(self) -> Path:
+        return self.out / WORK
+
+    @property
+    def planned(self) -> Path:
+        return self.work / "planned"
+
+    @property
+    def rows(self) -> Path:
+        return self.work / "rows"
+
+    @property
+    def joined(self) -> Path:
+        return self.work / "joined"
+
+    @property
+    def shards(self) -> Path:
+        return self.out / "shards"
+
+    def rows_of(self, partition: Partition) -> Path:
+        return self.rows / f"{partition.name}.parquet"
+
+
+def read_partition(partition: Partition, work_folders: WorkFolders) -> dict[str, int]:
+    """Write the rows of a partition; how many images, and how many were left out.
+
+    Raises:
+        OSError: if the disk does not take what is written, or a tar cannot be opened.
+    """
+    rows = list(_of_tar(partition, work_folders) if partition.tar else _of_files(partition, work_folders))
+    table = pa.Table.from_pylist(rows, ROWS)
+    write_table(table, work_folders.rows_of(partition))
+    return {"images": table["problem"].null_count, "dropped": len(table) - table["problem"].null_count}
+
+
+def _of_files(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[str, Any]]:
+    """Copy the planned images into a shard of their own; there is none if not one can be used."""
+    planned = read_table(work_folders.planned / f"{partition.name}.parquet").to_pylist()
+    names = [name for row in planned for path in row["paths"] for name in names_of_path(path)]
+    joined = _joined(work_folders.tables[partition.source.name], names)
+    samples = (read_file(partition.source.root, row, joined) for row in planned)
+    shard = work_folders.shards / f"{partition.name}.tar"
+    taken: set[str] = set()
+    with replacing(shard) as file:
+        writer = ShardWriter(file)
+        for sample in checked(samples, work_folders.exclusion):
+            if isinstance(sample, LeftOut):
+                yield _left_out(sample, partition, sample.name)
+                continue
+            key = _key(sample.name, taken, partition.digest)
+            taken.add(key)
+            offset = _copy(sample, key, writer)
+            place = {"key": key, "shard": f"shards/{shard.name}", "offset": offset}
+            yield _row(sample, partition) | place
+        writer.finish()
+    if not taken:
+        shard.unlink()
+
+
+def _copy(sample: Sample, key: str, writer: ShardWriter) -> int:
+    offset = writer.add(f"{key}.{sample.header.extension}", sample.data)
+    told = {"tags": list(sample.said.tags or ()), "caption": sample.said.caption, "path": sample.name}
+    writer.add_json(f"{key}.json", told | {"language": sample.said.language, "licence": sample.said.licence})
+    return offset
+
+
+def _key(path: str, taken: set[str], digest: str) -> str:
+    """The path without its extension, as the WebDataset layout wants it: no further dot in its last word.
+
+    A number instead where the path is too long for a tar, or cannot be printed; one behind it where it is taken.
+    """
+    pure = PurePosixPath(path)
+    plain = str(pure.with_name(pure.stem.replace(".", "_") or "_"))
+    if len(plain.encode()) > MAX_KEY_BYTES or not plain.isprintable() or "\\" in plain:
+        plain = f"{digest}-{len(taken):05d}"
+    numbered = (plain if number == 1 else f"{plain}-{number}" for number in range(1, len(taken) + 2))
+    return next(key for key in numbered if key not in taken)
+
+
+def _of_tar(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[str, Any]]:
+    """The samples of a shard where it lies."""
+    tar = Path(partition.tar)
+    name = tar.relative_to(partition.source.root).as_posix()
+    with tar.open("rb") as file:
+        members, problems = list_members(file, name)
+        for problem in problems:
+            yield _left_out(LeftOut(name=problem.key, reason=problem.reason), partition, problem.key)
+        by_key: dict[str, list[Member]] = {}
+        for member in members:
+            by_key.setdefault(member.key, []).append(member)
+        names = [word for sample in by_key.values() for word in names_of_sample(sample)]
+        joined = _joined(work_folders.tables[partition.source.name], names)
+        for sample in checked((read_member(file, one, joined) for one in by_key.values()), work_folders.exclusion):
+            if isinstance(sample, LeftOut):
+                yield _left_out(sample, partition, f"{name}/{sample.name}")
+            else:
+                yield _row(sample, partition) | {"key": sample.name, "shard": str(tar), "offset": sample.offset}
+
+
+def _row(sample: Sample, partition: Partition) -> dict[str, Any]:
+    return {
+        "source": partition.source.name,
+        "size": len(sample.data),
+        "width": sample.header.width,
+        "height": sample.header.height,
+        "tags": sample.said.tags or (),
+        "caption": sample.said.caption or None,
+        "language": sample.said.language or None,
+        "licence": sample.said.licence or None,
+        "content_hash": sample.header.content_hash,
+        "perceptual_hash": sample.perceptual_hash,
+        "flags": (*sample.header.flags, *sample.flags),
+        "refused": sample.refused,
+    }
+
+
+def _left_out(sample: LeftOut, partition: Partition, key: str) -> dict[str, Any]:
+    return {"key": key, "source": partition.source.name, "problem": sample.reason, "shows": list(sample.shows)}
+
+
+def _joined(tables: Sequence[Path], names: list[str]) -> dict[str, Metadata]:
+    """What the joined tables say about any of these names."""
+    found: dict[str, Metadata] = {}
+    wanted = list(dict.fromkeys(names))
+    for table in tables:
+        rows = pq.read_table(table, filters=[("name", "in", wanted)], use_threads=False).to_pylist() if wanted else []
+        for name, told in said_by_name(rows).items():
+            found[name] = found.get(name, NOTHING).merged_with(told)
+    return found

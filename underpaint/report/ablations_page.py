@@ -1,0 +1,244 @@
+"""The page of the study ``pays``: along every axis the differences, the arms, two sentences and all numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from underpaint.report import headline, html_tables
+from underpaint.report.arms import KNOWN, MEANING, UNKNOWN, Mark, marks
+from underpaint.report.axes import Key
+from underpaint.report.dots import contrast_legend
+from underpaint.report.folders import Record, StudyFolder
+from underpaint.report.headline import MEAN_TASK, Contrast, Difference, Verdict, points
+from underpaint.report.html_tables import Cell
+from underpaint.report.values import Line, Measured, ValueChart, value_chart
+
+ASKED = "mae_wsp - wsp_equal_compute"
+"""The contrast that the sentences are about: whether the compute of MAE was better spent on MAE."""
+
+PLACES: dict[Verdict, str] = {"above": "above zero", "across": "across zero", "below": "below zero"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskLine:
+    """The numbers of one task at one value."""
+
+    task: str
+    arms: dict[str, Cell]
+    differences: dict[str, Difference]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueLines:
+    """The numbers at one value: every task, and their mean."""
+
+    value: str
+    x: float
+    mean: TaskLine
+    tasks: tuple[TaskLine, ...]
+    flops: dict[str, Cell]  # of all stages of each arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisPart:
+    """One section of the page."""
+
+    name: str
+    title: str
+    note: str
+    base: str  # the value of the base point, "" where the study does not name it
+    sentences: tuple[str, ...]
+    differences: ValueChart
+    accuracy: ValueChart
+    values: tuple[ValueLines, ...]
+
+
+def content(study: StudyFolder) -> dict[str, Any]:
+    """What the template ``pays.html.j2`` needs beside what every study's page has."""
+    by_arm = marks([*KNOWN, *study.arms])
+    arms = sorted(study.arms, key=[*by_arm].index)
+    contrasts = headline.read_contrasts(study.summary)
+    parts = [_axis_part(study, axis, by_arm) for axis in _axes(study)]
+    at_base, verdicts = _base_contrasts(study), _verdicts(parts)
+    return {
+        "parts": parts,
+        "arms": arms,
+        "contrasts": contrasts,
+        "marks": by_arm,
+        "lead": _lead(verdicts),
+        "judged": len(verdicts),
+        "base_contrasts": at_base,
+        "base_lead": headline.lead(at_base),
+        "caveat": headline.caveat(at_base or contrasts),
+        "tasks": len({html_tables.task_key(row) for row in study.rows}),
+        "legend": [Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in arms],
+        "short_legend": [Key(name=arm, mark=by_arm[arm]) for arm in arms],
+        "contrast_legend": contrast_legend(contrasts, by_arm),
+        "cost": html_tables.measuring_cost(study.staged),
+    }
+
+
+def _axes(study: StudyFolder) -> list[Record]:
+    """The axes in words, as the study names them; one that it does not name is called as in the rows."""
+    named = {axis["axis"]: axis for axis in study.data.get("axes", ())}
+    found = dict.fromkeys(row["axis"] for row in study.rows)
+    bare = {"title": "", "label": "", "note": "", "base": ""}
+    return [{**bare, "axis": name, **named.get(name, {})} for name in found]
+
+
+def _base_contrasts(study: StudyFolder) -> list[Contrast]:
+    """The contrasts at the base point, from the first axis that has it."""
+    for axis in _axes(study):
+        lines = [one for one in study.summary if (one["axis"], one["at"]) == (axis["axis"], axis["base"])]
+        if lines:
+            return headline.read_contrasts(lines)
+    return []
+
+
+def _axis_part(study: StudyFolder, axis: Record, by_arm: Mapping[str, Mark]) -> AxisPart:
+    name, base = axis["axis"], axis["base"]
+    places = {row["at"]: row["x"] for row in study.rows if row["axis"] == name}
+    ticks = sorted(places.items(), key=lambda place: place[1])
+    values = tuple(_value_lines(study, name, at, x) for at, x in ticks)
+    label = axis["label"] or name
+    return AxisPart(
+        name=name,
+        title=axis["title"] or name,
+        note=axis["note"],
+        base=base,
+        sentences=sentences([(one.value, one.mean.differences.get(ASKED)) for one in values]),
+        differences=value_chart(
+            "Differences in percentage points", label, _difference_lines(values, by_arm), ticks, base=base, zero=True
+        ),
+        accuracy=value_chart("Per cent correct, mean over tasks", label, _arm_lines(values, by_arm), ticks, base=base),
+        values=values,
+    )
+
+
+def _value_lines(study: StudyFolder, axis: str, at: str, x: float) -> ValueLines:
+    def here(lines: Sequence[Record]) -> list[Record]:
+        return [line for line in lines if (line["axis"], line["at"]) == (axis, at)]
+
+    scores: dict[str, dict[str, dict[int, float]]] = {}  # by task, arm and seed
+    for row in here(study.rows):
+        if row["split"] in html_tables.SHOWN_SPLITS:
+            scores.setdefault(html_tables.task_key(row), {}).setdefault(row["arm"], {})[row["seed"]] = row["value"]
+    contrasts = headline.read_contrasts(here(study.summary))
+    lines = [
+        _task_line(task, {arm: list(found.values()) for arm, found in arms.items()}, contrasts)
+        for task, arms in scores.items()
+    ]
+    means = {arm: _means_over_tasks([scores[task][arm] for task in scores]) for arm in next(iter(scores.values()))}
+    flops: dict[str, dict[int, float]] = {}
+    for stage in here(study.stages):
+        of_arm = flops.setdefault(stage["arm"], {})
+        of_arm[stage["seed"]] = of_arm.get(stage["seed"], 0.0) + stage["train_flops"]
+    return ValueLines(
+        value=at,
+        x=x,
+        mean=_task_line(MEAN_TASK, means, contrasts),
+        tasks=tuple(lines),
+        flops={arm: _flops(list(found.values())) for arm, found in flops.items()},
+    )
+
+
+def _task_line(task: str, arms: Mapping[str, Sequence[float]], contrasts: Sequence[Contrast]) -> TaskLine:
+    found = {contrast.name: contrast.difference(task) for contrast in contrasts}
+    return TaskLine(
+        task=task,
+        arms={arm: html_tables.percent(values) for arm, values in arms.items()},
+        differences={name: one for name, one in found.items() if one is not None},
+    )
+
+
+def _means_over_tasks(tasks: Sequence[Mapping[int, float]]) -> list[float]:
+    """Per seed the mean over tasks."""
+    return [statistics.fmean(task[seed] for task in tasks) for seed in tasks[0]]
+
+
+def _flops(values: Sequence[float]) -> Cell:
+    mean = statistics.fmean(values)
+    return Cell(text=html_tables.flops(mean), value=mean)
+
+
+def _difference_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Line]:
+    """One line per contrast, in per cent, drawn as the arm that it is measured against."""
+    lines = []
+    for name in dict.fromkeys(name for one in values for name in one.mean.differences):
+        found = [(one, one.mean.differences[name]) for one in values if name in one.mean.differences]
+        dots = tuple(
+            Measured(
+                x=one.x,
+                y=100 * difference.mean,
+                low=None if difference.low is None else 100 * difference.low,
+                high=None if difference.high is None else 100 * difference.high,
+                tip=f"{difference.contrast} at {one.value}: {interval(difference)}",
+            )
+            for one, difference in found
+        )
+        lines.append(Line(name=name, mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), dots=dots))
+    return lines
+
+
+def _arm_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Line]:
+    lines = []
+    for arm in dict.fromkeys(arm for one in values for arm in one.mean.arms):
+        found = [(one, one.mean.arms[arm]) for one in values if arm in one.mean.arms]
+        dots = tuple(
+            Measured(x=one.x, y=100 * cell.value, tip=f"{arm} at {one.value}: {cell.text}") for one, cell in found
+        )
+        lines.append(Line(name=arm, mark=by_arm[arm], dots=dots))
+    return lines
+
+
+def sentences(differences: Sequence[tuple[str, Difference | None]]) -> tuple[str, ...]:
+    """What the contrast says at both ends of an axis, and where its interval lies; in the order of the values."""
+    known = [(value, one) for value, one in differences if one is not None]
+    if not known:
+        return ("At no value of this axis two different runs of equal compute were compared.",)
+    (first, at_first), (last, at_last) = known[0], known[-1]
+    ends = f"At equal compute, pre-pretraining changed the mean over tasks by {interval(at_first)} points at {first}"
+    if len(known) > 1:
+        ends += f" and by {interval(at_last)} at {last}"
+    where = []
+    for verdict, place in PLACES.items():
+        at = [value for value, one in known if one.verdict == verdict]
+        if at:
+            where.append(f"{place} at {'every value' if len(at) == len(known) else listed(at)}")
+    return (f"{ends}.", f"The interval lies {', '.join(where)}.")
+
+
+def interval(one: Difference) -> str:
+    """``+1.2 [0.4, 2.0]``."""
+    if one.low is None or one.high is None:
+        return f"{points(one.mean)} (no interval)"
+    return f"{points(one.mean)} [{points(one.low)}, {points(one.high)}]"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _verdicts(parts: Sequence[AxisPart]) -> list[Verdict]:
+    """The answer at every point; the base point, which stands on every axis, counts once."""
+    found: dict[tuple[str, str], Verdict] = {}
+    for part in parts:
+        for one in part.values:
+            if ASKED in one.mean.differences:
+                place = ("", "base") if one.value == part.base else (part.name, one.value)
+                found[place] = one.mean.differences[ASKED].verdict
+    return list(found.values())
+
+
+def _lead(verdicts: Sequence[Verdict]) -> str:
+    if not verdicts:
+        return "This study compared no point with and without pre-pretraining at equal compute."
+    above, across, below = (verdicts.count(verdict) for verdict in PLACES)
+    return (
+        f"At equal compute, pre-pretraining was better at {above} of {len(verdicts)} points, worse at {below}, and "
+        f"made no difference that can be told from noise at {across}."
+    )

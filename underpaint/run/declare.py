@@ -1,0 +1,98 @@
+"""What a run is: one frozen description of everything, whose fields are identity or operational."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import nn
+
+from underpaint.config import LATER, OPERATIONAL
+from underpaint.core import DataInfo, Evaluator
+from underpaint.data.dataset import OpenDataset
+from underpaint.models.vit import ViTConfig
+from underpaint.run.budget import Budget, Cadence
+from underpaint.training.devices import usable_cpus
+from underpaint.training.loop import Precision
+from underpaint.training.optim import OptimConfig
+from underpaint.training.parallel import ParallelConfig
+from underpaint.training.schedule import Schedule, ScheduleConfig
+
+
+@runtime_checkable
+class ObjectiveConfig(Protocol):
+    """The frozen dataclass that stands in a Run and builds its objective (``objectives/``, or one of your own)."""
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage ("mae", "wsp", ...): part of the key of every random draw, and of the record."""
+        ...
+
+    @property
+    def encoder(self) -> ViTConfig: ...
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def build(self, data_info: DataInfo) -> nn.Module: ...
+
+    def flops_per_sample(self, data_info: DataInfo) -> int:
+        """Training FLOPs of one sample, forward and backward, in closed form (models/flops.py)."""
+        ...
+
+
+@runtime_checkable
+class DataConfig(Protocol):
+    """What stands in ``Run.data``: ``ImageData``, or one's own dataclass that opens a ``Source`` of one's own."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def open(self) -> OpenDataset: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything about one training run; a recipe is a function that returns one."""
+
+    name: str
+    objective: ObjectiveConfig
+    data: DataConfig
+    budget: Budget
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evals: tuple[Evaluator, ...] = field(default=(), metadata=OPERATIONAL)
+    # A run folder, whose hash is part of the identity; "" is scratch.
+    init_from: str = field(default="", metadata=OPERATIONAL)
+    reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
+    precision: Precision = "fp32"
+    ema_decay: float = 0.0  # 0 keeps no average
+    max_skipped: int = 10  # skipped steps in a row before the run stops
+    spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)  # of the recent median of the losses
+    seed: int = 0
+    cadence: Cadence = field(default_factory=Cadence)
+    threads: int = field(default_factory=usable_cpus, metadata=OPERATIONAL)  # kept from the first start
+    device: Literal["any", "cuda", "mps", "cpu"] = field(default="any", metadata=OPERATIONAL)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig, metadata=OPERATIONAL)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay={self.ema_decay} must lie in [0, 1)")
+        if self.name in {"", "..", "."} or "/" in self.name:
+            raise ValueError(f"name={self.name!r} must be a name without '/', since the run's folder is called so")
+        if not 1 <= self.threads <= 1024:  # OpenMP ends the process where it cannot start so many
+            raise ValueError(f"threads={self.threads} must lie between 1 and 1024")
+        if self.max_skipped < 1 or self.spike_factor <= 1:
+            at_least = f"max_skipped={self.max_skipped} must be at least 1"
+            raise ValueError(f"{at_least}, spike_factor={self.spike_factor} above 1; inf skips no spikes")
+        self.lr_schedule()  # refuses a schedule that does not fit the budget or the rate
+
+    def lr_schedule(self) -> Schedule:
+        """The learning rate by samples seen.
+
+        Raises:
+            ValueError: if the schedule does not fit the budget or the peak rate.
+        """
+        budget = self.budget
+        samples = budget.steps * budget.batch_size
+        peak = self.optim.peak_lr(budget.batch_size)
+        return Schedule(config=self.schedule, peak=peak, samples=samples, warmup=budget.warmup)

@@ -1,0 +1,242 @@
+"""``execute``: the one place that wires the parts of a run together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from underpaint import keyed_random
+from underpaint.core import Batch, DataInfo
+from underpaint.data.dataset import OpenDataset
+from underpaint.data.loader import ImageStream
+from underpaint.evals.features import image_format
+from underpaint.evals.heldout import HeldoutLoss
+from underpaint.messages import say
+from underpaint.run import outputs, record
+from underpaint.run.build import build_state, whole_network
+from underpaint.run.declare import Run
+from underpaint.run.rank_stream import RankStream
+from underpaint.training import float8, sharded_tensors
+from underpaint.training.checkpoint import Checkpoints
+from underpaint.training.devices import choose_device, remark_on
+from underpaint.training.loop import LoopConfig, NonFiniteLoss, TrainState, train
+from underpaint.training.monitor import RunInfo, RunMonitor
+from underpaint.training.ranks import Ranks, join
+from underpaint.training.signals import catch_signals
+
+
+def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Train a run into ``folder``, or continue or return what is there already; its result.
+
+    Under torchrun every process calls it, and all of them return the result.
+
+    Raises:
+        ValueError: for input the user can mend, among it a folder of another configuration, or ranks that disagree.
+        BlockingIOError: if another process works in the folder.
+        Interrupted: after a signal, when the state has been saved.
+        OutOfSpace: when the disk took no checkpoint several times.
+    """
+    ranks = join()
+    run.parallel.require(ranks)
+    folder = Path(ranks.exchange(str(folder))[0])
+    with ExitStack() as held:
+        ranks.broadcast_from_first(lambda: held.enter_context(record.lock(folder)))
+        opened = ranks.first_per_node(run.data.open)
+        data_info = DataInfo(
+            seed=run.seed,
+            labels=opened.vocabulary.labels,
+            label_count=opened.vocabulary.count,
+            images=opened.images,
+        )
+        identity = record.identity(run, data=opened.content_hash, init_from=run.init_from)
+        ranks.compare(record.fingerprint(run, identity), record.require_agreement)
+        done = ranks.broadcast_from_first(lambda: record.finished(folder, identity))
+        if done is not None:
+            if ranks.first:
+                say(f"{folder}: finished already; delete the folder to train it again")
+            ranks.leave()
+            return done
+        device = choose_device(run.device, local_rank=ranks.local_rank)
+        float8.require_support(run.precision, device, compiled=run.parallel.compile)
+        threads = ranks.broadcast_from_first(lambda: record.kept_threads(folder, run.threads))
+        torch.set_num_threads(max(1, threads // ranks.local_world))
+        if ranks.first:
+            derived = _derived(run, opened, data_info, ranks) | {"device": str(device), "threads": threads}
+            record.start(folder, run, identity=identity, derived=derived, overrides=overrides)
+            _announce(run, folder, opened, derived)
+        result = _train(run, folder, opened=opened, data_info=data_info, device=device, ranks=ranks)
+    ranks.leave()
+    return result
+
+
+def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, Any]:
+    """What follows from the configuration and the data; recorded, never a field."""
+    return {
+        "images": opened.images,
+        "labels": len(data_info.labels),
+        "untagged_images": opened.unlabelled,
+        "steps": run.budget.steps,
+        "ranks": ranks.world,
+        "accumulation": run.budget.accumulation(ranks.world),
+        "epochs": run.budget.samples / opened.images,
+        "peak_lr": run.optim.peak_lr(run.budget.batch_size),
+        "train_flops": run.budget.steps * run.budget.batch_size * run.objective.flops_per_sample(data_info),
+        "data_hash": opened.content_hash,
+    }
+
+
+def _announce(run: Run, folder: Path, opened: OpenDataset, derived: dict[str, Any]) -> None:
+    start = run.init_from or "scratch"
+    say(
+        f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.name}, "
+        f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, "
+        f"start from {start}, on {derived['device']} with {derived['threads']} threads"
+        + (f", {derived['ranks']} processes ({run.parallel.layout})" if derived["ranks"] > 1 else "")
+    )
+    if remark := remark_on(run.precision, torch.device(derived["device"])):
+        say(f"{run.name}: {remark}")
+    if opened.unlabelled:
+        say(f"{run.name}: {opened.unlabelled:,} images have no label of the vocabulary and are left out")
+
+
+def _train(
+    run: Run, folder: Path, *, opened: OpenDataset, data_info: DataInfo, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
+    """Build, resume, train and hand over."""
+    state = build_state(run, data_info, device, ranks)
+    checkpoints = Checkpoints(
+        folder=folder / "checkpoints",
+        keep_every=run.cadence.steps(run.cadence.keep, run.budget),
+        ranks=ranks.new_channel() if run.cadence.asynchronous else ranks,
+        asynchronous=run.cadence.asynchronous,
+    )
+    _resume(run, state, checkpoints, ranks)
+    stream, heldout = _open_batches(run, folder, opened, ranks)
+    stream.position = state.step * run.budget.batch_size
+    with ExitStack() as around:
+        signalled = around.enter_context(catch_signals(repeated=ranks.world > 1))
+        monitor = RunMonitor(
+            _run_info(run, folder, data_info),
+            state,
+            checkpoints=checkpoints,
+            evaluators=(HeldoutLoss(heldout), *run.evals) if heldout else run.evals,
+            meet=stream.settle if isinstance(stream, RankStream) else lambda: None,
+            signalled=signalled,
+        )
+        around.callback(monitor.close)
+        train(
+            state,
+            on_device(stream, device),
+            config=_loop_config(run, ranks),
+            schedule=run.lr_schedule(),
+            log=monitor.log,
+            save=monitor.save,
+            evaluate=monitor.evaluate,
+            stopped=monitor.stopped,
+        )
+        monitor.finish()
+        if state.step < run.budget.steps:
+            ranks.leave()
+            raise monitor.interruption(state.step)
+        product = sharded_tensors.gather(state.product.state_dict(), ranks)
+        _refuse_diverged(run, state, product)
+        metrics = monitor.final_metrics(state)
+
+    def save() -> dict[str, Any]:
+        network = whole_network(run, data_info, state, product)
+        outputs.save_pictures(folder, network, on_device(heldout or stream, device))
+        bad = len(stream.quarantine)
+        if bad:
+            say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
+        result = _result(run, state, data_info) | {"bad_records": bad, "metrics": metrics}
+        return outputs.save_outputs(folder, run.objective, network=network, data_info=data_info, result=result)
+
+    return ranks.broadcast_from_first(save)
+
+
+def _run_info(run: Run, folder: Path, data_info: DataInfo) -> RunInfo:
+    return RunInfo(
+        name=run.name,
+        folder=folder,
+        samples=run.budget.samples,
+        batch_size=run.budget.batch_size,
+        flops=run.objective.flops_per_sample(data_info),
+        parallel=run.parallel,
+    )
+
+
+def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks) -> None:
+    for warning in checkpoints.resume(state):  # every rank reads; the first tells
+        if ranks.first:
+            say(f"ALARM: {warning}")
+    if ranks.first and state.step:
+        say(f"{run.name}: continues from step {state.step:,}")
+
+
+def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor]) -> None:
+    """A run whose last steps were not finite, or whose weights are not, hands nothing over."""
+    broken = [name for name, value in product.items() if value.is_floating_point() and not value.isfinite().all()]
+    if state.skipped or broken:
+        what = f"the weights {broken[0]} are not finite" if broken else f"its last {state.skipped} steps were skipped"
+        raise NonFiniteLoss(f"{run.name} has diverged: {what}; lower optim.base_lr or optim.weight_decay")
+
+
+def _open_batches(
+    run: Run, folder: Path, opened: OpenDataset, ranks: Ranks
+) -> tuple[ImageStream | RankStream, tuple[Batch, ...]]:
+    """The stream of this rank, and the held-out batches."""
+    format, budget = image_format(run.objective.encoder), run.budget
+    microbatch = budget.batch_size // ranks.world // budget.accumulation(ranks.world)
+    stream = opened.stream(
+        format,
+        batch_size=budget.batch_size,
+        microbatch=microbatch,
+        seed=keyed_random.key(run.seed, run.objective.stage),
+        quarantine=folder / "bad_records.jsonl" if ranks.first else Path(os.devnull),
+    )
+    heldout = tuple(opened.heldout(format, batch_size=budget.forward_size))
+    return (stream if ranks.world == 1 else RankStream(stream, ranks=ranks, batch_size=budget.batch_size)), heldout
+
+
+def _result(run: Run, state: TrainState, data_info: DataInfo) -> dict[str, Any]:
+    samples = state.step * run.budget.batch_size
+    return {
+        "name": run.name,
+        "stage": run.objective.stage,
+        "seed": run.seed,
+        "samples": samples,
+        "steps": state.step,
+        "train_flops": samples * run.objective.flops_per_sample(data_info),
+        "wall_seconds": state.seconds,
+        "images_per_second": samples / state.seconds,
+        "clock": dict(state.clock.seconds),
+        "skipped_windows": state.history.skipped,
+    }
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    for batch in batches:
+        yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+def _loop_config(run: Run, ranks: Ranks) -> LoopConfig:
+    budget, cadence = run.budget, run.cadence
+    return LoopConfig(
+        steps=budget.steps,
+        batch_size=budget.batch_size,
+        accumulation=budget.accumulation(ranks.world),
+        clip=run.optim.clip,
+        precision=run.precision,
+        ema_decay=run.ema_decay,
+        log_every=cadence.steps(cadence.log, budget),
+        save_every=cadence.steps(cadence.save, budget),
+        evaluate_every=cadence.steps(cadence.evaluate, budget),
+        max_skipped=run.max_skipped,
+        spike_factor=run.spike_factor,
+    )

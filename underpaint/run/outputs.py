@@ -1,0 +1,131 @@
+"""What a finished run hands over: ``encoder/``, ``model/``, ``preview.png`` and ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from underpaint import config as configs
+from underpaint import files
+from underpaint.core import Batch, DataInfo, Visualizable
+from underpaint.models.image_text import ImageText, ImageTextConfig
+from underpaint.models.weights import load_module, read_description, save_encoder, save_module
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+
+FORMAT = 1
+PICTURED_IMAGES = 8
+PICTURE_SIDE = 144
+"""Smaller images are enlarged by a whole factor to about so many pixels."""
+
+OBJECTIVES = {"MAEConfig": MAEConfig, "ClassifyConfig": ClassifyConfig}
+"""The objectives that ``load_model`` builds from their record; for one of your own, pass its config's class."""
+
+
+def save_outputs(
+    folder: Path, objective: Any, *, network: nn.Module, data_info: DataInfo, result: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the product; ``result.json`` comes last and marks the run as finished.
+
+    Where the run started from imported weights, their file and licence (env.json) are carried on.
+    """
+    env = folder / "env.json"
+    origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
+    save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
+    description = {
+        "type": type(objective).__name__,
+        "config": configs.record(objective),
+        "facts": {"seed": data_info.seed, "images": data_info.images},
+        **({} if origin is None else {"origin": origin}),
+    }
+    labels = {"labels": list(data_info.labels), "count": list(data_info.label_count)}
+    save_module(folder / "model", network, description, {"labels.json": {"format": FORMAT, **labels}})
+    record = {"format": FORMAT, **result}
+    files.write_json(folder / "result.json", record)
+    return record
+
+
+def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Module:
+    """The whole objective of a finished run, or an imported model, in evaluation mode on the CPU.
+
+    ``config_type`` is the config class of an objective that is not the package's own.
+
+    Raises:
+        ValueError: if the folder holds no finished model, a damaged one, or one of an unknown objective.
+    """
+    folder = Path(folder)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
+    description = read_description(folder)
+    where = str(folder / "config.json")
+    if description.get("type") == ImageTextConfig.__name__:
+        both = configs.from_record(ImageTextConfig, description.get("config"), where=where)
+        return load_module(folder, lambda: ImageText(both))
+    kind = config_type or OBJECTIVES.get(str(description.get("type")))
+    if kind is None:
+        raise ValueError(f"{folder} holds the objective {description.get('type')!r}; pass its class as config_type")
+    labels, count = read_labels(folder)
+    data_info = description.get("facts")
+    if not isinstance(data_info, dict) or not all(isinstance(data_info.get(name), int) for name in ("seed", "images")):
+        raise ValueError(f"{where}: facts={data_info!r:.40} has no whole numbers seed and images; the file is damaged")
+    known = DataInfo(seed=data_info["seed"], images=data_info["images"], labels=labels, label_count=count)
+    config = configs.from_record(kind, description.get("config"), where=where)
+    return load_module(folder, lambda: config.build(known))
+
+
+def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of a model's labels, and on how many training images each stands: () where nobody counted.
+
+    Raises:
+        ValueError: if ``labels.json`` is missing or holds anything else.
+    """
+    path = folder / "labels.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; without it the model's scores have no names")
+    content = files.read_json(path)
+    told: dict[str, Any] = content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    labels, count = _all_of(str, told.get("labels")), _all_of(int, told.get("count"))
+    if labels is None or count is None or len(count) not in (0, len(labels)):
+        raise ValueError(f"{path} holds no labels of format {FORMAT}: names and their counts; the file is damaged")
+    return labels, count
+
+
+def _all_of(kind: type, values: object) -> tuple[Any, ...] | None:
+    """The values of a list where all are of this type, else None."""
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        return None
+    return tuple(values)
+
+
+def save_pictures(folder: Path, network: nn.Module, batches: Iterator[Batch]) -> None:
+    """Draw what the objective can show of the first images to ``preview.png``."""
+    if not isinstance(network, Visualizable):
+        return
+    batch = next(batches)
+    few = {name: value[:PICTURED_IMAGES] for name, value in batch.items()}
+    network.eval()
+    write_sheet(folder / "preview.png", network.pictures(few))
+
+
+def write_sheet(path: Path, rows: Float[Tensor, "rows b c h w"]) -> None:
+    """Rows of pictures as one PNG, from values in [0, 1].
+
+    Of one or two channels the first is shown in grey, of more than three the first three as colours.
+    """
+    from PIL import Image
+
+    rows = rows.cpu()
+    rows = rows[:, :, :1].expand(-1, -1, 3, -1, -1) if rows.shape[2] < 3 else rows[:, :, :3]
+    factor = max(1, PICTURE_SIDE // max(rows.shape[-2:]))
+    rows = rows.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
+    padded = nn.functional.pad(rows, (4, 4, 4, 4), value=1.0)
+    count, images, channels, height, width = padded.shape
+    sheet = padded.permute(0, 3, 1, 4, 2).reshape(count * height, images * width, channels)
+    picture = Image.fromarray((sheet * 255).round().to(torch.uint8).numpy())
+    part = path.with_name(f"{path.name}.part")
+    picture.save(part, format="PNG")
+    part.replace(path)

@@ -1,0 +1,201 @@
+"""The record of a run folder: whose it is, whether it is finished, and what was run there (docs/formats.md)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from underpaint import config, files
+from underpaint.messages import say
+from underpaint.models.weights import encoder_folder, origin_of, read_description
+
+FORMAT = 1
+
+
+@contextmanager
+def lock(folder: Path, *, marks: Sequence[str] = ("run.json", "study.json")) -> Iterator[None]:
+    """Keep other processes out of a folder; the kernel frees the lock however the process ends.
+
+    One of ``marks`` stands in a folder that is ours already.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+        ValueError: if the folder holds somebody's files and none of the marks.
+    """
+    if not any((folder / name).exists() for name in marks):
+        _refuse_strangers(folder)  # before anything is written there
+    folder.mkdir(parents=True, exist_ok=True)
+    # opened without emptying it and without following a link: somebody else's file of this name stays as it is
+    with os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"another process is working in {folder}; wait for it or choose another folder"
+            ) from error
+        yield
+
+
+def identity(run: Any, *, data: str, init_from: str) -> dict[str, Any]:
+    """What makes a run the same run: its non-operational fields, the data and the weights it starts from."""
+    start = read_description(encoder_folder(init_from))["weights"]["xxh3"] if init_from else ""
+    return {"run": config.record(run, identity_only=True), "data": data, "init_from": start}
+
+
+def digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of a finished run, None for an unfinished or new one.
+
+    Raises:
+        ValueError: if the folder holds a run of another identity; the message names what differs.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        _refuse_strangers(folder)
+        return None
+    recorded = files.read_json(path)
+    if not isinstance(recorded, dict) or not {"format", "run", "derived", "identity"} <= recorded.keys():
+        raise ValueError(f"{path} is no record of a run of this package; choose another --out")
+    differing = list(config.differences(recorded["identity"], identity))
+    if differing and _is_false_start(folder):
+        _clear_false_start(folder)
+        return None
+    if differing:
+        listed = "; ".join(f"{name.removeprefix('run.')}: was {old!r}, is {new!r}" for name, old, new in differing[:4])
+        raise ValueError(f"{folder} holds a run of another configuration ({listed}); choose another --out")
+    result = folder / "result.json"
+    return files.read_json(result) if result.is_file() else None
+
+
+FALSE_START = ("env.json", "bad_records.jsonl", "run.json")
+"""What a run writes before its first step."""
+
+
+def _is_false_start(folder: Path) -> bool:
+    """Whether there is nothing but what a run writes before its first step."""
+    return {path.name for path in folder.iterdir()} <= {".lock", *FALSE_START}
+
+
+def _clear_false_start(folder: Path) -> None:
+    """Make room where a run ended before its first step, as with a batch larger than the data: its mended form may
+    have the folder.
+    """
+    for name in FALSE_START:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """A folder that holds somebody's files and no run is not ours to write in."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; choose another --out")
+    names = sorted(p.name for p in folder.glob("*") if p.name not in {".lock", "run.json.part"})
+    if names:
+        raise ValueError(f"{folder} is not empty and holds no run ({', '.join(names[:3])}); choose another --out")
+
+
+def kept_threads(folder: Path, wanted: int) -> int:
+    """The number of threads of the first start: another number would change the bits."""
+    path = folder / "run.json"
+    recorded = files.read_json(path)["derived"]["threads"] if path.is_file() else wanted
+    if recorded != wanted:
+        say(f"{folder} was started with {recorded} threads and keeps them (asked for: {wanted})")
+    return recorded
+
+
+def start(
+    folder: Path, run: Any, *, identity: dict[str, Any], derived: dict[str, Any], overrides: Sequence[str]
+) -> None:
+    """Write run.json at the first start, and add this start to env.json."""
+    path = folder / "run.json"
+    if path.is_file():
+        for name, old, new in config.differences(files.read_json(path)["run"], config.record(run)):
+            say(f"{folder}: {name} was {old!r}, is now {new!r}")
+    record = {"format": FORMAT, "run": config.record(run), "derived": derived, "overrides": list(overrides)}
+    files.write_json(path, {**record, "identity": identity, "identity_hash": digest(identity)})
+    starts = files.read_json(folder / "env.json")["starts"] if (folder / "env.json").is_file() else []
+    if starts:
+        _say_what_may_change_bits(folder, starts[-1]["versions"])
+    lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
+    origin = origin_of(run.init_from)
+    lineage |= {} if origin is None else {"origin": origin}
+    files.write_json(folder / "env.json", {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]})
+
+
+def _say_what_may_change_bits(folder: Path, before: dict[str, str]) -> None:
+    now = environment()["versions"]
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            say(f"{folder}: continues with {name} {now[name]}, was {before[name]}; the bits of results may differ")
+
+
+def fingerprint(run: Any, identity: dict[str, Any]) -> dict[str, Any]:
+    """What all ranks of a run must have in common, whether it belongs to its identity or not."""
+    import torch
+
+    return {
+        "configuration": config.record(run),
+        "data": identity["data"],
+        "init_from": identity["init_from"],
+        "code": _code(),
+        "torch": torch.__version__,
+    }
+
+
+@cache
+def _code() -> str:
+    """Hash of the package's source, taken once: later changes of the files are not what this process runs."""
+    source, package = hashlib.blake2b(digest_size=8), Path(__file__).parents[1]
+    for file in sorted(package.rglob("*.py")):
+        source.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return source.hexdigest()
+
+
+def require_agreement(fingerprints: Sequence[dict[str, Any]]) -> None:
+    """Raise ValueError, naming rank and value, where a rank was started with something else than rank 0."""
+    for rank, other in enumerate(fingerprints):
+        differing = list(config.differences(fingerprints[0], other))
+        if differing:
+            listed = "; ".join(f"{name} is {new!r}, on rank 0 {old!r}" for name, old, new in differing[:4])
+            raise ValueError(f"rank {rank} differs from rank 0: {listed}; start all ranks with the same command")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware of this process, and the command that started it."""
+    import torch
+
+    import underpaint
+
+    packages = ("torchvision", "numpy", "pillow", "safetensors")
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "versions": {"underpaint": underpaint.__version__}
+        | {name: importlib.metadata.version(name) for name in packages}
+        | {"torch": torch.__version__},  # with the build, as in 2.14.1+cpu: another one may give other bits
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it; elsewhere what Python knows."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()

@@ -1,0 +1,231 @@
+"""A study: named parts (runs and evaluations) in order, each skipped when it is done, and results at the end."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from underpaint import config, files
+from underpaint.core import DataInfo
+from underpaint.messages import duration, say
+from underpaint.run import Run, execute, record
+from underpaint.training.devices import choose_device
+from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.training.optim import build_optimizer
+
+FORMAT = 1
+BYTES_PER_PARAMETER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPart:
+    """A run; its output is the run folder ``DIR/NAME``."""
+
+    name: str
+    run: Run
+    data_info: DataInfo  # of its data, for the plan
+    init_from: str = ""  # the part whose encoder it starts from
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputePart:
+    """Anything else that is computed once: its output is the JSON file ``DIR/evals/NAME.json``.
+
+    ``inputs`` are the run folders it reads; the output is computed anew when their weights have changed.
+    """
+
+    name: str
+    compute: Callable[[Path], Any]
+    settings: Any  # plain values; part of what decides whether a finished output is still the right one
+    inputs: tuple[str, ...] = ()
+
+
+Part = TrainPart | ComputePart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Parts in an order in which every part comes after those it needs."""
+
+    name: str
+    settings: dict[str, Any]  # recorded; a folder belongs to one set of them
+    parts: tuple[Part, ...]
+    results: Callable[[Path], dict[str, Any]]  # the finished folder to the content of results.json
+
+
+def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
+    """Run what is not done yet; with ``only``, the parts that it names alone, as ``*-seed0*``. True when every
+    part is done.
+
+    Raises:
+        ValueError: for a name or pattern that no part has, or a folder of another study or other settings.
+    """
+    chosen = _named(study, only) if only else {part.name for part in study.parts}
+    claim(study, folder)
+    with record.lock(folder) if not only else nullcontext():  # single parts may run side by side
+        for number, part in enumerate(study.parts, 1):
+            if part.name in chosen:
+                say(f"[{number}/{len(study.parts)}] {part.name}")
+                run_part(part, folder)
+    return all(is_done(part, folder) for part in study.parts)
+
+
+def _named(study: Study, only: Sequence[str]) -> set[str]:
+    names, chosen = [part.name for part in study.parts], set[str]()
+    for pattern in only:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            like = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
+            raise ValueError(f"unknown part {pattern!r} in --only; of {len(names)} parts some are {', '.join(like)}")
+        chosen.update(found)
+    return chosen
+
+
+def run_part(part: Part, folder: Path) -> None:
+    if isinstance(part, TrainPart):
+        start = str(folder / part.init_from) if part.init_from else ""
+        execute(replace(part.run, init_from=start), folder / part.name)
+    else:
+        compute(part, folder)
+
+
+def claim(study: Study, folder: Path) -> None:
+    """Write study.json at the first start; refuse the folder of another study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, wanted = folder / "study.json", {"study": study.name, **study.settings}
+    if path.is_file():
+        recorded = files.read_json(path)["settings"]
+        for name, old, new in config.differences(recorded, wanted):
+            raise ValueError(f"{folder} holds a study with {name}={old!r}, not {new!r}; choose another --out")
+        return
+    strangers = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
+    if strangers:
+        raise ValueError(f"{folder} is not empty and holds no study ({', '.join(strangers[:3])}); choose another --out")
+    files.write_json(path, {"format": FORMAT, "settings": wanted})
+
+
+def compute(part: ComputePart, folder: Path) -> None:
+    """Compute a part whose output is missing or was made from other inputs."""
+    if is_done(part, folder):
+        return
+    started = time.perf_counter()
+    output = part.compute(folder)
+    path = output_of(part.name, folder)
+    path.parent.mkdir(exist_ok=True)
+    files.write_json(path, {"format": FORMAT, "made_from": _made_from(part, folder), "output": output})
+    say(f"{part.name}: {duration(time.perf_counter() - started)}")
+
+
+def output_of(name: str, folder: Path) -> Path:
+    return folder / "evals" / f"{name}.json"
+
+
+def read_output(name: str, folder: Path) -> Any:
+    return files.read_json(output_of(name, folder))["output"]
+
+
+def is_done(part: Part, folder: Path) -> bool:
+    if isinstance(part, TrainPart):
+        return (folder / part.name / "result.json").is_file()
+    path = output_of(part.name, folder)
+    inputs_done = all((folder / name / "encoder" / "config.json").is_file() for name in part.inputs)
+    return inputs_done and path.is_file() and files.read_json(path)["made_from"] == _made_from(part, folder)
+
+
+def _made_from(part: ComputePart, folder: Path) -> str:
+    weights = [files.read_json(folder / name / "encoder" / "config.json")["weights"]["xxh3"] for name in part.inputs]
+    return record.digest([part.settings, weights])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    part: str
+    samples: int
+    flops: float
+    seconds: float
+    bytes: int
+    done: bool
+
+
+def plan(study: Study, folder: Path) -> list[PlanRow]:
+    """What each training part will take: FLOPs in closed form, seconds from a few timed steps on this machine.
+
+    Parts that do the same work are timed once: most of a study differ only in where they start.
+    """
+    rows = []
+    measured: dict[str, tuple[float, int]] = {}
+    for part in study.parts:
+        if isinstance(part, TrainPart):
+            budget, data_info = part.run.budget, part.data_info
+            samples = budget.steps * budget.batch_size
+            work = _work(part.run, data_info)
+            if work not in measured:
+                say(f"timing a few steps of {part.name}")
+                measured[work] = measure(part.run, data_info)
+            seconds, parameters = measured[work]
+            rows.append(
+                PlanRow(
+                    part=part.name,
+                    samples=samples,
+                    flops=float(samples * part.run.objective.flops_per_sample(data_info)),
+                    seconds=samples * seconds,
+                    # two checkpoints of weights and AdamW's two moments, the model and the encoder
+                    bytes=parameters * BYTES_PER_PARAMETER * (2 * 3 + 2),
+                    done=is_done(part, folder),
+                )
+            )
+    return rows
+
+
+def _work(run: Run, data_info: DataInfo) -> str:
+    """What a step of a run computes, as a key."""
+    told = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
+    return record.digest([config.record(told), len(data_info.labels)])
+
+
+def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
+    """Seconds per training sample on this machine, without reading images, and the number of parameters."""
+    device = choose_device(run.device)
+    torch.set_num_threads(run.threads)
+    encoder, size = run.objective.encoder, run.budget.forward_size
+    objective = run.objective.build(data_info).to(device)
+    batch = {
+        "image": torch.randn(size, encoder.channels, *encoder.size, device=device),
+        "position": torch.arange(size, device=device),
+        "weight": torch.ones(size, device=device),
+        "labels": torch.zeros(size, 1, dtype=torch.int64, device=device),
+    }
+    state = TrainState(objective, build_optimizer(objective, run.optim, depth=encoder.depth))
+    times: list[float] = []
+    train(
+        state,
+        iter(lambda: batch, None),
+        config=LoopConfig(
+            steps=5,
+            batch_size=size,
+            accumulation=1,
+            clip=run.optim.clip,
+            precision=run.precision,
+            ema_decay=0.0,
+            log_every=1,
+            save_every=6,
+            evaluate_every=6,
+            max_skipped=5,
+        ),
+        schedule=lambda seen: 0.0,
+        log=lambda state, values: times.append(time.perf_counter()),
+        save=lambda state: None,
+        evaluate=lambda state: None,
+        stopped=lambda: False,
+    )
+    seconds = sorted(after - before for before, after in itertools.pairwise(times))
+    return seconds[len(seconds) // 2] / size, sum(p.numel() for p in objective.parameters())

@@ -1,0 +1,163 @@
+"""What surrounds the loop: log, progress bar, evaluations, checkpoints and full disks, signals and slow ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underpaint.core import Evaluator
+from underpaint.messages import say
+from underpaint.training.checkpoint import Checkpoints
+from underpaint.training.clock import TRAINING
+from underpaint.training.health import Watchdog, stragglers
+from underpaint.training.log import Progress, RunLog, read_log
+from underpaint.training.loop import TrainState
+from underpaint.training.parallel import ParallelConfig
+from underpaint.training.signals import Interrupted
+
+APART = {"step", "samples", "train_flops", "seconds", "images_per_second", "clock", "skipped_window", "slow"}
+"""Entries of a log line that are no metric of the result: they stand there by themselves, or depend on the machine."""
+
+SAVE_FAILURES = 3
+"""Checkpoints in a row that may fail (full disk) before the run gives up."""
+
+
+class OutOfSpace(OSError):
+    """The disk took no checkpoint several times in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """The run as its surroundings see it."""
+
+    name: str
+    folder: Path
+    samples: int  # the whole budget
+    batch_size: int
+    flops: int  # of one sample
+    parallel: ParallelConfig
+
+
+class RunMonitor:
+    """Every rank has one, and all meet in it; the first writes."""
+
+    def __init__(
+        self,
+        run: RunInfo,
+        state: TrainState,
+        *,
+        checkpoints: Checkpoints,
+        evaluators: Sequence[Evaluator],
+        meet: Callable[[], None] = lambda: None,
+        signalled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``meet`` is called on all ranks at every logged step; ``signalled`` tells of a signal to this process."""
+        self.run, self.ranks, self.checkpoints, self.evaluators = run, state.ranks, checkpoints, evaluators
+        self.meet, self.signalled = meet, signalled
+        self.path = run.folder / "log.jsonl"
+        self.record, self.progress = None, None
+        if self.ranks.first:
+            self.record = RunLog(run.folder, step=state.step)
+            self.progress = Progress(run.name, samples=run.samples, done=state.step * run.batch_size)
+        self.watchdog = Watchdog(run.parallel.hang_seconds)
+        self.clock = dict(state.clock.seconds)
+        self.saving, self.failures = state.step, 0
+
+    def stopped(self) -> bool:
+        """Whether a signal reached any rank; asked before every step."""
+        self.watchdog.reassure()
+        return self.ranks.any(self.signalled())
+
+    def log(self, state: TrainState, values: dict[str, Any]) -> None:
+        seen = state.step * self.run.batch_size
+        line = {"train_flops": seen * self.run.flops, "seconds": state.seconds, **values}
+        line |= self._health(state)
+        self.meet()
+        if self.record is not None and self.progress is not None:
+            self.record.write(state.step, seen, line)
+            self.progress.update(seen, loss=float(values["loss"]))
+
+    def _health(self, state: TrainState) -> dict[str, Any]:
+        """Where the time went since the last line, who was slow, and the step that was skipped if one was."""
+        spent = {phase: seconds - self.clock[phase] for phase, seconds in state.clock.seconds.items()}
+        self.clock = dict(state.clock.seconds)
+        found: dict[str, Any] = {"clock": {phase: round(seconds, 6) for phase, seconds in spent.items()}}
+        trained = {phase: spent[phase] for phase in TRAINING}
+        slow = stragglers(self.ranks.exchange(trained), factor=self.run.parallel.slow_factor)
+        if slow:
+            found["slow"] = slow
+        if state.skipped:
+            found["skipped_window"] = [(state.step - 1) * self.run.batch_size, state.step * self.run.batch_size]
+        if self.ranks.first:
+            for line in slow:
+                say(f"WARNING: {line}")
+            if state.skipped:
+                first, end = found["skipped_window"]
+                say(f"ALARM: step {state.step} was skipped: bad loss or gradient at the positions {first} to {end - 1}")
+        return found
+
+    def evaluate(self, state: TrainState) -> None:
+        """All ranks evaluate, since weights may be spread over them; the first writes."""
+        found: dict[str, float] = {}
+        for evaluator in self.evaluators:
+            found |= evaluator(state.product)
+        if self.record is not None:
+            self.record.write(state.step, state.step * self.run.batch_size, {"eval": found})
+
+    def final_metrics(self, state: TrainState) -> dict[str, float]:
+        """The last evaluation and the scalars of the last step, from the log, where a run continued after them."""
+
+        def last_values() -> dict[str, Any]:
+            last: dict[str, Any] = {}
+            for line in read_log(self.path):
+                last |= line.get("eval", line)
+            return last
+
+        def is_missing() -> bool:
+            return not any("eval" in line and line["step"] == state.step for line in read_log(self.path))
+
+        if self.ranks.broadcast_from_first(is_missing):
+            self.evaluate(state)
+        found = self.ranks.broadcast_from_first(last_values)
+        return {name: value for name, value in found.items() if name not in APART}
+
+    def save(self, state: TrainState) -> None:
+        """Save; a disk that takes no checkpoint raises an alarm, and ends the run when it happens again and again."""
+        self.finish()
+        self.saving = state.step
+        self._attempt(lambda: self.checkpoints.save(state) is not None and self.checkpoints.is_settled)
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint where it is written beside the training."""
+        self._attempt(self.checkpoints.wait)
+
+    def _attempt(self, work: Callable[[], bool]) -> None:
+        """``work`` tells whether a checkpoint has come to be."""
+        try:
+            self.failures = 0 if work() else self.failures
+        except OSError as error:
+            self.failures += 1
+            if self.ranks.first:
+                newest = next((path.name for path in self.checkpoints.newest()), "none")
+                say(
+                    f"ALARM: the checkpoint of step {self.saving} was not saved ({error}); the newest good one is "
+                    f"{newest}"
+                )
+            if self.failures >= SAVE_FAILURES or self.saving >= self.run.samples // self.run.batch_size:
+                raise OutOfSpace(
+                    f"{self.failures} checkpoints in a row were not saved; free some space and go on"
+                ) from error
+
+    def interruption(self, step: int) -> Exception:
+        """Why a run ended before its last step: a signal, after which the state was saved or could not be."""
+        if self.failures:
+            return OutOfSpace(f"stopped at step {step:,}, whose state could not be saved; free some space and go on")
+        return Interrupted(self.run.folder, step)
+
+    def close(self) -> None:
+        self.watchdog.stop()
+        if self.progress is not None and self.record is not None:
+            self.progress.close()
+            self.record.close()

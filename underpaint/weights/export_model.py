@@ -1,0 +1,187 @@
+"""What is exported: a network in one of our folders, and how its tensors read under other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from underpaint import config as configs
+from underpaint.models.formats.key_patterns import Recognised, Rule, to_theirs
+from underpaint.models.formats.maws_clip import TITLE
+from underpaint.models.image_text import ImageTextConfig
+from underpaint.models.pieces import Derived, Info, Tensors
+from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_config, read_description
+from underpaint.objectives.classify import Classify, ClassifyConfig
+from underpaint.objectives.mae import MAE, MAEConfig
+from underpaint.run.outputs import load_model, read_labels
+
+BATCH_NORM_EPS = 1e-6
+"""Of the linear probe (objectives/classify.py)."""
+IMAGES = 2
+"""That a comparison is made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportModel:
+    """A network to export: an encoder, one with a classifier, with MAE's decoder, or with a text tower."""
+
+    folder: Path  # encoder/ or model/
+    found: Recognised  # what it is; has no rules
+    tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*, text.* and the projections
+
+    def under(self, rules: Sequence[Rule]) -> Tensors:
+        """The tensors under a tool's names, each made when it is asked for."""
+        rule_of = {name: rule for rule in rules for name in rule.theirs}
+        info: dict[str, Info] = {}
+        for name, rule in rule_of.items():
+            shape, dtype = self.tensors.info[rule.ours]
+            if rule.swapped:
+                shape = (shape[1], shape[0], *shape[2:])
+            elif len(rule.theirs) > 1:
+                shape = (shape[0] // len(rule.theirs), *shape[1:])
+            info[name] = Info(shape, dtype)
+        return Derived(info, lambda name: to_theirs(rule_of[name], name, self.tensors.read))
+
+    def with_licence(self, licence: str) -> ExportModel:
+        return replace(self, found=replace(self.found, licence=licence))
+
+    def load(self) -> ViT | Classify | MAE:
+        """The network itself, for comparisons."""
+        if self.found.classes or self.found.decoder is not None:
+            return load_model(self.folder)  # pyright: ignore[reportReturnType]
+        return load_encoder(self.folder)
+
+    def images(self) -> Tensor:
+        """Some images to compare with: fixed values in about [-2, 2]."""
+        c = self.found.encoder
+        step = torch.arange(IMAGES * c.channels * c.size[0] * c.size[1], dtype=torch.float64)
+        values = (step * 0.7390851).sin() + (step * step * 1.3e-5).sin()
+        return values.float().view(IMAGES, c.channels, *c.size)
+
+
+def open_subject(folder: Path) -> ExportModel:
+    """The network of a run folder (its classifier, else its encoder), or of the ``model/`` or ``encoder/`` named.
+
+    Raises:
+        ValueError: if there is none, it is damaged, or it is an objective of one's own.
+    """
+    if not (folder / "config.json").is_file():
+        model = folder / "model"
+        kind = read_config(model / "config.json").get("type") if (model / "config.json").is_file() else ""
+        folder = model if kind == "ClassifyConfig" else encoder_folder(folder)
+    description = read_description(folder)
+    where, kind = str(folder / "config.json"), description.get("type")
+    record, stored = description.get("config"), open_tensors(folder)
+    origin = description.get("origin")
+    licence = str(origin.get("licence", "")) if isinstance(origin, dict) else ""
+    if kind == "vit":
+        config = configs.from_record(ViTConfig, record, where=where)
+        info = {f"encoder.{name}": entry for name, entry in stored.info.items()}
+        tensors = Derived(info, lambda name: stored.read(name.removeprefix("encoder.")))
+        found = Recognised(title="encoder", encoder=config, rules=(), licence=licence)
+        return ExportModel(folder=folder, found=found, tensors=tensors)
+    if kind == "MAEConfig":
+        mae = configs.from_record(MAEConfig, record, where=where)
+        found = Recognised(
+            title="MAE",
+            encoder=mae.encoder,
+            rules=(),
+            decoder=mae.decoder,
+            norm_pix=mae.norm_pix,
+            mask_ratio=mae.mask_ratio,
+            licence=licence,
+        )
+        return ExportModel(folder=folder, found=found, tensors=stored)
+    if kind == "ImageTextConfig":
+        both = configs.from_record(ImageTextConfig, record, where=where)
+        found = Recognised(
+            title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
+        )
+        return ExportModel(folder=folder, found=found, tensors=stored)
+    if kind != "ClassifyConfig":
+        raise ValueError(f"{folder} holds the objective {kind!r}; export its encoder/ folder")
+    return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
+
+
+def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: str) -> ExportModel:
+    labels, _ = read_labels(folder)
+    found = Recognised(
+        title="classifier",
+        encoder=config.encoder,
+        rules=(),
+        pooling=config.pooling,
+        classes=len(labels),
+        labels=labels,
+        licence=licence,
+    )
+    tensors = _without_batch_norm(stored) if config.batch_norm else stored
+    return ExportModel(folder=folder, found=found, tensors=tensors)
+
+
+def _without_batch_norm(stored: Tensors) -> Tensors:
+    """The batch norm before a linear probe's head, which has no weights of its own, put into the head."""
+    mean, variance = stored.read("batch_norm.running_mean"), stored.read("batch_norm.running_var")
+    scale = 1 / (variance + BATCH_NORM_EPS).sqrt()
+
+    def make(name: str) -> Tensor:
+        if name == "head.weight":
+            return stored.read(name) * scale
+        if name == "head.bias":
+            return stored.read(name) - stored.read("head.weight") @ (mean * scale)
+        return stored.read(name)
+
+    return Derived({name: info for name, info in stored.info.items() if not name.startswith("batch_norm.")}, make)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A tool to export to."""
+
+    name: str
+    packages: tuple[str, ...]  # needed to load the export
+    tolerance: float  # largest difference allowed, where the largest value is 1 or less
+    refusal: Callable[[Recognised], str]  # why it cannot express a network; empty if it can
+    write: Callable[[Path, ExportModel], None]  # all files but the card
+    compare: Callable[[Path, ExportModel], tuple[float, float]]  # largest difference and largest value
+    usage: Callable[[ExportModel], str]  # Python that loads the export from DIR
+    texts: bool = False  # can express a text tower
+
+
+def largest(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest difference of two outputs, and the largest value."""
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return float((found.float() - expected.float()).abs().max()), float(expected.abs().max())
+
+
+def plain_input(found: Recognised, *, tool: str) -> str:
+    """Why a tool that knows pictures of three channels alone does not take this network; empty if it does."""
+    c = found.encoder
+    if c.channels != 3:
+        return f"{tool} takes images of 3 channels, this network {c.channels}"
+    if c.size[0] != c.size[1]:
+        return f"{tool} takes square images, this network {c.size[0]}x{c.size[1]}"
+    return ""
+
+
+def usual_form(found: Recognised, *, tool: str) -> str:
+    """Why a tool whose epsilon is fixed and whose encoders end with a norm does not take this one; empty if it does."""
+    if found.encoder.norm_eps != 1e-6:
+        return (
+            f"{tool} has layer norms with epsilon 1e-06, this network {found.encoder.norm_eps}; "
+            f"import it with norm_eps=1e-6 to have it the other way"
+        )
+    if not found.encoder.final_norm and not found.classes:
+        return "this encoder has no final norm, its classifier has it (fc_norm); export the model/ folder beside it"
+    return ""
+
+
+def network_logits(network: nn.Module, image: Tensor) -> Tensor:
+    """Scores of a classifier of ours."""
+    model: Any = network
+    return model.logits(image)

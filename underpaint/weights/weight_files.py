@@ -1,0 +1,137 @@
+"""Foreign files of weights, opened without running anything they hold and without reading their tensors."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from underpaint import files
+from underpaint.models.pieces import INDEX, WEIGHTS, Derived, Info, InMemory, SafetensorsFiles, Tensors
+from underpaint.weights.pickled import load_pickled
+
+PICKLED = (".pt", ".pth", ".bin", ".torch", ".ckpt", ".tar")
+WRAPPERS = ("model", "state_dict", "module")
+"""Keys under which training code puts the tensors."""
+MAX_CARD_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDataset:
+    """The tensors of a file or folder, and what lies beside them."""
+
+    files: tuple[Path, ...]
+    tensors: Tensors
+    wrapped: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the training run, where a checkpoint holds them
+    beside: tuple[str, ...] = ()  # what else a checkpoint holds: optimizer, epoch
+    config: Mapping[str, Any] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""  # of the model card
+
+
+def open_weights(path: Path) -> OpenDataset:
+    """A ``.safetensors``, ``.pt`` or ``.pth`` file, or a folder that holds one and says in config.json what it is.
+
+    Raises:
+        ValueError: if there is none, or it holds more than tensors and plain values.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is neither a file nor a folder; give a file of weights or a folder with config.json")
+    return _open_file(path)
+
+
+def _open_folder(folder: Path) -> OpenDataset:
+    weights = _weights_of(folder)
+    pickled = [path for path in weights if path.suffix != ".safetensors"]
+    opened = _open_file(pickled[0]) if pickled else OpenDataset(files=tuple(weights), tensors=SafetensorsFiles(weights))
+    return OpenDataset(
+        files=opened.files,
+        tensors=opened.tensors,
+        wrapped=opened.wrapped,
+        arguments=opened.arguments,
+        beside=opened.beside,
+        config=_json(folder / "config.json"),
+        preprocessor=_json(folder / "preprocessor_config.json"),
+        licence=card_licence(folder / "README.md"),
+    )
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    """The files of a folder that are one network: safetensors before pickles, pieces where there is an index."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        place = _json(folder / INDEX).get("weight_map")
+        names = sorted(set(place.values())) if isinstance(place, dict) else []
+        if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+            raise ValueError(f"{folder / INDEX} does not name the files that lie beside it")
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{folder} lacks {', '.join(missing[:5])}, which its index names")
+        return [folder / name for name in names]
+    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", *PICKLED) and p.is_file())
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found[:5]) or "no file of weights"
+        raise ValueError(f"{folder} holds {names}; give the one file to import")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return value
+
+
+def card_licence(card: Path) -> str:
+    """The licence in the head of a model card, or nothing; ``license: other`` has a name of its own."""
+    if not card.is_file() or card.stat().st_size > MAX_CARD_BYTES:
+        return ""
+    head = re.match(r"---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    lines = dict(re.findall(r"^(licen[cs]e(?:_name)?):\s*['\"]?(.*?)['\"]?\s*$", head[1], re.MULTILINE) if head else ())
+    licence = lines.get("license", lines.get("licence", ""))
+    return lines.get("license_name", licence) if licence == "other" else licence
+
+
+def _open_file(path: Path) -> OpenDataset:
+    if path.suffix == ".safetensors":
+        return OpenDataset(files=(path,), tensors=_plain_names(SafetensorsFiles([path])))
+    if path.suffix not in PICKLED:
+        raise ValueError(f"{path} is no file of weights; known are .safetensors and {' '.join(PICKLED)}")
+    content = load_pickled(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
+    inside = content[wrapper] if wrapper else content
+    values = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
+    others = [str(name) for name, value in inside.items() if not isinstance(value, Tensor)]
+    if not values:
+        raise ValueError(f"{path} holds no tensors, only {', '.join(map(str, list(inside)[:6])) or 'nothing'}")
+    if wrapper:
+        others += [str(name) for name in content if name != wrapper]
+    arguments = content.get("args") if wrapper else None
+    return OpenDataset(
+        files=(path,),
+        tensors=_plain_names(InMemory(values)),
+        wrapped=wrapper == "model",
+        arguments=vars(arguments) if isinstance(arguments, argparse.Namespace) else {},
+        beside=tuple(others),
+    )
+
+
+def _plain_names(tensors: Tensors) -> Tensors:
+    """Without the ``module.`` that distributed training leaves before every name."""
+    if not all(name.startswith("module.") for name in tensors.info):
+        return tensors
+    info: dict[str, Info] = {name.removeprefix("module."): entry for name, entry in tensors.info.items()}
+    return Derived(info, lambda name: tensors.read(f"module.{name}"))
