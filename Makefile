@@ -43,8 +43,10 @@ check: $(STAMP) ## lint, format, types, and who may import whom
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/house/test_import_rules.py
 
-docs: $(STAMP) ## check the links and the Python code of the documentation
-	$(BIN)/python docs/check.py
+docs: $(STAMP) ## build the documentation site into build/site; a broken link or reference fails
+	$(BIN)/python tools/site/check_markdown.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "Open $(CURDIR)/build/site/index.html"
 
 clean: ## remove caches and builds; .venv and runs/ stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Check the Markdown files: every relative link leads to a file or heading, every Python block compiles.
 
-Command: ``python docs/check.py`` from anywhere; prints what is wrong and exits with 1, or says what it looked at.
+MkDocs checks the pages of the site; this also reads README.md and the others outside ``docs/``.
+Command: ``python tools/site/check_markdown.py`` from anywhere; prints each problem and exits with 1.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = {".venv", ".git", ".pytest_cache", "runs", "build", "dist", "node_modules"}
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL

@@ -1,0 +1,79 @@
+"""A Griffe extension: the comments at the fields of a class become one table in the reference.
+
+The package describes fields by comments, where a reader of the code wants them; the site shows the same words.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import textwrap
+import tokenize
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from griffe import Attribute, Class, Docstring, Extension, ObjectNode
+
+
+class FieldComments(Extension):
+    """Adds the section ``Attributes`` to the docstring of every class that has annotated fields.
+
+    Members that say nothing more stay out of the page: those fields, undescribed attributes, special methods.
+    """
+
+    def on_class_members(self, *, node: ast.AST | ObjectNode, cls: Class, **kwargs: Any) -> None:
+        """Called by Griffe for every class, when its members are known."""
+        for name, member in cls.members.items():
+            said = isinstance(member, Attribute) and (member.docstring or "property" in member.labels)
+            if (isinstance(member, Attribute) and not said) or (name.startswith("__") and name != "__call__"):
+                member.public = False
+        fields = [field for field in cls.attributes.values() if is_field(field)]
+        if not fields or not isinstance(cls.filepath, Path):
+            return
+        lines = []
+        for field in fields:
+            field.public = False  # the table has it, and the signature its default
+            lines.append(textwrap.indent(f"{field.name}: {describe(field, cls.filepath)}", "    "))
+        text = cls.docstring.value if cls.docstring else f"Fields of {cls.name}."
+        value = "\n".join([text, "", "Attributes:", *lines])
+        cls.docstring = Docstring(value.strip(), lineno=cls.lineno, parent=cls, parser="google")
+
+
+def is_field(attribute: Attribute) -> bool:
+    """Whether it is an annotated field, and neither a property nor a constant of the class."""
+    annotation = str(attribute.annotation or "")
+    skipped = attribute.name.startswith("_") or "property" in attribute.labels or annotation.startswith("ClassVar")
+    return bool(annotation) and not skipped
+
+
+def describe(field: Attribute, file: Path) -> str:
+    """The docstring of a field, or else its comments, on one line."""
+    if field.docstring:
+        return " ".join(field.docstring.value.split())
+    if field.lineno is None:
+        return ""
+    return comment_at(file, field.lineno, field.endlineno or field.lineno)
+
+
+def comment_at(file: Path, first: int, last: int) -> str:
+    """The comment lines directly above line ``first`` and the comment behind line ``last``, as one text."""
+    alone, behind = _comments(file)
+    above: list[str] = []
+    line = first - 1
+    while line in alone:
+        above.insert(0, alone[line])
+        line -= 1
+    words = " ".join([*above, behind.get(last, "")]).strip()
+    return words[:1].upper() + words[1:] + ("" if not words or words[-1] in ".:;?!" else ".")
+
+
+@cache
+def _comments(file: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """By line: comments that stand alone, and comments behind code; without those for tools (``# noqa``)."""
+    alone, behind = {}, {}
+    for token in tokenize.generate_tokens(io.StringIO(file.read_text(encoding="utf-8")).readline):
+        text = token.string.removeprefix("#").strip()
+        if token.type == tokenize.COMMENT and not text.startswith(("noqa", "type:", "pyright:")):
+            (alone if token.line.lstrip().startswith("#") else behind)[token.start[0]] = text
+    return alone, behind
