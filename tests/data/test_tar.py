@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,6 @@ def test_reads_what_tarfile_writes(format: str) -> None:
 
 def test_keys_are_those_of_webdataset(tmp_path: Path) -> None:
     """The oracle splits names with its own rule; its own writer makes the tar."""
-    webdataset = pytest.importorskip("webdataset")
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
         for number in range(20):
             writer.write({"__key__": f"a/{number:05d}", "jpg": b"\xff%d" % number, "txt": f"tag {number}"})

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from support.collections_at_hand import collection_or_skip
 from support.image_files import xmp_png
 from support.prepare_examples import index_of, prepared, write_csv, write_files, write_tars
-from underpaint.data.cache import cache_folder
 from underpaint.data.collections.catalog import open_collection
 from underpaint.tags.canonical import TagRules
 
@@ -25,13 +25,8 @@ def labels_of(out: Path, tars: tuple[str, ...] = ()) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-def test_files_tars_a_csv_and_embedded_keywords_give_the_same_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the user's own cache, since preparing the collection takes minutes."""
-    monkeypatch.delenv("UNDERPAINT_CACHE")
-    if not list((cache_folder() / "collections").glob("openclipart-*/collection.json")):
-        pytest.skip("the collection 'openclipart' is not in the user's cache")
+def test_files_tars_a_csv_and_embedded_keywords_give_the_same_labels(tmp_path: Path) -> None:
+    collection_or_skip("openclipart")
     compare(tmp_path, IMAGES)
 
 
