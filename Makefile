@@ -14,8 +14,8 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv and install the package with everything that demo, test and check need
 
-# The version stands in underpaint/__init__.py, everything else about the installation in pyproject.toml.
-$(STAMP): pyproject.toml underpaint/__init__.py
+# The version stands in underpaint/_version.py, everything else about the installation in pyproject.toml.
+$(STAMP): pyproject.toml underpaint/_version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "underpaint needs Python 3.11 or later, and '$(PYTHON)' is older: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@echo "Installing into $(VENV) (PyTorch is large: minutes on the first time)"

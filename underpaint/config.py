@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import math
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -202,21 +201,3 @@ def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any
             yield from differences(old.get(name), new.get(name), f"{prefix}.{name}" if prefix else name)
     elif old != new:
         yield prefix, old, new
-
-
-def import_function(name: str) -> Callable[..., Any]:
-    """``module:function``, imported because the user named it on the command line or in Python.
-
-    Raises:
-        ValueError: if there is no such module, or nothing to call of that name in it.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{name!r} cannot be imported ({error}); write module:function, importable from here"
-        ) from error
-    if not callable(found):
-        raise ValueError(f"{name!r} is {found!r}, which cannot be called; write module:function")
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import tempfile
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from underpaint import config, files, recipes
+from underpaint.contents import contents
 from underpaint.data.open_source import open_source
 from underpaint.data.shards.label_pictures import write_examples
 from underpaint.evals.accuracy import Accuracy
@@ -36,9 +38,14 @@ from underpaint.studies.designs import StudyOptions
 from underpaint.studies.stages import stages
 from underpaint.training.devices import choose_device
 from underpaint.training.ranks import join
+from underpaint.user_modules import import_function
+
+__all__ = ["contents", "evaluate", "plan_run", "plan_study", "prepare", "run_study", "source_of", "train"]
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
-STUDIES = {"stages": stages, "pays": pays}
+STUDIES = {"stages": stages, "ablations": pays}
+OLD_NAMES = {"pays": "ablations"}
+"""Studies as they were called before, and as they are called now."""
 
 
 def prepare(
@@ -169,7 +176,7 @@ def evaluate(
 
 
 def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
-    kind = config.import_function(name) if ":" in name else EVALUATIONS.get(name)
+    kind = import_function(name) if ":" in name else EVALUATIONS.get(name)
     if kind is None:
         raise ValueError(f"unknown evaluation {name!r}; known are {', '.join(EVALUATIONS)}, or give module:class")
     return config.override(kind(dataset="openmoji"), overrides)
@@ -184,6 +191,7 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
     Raises:
         ValueError: for input the user can mend.
     """
+    name = study_name(name)
     folder = _study_folder(name, out, asked)
     built = build_study(name, **asked)
     complete = parts.run_parts(built, folder, only=only)
@@ -197,6 +205,7 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
 
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
     """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
+    name = study_name(name)
     return parts.plan(build_study(name, **asked), _study_folder(name, out, asked))
 
 
@@ -204,15 +213,28 @@ def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
     return Path(out) if out else Path("runs") / f"{name}_{asked.get('size', 'tiny')}"
 
 
-def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
+def study_name(name: str) -> str:
+    """The name of a study as it is called now.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one.
+    """
+    name = OLD_NAMES.get(name, name)
     if name not in STUDIES:
-        raise ValueError(f"unknown study {name!r}; known are {', '.join(STUDIES)}")
+        close = difflib.get_close_matches(name, STUDIES, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(STUDIES)}"
+        raise ValueError(f"unknown study {name!r}; {hint}")
+    return name
+
+
+def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
+    """The parts of a study, with what it is asked for."""
     seeds, images = asked.get("seeds", ()), asked.get("images", "")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
         asked["images"] = f"./{images}"  # a bare word would be the name of a collection
-    return STUDIES[name](**asked)
+    return STUDIES[study_name(name)](**asked)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:
@@ -224,21 +246,3 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
         (what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1])
         for what, f in (("recipe", function), ("loss", loss))
     ]
-
-
-def contents() -> dict[str, list[tuple[str, str]]]:
-    """Everything with a name, and the first line of its description."""
-    from underpaint.data.collections.catalog import collections
-
-    def described(named: dict[str, Any]) -> list[tuple[str, str]]:
-        return [(name, (inspect.getdoc(thing) or "").partition("\n")[0]) for name, thing in named.items()]
-
-    found = {
-        recipes.published_name(name): recipes.find_recipe(recipes.published_name(name)) for name in recipes.__all__
-    }
-    return {
-        "recipes": described(found),
-        "studies": described(STUDIES),
-        "evaluations": described(EVALUATIONS),
-        "collections": collections(),
-    }

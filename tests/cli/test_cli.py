@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import load_file
 
 from support.small_runs import SendSignal, log_lines, mae_run, python, underpaint
-from underpaint import __version__, config, recipes
-from underpaint.__main__ import INPUT, MACHINE, RESUMABLE, VERBS, main
-from underpaint.examples import EXAMPLES
+from underpaint import __version__, config, recipes, verbs
+from underpaint.cli.main import INPUT, MACHINE, RESUMABLE, main
+from underpaint.cli.parser import VERBS, parse
 from underpaint.run import execute, record
 from underpaint.training.signals import Interrupted
 
@@ -98,7 +98,7 @@ def test_every_help_has_examples_and_needs_nothing_heavy() -> None:
     assert "underpaint study stages" in said["pages"]["--help"]
 
 
-@pytest.mark.parametrize("line", [line for line in EXAMPLES["train"].splitlines() if " train " in line])
+@pytest.mark.parametrize("line", [line for line in VERBS["train"].examples.splitlines() if " train " in line])
 def test_the_examples_of_train_are_right(line: str) -> None:
     words = shlex.split(line)[2:]
     if ":" not in words[0]:
@@ -163,7 +163,7 @@ WRONG = [
     (["train", "support.small_runs:nothing"], r"'support.small_runs:nothing' cannot be imported"),
     (["eval", "liner", "."], r"unknown evaluation 'liner'.*linear"),
     (["eval", "linear", "./nothing", "dataset=digits"], r"nothing holds no encoder"),
-    (["study", "stagse"], r"unknown study 'stagse'; known are stages"),
+    (["study", "stagse"], r"unknown study 'stagse'; did you mean stages\?"),
     (["study", "stages", "--size", "smoke", "--images", "./nothing"], r"nothing is no folder"),
     (["report", "./nothing"], r"nothing"),
     (["list", "--source", "mae_vit"], r"unknown recipe 'mae_vit'; did you mean mae_vit_"),
@@ -180,12 +180,56 @@ def test_the_users_input_ends_with_2_and_one_line(
     assert not said.out
 
 
-def test_usage_errors_end_with_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["trian"], ["study", "stages", "--size", "huge"], ["train"]):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == INPUT
-        assert "usage: underpaint" in capsys.readouterr().err
+MISUSED = [
+    ("", "a verb is missing; known are prepare, train, "),
+    ("trian", "unknown verb 'trian'; did you mean train?"),
+    ("--verison", "unknown option '--verison'; did you mean --version?"),
+    ("train", "the following arguments are required: RECIPE ("),
+    ("train mae_smoke --ot x", "unknown option '--ot'; did you mean --out?"),
+    ("prepare x --out y --min-cuont=3", "unknown option '--min-cuont=3'; did you mean --min-count?"),
+    ("report x --zzz", "unknown option '--zzz'; known are --help, --no-images"),
+    ("train mae_smoke --out x extra", "'extra' is not an override; write field=value"),
+    ("report x extra", "unexpected word 'extra'"),
+    ("study stages --size huge", "argument --size: invalid choice: 'huge'"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISUSED, ids=[line for line, _ in MISUSED])
+def test_usage_errors_end_with_2_and_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == INPUT
+    (error,) = capsys.readouterr().err.splitlines()
+    verb = line.split()[0] if line.split()[:1] and line.split()[0] in VERBS else ""
+    assert error.startswith(f"underpaint {verb}".rstrip() + f": {message}")
+    assert error.endswith("--help tells what it takes)")
+
+
+def test_old_spellings_work_and_no_help_shows_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = parse(["prepare", "x", "--out", "y", "--minimum-count", "3", "--parts", "nouns", "--outside", "drop"])
+    assert old == parse(
+        ["prepare", "x", "--out", "y", "--min-count", "3", "--parts-of-speech", "nouns", "--unknown-tags", "drop"]
+    )
+    assert (old.min_count, old.parts_of_speech, old.unknown_tags) == (3, "nouns", "drop")
+    unset = parse(["prepare", "x", "--out", "y"])
+    assert (unset.min_count, unset.parts_of_speech, unset.unknown_tags) == (None, None, None)
+    for wrong in (["--outside", "some"], ["--parts", "verbs"], ["--minimum-count", "few"]):
+        with pytest.raises(SystemExit):
+            parse(["prepare", "x", "--out", "y", *wrong])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        parse(["prepare", "--help"])
+    page = capsys.readouterr().out
+    assert not re.search(r"--(outside|parts|minimum-count)\b(?!-of)", page)
+    assert verbs.study_name("pays") == "ablations"
+
+
+def test_a_field_may_follow_the_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "mae_smoke", "optim.base_lr=1", "--plan", "threads=1", "optim.base_lr=2"]) == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert (run["optim"]["base_lr"], run["threads"]) == (2, 1)
 
 
 # Training

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from support.report_example import make_study
 from support.small_runs import underpaint, wsp_run
 from underpaint import files
-from underpaint.__main__ import INPUT, MACHINE, VERBS, main
+from underpaint.cli.main import INPUT, MACHINE, main
+from underpaint.cli.parser import VERBS
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.source import Problem
 from underpaint.run import execute
@@ -160,7 +162,7 @@ def test_memory_that_torch_does_not_get_is_the_machines_fault(
     def fail(options: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setitem(VERBS, "list", fail)
+    monkeypatch.setitem(VERBS, "list", replace(VERBS["list"], call=fail))
     assert main(["list"]) == MACHINE
     assert "can't allocate memory" in capsys.readouterr().err.splitlines()[-1]
 

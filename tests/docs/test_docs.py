@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from underpaint import config, recipes, verbs
-from underpaint.__main__ import parser
-from underpaint.examples import EXAMPLES
+from underpaint.cli.parser import VERBS, parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = {name: verb.examples for name, verb in VERBS.items()}
 COMMAND = re.compile(r"^ *(underpaint [^\n`]+)$", re.MULTILINE)
 
 
@@ -44,6 +44,6 @@ def test_a_shown_command_is_one(where: str, command: str) -> None:
     elif options.verb == "eval":
         assert config.override(verbs.EVALUATIONS[options.evaluation](dataset="digits"), options.overrides)
     elif options.verb == "study":
-        assert options.study in verbs.STUDIES
+        assert verbs.study_name(options.study) in verbs.STUDIES
     elif options.verb == "list" and options.source:
         assert recipes.find_recipe(options.source)

@@ -11,7 +11,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from underpaint import config, recipes
-from underpaint.__main__ import parser
+from underpaint.cli.parser import parser
 from underpaint.training.ranks import Ranks
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "slurm" / "train.sbatch"

@@ -15,7 +15,8 @@ from torch.distributed.run import get_args_parser
 
 from support.small_runs import make_images
 from underpaint import config, recipes
-from underpaint.__main__ import main, parser
+from underpaint.cli.main import main
+from underpaint.cli.parser import parser
 from underpaint.training.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import underpaint
-from underpaint.__main__ import parser
+from underpaint.cli.parser import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADS = {"src", "srcset", "poster", "data"}

@@ -17,7 +17,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "underpaint"
 
-FOUNDATION = {"core", "keyed_random", "files", "config", "messages"}
+FOUNDATION = {"_version", "core", "keyed_random", "files", "config", "contents", "messages", "user_modules"}
 EVERYTHING_TO_RUN = FOUNDATION | {
     "models",
     "objectives",
@@ -29,14 +29,13 @@ EVERYTHING_TO_RUN = FOUNDATION | {
 MAY_IMPORT = {
     # The foundation: no part of it knows another.
     **{part: set[str]() for part in FOUNDATION},
-    "examples": set[str](),
     # The layers. `training` knows no objective, data, evaluation or model.
     "models": {"keyed_random", "files", "config"},
     "training": {"config", "core", "keyed_random", "files", "messages"},
     "tags": {"core", "keyed_random", "files"},
-    "data": {"core", "keyed_random", "files", "config", "messages", "tags"},
+    "data": {"core", "keyed_random", "files", "config", "messages", "tags", "user_modules"},
     # From what somebody owns to a prepared set.
-    "preparation": {"data", "keyed_random", "files", "messages", "tags"},
+    "preparation": {"_version", "data", "keyed_random", "files", "messages", "tags"},
     "objectives": {"config", "core", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models"},
     # Weights from and to other tools.
@@ -49,16 +48,18 @@ MAY_IMPORT = {
     "report": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
-    "__main__": EVERYTHING_TO_RUN | {"run", "verbs", "plan", "preparation", "examples"},
+    "cli": FOUNDATION | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "verbs"},
+    "__main__": {"cli"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 
-LIGHT = {"__init__", "__main__", "config", "examples", "files"}
-"""The parts that `underpaint --help` imports: the standard library only."""
+LIGHT = {"__init__", "__main__", "_version", "config", "contents", "files", "messages", "user_modules"}
+"""The parts that `underpaint --help` imports, besides `cli`: the standard library only."""
 FIRST_CHOICE = {"torch", "jaxtyping"}
 IMAGES = {"numpy", "PIL", "torchvision"}
 MAY_IMPORT_AT_TOP = {
     **{part: set[str]() for part in LIGHT},
+    "cli": {"rich_argparse"},
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},
     "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
@@ -74,7 +75,8 @@ VERBS = {
     *("load_encoder", "load_model"),
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
-MAY_PRINT = {"underpaint.__main__", "underpaint.messages"}
+MAY_PRINT = {"cli", "messages"}
+"""Parts."""
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "subprocess"}
 MAY_IMPORT_FORBIDDEN = {
     # It starts apt-get, dpkg-deb and npm, with lists of arguments, to get the packages that collections are made from.
@@ -195,6 +197,14 @@ def cycles(modules: Modules) -> Iterator[str]:
         yield f"{name} is in a cycle of imports, or imports one: {sorted(edges[name] & edges.keys())}"
 
 
+def face(modules: Modules) -> Iterator[str]:
+    """The package's face, its lazy front for users, is imported by no part of it; each part names the room it needs."""
+    for module in modules.values():
+        for target, line in ((i.target, i.line) for i in imports(module, modules)):
+            if target == "underpaint":
+                yield f"{module.name}:{line} imports the package itself"
+
+
 def libraries(modules: Modules) -> Iterator[str]:
     """Heavy and optional libraries are imported inside the one function that needs them."""
     for module in modules.values():
@@ -205,9 +215,13 @@ def libraries(modules: Modules) -> Iterator[str]:
 
 
 def names(modules: Modules) -> Iterator[str]:
-    """No module is named like a verb of the package (it would shadow the function) or like nothing in particular."""
+    """No module is named like a verb of the package (it would shadow the function) or like nothing in particular.
+
+    In ``cli`` there is one file per verb, which shadows nothing.
+    """
     for name in modules:
-        for word in set(name.split(".")) & (VERBS | VAGUE):
+        verbs = set[str]() if name.startswith("underpaint.cli.") else VERBS
+        for word in set(name.split(".")) & (verbs | VAGUE):
             yield f"{name}: no module may be called '{word}'"
 
 
@@ -252,7 +266,7 @@ def blind_except(modules: Modules) -> Iterator[str]:
 def printing(modules: Modules) -> Iterator[str]:
     """Only the command line and the log speak to the user."""
     for module in modules.values():
-        if module.name not in MAY_PRINT:
+        if module.part not in MAY_PRINT:
             yield from (f"{module.name}:{line} prints" for line in _calls(module, "print"))
 
 
@@ -281,7 +295,7 @@ def _parameters(function: Function) -> int:
     return len([name for name in named if name not in {"self", "cls"}]) + bool(arguments.vararg) + bool(arguments.kwarg)
 
 
-RULES: list[Rule] = [layers, cycles, libraries, names, one_backward, forbidden, blind_except, printing, sizes]
+RULES: list[Rule] = [layers, cycles, face, libraries, names, one_backward, forbidden, blind_except, printing, sizes]
 
 LOOP = {"underpaint.training.loop": "loss.backward()\n"}
 BROKEN: list[tuple[Rule, dict[str, str]]] = [
@@ -291,11 +305,16 @@ BROKEN: list[tuple[Rule, dict[str, str]]] = [
     (layers, {"underpaint.report.page": "import underpaint.training.log as log\n"}),
     (layers, {"underpaint.newcomer": ""}),
     (cycles, {"underpaint.a": "from underpaint import b\n", "underpaint.b": "def f():\n    import underpaint.a\n"}),
+    (face, {"underpaint.run": "import underpaint\n"}),
+    (face, {"underpaint.run.record": "def f():\n    import underpaint\n    return underpaint.__version__\n"}),
+    (face, {"underpaint.run": "from underpaint import __version__\n"}),
+    (face, {"underpaint.cli.train": "import underpaint as package\n"}),
     (libraries, {"underpaint.evals.linear": "from sklearn.linear_model import LogisticRegression\n"}),
     (libraries, {"underpaint.config": "import torch.nn\n"}),
     (libraries, {"underpaint.models.vit": "try:\n    import timm\nexcept ImportError:\n    pass\n"}),
     (names, {"underpaint.train": ""}),
     (names, {"underpaint.data.prepare": ""}),
+    (names, {"underpaint.cli.helpers": ""}),
     (names, {"underpaint.data.utils": ""}),
     (one_backward, {"underpaint.training.loop": "step.loss.backward()\nloss.backward()\n"}),
     (one_backward, {"underpaint.objectives.mae": "loss.backward()\n"}),
@@ -322,7 +341,7 @@ BROKEN: list[tuple[Rule, dict[str, str]]] = [
 
 FINE = LOOP | {
     "underpaint": "def train():\n    from underpaint import run\n    return run\n",
-    "underpaint.run": "import torch\nimport underpaint\nfrom underpaint.training.loop import train\n",
+    "underpaint.run": "import torch\nfrom underpaint.training.loop import train\n",
     "underpaint.evals.linear": "def f(model):\n    import sklearn\n    return model.eval()\n",
     "underpaint.models.vit": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import timm\n",
     "underpaint.data.cache": "try:\n    f()\nexcept (OSError, ValueError) as error:\n    raise Exception from error\n",
@@ -330,7 +349,7 @@ FINE = LOOP | {
     "underpaint.weights.pickled": "import pickle\ntorch.load(path, weights_only=True, mmap=True)\n",
     "underpaint.keyed_random": "class A:\n    def f(self, a, b, c, d, *, e, f, g, h): ...\n" + "    x = 1\n" * 300,
     "underpaint.objectives.mae": "class F:\n    def backward(self): ...\n",
-    "underpaint.__main__": "print('hello')\n",
+    "underpaint.cli.train": "print('hello')\n",
 }
 
 

@@ -427,8 +427,19 @@ def test_the_command_says_what_was_done(tmp_path: Path, photos: Path, capsys) ->
 
 def test_every_option_of_the_command_reaches_the_set(tmp_path: Path, photos: Path) -> None:
     french = lexicon(tmp_path, "omw-fr", {"fougère": ["omw-fr-11545714-n"]}, {"omw-fr-11545714-n": "i0"})
-    given = ["--parts", "nouns", "--outside", "drop", "--language", "en", "--language", "fr", "--lexicon", french]
-    given += ["--minimum-count", "1", "--vocabulary-size", "5", "--shard-images", "2"]
+    given = [
+        "--parts-of-speech",
+        "nouns",
+        "--unknown-tags",
+        "drop",
+        "--language",
+        "en",
+        "--language",
+        "fr",
+        "--lexicon",
+        french,
+    ]
+    given += ["--min-count", "1", "--vocabulary-size", "5", "--shard-images", "2"]
     assert main(["prepare", str(sidecar_txt(photos)), "--out", str(tmp_path / "set"), *given]) == 0
     settings = json.loads((tmp_path / "set" / "prepare.json").read_text())["settings"]
     rules = {"parts": "nouns", "outside": "drop", "languages": ["en", "fr"], "lexicons": [french]}

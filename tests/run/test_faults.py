@@ -20,7 +20,7 @@ import pytest
 
 from support.small_runs import assert_same_bits, log_lines, mae_run, python
 from underpaint import import_weights
-from underpaint.__main__ import RESUMABLE
+from underpaint.cli.main import RESUMABLE
 from underpaint.data.open_source import open_source
 from underpaint.run import OutOfSpace, execute, record
 

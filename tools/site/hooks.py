@@ -15,7 +15,7 @@ COMMAND_LINE_PAGE = "reference/command_line.md"
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated page to the files of the site."""
-    from underpaint.__main__ import parser
+    from underpaint.cli.parser import parser
 
     files.append(File.generated(config, COMMAND_LINE_PAGE, content=command_line(parser())))
     return files

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import xxhash
 
-from underpaint.config import import_function
 from underpaint.data.collections import catalog
 from underpaint.data.folders import folder
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
 from underpaint.data.source import SPLITS, Files, Problem, Source, Split
+from underpaint.user_modules import import_function
 
 __all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from underpaint import __version__
+from underpaint._version import __version__
 from underpaint.data.near_duplicates.exclusion import excluded_schema
 from underpaint.data.shards.index import PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3

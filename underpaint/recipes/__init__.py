@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from underpaint.config import import_function
+from underpaint.contents import published_name
 from underpaint.recipes.finetune_recipes import finetune_laptop, finetune_small, finetune_smoke
 from underpaint.recipes.linear_recipes import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
 from underpaint.recipes.mae_recipes import (
@@ -35,6 +35,7 @@ from underpaint.recipes.wsp_recipes import (
     wsp_vit_l16,
 )
 from underpaint.run import Run
+from underpaint.user_modules import import_function
 
 __all__ = [
     "finetune_laptop",
@@ -64,11 +65,6 @@ __all__ = [
     "wsp_vit_h14",
     "wsp_vit_l16",
 ]
-
-
-def published_name(function_name: str) -> str:
-    """The name on the command line: ``mae_vit_6.5b14``, which no Python name can be."""
-    return function_name.replace("6b5_14", "6.5b14")
 
 
 def find_recipe(name: str) -> Callable[[], Run]:

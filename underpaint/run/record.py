@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import config, files
+from underpaint._version import __version__
 from underpaint.messages import say
 from underpaint.models.weights import encoder_folder, origin_of, read_description
 
@@ -177,8 +178,6 @@ def environment() -> dict[str, Any]:
     """Versions and hardware of this process, and the command that started it."""
     import torch
 
-    import underpaint
-
     packages = ("torchvision", "numpy", "pillow", "safetensors")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -188,7 +187,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-        "versions": {"underpaint": underpaint.__version__}
+        "versions": {"underpaint": __version__}
         | {name: importlib.metadata.version(name) for name in packages}
         | {"torch": torch.__version__},  # with the build, as in 2.14.1+cpu: another one may give other bits
     }

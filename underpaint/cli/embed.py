@@ -1,0 +1,37 @@
+"""``underpaint embed``: features of images."""
+
+from __future__ import annotations
+
+import argparse
+
+from underpaint.cli.verb import Verb
+
+EXAMPLES = """\
+  underpaint embed runs/mae_wsp ./photos --out features.parquet
+  underpaint embed runs/mae_wsp one.jpg two.jpg --pooling mean --out features.parquet
+Run the same command again to continue after an interruption."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="folder of a finished run, or of imported weights")
+    add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
+    add("--out", metavar="FILE", required=True, help="new Parquet file with the columns path, embedding and problem")
+    pooling = "class token, or mean of the patch tokens (default: cls)"
+    add("--pooling", choices=("cls", "mean"), default="cls", help=pooling)
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint.inference import embed
+
+    done = embed(options.folder, options.images, options.out, pooling=options.pooling)
+    print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each, {done['bad']:,} could not be read")
+
+
+EMBED = Verb(
+    name="embed",
+    help="write the features of images as a Parquet table",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

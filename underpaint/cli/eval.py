@@ -1,0 +1,40 @@
+"""``underpaint eval``: the scores of a finished run."""
+
+from __future__ import annotations
+
+import argparse
+
+from underpaint.cli.verb import Verb, add_overrides
+
+EXAMPLES = """\
+  underpaint eval linear runs/mae dataset=digits
+  underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
+  underpaint eval accuracy runs/finetuned dataset=digits"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, or module:class")
+    add("folder", metavar="DIR", help="folder of a finished run")
+    add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")
+    add("--seed", type=int, default=0, help="seed of the splits that the evaluation draws (default: 0)")
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+
+    for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, seed=options.seed):
+        shots = f" {row['shots']}-shot" if row["shots"] else ""
+        print(
+            f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "
+            f"of {row['n_test']}"
+        )
+
+
+EVAL = Verb(
+    name="eval",
+    help="score a finished run on a dataset",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

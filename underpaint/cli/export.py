@@ -1,0 +1,34 @@
+"""``underpaint export``: weights to elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from underpaint.cli.verb import Verb
+
+EXAMPLES = """\
+  underpaint export runs/mae_wsp --to timm --out exported/timm
+  underpaint export runs/mae_wsp/encoder --to hf --out exported/hf
+  underpaint export runs/finetuned --to onnx --out exported/onnx"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="folder of a finished run or of imported weights, or its model/ or encoder/")
+    add("--to", metavar="TOOL", required=True, help="timm, hf, torchvision, onnx or safetensors")
+    add("--out", metavar="DIR", required=True, help="new folder, which the tool takes")
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint.weights.exporting import export_weights
+
+    export_weights(options.folder, options.to, options.out)
+
+
+EXPORT = Verb(
+    name="export",
+    help="write the weights of a run for another tool, and check them there",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

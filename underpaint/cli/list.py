@@ -1,0 +1,40 @@
+"""``underpaint list``: everything with a name."""
+
+from __future__ import annotations
+
+import argparse
+
+from underpaint.cli.verb import Verb
+
+EXAMPLES = """\
+  underpaint list
+  underpaint list --source mae_vit_b16"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = "recipe whose file and line, and those of its loss, are printed instead"
+    parser.add_argument("--source", metavar="RECIPE", default="", help=source)
+
+
+def call(options: argparse.Namespace) -> None:
+    if options.source:
+        from underpaint import verbs
+
+        for what, file, line in verbs.source_of(options.source):
+            print(f"{what:8} {file}:{line}")
+        return
+    from underpaint.contents import contents
+
+    for title, entries in contents().items():
+        print(f"{title}:")
+        for name, description in entries:
+            print(f"  {name:20} {description}")
+
+
+LIST = Verb(
+    name="list",
+    help="show recipes, studies, evaluations and collections",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

@@ -1,0 +1,124 @@
+"""The parser of the command line: all verbs, their help, and what is said of words that none of them takes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from underpaint._version import __version__
+from underpaint.cli.embed import EMBED
+from underpaint.cli.eval import EVAL
+from underpaint.cli.export import EXPORT
+from underpaint.cli.import_ import IMPORT
+from underpaint.cli.list import LIST
+from underpaint.cli.plan import PLAN
+from underpaint.cli.predict import PREDICT
+from underpaint.cli.prepare import PREPARE
+from underpaint.cli.report import REPORT
+from underpaint.cli.study import STUDY
+from underpaint.cli.train import TRAIN
+from underpaint.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, REPORT, LIST)
+}  # fmt: skip
+"""In the order of ``underpaint --help``."""
+
+
+class Help(RawDescriptionRichHelpFormatter):
+    """Help in colour on a terminal and without codes elsewhere (NO_COLOR too); text is never read as markup."""
+
+    group_name_formatter = staticmethod(str)
+    help_markup = False
+    text_markup = False
+    styles = {**RawDescriptionRichHelpFormatter.styles, "argparse.groups": "bold", "argparse.prog": "default"}  # noqa: RUF012
+    highlights = [  # noqa: RUF012
+        *RawDescriptionRichHelpFormatter.highlights,
+        r"(?m)^(?P<groups>examples:)$",
+        r"(?m)^ +(?P<args>underpaint .+)$",
+    ]
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command, and which word was meant."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.flags: list[str] = []
+        super().__init__(*arguments, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        if options.get("help") != argparse.SUPPRESS:
+            self.flags += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **options)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print it, in colour on a terminal; what ``format_help`` returns is plain."""
+        plain, self.formatter_class = self.formatter_class, Help
+        super().print_help(file)
+        self.formatter_class = plain
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells what it takes)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; ``verb`` names the one that was called."""
+    return _parsers()[0]
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command; ``field=value`` may also come after them, as when appended to a line that ends with
+    ``--out DIR``. Exits with 2 and one line for words that cannot be meant, and with 0 after ``--help``.
+    """
+    top, of_verb = _parsers()
+    if not words:
+        top.error(f"a verb is missing; known are {', '.join(VERBS)}")
+    if words[0] not in {*VERBS, "-h", *top.flags}:
+        kind, known = ("option", top.flags) if words[0].startswith("-") else ("verb", list(VERBS))
+        top.error(f"unknown {kind} {words[0]!r}{_meant(words[0], known)}")
+    options, left = top.parse_known_args(words)
+    called = of_verb[options.verb]
+    for word in left:
+        if word.startswith("-"):
+            called.error(f"unknown option {word!r}{_meant(word.partition('=')[0], called.flags)}")
+        if "overrides" not in options:
+            called.error(f"unexpected word {word!r}")
+        if "=" not in word:
+            called.error(f"{word!r} is not an override; write field=value")
+    if left:
+        options.overrides = [*options.overrides, *left]
+    return options
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    top = Parser(
+        prog="underpaint",
+        description="Pre-pretrain vision models on your images (MAE), pretrain them on your tags\n"
+        "(WSP), and see what that bought.",
+        epilog="examples:\n  underpaint study stages\n  underpaint list\n  underpaint train --help",
+    )
+    top.add_argument("--version", action="version", version=f"underpaint {__version__}", help="show the version")
+    verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    of_verb: dict[str, Parser] = {}
+    for verb in VERBS.values():
+        of_verb[verb.name] = verbs.add_parser(
+            verb.name,
+            help=verb.help,
+            description=f"{verb.help[0].upper()}{verb.help[1:]}.",
+            epilog=f"examples:\n{verb.examples}",
+        )
+        verb.add_arguments(of_verb[verb.name])
+    return top, of_verb

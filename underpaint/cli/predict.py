@@ -1,0 +1,54 @@
+"""``underpaint predict``: tags or classes of images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from underpaint.cli.verb import Verb, require_new
+
+EXAMPLES = """\
+  underpaint predict runs/mae_wsp one.jpg
+  underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json
+  underpaint predict weights/maws_clip ./photos --labels names.txt --prompts "a photo of a {}." "a drawing of a {}."
+names.txt has a label per line, with further names behind a semicolon: dog; puppy"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="MODEL", help="folder of a finished run of WSP or finetuning, or of an imported model")
+    add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
+    add("--top", metavar="K", type=int, default=5, help="number of labels per image, best first (default: 5)")
+    labels = "file of the labels that MAWS-CLIP chooses among, one a line"
+    add("--labels", metavar="FILE", default="", help=labels)
+    prompts = 'sentences with {} for the label (default: "a photo of a {}."), or a file of them'
+    add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)
+    add("--json", metavar="FILE", default="", help="new file that the labels are written to, instead of the terminal")
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint import files
+    from underpaint.inference import predict
+
+    texts = {"labels": files.read_lines(Path(options.labels))} if options.labels else {}
+    if options.prompts:  # a file of prompts is named by a word without a place for the label
+        lines = [[text] if "{}" in text else files.read_lines(Path(text)) for text in options.prompts]
+        texts["prompts"] = [line for some in lines for line in some]
+    require_new(options.json)
+    predictions = predict(options.folder, options.images, top=options.top, **texts)
+    if options.json:
+        rows = [{"path": str(row.path), "labels": dict(row.labels), "problem": row.problem} for row in predictions]
+        files.write_json(Path(options.json), {"format": 1, "predictions": rows})
+        return
+    for row in predictions:
+        best = ", ".join(f"{name} {100 * value:.1f}%" for name, value in row.labels)
+        print(f"{row.path}: {best or row.problem}")
+
+
+PREDICT = Verb(
+    name="predict",
+    help="print the tags or classes that a model gives images",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

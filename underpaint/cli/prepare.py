@@ -1,0 +1,72 @@
+"""``underpaint prepare``: images and what people said about them become a prepared set."""
+
+from __future__ import annotations
+
+import argparse
+
+from underpaint.cli.verb import Verb, old_spelling
+
+EXAMPLES = """\
+  underpaint prepare ./photos --out sets/photos
+  underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
+  underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
+  underpaint prepare ./more_shards --out sets/laion
+  underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
+Sources: folders of images (with class folders, .txt, .json or tags.csv), tables (.csv, .tsv, .parquet, YFCC100M's) and
+tar shards, which are read where they lie. Run the same command again to continue; a further source is added."""
+
+SPEECH = ("nouns", "all")
+UNKNOWN = ("keep", "drop")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
+    add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
+    add("--tags", metavar="FILE", help="table with the columns path (or key) and tags, for the images of all sources")
+    add(
+        "--engine", choices=("native", "ray"), default="native", help="this process, or a Ray cluster (default: native)"
+    )
+    add("--shard-images", metavar="N", type=int, help="average images per shard that is written (default: 1,000)")
+    add("--vocabulary-size", metavar="N", type=int, help="largest number of labels that are kept (default: 28,000)")
+    add("--min-count", metavar="N", type=int, help="smallest number of images a label must have (default: 1)")
+    add("--parts-of-speech", choices=SPEECH, help="words of WordNet that become labels (default: all)")
+    add("--unknown-tags", choices=UNKNOWN, help="treatment of tags that WordNet does not list (default: keep)")
+    language = "language that people wrote in, such as en; repeatable (default: any)"
+    add("--language", metavar="CODE", action="append", help=language)
+    add("--lexicon", metavar="FILE", action="append", help="lexicon of another language, in WN-LMF; repeatable")
+    add("--mapping", metavar="FILE", help="your own rules: CSV with tag and label; they come before all others")
+    exclude = "folder of evaluation images, whose near duplicates are left out; repeatable"
+    add("--exclude", metavar="DIR", action="append", help=exclude)
+    old_spelling(parser, "--minimum-count", of="min_count", type=int)
+    old_spelling(parser, "--parts", of="parts_of_speech", choices=SPEECH)
+    old_spelling(parser, "--outside", of="unknown_tags", choices=UNKNOWN)
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+    from underpaint.preparation.settings import summary
+
+    rules = {"vocabulary_size": options.vocabulary_size, "minimum_count": options.min_count}
+    rules |= {"parts": options.parts_of_speech, "outside": options.unknown_tags}
+    rules |= {"lexicons": options.lexicon, "languages": options.language}
+    record = verbs.prepare(
+        options.sources,
+        options.out,
+        tags=options.tags,
+        engine=options.engine,
+        mapping=options.mapping,
+        exclude=options.exclude,
+        shard_images=options.shard_images,
+        **{name: value for name, value in rules.items() if value is not None},
+    )
+    print(summary(record, options.out))
+
+
+PREPARE = Verb(
+    name="prepare",
+    help="make shards, labels and an index out of images and what people said about them",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

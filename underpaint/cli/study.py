@@ -1,0 +1,87 @@
+"""``underpaint study``: several runs, their evaluations and one report."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from underpaint.cli.verb import Verb, add_overrides
+
+if TYPE_CHECKING:
+    from underpaint.studies.parts import PlanRow
+
+EXAMPLES = """\
+  underpaint study stages
+  underpaint study stages --size smoke --out /tmp/smoke
+  underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
+  underpaint study stages wsp.budget.samples=50_000 mae.precision=bf16 --out runs/longer
+  underpaint study stages --baseline weights/mae_vit_b16 --baseline weights/maws_clip
+  underpaint study stages --plan
+  underpaint study ablations --size smoke
+Run the same command again to continue; finished parts are skipped."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("study", metavar="STUDY", help="name from `underpaint list`")
+    add_overrides(parser, "fields of the study's recipes to set, as mae.FIELD=value, wsp.FIELD=value, ...")
+    sizes = "amount of training, from seconds to hours (default: tiny)"
+    add("--size", choices=("smoke", "tiny", "small"), default="tiny", help=sizes)
+    add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: those of the size)")
+    add("--out", metavar="DIR", default="", help="folder of the study (default: runs/STUDY_SIZE)")
+    add("--images", metavar="DIR", default="", help="folder of your own images, instead of the size's collections")
+    add("--data", metavar="DIR", default="", help="prepared set, or folder of images; the same as --images")
+    add("--tags", metavar="FILE", default="", help="tags of your images: CSV or Parquet with path and tags")
+    add(
+        "--labels", metavar="FILE", default="", help="classes of your images, to test transfer: CSV with path and class"
+    )
+    baseline = "imported encoder that is measured beside the arms; repeatable"
+    add("--baseline", metavar="DIR", action="append", default=[], help=baseline)
+    add("--only", metavar="PART", nargs="+", default=[], help="parts to run, without all others, such as '*-seed0*'")
+    add("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+
+    if options.images and options.data:
+        raise ValueError(f"--images {options.images} and --data {options.data} are the same option; give one of them")
+    given = {
+        "size": options.size,
+        "out": options.out,
+        "images": options.images or options.data,
+        "tags": options.tags,
+        "labels": options.labels,
+        "seeds": options.seeds,
+        "overrides": options.overrides,
+        "baselines": options.baseline,
+    }
+    if options.plan:
+        print_plan(verbs.plan_study(options.study, **given))
+    else:
+        verbs.run_study(options.study, only=options.only, **given)
+
+
+def print_plan(rows: Sequence[PlanRow]) -> None:
+    from underpaint.messages import duration
+
+    print(f"{'part':40} {'samples':>10} {'FLOPs':>9} {'time':>8} {'disk':>9}")
+    for row in rows:
+        state = "done" if row.done else duration(row.seconds)
+        print(f"{row.part:40} {row.samples:>10,} {row.flops:>9.2e} {state:>8} {row.bytes / 2**20:>6.1f} MiB")
+    left = [row for row in rows if not row.done]
+    print(
+        f"{len(left)} of {len(rows)} training parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
+        f"{duration(sum(row.seconds for row in left))} of training on this machine, "
+        f"{sum(row.bytes for row in left) / 2**20:.0f} MiB; evaluations and reading images come on top"
+    )
+
+
+STUDY = Verb(
+    name="study",
+    help="run a study: several runs, their evaluations, one report",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

@@ -1,0 +1,45 @@
+"""``underpaint train``: one run of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from underpaint.cli.verb import Verb, add_overrides
+
+EXAMPLES = """\
+  underpaint train mae_laptop
+  underpaint train mae_vit_b16 data.source=/data/images budget.samples=50_000_000 budget.warmup=2_500_000 --out runs/mae
+  underpaint train wsp_vit_b16 data.source=/data/images data.tags=tags.csv init_from=runs/mae --out runs/mae_wsp
+  underpaint train my_lab.recipes:mae_satellite --dry-run
+Run the same command again to continue after an interruption."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", help="name from `underpaint list`, or module:function")
+    add_overrides(parser, "fields of the run to set, such as optim.base_lr=1e-3")
+    add("--data", metavar="DIR", default="", help="folder of images or prepared set; the same as data=DIR")
+    add("--out", metavar="DIR", default="", help="folder of the run (default: runs/RECIPE)")
+    add("--dry-run", action="store_true", help="do two steps of everything in a temporary folder, and keep nothing")
+    add("--plan", action="store_true", help="print the run with all its fields as JSON, and stop")
+
+
+def call(options: argparse.Namespace) -> None:
+    from underpaint import verbs
+
+    data = options.data if "/" in options.data else f"./{options.data}"  # a bare word would be the name of a collection
+    overrides = [*options.overrides, *([f"data={data}"] if options.data else [])]
+    if options.plan:
+        print(json.dumps(verbs.plan_run(options.recipe, overrides), indent=2))
+        return
+    verbs.train(options.recipe, overrides, out=options.out, dry_run=options.dry_run)
+
+
+TRAIN = Verb(
+    name="train",
+    help="train a recipe, or continue its run",
+    examples=EXAMPLES,
+    add_arguments=add_arguments,
+    call=call,
+)

@@ -1,0 +1,25 @@
+"""The working folder is no place to import from: what lies there are people's files, not code that they chose to run.
+
+Libraries try what they can use (tifffile tries imagecodecs) and would take a file of that name. A module that the
+user names is looked for there all the same, and it alone (``underpaint.user_modules``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def leave_working_folder() -> None:
+    """Keep imports of this process and of the Python processes it starts out of the working folder, as ``python -P``.
+
+    ``python -m underpaint`` has put it first in ``sys.path``; PYTHONPATH stays as the user set it. Where the package
+    itself runs from the working folder, as in a checkout that is not installed, everything stays as it is.
+    """
+    folder = Path.cwd()
+    if Path(__file__).resolve().parents[2] == folder.resolve():
+        return
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(folder)):
+        del sys.path[0]
+    os.environ["PYTHONSAFEPATH"] = "1"  # else `python -c`, which starts worker processes, puts it first again
