@@ -23,6 +23,7 @@ from torch import Tensor
 from underpaint import recipes
 from underpaint.core import Batch
 from underpaint.models.mae_decoder import blocks_of
+from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
 from underpaint.models.vit import ViTConfig
 from underpaint.plan.memory import Memory, memory
@@ -100,7 +101,7 @@ def state_of(run: Run, *, labels: int, checkpointing: bool = False, compiled: bo
     """The network of a run with its optimizer, on this processor."""
     network = run.objective.build(assumed_facts(labels))
     config = replace(run.parallel, layout="single", checkpoint_activations=checkpointing, compile=compiled)
-    prepare_blocks(blocks_of(network), config)
+    prepare_blocks(blocks_of(network), config, make_lean=make_lean)
     return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.models.mae_decoder import CrossBlock
+from underpaint.models.recompute import make_lean
 from underpaint.models.vit import Block
 from underpaint.training.parallel import ParallelConfig, prepare_blocks
 
@@ -21,7 +22,7 @@ def prepared(kind: type[nn.Module], *, recompute: bool, **more: bool) -> nn.Modu
     with torch.no_grad():
         for parameter in block.parameters():  # norms with weights and biases that matter
             parameter.add_(0.1 * torch.randn_like(parameter))
-    prepare_blocks([block], ParallelConfig(recompute_pointwise=recompute, **more))
+    prepare_blocks([block], ParallelConfig(recompute_pointwise=recompute, **more), make_lean=make_lean)
     return block
 
 
@@ -118,3 +119,11 @@ def test_it_goes_with_frozen_layers() -> None:
             torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-5)
         else:
             assert parameter.grad is None
+
+
+def test_a_block_of_another_class_is_refused_by_name() -> None:
+    config = ParallelConfig(recompute_pointwise=True)
+    with pytest.raises(
+        ValueError, match=r"recompute_pointwise=true has no form for blocks of the class TransformerEnc"
+    ):
+        prepare_blocks([nn.TransformerEncoderLayer(8, 2)], config, make_lean=make_lean)

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from underpaint import config, files, recipes
 from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives import scores
 from underpaint.objectives.classify import ClassifyConfig
@@ -100,7 +101,9 @@ def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
     with Live() as live:
         network = run.objective.build(assumed_facts(LABELS))
         blocks = blocks_of(network)
-        prepare_blocks(blocks, replace(run.parallel, layout="single", checkpoint_activations=checkpointing))
+        prepare_blocks(
+            blocks, replace(run.parallel, layout="single", checkpoint_activations=checkpointing), make_lean=make_lean
+        )
         optimizer = build_optimizer(network, run.optim, depth=run.objective.encoder.depth)
         batch = batch_of(run.objective.encoder, run.budget.microbatch)
         for _ in range(2):
@@ -208,7 +211,7 @@ def test_flops_of_recomputation(stage: str) -> None:
         with torch.device("meta"):
             network: nn.Module = run.objective.build(assumed_facts(LABELS))
             blocks = blocks_of(network)
-            prepare_blocks(blocks, ParallelConfig(checkpoint_activations=checkpointing))
+            prepare_blocks(blocks, ParallelConfig(checkpoint_activations=checkpointing), make_lean=make_lean)
             with FlopCounterMode(display=False) as counter:
                 network(batch_of(ENCODER, 2, "meta")).loss.backward()
         found.append(counter.get_total_flops())

@@ -23,6 +23,7 @@ from support.small_runs import mae_run, wsp_run
 from underpaint import config
 from underpaint.models.attention import attention
 from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
@@ -91,7 +92,7 @@ def build(run: Run, device: str, *, layout: ParallelConfig | None = None) -> Tra
         float8.convert(network, blocks_of(network))
     network.to(device)
     if layout is not None:
-        parallel.prepare_blocks(blocks_of(network), layout)
+        parallel.prepare_blocks(blocks_of(network), layout, make_lean=make_lean)
     return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
 
 
@@ -210,7 +211,7 @@ def test_fsdp_on_one_gpu_computes_the_same() -> None:
         layout = ParallelConfig(layout="fsdp", checkpoint_activations=True)
         device = torch.device(DEVICE, 0)
         parallel.shard(network, layout, ranks=Ranks(), device=device, blocks=blocks_of(network), bf16=True)
-        parallel.prepare_blocks(blocks_of(network), layout)
+        parallel.prepare_blocks(blocks_of(network), layout, make_lean=make_lean)
         state = TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
         assert train_steps(state, run, DEVICE, steps=4) == pytest.approx(plain, rel=0.02)
     finally:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from underpaint.config import LATER
 from underpaint.models.attention import attention
-from underpaint.models.recompute import linear_after, recomputes_input
 from underpaint.models.vit import Block, Mlp, ViTConfig, require_sizes, sincos_positions
 
 
@@ -40,13 +39,11 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(
-        self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None
-    ) -> Float[Tensor, "b m d"]:
+    def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
         (b, m, d), n = x.shape, context.shape[1]
-        q = linear_after(norm, self.q, x).view(b, m, 1, self.heads, d // self.heads)
-        kv = linear_after(None, self.kv, context).view(b, n, 2, self.heads, d // self.heads)
-        return linear_after(None, self.proj, attention(q, kv).flatten(2))
+        q = self.q(x).view(b, m, 1, self.heads, d // self.heads)
+        kv = self.kv(context).view(b, n, 2, self.heads, d // self.heads)
+        return self.proj(attention(q, kv).flatten(2))
 
 
 class CrossBlock(nn.Module):
@@ -60,10 +57,8 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
-        mixed = self.attn(x, context, self.norm1)
-        both, sum_of = x + mixed, (x, mixed) if recomputes_input(self.mlp.fc1) else None
-        del mixed
-        return both + self.mlp(both, self.norm2, sum_of=sum_of)
+        x = x + self.attn(self.norm1(x), context)
+        return x + self.mlp(self.norm2(x))
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

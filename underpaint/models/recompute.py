@@ -1,10 +1,13 @@
-"""Linear layers that keep what their input is made of, and not the input: norms and GELU are computed again on the way
-back, which costs little arithmetic and saves more than a third of what a block keeps.
+"""Lean transformer blocks: norms and GELU are computed again in the backward pass instead of being kept.
+
+That costs little arithmetic and saves more than a third of what a block keeps. ``make_lean`` swaps the forward pass of
+a whole block; values, gradients and the names of the parameters are those of the plain block (models/vit.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +17,63 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional as F
 
+from underpaint.models.attention import attention
+from underpaint.models.mae_decoder import CrossBlock
+from underpaint.models.vit import Block, dropped
+
 Before = Callable[..., Tensor]
-"""From x, and the tensors it has of its own, to the input of the layer."""
+"""Maps x, and parameters if it has any, to the input of a linear layer."""
+
+
+def make_lean(block: nn.Module) -> None:
+    """Swap the forward pass of a block for its lean form, in place.
+
+    Without gradients, and in graphs that a compiler or an exporter reads, the block stays plain: nothing is kept
+    there, or the compiler decides by itself.
+
+    Raises:
+        ValueError: for a block of a class that has no lean form.
+    """
+    if not isinstance(block, (Block, CrossBlock)):
+        raise ValueError(
+            f"parallel.recompute_pointwise=true has no form for blocks of the class {type(block).__name__}; leave it "
+            f"false, or take parallel.checkpoint_activations=true"
+        )
+    plain: Callable[..., Tensor] = block.forward
+    lean = partial(_lean_cross_block if isinstance(block, CrossBlock) else _lean_block, block)
+
+    def forward(*given: Tensor | None) -> Tensor:
+        compiled = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+        return plain(*given) if compiled or not torch.is_grad_enabled() else lean(*given)
+
+    setattr(block, "forward", forward)  # noqa: B010  the two classes of blocks take different arguments
+
+
+def _lean_block(
+    block: Block, x: Float[Tensor, "b n d"], drop_path: Float[Tensor, "b 2"] | None = None
+) -> Float[Tensor, "b n d"]:
+    (b, n, d), attn = x.shape, block.attn
+    qkv = linear_after(block.norm1, attn.qkv, x).view(b, n, 3, attn.heads, d // attn.heads)
+    attended = dropped(linear_after(None, attn.proj, attention(qkv).flatten(2)), drop_path, branch=0)
+    return _with_lean_mlp(block, x, attended, drop_path)
+
+
+def _lean_cross_block(
+    block: CrossBlock, x: Float[Tensor, "b m d"], context: Float[Tensor, "b n d"]
+) -> Float[Tensor, "b m d"]:
+    (b, m, d), n, attn = x.shape, context.shape[1], block.attn
+    q = linear_after(block.norm1, attn.q, x).view(b, m, 1, attn.heads, d // attn.heads)
+    kv = linear_after(None, attn.kv, context).view(b, n, 2, attn.heads, d // attn.heads)
+    return _with_lean_mlp(block, x, linear_after(None, attn.proj, attention(q, kv).flatten(2)), None)
+
+
+def _with_lean_mlp(
+    block: Block | CrossBlock, x: Tensor, attended: Tensor, drop_path: Float[Tensor, "b 2"] | None
+) -> Tensor:
+    """The second half of a block: the sum of its input and its attention, and the MLP on top."""
+    both = x + attended
+    hidden = linear_after(block.norm2, block.mlp.fc1, both, sum_of=(x, attended))
+    return both + dropped(linear_after(F.gelu, block.mlp.fc2, hidden), drop_path, branch=1)
 
 
 def linear_after(
@@ -25,29 +83,24 @@ def linear_after(
     *,
     sum_of: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "b n _o"]:
-    """linear(before(x)); a layer with ``recomputes_input`` (set in training/parallel.py) keeps x and not before(x), and
-    no bf16 copies of x and of its weight. Where x is the ``sum_of`` two tensors, these are kept: the first is kept
-    anyway, and the second, what a branch returns, may be in bf16.
+    """linear(before(x)) that keeps x and not before(x), and no bf16 copies of x and of the weight.
 
-    A compiler decides this by itself, so compiled and exported graphs have the plain form.
+    Where x is the ``sum_of`` two tensors, these are kept: the first is kept anyway, and the second, which a branch
+    returns, may be in bf16. A layer of another class than nn.Linear (float8) keeps its input its own way.
     """
-    if not (recomputes_input(linear) and x.requires_grad):
+    if type(linear) is not nn.Linear or not x.requires_grad:
         return linear(x if before is None else before(x))
     first, second = sum_of or (x, None)
-    given = (x, first.detach(), None if second is None else second.detach(), linear.weight, linear.bias)
-    found: Any
+    kept = (x, first.detach(), None if second is None else second.detach(), linear.weight, linear.bias)
     if isinstance(before, nn.LayerNorm):
-        found = LinearAfter.apply(_norm(before), *given, before.weight, before.bias)
-    else:
-        found = LinearAfter.apply(before or _itself, *given)
-    return found
+        return _apply(_norm(before), *kept, before.weight, before.bias)
+    return _apply(before or _itself, *kept)
 
 
-def recomputes_input(linear: nn.Module) -> bool:
-    """Whether it was asked for, and something is kept at all."""
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not torch.is_grad_enabled():
-        return False
-    return getattr(linear, "recomputes_input", False)
+def _apply(*given: Before | Tensor | None) -> Tensor:
+    out = LinearAfter.apply(*given)
+    assert isinstance(out, Tensor)
+    return out
 
 
 def _itself(x: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from underpaint import keyed_random
 from underpaint.config import LATER
 from underpaint.models.attention import attention
-from underpaint.models.recompute import linear_after, recomputes_input
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
 View = Literal["stretch", "crop"]
@@ -152,10 +151,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection: rows of ``qkv`` are q, k, v, heads contiguous.
-
-    The norm before it, like that before ``Mlp``, is passed in: its result may be kept or computed again.
-    """
+    """Multi-head self-attention with one fused projection: rows of ``qkv`` are q, k, v, heads contiguous."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -163,10 +159,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b n d"], norm: nn.LayerNorm | None = None) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         b, n, d = x.shape
-        qkv = linear_after(norm, self.qkv, x).view(b, n, 3, self.heads, d // self.heads)
-        return linear_after(None, self.proj, attention(qkv).flatten(2))
+        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads)
+        return self.proj(attention(qkv).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -175,17 +171,12 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(
-        self,
-        x: Float[Tensor, "b n d"],
-        norm: nn.LayerNorm | None = None,
-        sum_of: tuple[Tensor, Tensor] | None = None,
-    ) -> Float[Tensor, "b n d"]:
-        return linear_after(F.gelu, self.fc2, linear_after(norm, self.fc1, x, sum_of=sum_of))
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; ``scale`` holds the drop-path factors of its two branches, drawn by the caller."""
+    """Pre-norm transformer block. ``recompute.py`` has a form of it that keeps less for the backward pass."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
@@ -194,16 +185,19 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_ratio * width)
 
-    def forward(self, x: Float[Tensor, "b n d"], scale: Float[Tensor, "b 2"] | None = None) -> Float[Tensor, "b n d"]:
-        mixed = self.attn(x, self.norm1)
-        if scale is not None:
-            mixed = scale[:, 0, None, None] * mixed
-        both, sum_of = x + mixed, (x, mixed) if recomputes_input(self.mlp.fc1) else None
-        del mixed  # else it would stay beside the hidden layer
-        changed = self.mlp(both, self.norm2, sum_of=sum_of)
-        if scale is not None:
-            changed = scale[:, 1, None, None] * changed
-        return both + changed
+    def forward(
+        self, x: Float[Tensor, "b n d"], drop_path: Float[Tensor, "b 2"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """``drop_path`` holds a factor per sample for the attention branch and one for the MLP (stochastic depth)."""
+        x = x + dropped(self.attn(self.norm1(x)), drop_path, branch=0)
+        return x + dropped(self.mlp(self.norm2(x)), drop_path, branch=1)
+
+
+def dropped(
+    change: Float[Tensor, "b n d"], drop_path: Float[Tensor, "b 2"] | None, *, branch: int
+) -> Float[Tensor, "b n d"]:
+    """A residual branch times its drop-path factor of each sample, which the caller drew."""
+    return change if drop_path is None else drop_path[:, branch, None, None] * change
 
 
 class ViT(nn.Module):

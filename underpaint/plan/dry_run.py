@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from underpaint.models.mae_decoder import blocks_of
+from underpaint.models.recompute import make_lean
 from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import assumed_facts
 from underpaint.run import Run
@@ -96,7 +97,7 @@ def _shard(network: nn.Module, layout: Layout, ranks: Ranks, *, bf16: bool) -> N
     blocks = blocks_of(network)
     config = parallel.ParallelConfig(layout=layout.kind, node=NODE, checkpoint_activations=layout.checkpointing)
     parallel.shard(network, config, ranks=ranks, device=torch.device("cpu"), blocks=blocks, bf16=bf16)
-    parallel.prepare_blocks(blocks, config)
+    parallel.prepare_blocks(blocks, config, make_lean=make_lean)
 
 
 def _to_fake(network: nn.Module) -> None:

@@ -9,6 +9,7 @@ from underpaint.core import DataInfo
 from underpaint.messages import say
 from underpaint.models.init import build_without_memory
 from underpaint.models.mae_decoder import blocks_of
+from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViT
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
 from underpaint.run.declare import Run
@@ -29,7 +30,7 @@ def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Rank
         average = _sharded(run, data_info, device, ranks).requires_grad_(False)
     else:
         average = start_average(objective, run.ema_decay)
-    parallel.prepare_blocks(blocks_of(objective), run.parallel)
+    parallel.prepare_blocks(blocks_of(objective), run.parallel, make_lean=make_lean)
     optimizer = build_optimizer(objective, run.optim, depth=depth)
     replicas = None
     if ranks.world > 1 and not sharded:

@@ -65,21 +65,20 @@ class ParallelConfig:
         return ranks.world > 1 and self.layout in ("fsdp", "hsdp")
 
 
-def prepare_blocks(blocks: Sequence[nn.Module], config: ParallelConfig) -> None:
-    """Checkpointing and compilation, block by block; the names of the parameters stay as they are."""
+def prepare_blocks(
+    blocks: Sequence[nn.Module], config: ParallelConfig, *, make_lean: Callable[[nn.Module], None]
+) -> None:
+    """Recomputation, checkpointing and compilation, block by block; the names of the parameters stay as they are.
+
+    ``make_lean`` swaps in the form of a block that recomputes norms and GELU (models/recompute.py).
+    """
     for block in blocks:
         if config.recompute_pointwise:
-            block.apply(_mark_recomputing)
+            make_lean(block)
         if config.checkpoint_activations:
             _recompute(block)
         if config.compile:
             block.compile()
-
-
-def _mark_recomputing(module: nn.Module) -> None:
-    """Read by ``linear_after``."""
-    if type(module) is nn.Linear:
-        module.recomputes_input = True  # pyright: ignore[reportArgumentType]
 
 
 def _recompute(block: nn.Module) -> None:
