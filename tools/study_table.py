@@ -1,4 +1,4 @@
-"""The tables of a finished study ``stages`` for ``docs/results.md``: arms, contrasts and what could have been found.
+"""The tables of a finished study ``stages`` for ``docs/results/stages_small.md``: arms, contrasts and detectable effects.
 
     python tools/study_table.py runs/stages_small/results.json
 

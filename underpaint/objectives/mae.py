@@ -31,7 +31,7 @@ class MAEConfig:
     norm_pix: bool = True  # targets normalised per patch
     # Train the decoder alone: the first run after an import that brought no decoder; the next one continues both.
     frozen_encoder: bool = field(default=False, metadata=LATER)
-    # Cheaper than the paper; docs/results.md has what each cost in quality on small images.
+    # Cheaper than the paper; docs/results/mae_fast.md has what each cost in quality on small images.
     decode_fraction: float = field(default=1.0, metadata=LATER)  # of the hidden patches, drawn anew for every sample
     masks_per_image: int = field(default=1, metadata=LATER)  # each image is decoded and cropped once for so many masks
 
