@@ -7,7 +7,8 @@ Photographs are drawn by seed (noise whose spectrum falls as that of scenes does
 85), so that neither the decoder nor the hash meets a flat image; posts are those of ``benchmarks/tags.py``. Each step
 is timed by the seconds of processors that this process takes, on one thread, which others on the machine change little;
 the median of the repeats counts. Memory is what the process holds at most during a step above what it held before.
-Prints the tables of docs/results/preparation_cost.md. Waiting for disks and networks is not in it: the bytes tell what those must carry.
+Prints the table of docs/results/preparation_cost.md. Waiting for disks and networks is not in it: the bytes tell what
+those must carry.
 """
 
 from __future__ import annotations

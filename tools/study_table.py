@@ -1,4 +1,4 @@
-"""The tables of a finished study ``stages`` for ``docs/results/stages_small.md``: arms, contrasts and detectable effects.
+"""The tables of a finished study ``stages`` for ``docs/results/stages_small.md``: arms, contrasts, detection.
 
     python tools/study_table.py runs/stages_small/results.json
 

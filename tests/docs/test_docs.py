@@ -13,24 +13,60 @@ from underpaint import config, recipes, verbs
 from underpaint.cli.parser import VERBS, parser
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = {name: verb.examples for name, verb in VERBS.items()}
 COMMAND = re.compile(r"^ *(underpaint [^\n`]+)$", re.MULTILINE)
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    texts = {page.name: "\n".join(re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.M | re.S)) for page in PAGES}
-    for where, text in {**texts, **EXAMPLES}.items():
+    for where, text in {**{page: shell(page) for page in PAGES}, **EXAMPLES}.items():
         for command in COMMAND.findall(text):
-            yield where, command
+            yield str(where.relative_to(ROOT)) if isinstance(where, Path) else where, command
+
+
+def shell(page: Path) -> str:
+    """The text of all blocks of commands of a page."""
+    return "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
 
 
 COMMANDS = sorted(set(commands()))
 
+FIRST_README = """\
+make demo
+underpaint study stages --images ./photos --tags tags.csv --labels labels.csv --plan
+underpaint study stages --images ./photos --tags tags.csv --labels labels.csv --out runs/photos
+pip install '.[prepare]'
+underpaint prepare ./photos posts.csv ./img2dataset_shards --out sets/mine --vocabulary-size 5000 --mapping mine.csv
+underpaint train wsp_vit_b16 data=sets/mine --out runs/wsp
+underpaint list
+underpaint list --source mae_vit_b16
+underpaint train mae_laptop data.source=./photos --out runs/mae
+underpaint train wsp_laptop data.source=./photos data.tags=tags.csv init_from=runs/mae --out runs/mae_wsp
+underpaint train mae_vit_b16 data.source=./photos optim.base_lr=1e-4 --dry-run
+underpaint eval linear runs/mae_wsp dataset=digits
+underpaint report runs/mae_wsp
+underpaint embed runs/mae_wsp ./photos --out features.parquet
+underpaint predict runs/mae_wsp ./photos --top 3
+underpaint import mae_pretrain_vit_base.pth --out weights/mae_vit_b16
+underpaint train wsp_vit_b16 data.source=./photos data.tags=tags.csv init_from=weights/mae_vit_b16 --out runs/wsp
+underpaint export runs/mae_wsp --to timm --out exported/timm
+underpaint import vit_b16_xlmr_b.pt tokenizer=xlmr.sentencepiece.bpe.model --out weights/maws_clip
+underpaint predict weights/maws_clip ./photos --labels names.txt
+underpaint plan --calibrate
+underpaint plan mae_vit_l16 --gpus 64 --device h100 --price 2.5
+"""
+"""Every command that README.md showed before the site took them over."""
+
 
 def test_there_are_commands() -> None:
     assert len(COMMANDS) >= 20
-    assert {where for where, _ in COMMANDS} >= {"README.md", "extend.md", "train", "study"}
+    assert {where for where, _ in COMMANDS} >= {"README.md", "docs/extend.md", "train", "study"}
+
+
+@pytest.mark.parametrize("command", FIRST_README.splitlines())
+def test_what_the_first_readme_showed_stands_on_a_page(command: str) -> None:
+    lines = {line.partition("  #")[0].strip() for page in PAGES for line in shell(page).splitlines()}
+    assert command in lines
 
 
 @pytest.mark.parametrize(("where", "command"), COMMANDS, ids=[f"{where}: {command}" for where, command in COMMANDS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -87,3 +88,11 @@ def test_comments_at_fields_are_in_the_reference(site: Path) -> None:
     text = (site / "reference" / "runs.html").read_text(encoding="utf-8")
     assert "0 keeps no average." in text
     assert "A run folder, whose hash is part of the identity" in text
+
+
+def test_the_picture_of_the_contrasts_is_what_the_table_says() -> None:
+    drawing = runpy.run_path(str(ROOT / "tools" / "site" / "draw_contrasts.py"))
+    contrasts = drawing["contrasts"](drawing["PAGE"].read_text(encoding="utf-8"))
+    first = contrasts["`mae_wsp - wsp`"]
+    assert (first.mean, first.low, first.high) == (2.3, 0.9, 3.6)
+    assert drawing["PICTURE"].read_text(encoding="utf-8") == drawing["draw"](contrasts)

@@ -65,7 +65,9 @@ def comment_at(file: Path, first: int, last: int) -> str:
         above.insert(0, alone[line])
         line -= 1
     words = " ".join([*above, behind.get(last, "")]).strip()
-    return words[:1].upper() + words[1:] + ("" if not words or words[-1] in ".:;?!" else ".")
+    if words.partition(" ")[0].isalpha():  # a field or a value keeps its case
+        words = words[0].upper() + words[1:]
+    return words + ("" if not words or words[-1] in ".:;?!" else ".")
 
 
 @cache

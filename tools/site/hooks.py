@@ -1,34 +1,40 @@
-"""What MkDocs calls while it builds the site: the page of the command line is written from the parsers themselves."""
+"""What MkDocs calls while it builds the site: the parsers write the page of the command line."""
 
 from __future__ import annotations
 
 import argparse
 import html
+import re
 import textwrap
 from collections.abc import Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
 
 COMMAND_LINE_PAGE = "reference/command_line.md"
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated page to the files of the site."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """The page's text with whole figures, and for the page of the command line the verbs below it."""
+    if page.file.src_uri.startswith("results/"):
+        return unbroken(markdown)
+    if page.file.src_uri != COMMAND_LINE_PAGE:
+        return markdown
     from underpaint.cli.parser import parser
 
-    files.append(File.generated(config, COMMAND_LINE_PAGE, content=command_line(parser())))
-    return files
+    return markdown + command_line(parser())
+
+
+def unbroken(markdown: str) -> str:
+    """The text with no line break inside ``31.6 ± 0.2`` and ``+0.9 to +3.6``."""
+    markdown = markdown.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+    return re.sub(r"(?<=\d) to (?=[+-]?\d)", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", markdown)
 
 
 def command_line(parser: argparse.ArgumentParser) -> str:
-    """The page in Markdown: one heading per verb, with its usage, arguments and examples."""
-    lines = ["# Command line", "", f"{parser.description}", ""]
-    lines += [
-        "Every verb is a function of the package too ([functions](functions.md)). Exit codes: 0 done, 2 wrong input, "
-        "3 the machine (disk, memory), 75 interrupted and resumable.",
-        "",
-    ]
+    """A heading per verb in Markdown, with its usage, arguments and examples."""
+    lines = [""]
     for name, verb in verbs(parser):
         usage = textwrap.dedent(" " * len("usage: ") + verb.format_usage().removeprefix("usage: ")).strip()
         lines += [f"## {name}", "", f"{_sentence(verb.description or '')}", "", f"```text\n{usage}\n```", ""]

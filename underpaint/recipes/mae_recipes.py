@@ -107,7 +107,7 @@ def mae_fast() -> Run:
 
 
 def mae_fast_small() -> Run:
-    """`mae_fast` beside `mae_deep_small`: 1.3 points better in 0.48 of the time over five seeds (docs/results/mae_fast.md)."""
+    """`mae_fast` beside `mae_deep_small`: 1.3 points better in 0.48 of the time (docs/results/mae_fast.md)."""
     return _fast(mae_deep_small(), "mae_fast_small")
 
 

@@ -30,7 +30,7 @@ class ParallelConfig:
     layout: Layout = "ddp"  # single refuses to be started more than once
     node: int = 8  # hsdp: ranks that share one copy of the weights
     checkpoint_activations: bool = False  # recompute each block in the backward pass
-    # Norms and GELU alone: two fifths less of what blocks keep (models/recompute.py; price: docs/results/training_speed.md).
+    # Norms and GELU alone: two fifths less of what blocks keep (price: docs/results/training_speed.md).
     recompute_pointwise: bool = field(default=False, metadata=LATER)
     compile: bool = False  # torch.compile each block
     hang_seconds: float = 1800.0  # without a step, evaluation or checkpoint: stacks are printed, the process ends

@@ -1,0 +1,93 @@
+"""The tutorials, run as they are written: blocks in their order, in a folder with small generated images.
+
+A block that starts with ``# longer`` is only parsed, by tests/docs/test_docs.py: it takes minutes to days.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.small_runs import make_textures
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIALS = ROOT / "docs" / "tutorials"
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PROGRAMS = {"underpaint": ["-m", "underpaint"], "torchrun": ["-m", "torch.distributed.run"]}
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    """Language and text of the blocks of a tutorial that are to be run."""
+    text = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
+    return [(language, code) for language, code in BLOCK.findall(text) if not code.startswith("# longer")]
+
+
+def run(name: str, folder: Path) -> str:
+    """Run the blocks of a tutorial in ``folder``; what they print."""
+    make_textures(folder / "photos")
+    for table in ("tags.csv", "labels.csv"):
+        shutil.copy(folder / "photos" / table, folder / table)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    printed = []
+    for language, code in blocks(name):
+        commands = [["-c", code]] if language == "python" else [words(line) for line in code.splitlines()]
+        for command in commands:
+            done = subprocess.run(
+                [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+            printed.append(done.stdout + done.stderr)
+    return "\n".join(printed)
+
+
+def words(line: str) -> list[str]:
+    program, *arguments = shlex.split(line, comments=True)
+    return [*PROGRAMS[program], *arguments]
+
+
+def test_every_tutorial_is_run_here() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    for page in TUTORIALS.glob("*.md"):
+        assert f'run("{page.stem}"' in source
+        assert len(blocks(page.stem)) >= 3
+
+
+@pytest.mark.slow
+def test_first_study(tmp_path: Path) -> None:
+    printed = run("first_study", tmp_path)
+    assert (tmp_path / "runs" / "first" / "report.html").is_file()
+    (line,) = [line for line in printed.splitlines() if line.startswith("mae_wsp - wsp ")]
+    assert re.search(r"[+-]\d+\.\d points \([+-]\d+\.\d to [+-]\d+\.\d\)$", line)
+
+
+@pytest.mark.slow
+def test_your_images(tmp_path: Path) -> None:
+    printed = run("your_images", tmp_path)
+    labels = json.loads((tmp_path / "runs" / "mae_wsp" / "model" / "labels.json").read_text())["labels"]
+    assert sorted(labels) == ["black", "blue", "green", "red", "tall", "wide"]
+    assert "digits linear" in printed
+    assert "mae_wsp" in printed.rpartition("part ")[2], "the plan of the study comes last"
+
+
+@pytest.mark.slow
+def test_many_gpus(tmp_path: Path) -> None:
+    run("many_gpus", tmp_path)
+    for name in ("ddp", "fsdp", "wsp"):
+        record = json.loads((tmp_path / "runs" / name / "run.json").read_text())
+        assert record["derived"]["ranks"] == 2
+        assert (tmp_path / "runs" / name / "encoder" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_weights(tmp_path: Path) -> None:
+    run("weights", tmp_path)
+    card = (tmp_path / "exported" / "timm" / "README.md").read_text(encoding="utf-8")
+    assert "apache-2.0" in card.lower()
