@@ -21,9 +21,7 @@ class _OneModule:
     def __init__(self, name: str, folder: str) -> None:
         self.name, self.folder = name, folder
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         return PathFinder.find_spec(fullname, [self.folder]) if fullname == self.name else None
 
 

@@ -6,9 +6,8 @@ user names is looked for there all the same, and it alone (``underpaint.user_mod
 
 from __future__ import annotations
 
-import os
+import os  # and nothing that Python has not imported by itself: the working folder is still on the path here
 import sys
-from pathlib import Path
 
 
 def leave_working_folder() -> None:
@@ -17,9 +16,9 @@ def leave_working_folder() -> None:
     ``python -m underpaint`` has put it first in ``sys.path``; PYTHONPATH stays as the user set it. Where the package
     itself runs from the working folder, as in a checkout that is not installed, everything stays as it is.
     """
-    folder = Path.cwd()
-    if Path(__file__).resolve().parents[2] == folder.resolve():
+    folder = os.path.realpath(os.curdir)
+    if os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)) == folder:
         return
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", str(folder)):
+    if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == folder:
         del sys.path[0]
     os.environ["PYTHONSAFEPATH"] = "1"  # else `python -c`, which starts worker processes, puts it first again

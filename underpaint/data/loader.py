@@ -27,6 +27,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import Item, SampleIndex
 from underpaint.data.source import Problem, Source
 from underpaint.data.workers import process_context, start_worker
+from underpaint.user_modules import find_named, named_modules
 
 Decoding = Literal["full", "scaled"]
 """scaled: JPEG is decoded small where the crop allows it (``data/decode/scaled.py``)."""
@@ -238,6 +239,10 @@ class _Samples(Dataset[_Sample | OSError]):
         self.last: tuple[int, list[Tensor] | BadImage] | None = None
         """The views of one image, and which group of positions they are."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The state comes last, since files of a source may be of a class in a module that the user named."""
+        return _unfilled, (named_modules(),), self.__dict__
+
     def __getitem__(self, position: int) -> _Sample | OSError:
         """An error that ends the stream is handed over: raised in a worker it would arrive as a traceback."""
         group, view = divmod(position, self.views)
@@ -310,6 +315,12 @@ class _Samples(Dataset[_Sample | OSError]):
             if view is not None:
                 image[row] = view
         return image if self.pool is None else image[:0]  # the main process has the slot itself
+
+
+def _unfilled(modules: Sequence[tuple[str, str]]) -> _Samples:
+    """The samples that a worker process fills with their state; from then on it finds these modules."""
+    find_named(modules)
+    return _Samples.__new__(_Samples)
 
 
 class _Positions:

@@ -10,10 +10,11 @@ import functools
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,11 +178,14 @@ def _ray() -> Iterator[None]:
         import ray
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install '.[ray]'") from error
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(num_cpus=LOCAL_WORKERS, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="underpaint-ray-") as empty:
+        with chdir(empty):  # Ray's workers import from the folder in which it starts, optional modules of libraries too
+            if "RAY_ADDRESS" in os.environ:
+                ray.init(log_to_driver=False)
+            else:
+                here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+                ray.init(num_cpus=LOCAL_WORKERS, log_to_driver=False, **here)
+        try:
+            yield
+        finally:
+            ray.shutdown()

@@ -62,7 +62,7 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
 
 
 def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -> WorkFolders:
-    work_folders = WorkFolders(out=out)
+    work_folders = WorkFolders(out=out.absolute())  # workers on Ray work elsewhere
     for folder in (work_folders.planned, work_folders.rows, work_folders.shards, work_folders.joined):
         folder.mkdir(parents=True, exist_ok=True)
     for part in (*out.glob("*.part"), *work_folders.shards.glob("*.part"), *work_folders.work.rglob("*.part")):

@@ -100,8 +100,9 @@ def mae_deep_small() -> Run:
 
 
 def mae_fast() -> Run:
-    """ViT-B/16 for 0.42 of the compute, two settings beside the paper: 90% hidden and a decoder of one block. A step
-    costs a quarter, and part of what is saved is spent on more images.
+    """ViT-B/16 for 0.42 of the compute, two settings beside the paper: 90% hidden and a decoder of one block.
+
+    A step costs a quarter, and part of what is saved is spent on more images.
     """
     return _fast(mae_vit_b16(), "mae_fast")
 
