@@ -218,6 +218,16 @@ def test_a_module_that_the_command_names_is_run_and_no_other(
     assert (tmp_path / "out" / "result.json").is_file()
 
 
+@pytest.mark.parametrize("launcher", [INSTALLED, MODULE], ids=["installed", "-m"])
+def test_a_folder_that_was_deleted_is_no_traceback(launcher: list[str], tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f"import os, sys; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd()); os.execv({launcher[0]!r}, "
+    script += f"{[*launcher, 'list']!r})"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("recipes:")
+
+
 def test_a_module_beside_the_named_one_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import beside\n")
     (tmp_path / "beside.py").write_text("")

@@ -16,7 +16,10 @@ def leave_working_folder() -> None:
     ``python -m underpaint`` has put it first in ``sys.path``; PYTHONPATH stays as the user set it. Where the package
     itself runs from the working folder, as in a checkout that is not installed, everything stays as it is.
     """
-    folder = os.path.realpath(os.curdir)
+    try:
+        folder = os.path.realpath(os.curdir)
+    except FileNotFoundError:  # it was deleted, and nothing lies there
+        return
     if os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir)) == folder:
         return
     if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == folder:
