@@ -19,7 +19,7 @@ import torch
 from peers import best_product
 from peers_steps import SIZES, WARM_UP, our_steps, run_of
 
-from underpaint.plan.parameters import assumed_facts
+from underpaint.plan.parameters import assumed_data
 
 GROUPS = {
     "products of linear layers": ("mm", "addmm", "linear", "mkldnn_linear"),
@@ -66,7 +66,7 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     batch, size = options.batch or SIZES[options.size].batch, SIZES[options.size]
     objective = run_of(options.stage, size, batch, "bf16").objective
-    flops = batch * objective.flops_per_sample(assumed_facts(size.labels))
+    flops = batch * objective.flops_per_sample(assumed_data(size.labels))
     steps: list[dict[str, float]] = []
     ideals: list[float] = []
     for _ in range(options.repeats):

@@ -109,15 +109,21 @@ def _index(folder: Path) -> None:
 
 
 def ours(root: Path, decoding: str) -> Iterator[Any]:
+    from underpaint.core import ImageInput
     from underpaint.data.dataset import ImageData
-    from underpaint.data.loader import ImageFormat
+    from underpaint.data.stream import Batching
 
     data: Any = {"source": str(root), "scale": SCALE, "workers": WORKERS, "decoding": decoding}
-    format = ImageFormat(size=(SIDE, SIDE), channels=3, value_range=(0.0, 255.0), mean=MEAN, std=STD)
+    format = ImageInput(size=(SIDE, SIDE), channels=3, value_range=(0.0, 255.0), mean=MEAN, std=STD)
     stream = (
         ImageData(**data)
         .open()
-        .stream(format, batch_size=BATCH, microbatch=BATCH, seed=0, quarantine=root / "bad_records.jsonl")
+        .stream(
+            {"image": format},
+            Batching(batch_size=BATCH, microbatch=BATCH),
+            seed=0,
+            quarantine=root / "bad_records.jsonl",
+        )
     )
     return (batch["image"] for batch in stream)
 

@@ -32,7 +32,7 @@ import torch
 from peers_steps import CLOCKS, SIZES, run_of
 
 from underpaint.data.cache import cache_folder
-from underpaint.plan.parameters import assumed_facts
+from underpaint.plan.parameters import assumed_data
 
 PEERS = {"transformers": "transformers==5.24.0", "timm": "timm==1.0.31", "lightly": "lightly==1.6.0"}
 PEERS |= {"stable-pretraining": "stable-pretraining==0.1.8"}
@@ -176,7 +176,7 @@ def take(row: Row, python: str, options: argparse.Namespace, rates: dict[str, fl
         row.problem = found
         return
     size = SIZES[options.size]
-    flops = run_of(row.stage, size, 1, "fp32").objective.flops_per_sample(assumed_facts(size.labels))
+    flops = run_of(row.stage, size, 1, "fp32").objective.flops_per_sample(assumed_data(size.labels))
     median = statistics.median(found["rates"])
     row.medians.append(median)
     row.shares.append(median * flops / rates["fp32" if row.variant == "shipped" else "bf16"])

@@ -31,7 +31,7 @@ from underpaint import recipes
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.mae import MAE, MAEConfig
-from underpaint.plan.parameters import assumed_facts
+from underpaint.plan.parameters import assumed_data
 from underpaint.run import Run
 
 MIB = 1 << 20
@@ -238,7 +238,7 @@ def check(name: str, size: Size) -> dict[str, Any]:
     """Our loss and the peer's on the same weights, images and masks, in fp32; or why they cannot be compared."""
     if name == "stable-pretraining":
         return {"reason": "its decoder does not see the cls token: another network"}
-    batch, data_info = batch_of(size, 2), assumed_facts(size.labels)
+    batch, data_info = batch_of(size, 2), assumed_data(size.labels)
     if name == "timm":
         ours = run_of("wsp", size, 2, "fp32").objective.build(data_info)
         network, forward = peer(name, size, batch)

@@ -18,7 +18,7 @@ from underpaint import recipes
 from underpaint.plan.dry_run import dry_run
 from underpaint.plan.memory import memory
 from underpaint.plan.parallel_layout import Layout
-from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.plan.parameters import assumed_data, parameters
 
 GIB = 1 << 30
 LABELS = 28_000
@@ -40,8 +40,8 @@ def main() -> int:
         started, busy = time.perf_counter(), time.process_time()
         dry = dry_run(run, layout, microbatch=microbatch, labels=LABELS)
         seconds, busy = time.perf_counter() - started, time.process_time() - busy
-        counted = parameters(run, assumed_facts(LABELS))
-        plan = memory(run, counted, layout, microbatch=microbatch, labels=LABELS, cuda=False)
+        counted = parameters(run, assumed_data(LABELS))
+        plan = memory(run, counted, layout, microbatch=microbatch, data_info=assumed_data(LABELS), cuda=False)
         parts = [getattr(plan, name) / getattr(dry, name) - 1 for name in ("weights", "gradients", "optimizer")]
         planned = plan.peak - plan.optimizer  # the simulation ends before the optimizer has a state
         off = planned / dry.peak - 1

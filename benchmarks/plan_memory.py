@@ -22,13 +22,12 @@ from torch import Tensor
 
 from underpaint import recipes
 from underpaint.core import Batch
-from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
 from underpaint.models.vit import ViTConfig
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parallel_layout import Layout
-from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.run import Run
 from underpaint.training.loop import LoopConfig, TrainState, train
 from underpaint.training.optim import build_optimizer
@@ -61,10 +60,10 @@ def case(stage: str, size: str, microbatch: int, *, precision: Any = "fp32", lea
 def planned(run: Run, *, labels: int, checkpointing: bool = False) -> Memory:
     return memory(
         run,
-        parameters(run, assumed_facts(labels)),
+        parameters(run, assumed_data(labels)),
         Layout(checkpointing=checkpointing),
         microbatch=run.budget.forward_size,
-        labels=labels,
+        data_info=assumed_data(labels),
         cuda=False,
     )
 
@@ -99,10 +98,10 @@ def allocated(work: Callable[[], object]) -> int:
 
 def state_of(run: Run, *, labels: int, checkpointing: bool = False, compiled: bool = False) -> TrainState:
     """The network of a run with its optimizer, on this processor."""
-    network = run.objective.build(assumed_facts(labels))
+    network = run.objective.build(assumed_data(labels))
     config = replace(run.parallel, layout="single", checkpoint_activations=checkpointing, compile=compiled)
-    prepare_blocks(blocks_of(network), config, make_lean=make_lean)
-    return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
+    prepare_blocks(network.blocks(), config, make_lean=make_lean)
+    return TrainState(network, build_optimizer(network, run.optim, layer_of=network.layer_of))
 
 
 def noise(encoder: ViTConfig, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:

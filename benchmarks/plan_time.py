@@ -20,7 +20,7 @@ import torch
 from plan_memory import case, noise, state_of, take_steps
 
 from underpaint.plan.compute import measured_seconds, update_seconds, work
-from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.plan.rates import Calibration, measure_rates
 from underpaint.run import Run
 
@@ -40,8 +40,8 @@ CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 
 
 def planned(run: Run, rates: Calibration) -> float:
-    asked = work(run, microbatch=run.budget.forward_size, labels=LABELS, checkpointing=False)
-    counted = parameters(run, assumed_facts(LABELS))
+    asked = work(run, assumed_data(LABELS), microbatch=run.budget.forward_size, checkpointing=False)
+    counted = parameters(run, assumed_data(LABELS))
     update = update_seconds(counted, rates, clipped=run.optim.clip < float("inf"))
     return measured_seconds(asked, rates, run.precision) + update
 

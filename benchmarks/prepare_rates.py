@@ -37,15 +37,16 @@ import torch
 import xxhash
 from PIL import Image
 
-from underpaint.core import LabelBatch
+from underpaint.core import Batch, ImageInput, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.data.decode.embedded_tags import embedded_tags
 from underpaint.data.decode.image import EIGHT_BIT
-from underpaint.data.loader import Decoding, ImageFormat
+from underpaint.data.loader import Decoding
 from underpaint.data.near_duplicates.candidates import Search, alike_in_colour
 from underpaint.data.near_duplicates.fingerprints import Fingerprints, PerceptualHashes, Views, fingerprint
 from underpaint.data.near_duplicates.pixels import differences
 from underpaint.data.shards.index import IndexWriter, index_schema
+from underpaint.data.stream import Batching
 from underpaint.preparation.image_header import examine
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import Preparation
@@ -260,11 +261,12 @@ def whole(images: Sequence[bytes], folder: Path) -> Iterator[Step]:
         yield Step(name=f"load an epoch, decoding={decoding}", seconds=seconds, read=size, memory=memory)
 
 
-def loaded(prepared: Path, quarantine: Path, decoding: Decoding) -> Iterator[LabelBatch]:
+def loaded(prepared: Path, quarantine: Path, decoding: Decoding) -> Iterator[Batch]:
     """Batches of random crops of 224 pixels; the processes keep few of the images decoded."""
-    pixels = ImageFormat(size=(224, 224), channels=3, value_range=EIGHT_BIT, mean=(0.5,) * 3, std=(0.2,) * 3)
+    pixels = ImageInput(size=(224, 224), channels=3, value_range=EIGHT_BIT, mean=(0.5,) * 3, std=(0.2,) * 3)
     opened = ImageData(source=str(prepared), targets="tags", decoding=decoding).open()
-    return iter(opened.stream(pixels, batch_size=BATCH, microbatch=BATCH, seed=0, quarantine=quarantine))
+    inputs, batching = {"image": pixels, "labels": LabelInput()}, Batching(batch_size=BATCH, microbatch=BATCH)
+    return iter(opened.stream(inputs, batching, seed=0, quarantine=quarantine))
 
 
 def advance(batches: Iterator[LabelBatch], steps: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -41,6 +41,74 @@ Batch = Mapping[str, Any]
 """Any of the typed batches above; an objective names the one it needs in its own signature."""
 
 
+View = Literal["stretch", "crop"]
+"""How an image becomes one of a given size where nothing is drawn at random: resized straight to it, or its centre."""
+Interpolation = Literal["bicubic", "bilinear"]
+
+
+@runtime_checkable
+class Input(Protocol):
+    """One tensor of every sample, besides position and weight; an objective's config names those it needs.
+
+    A frozen dataclass of plain values. Data look at its class to know what is asked for, so an input of one's own
+    (tokens, boxes, clips) is a class of one's own, which one's own data understand (docs/extend.md).
+    """
+
+    def example(self, size: int, device: torch.device | str) -> Tensor:
+        """A batch of ``size`` such tensors, as cheap as can be: for measuring, and for dry runs."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """How stored pixels become what a network takes; equals the fields of the same names in the encoder's config."""
+
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    channels: int
+    value_range: tuple[float, float]
+    """The stored values that stand for 0 and 1: (0, 255) for 8-bit images, (0, 65535) or less for 16-bit ones."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the values in [0, 1], one per channel."""
+    view: View = "stretch"
+    crop_share: float = 1.0
+    interpolation: Interpolation = "bicubic"
+    """Of the evaluation view; the random crops of training are bicubic."""
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"mean={self.mean} and std={self.std} need one number for each of {self.channels} channels"
+            )
+        if self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range={self.value_range} must be (low, high) with low < high, as in (0, 255)")
+
+    def example(self, size: int, device: torch.device | str) -> Float[Tensor, "b c h w"]:
+        return torch.randn(size, self.channels, *self.size, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelInput:
+    """Label ids of the data's vocabulary, padded with PAD_LABEL."""
+
+    def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b 1"]:
+        return torch.zeros(size, 1, dtype=torch.int64, device=device)
+
+
+Inputs = Mapping[str, Input]
+"""Batch key to what stands there."""
+
+
+def example_batch(inputs: Inputs, size: int, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """A batch of ``size`` samples with these inputs, for measuring and dry runs; its values mean nothing."""
+    return {
+        **{key: each.example(size, device) for key, each in inputs.items()},
+        "position": torch.arange(size, device=device),
+        "weight": torch.ones(size, device=device),
+    }
+
+
 class Step(NamedTuple):
     """What one forward pass of an objective returns."""
 
@@ -54,8 +122,31 @@ class Objective(Protocol):
     """A network together with its loss: an ``nn.Module`` whose ``forward(batch)`` returns a Step."""
 
     encoder: nn.Module
+    """What a finished run hands over in ``encoder/``, and what ``init_from`` fills."""
 
     def __call__(self, batch: Any) -> Step: ...
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, in order: what is sharded, compiled, checkpointed and recomputed one by one."""
+        ...
+
+    def layer_of(self, name: str) -> int:
+        """How many layers lie above the parameter of this name: 0 for heads; for layer-wise learning rates."""
+        ...
+
+
+def as_objective(network: nn.Module) -> Objective:
+    """The same network, as an objective.
+
+    Raises:
+        ValueError: naming what it lacks.
+    """
+    if not isinstance(network, Objective):
+        missing = [name for name in ("encoder", "blocks", "layer_of") if getattr(network, name, None) is None]
+        raise ValueError(
+            f"{type(network).__name__} is not an objective: it has no {', '.join(missing)} (docs/extend.md)"
+        )
+    return network
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from underpaint import files
 from underpaint.data.folders.folder import image_files
 from underpaint.data.loader import read_files
-from underpaint.evals.features import Encoder, Pooling, image_format
+from underpaint.evals.features import Encoder, Pooling
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.messages import duration, say
@@ -173,7 +173,7 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
     # a table holds UTF-8 alone, a file name any bytes
     names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
     rows: dict[str, list[Any]] = {"path": names, "embedding": [], "problem": []}
-    format = image_format(encoder.config)
+    format = encoder.config.image_input
     with evaluation_mode(encoder, device):
         for start in range(0, len(paths), BATCH):
             image, problems = read_files(paths[start : start + BATCH], format=format)
@@ -207,7 +207,7 @@ def _join(parts: Sequence[Path], out: Path) -> int:
 
 
 def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:
-    device, format = choose_device("any"), image_format(model.encoder.config)
+    device, format = choose_device("any"), model.encoder.config.image_input
     model.to(device)
     for start in range(0, len(paths), BATCH):
         chunk = paths[start : start + BATCH]

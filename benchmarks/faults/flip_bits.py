@@ -27,7 +27,7 @@ from underpaint.training.optim import build_optimizer
 
 def new_state(run: runs.Run) -> TrainState:
     objective = run.objective.build(DataInfo(seed=run.seed))
-    optimizer = build_optimizer(objective, run.optim, depth=run.objective.encoder.depth)
+    optimizer = build_optimizer(objective, run.optim, layer_of=objective.layer_of)
     return TrainState(objective, optimizer, start_average(objective, run.ema_decay))
 
 

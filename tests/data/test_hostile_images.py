@@ -21,11 +21,12 @@ from PIL import Image
 
 from support.image_copies import photograph
 from support.image_files import encoded, png_chunk
+from underpaint.core import ImageInput
 from underpaint.data.decode.embedded_tags import embedded_tags
 from underpaint.data.decode.image import decode
 from underpaint.data.decode.limits import MAX_PIXELS, MAX_SIDE, BadImage
 from underpaint.data.folders.folder import open_folder, unread_images
-from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.loader import read_images
 from underpaint.data.near_duplicates.fingerprints import fingerprint
 
 EIGHT = (0.0, 255.0)
@@ -202,7 +203,7 @@ def test_the_extension_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "d.jpg").write_bytes(b"<!doctype html><title>403</title>")
     (tmp_path / "e.jpg").write_bytes((EMBEDDED / "phone.heic").read_bytes())
     source = open_folder(tmp_path, tags="", labels="")
-    plain = ImageFormat(size=(16, 16), channels=3, value_range=EIGHT, mean=(0.0,) * 3, std=(1.0,) * 3)
+    plain = ImageInput(size=(16, 16), channels=3, value_range=EIGHT, mean=(0.0,) * 3, std=(1.0,) * 3)
     image, weight = read_images(source, range(5), format=plain)
     assert weight.tolist() == [1, 1, 1, 0, 0]
     assert torch.equal(image[0], image[1])

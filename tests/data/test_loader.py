@@ -19,16 +19,17 @@ from PIL import Image
 
 from support.image_files import noise
 from underpaint import keyed_random
-from underpaint.core import PAD_LABEL, LabelBatch
+from underpaint.core import PAD_LABEL, ImageInput, LabelBatch
 from underpaint.data import sample_index, workers
 from underpaint.data.decode.transforms import eval_view, train_view
-from underpaint.data.loader import Batching, ImageFormat, ImageStream, channel_statistics, read_images
+from underpaint.data.loader import ImageStream, channel_statistics, read_images
 from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine, TooManyBadRecords
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Problem, Record, Source, make_source
+from underpaint.data.stream import Batching
 
-FORMAT = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+FORMAT = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 SCALE = (0.2, 1.0)
 N = 24
 
@@ -239,7 +240,7 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_bad=2"):
         Quarantine(tmp_path / "bad.jsonl", images=3, max_bad=2.0)
     with pytest.raises(ValueError, match="value_range"):
-        ImageFormat(size=(8, 8), channels=1, value_range=(255.0, 0.0), mean=(0.5,), std=(1.0,))
+        ImageInput(size=(8, 8), channels=1, value_range=(255.0, 0.0), mean=(0.5,), std=(1.0,))
 
 
 def test_reading_for_evaluation(tmp_path: Path) -> None:
@@ -277,15 +278,17 @@ def test_statistics_of_nothing_or_of_a_constant(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from underpaint.data.items import SourceSampleIndex
-from underpaint.data.loader import Batching, ImageFormat, ImageStream
+from underpaint.core import ImageInput
+from underpaint.data.sample_index import SourceSampleIndex
+from underpaint.data.loader import ImageStream
+from underpaint.data.stream import Batching
 from underpaint.data.quarantine import Quarantine
-from underpaint.data.sources import open_source
+from underpaint.data.open_source import open_source
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
     source = open_source(str(root))
-    format = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
+    format = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
     bad = Quarantine(root / "bad.jsonl", images=len(source.path), max_bad=0.5)
     images = SourceSampleIndex(source, source.rows("pretrain"), targets=(), batch_size=8, seed=0)
     stream = ImageStream(images, format=format, scale=(0.2, 1.0), seed=0,

@@ -19,10 +19,10 @@ import torch
 from support.image_files import noise
 from support.prepared_example import NAMES, image_bytes, prepare_example, rows_of, write_tar
 from underpaint import keyed_random
-from underpaint.core import PAD_LABEL, LabelBatch
+from underpaint.core import PAD_LABEL, ImageInput, LabelBatch, LabelInput
 from underpaint.data.dataset import ImageData, ShardDataset
 from underpaint.data.decode.transforms import train_view
-from underpaint.data.loader import ImageFormat, ImageStream
+from underpaint.data.loader import ImageStream
 from underpaint.data.open_source import open_source
 from underpaint.data.quarantine import TooManyBadRecords
 from underpaint.data.shards.index import IndexWriter, index_schema
@@ -30,10 +30,12 @@ from underpaint.data.shards.lanes import Lanes
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.shard_files import Patience, Shards, ShardUnavailable, scheme_of
 from underpaint.data.shards.shard_samples import ShardSampleIndex
+from underpaint.data.stream import Batching
 from underpaint.run.rank_stream import RankStream
 from underpaint.training.ranks import Ranks
 
-FORMAT = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.25,) * 3)
+FORMAT = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.25,) * 3)
+INPUTS = {"image": FORMAT, "labels": LabelInput()}
 BATCH = 16
 EAGER = Patience(attempts=2, wait=0.0, timeout=5.0)
 
@@ -46,7 +48,8 @@ def opened(folder: Path, **fields: Any) -> ShardDataset:
 
 
 def stream_of(found: ShardDataset, file: Path, *, microbatch: int = BATCH) -> ImageStream:
-    stream = found.stream(FORMAT, batch_size=BATCH, microbatch=microbatch, seed=3, quarantine=file)
+    inputs = {"image": FORMAT} if found.config.targets == "none" else INPUTS
+    stream = found.stream(inputs, Batching(batch_size=BATCH, microbatch=microbatch), seed=3, quarantine=file)
     assert isinstance(stream.items, ShardSampleIndex)
     stream.items.shards.patience = EAGER
     return stream
@@ -236,7 +239,7 @@ def test_the_set_is_a_source_for_studies_too(tmp_path: Path) -> None:
     assert source.rows("heldout") == list(range(3, 113, 10))
     assert source.files.read(source.path[40]) == image_bytes(40)
     found = opened(tmp_path)
-    heldout = list(found.heldout(FORMAT, batch_size=4))
+    heldout = list(found.heldout(INPUTS, batch_size=4))
     assert sum(len(batch["weight"]) for batch in heldout) == len([k for k in range(3, 113, 10) if k % 5 != 4])
     assert all(batch["weight"].all() for batch in heldout)
 

@@ -16,17 +16,18 @@ import pytest
 import torch
 
 from support.prepared_example import image_bytes, prepare_example
+from underpaint.core import ImageInput
 from underpaint.data.dataset import ImageData, ShardDataset
 from underpaint.data.decode.limits import BadImage
-from underpaint.data.loader import ImageFormat
 from underpaint.data.shards.lanes import Lanes
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.shard_files import Patience, Shards, ShardUnavailable
 from underpaint.data.shards.shard_samples import ShardSampleIndex
+from underpaint.data.stream import Batching
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")]
 
-FORMAT = ImageFormat(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.25,) * 3)
+FORMAT = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.25,) * 3)
 EAGER = Patience(attempts=2, wait=0.0, timeout=60.0)  # moto is slow on a busy machine
 
 
@@ -90,7 +91,9 @@ def test_training_reads_a_store_as_it_reads_files(tmp_path: Path, bucket: Any) -
     for folder in (tmp_path / "local", tmp_path / "remote"):
         found = ImageData(source=str(folder), lanes=Lanes(count=4, window=20)).open()
         assert isinstance(found, ShardDataset)
-        stream = found.stream(FORMAT, batch_size=16, microbatch=16, seed=0, quarantine=folder / "bad.jsonl")
+        stream = found.stream(
+            {"image": FORMAT}, Batching(batch_size=16, microbatch=16), seed=0, quarantine=folder / "bad.jsonl"
+        )
         assert isinstance(stream.items, ShardSampleIndex)
         batches.append(list(itertools.islice(iter(stream), 8)))
     assert all(torch.equal(mine["image"], theirs["image"]) for mine, theirs in zip(*batches, strict=True))

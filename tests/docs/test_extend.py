@@ -49,7 +49,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_page_works_as_written(lab: Path) -> None:
     commands = [line for code in blocks("sh") for line in code.splitlines()]
-    assert len(commands) == 6, commands
+    assert len(commands) == 7, commands
     outputs = {}
     for command in commands:
         program, *arguments = shlex.split(command)

@@ -14,7 +14,7 @@ from underpaint.core import Evaluator, Step, weighted_mean
 from underpaint.data.loader import read_images
 from underpaint.data.source import Record, Source, make_source
 from underpaint.evals.accuracy import Accuracy
-from underpaint.evals.features import extract, image_format
+from underpaint.evals.features import extract
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
@@ -80,7 +80,7 @@ def source(tmp_path: Path) -> Source:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_features_are_the_pooled_tokens_and_the_modes_come_back(source: Source, pooling: str) -> None:
     encoder = PatchMeans()
-    image, weight = read_images(source, source.rows("test"), format=image_format(CONFIG))
+    image, weight = read_images(source, source.rows("test"), format=CONFIG.image_input)
     features = extract(encoder, [(image[:4], weight[:4]), (image[4:], weight[4:])], pooling=pooling, device=CPU)
     expected = image.mean(dim=(2, 3))[weight > 0]
     torch.testing.assert_close(features.x, expected)

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "underpaint"
 FOUNDATION = {"_version", "core", "keyed_random", "files", "config", "contents", "messages", "user_modules"}
 EVERYTHING_TO_RUN = FOUNDATION | {
     "models",
+    "costs",
     "objectives",
     "training",
     "data",
@@ -30,13 +31,15 @@ MAY_IMPORT = {
     # The foundation: no part of it knows another.
     **{part: set[str]() for part in FOUNDATION},
     # The layers. `training` knows no objective, data, evaluation or model.
-    "models": {"keyed_random", "files", "config"},
+    "models": {"keyed_random", "files", "config", "core"},
+    # The price of a network, for the planner.
+    "costs": {"core", "models"},
     "training": {"config", "core", "keyed_random", "files", "messages"},
     "tags": {"core", "keyed_random", "files"},
     "data": {"core", "keyed_random", "files", "config", "messages", "tags", "user_modules"},
     # From what somebody owns to a prepared set.
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "tags"},
-    "objectives": {"config", "core", "keyed_random", "models"},
+    "objectives": {"config", "core", "costs", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models"},
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core"},

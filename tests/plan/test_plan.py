@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from underpaint import config, files, recipes
-from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.core import Inputs
+from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives import scores
@@ -34,7 +35,7 @@ from underpaint.plan.duration import recomputed_flops
 from underpaint.plan.estimate import Plan
 from underpaint.plan.memory import memory
 from underpaint.plan.parallel_layout import NODE, Layout, possible
-from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.plan.rates import Calibration, kept_rates
 from underpaint.run import Run
 from underpaint.training.loop import Precision
@@ -42,6 +43,7 @@ from underpaint.training.optim import build_optimizer
 from underpaint.training.parallel import ParallelConfig, prepare_blocks
 
 LABELS = 300
+DATA, MANY = assumed_data(LABELS), assumed_data(28_000)
 ENCODER = ViTConfig(size=(64, 64), patch=8, width=64, depth=3, heads=2)
 MAE_SMALL = MAEConfig(encoder=ENCODER, decoder=DecoderConfig(width=32, depth=2, heads=2))
 WSP_SMALL = ClassifyConfig(encoder=replace(ENCODER, positions="learned"))
@@ -99,12 +101,12 @@ class Live(TorchDispatchMode):
 
 def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
     with Live() as live:
-        network = run.objective.build(assumed_facts(LABELS))
-        blocks = blocks_of(network)
+        network = run.objective.build(assumed_data(LABELS))
+        blocks = network.blocks()
         prepare_blocks(
             blocks, replace(run.parallel, layout="single", checkpoint_activations=checkpointing), make_lean=make_lean
         )
-        optimizer = build_optimizer(network, run.optim, depth=run.objective.encoder.depth)
+        optimizer = build_optimizer(network, run.optim, layer_of=network.layer_of)
         batch = batch_of(run.objective.encoder, run.budget.microbatch)
         for _ in range(2):
             for _ in range(run.budget.batch_size // run.budget.microbatch):
@@ -124,9 +126,9 @@ def test_peak_memory_equals_the_live_storages_of_real_steps(
     stage: str, precision: Precision, checkpointing: bool
 ) -> None:
     run = small(stage, precision=precision)
-    counted = parameters(run, assumed_facts(LABELS))
+    counted = parameters(run, DATA)
     layout = Layout(checkpointing=checkpointing)
-    plan = memory(run, counted, layout, microbatch=32, labels=LABELS, cuda=False)
+    plan = memory(run, counted, layout, microbatch=32, data_info=DATA, cuda=False)
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=checkpointing), rel=0.05)
 
 
@@ -135,8 +137,8 @@ def test_peak_memory_equals_the_live_storages_of_real_steps(
 def test_peak_memory_where_norms_and_gelu_are_computed_again(stage: str, precision: Precision) -> None:
     kept = small(stage, precision=precision)
     run = replace(kept, parallel=ParallelConfig(recompute_pointwise=True))
-    counted = parameters(run, assumed_facts(LABELS))
-    plan, more = (memory(one, counted, Layout(), microbatch=32, labels=LABELS, cuda=False) for one in (run, kept))
+    counted = parameters(run, DATA)
+    plan, more = (memory(one, counted, Layout(), microbatch=32, data_info=DATA, cuda=False) for one in (run, kept))
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
     assert plan.activations < 0.85 * more.activations
 
@@ -144,7 +146,7 @@ def test_peak_memory_where_norms_and_gelu_are_computed_again(stage: str, precisi
 @pytest.mark.parametrize("stage", ["mae", "mae_frozen", "wsp", "linear"])
 def test_peak_memory_with_accumulation_and_of_a_frozen_encoder(stage: str) -> None:
     run = small(stage, accumulation=2)
-    plan = memory(run, parameters(run, assumed_facts(LABELS)), Layout(), microbatch=32, labels=LABELS, cuda=False)
+    plan = memory(run, parameters(run, DATA), Layout(), microbatch=32, data_info=DATA, cuda=False)
     assert plan.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
 
 
@@ -155,29 +157,27 @@ def test_peak_memory_of_a_head_in_chunks_of_labels(
 ) -> None:
     """20,000 labels make a head as large as half of the encoder's activations, and weights that are four chunks."""
     monkeypatch.setattr(f"{__name__}.LABELS", 20_000)
-    run = small(stage, precision=precision)
-    counted = parameters(run, assumed_facts(LABELS))
-    whole = memory(run, counted, Layout(), microbatch=32, labels=LABELS, cuda=False)
+    run, data = small(stage, precision=precision), assumed_data(20_000)
+    counted = parameters(run, data)
+    whole = memory(run, counted, Layout(), microbatch=32, data_info=data, cuda=False)
     monkeypatch.setattr(scores, "SCORES", 1)
     monkeypatch.setattr(scores, "CHUNK", 64 * 5_000)
-    chunked = memory(run, counted, Layout(), microbatch=32, labels=LABELS, cuda=False)
+    chunked = memory(run, counted, Layout(), microbatch=32, data_info=data, cuda=False)
     assert chunked.peak == pytest.approx(peak_of_two_steps(run, checkpointing=False), rel=0.05)
     assert chunked.peak < whole.peak
 
 
 def test_parts_of_the_memory() -> None:
     run = replace(small("wsp"), ema_decay=0.999)
-    counted = parameters(run, assumed_facts(LABELS))
-    size = sum(p.numel() for p in run.objective.build(assumed_facts(LABELS)).parameters())
-    plan = memory(run, counted, Layout(), microbatch=32, labels=LABELS, cuda=False)
+    counted = parameters(run, DATA)
+    size = sum(p.numel() for p in run.objective.build(DATA).parameters())
+    plan = memory(run, counted, Layout(), microbatch=32, data_info=DATA, cuda=False)
     assert plan.weights == plan.gradients == plan.ema == 4 * size
     assert plan.optimizer == 8 * size
-    assert plan.inputs == sum(
-        value.numel() * value.element_size() for name, value in batch_of(ENCODER, 32).items() if name != "labels"
-    )
+    assert plan.inputs == sum(value.nbytes for value in batch_of(ENCODER, 32).values())
     parts = [value for name, value in vars(plan).items() if name not in ("peak", "moment")]
     assert max(parts) < plan.peak <= sum(parts)
-    shared = memory(run, counted, Layout(kind="ddp", ranks=2), microbatch=32, labels=LABELS, cuda=False)
+    shared = memory(run, counted, Layout(kind="ddp", ranks=2), microbatch=32, data_info=DATA, cuda=False)
     assert shared.communication == 4 * size  # DDP's buckets
 
 
@@ -186,9 +186,9 @@ def test_parts_of_the_memory() -> None:
 def test_shards_are_those_of_torch_chunk(stage: str, ranks: int) -> None:
     run = small(stage)
     with torch.device("meta"):
-        network = run.objective.build(assumed_facts(LABELS))
+        network = run.objective.build(DATA)
     largest = sum(max(piece.numel() for piece in value.chunk(ranks)) for value in network.parameters())
-    assert parameters(run, assumed_facts(LABELS)).share(("",), ranks).own == largest
+    assert parameters(run, DATA).share(("",), ranks).own == largest
 
 
 @pytest.mark.parametrize("name", ["mae_vit_b16", "wsp_vit_b16", "mae_vit_h14", "wsp_vit_6.5b14"])
@@ -196,7 +196,7 @@ def test_parameters_and_flops_of_the_plan(name: str) -> None:
     plan = make_plan(name, gpus=64, device="h200")
     run = recipes.find_recipe(name)()
     with torch.device("meta"):
-        network = run.objective.build(assumed_facts(28_000))
+        network = run.objective.build(MANY)
         with FlopCounterMode(display=False) as counter:
             network(batch_of(run.objective.encoder, 2, "meta")).loss.backward()
     assert plan.params == sum(p.numel() for p in network.parameters())
@@ -209,14 +209,14 @@ def test_flops_of_recomputation(stage: str) -> None:
     found: list[int] = []
     for checkpointing in (False, True):
         with torch.device("meta"):
-            network: nn.Module = run.objective.build(assumed_facts(LABELS))
-            blocks = blocks_of(network)
+            network: nn.Module = run.objective.build(DATA)
+            blocks = network.blocks()
             prepare_blocks(blocks, ParallelConfig(checkpoint_activations=checkpointing), make_lean=make_lean)
             with FlopCounterMode(display=False) as counter:
                 network(batch_of(ENCODER, 2, "meta")).loss.backward()
         found.append(counter.get_total_flops())
     # torch stops before fc2, whose output nobody needs; the plan counts the whole forward pass
-    ratio = (found[1] - found[0]) / (2 * recomputed_flops(run))
+    ratio = (found[1] - found[0]) / (2 * recomputed_flops(run, DATA))
     assert 0.6 < ratio <= 1.0
 
 
@@ -350,15 +350,15 @@ def test_rates_between_the_measured_sizes() -> None:
 @pytest.mark.parametrize("stage", ["mae", "mae_frozen", "mae_part", "mae_cross", "wsp", "linear"])
 def test_the_products_of_the_time_model_are_those_of_the_flop_formula(stage: str) -> None:
     run = small(stage)
-    asked = work(run, microbatch=4, labels=LABELS, checkpointing=False)
+    asked = work(run, DATA, microbatch=4, checkpointing=False)
     share = 1 if stage == "linear" else 6 / 7  # attention multiplies seven times; FLOPs leave out the repetition
     if stage == "mae_frozen":  # only the decoder has a backward pass
         attention = sum(count * (6 / 7 if width == 16 else 1) for count, width in asked.attention)
     else:
         attention = sum(count * share for count, _ in asked.attention)
     flops = sum(count for count, _ in asked.products) + attention
-    assert flops == pytest.approx(4 * run.objective.flops_per_sample(assumed_facts(LABELS)), rel=1e-6)
-    longer = work(run, microbatch=4, labels=LABELS, checkpointing=True)
+    assert flops == pytest.approx(4 * run.objective.flops_per_sample(DATA), rel=1e-6)
+    longer = work(run, DATA, microbatch=4, checkpointing=True)
     assert (measured_seconds(longer, RATES, "fp32") > measured_seconds(asked, RATES, "fp32")) == (stage != "linear")
 
 
@@ -397,7 +397,7 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
 def test_fields_of_the_run_can_be_set() -> None:
     plan = make_plan("mae_vit_b16", ["objective.decoder.depth=1", "budget.microbatch=64"], gpus=8, device="a100-40")
     run = config.override(recipes.mae_vit_b16(), ["objective.decoder.depth=1"])
-    assert plan.flops_per_sample == run.objective.flops_per_sample(assumed_facts(LABELS))
+    assert plan.flops_per_sample == run.objective.flops_per_sample(DATA)
     assert plan.microbatch == 64
     command = render(plan).partition("command")[2].partition("assumed")[0].split()
     assert "objective.decoder.depth=1" in command
@@ -415,6 +415,10 @@ def test_objectives_without_a_plan() -> None:
         stage: str = "other"
         encoder: ViTConfig = ENCODER
 
+        @property
+        def inputs(self) -> Inputs:
+            return {"image": self.encoder.image_input}
+
         def build(self, data_info: Any) -> nn.Module:
             return MAE_SMALL.build(data_info)
 
@@ -422,7 +426,7 @@ def test_objectives_without_a_plan() -> None:
             return 1
 
     other: Any = Other()
-    with pytest.raises(ValueError, match="no plan for objective Other; MAEConfig and ClassifyConfig have one"):
+    with pytest.raises(ValueError, match=r"Other has no method layers\(data_info\), which says what a step costs"):
         make_plan(replace(small("mae"), objective=other), gpus=1, device="h100")
 
 
@@ -430,7 +434,7 @@ def test_objectives_without_a_plan() -> None:
 def test_a_dry_run_agrees_with_the_closed_form(kind: Any) -> None:
     run, layout = small("wsp", precision="bf16"), Layout(kind=kind, ranks=16)
     dry = dry_run(run, layout, microbatch=32, labels=LABELS)
-    plan = memory(run, parameters(run, assumed_facts(LABELS)), layout, microbatch=32, labels=LABELS, cuda=False)
+    plan = memory(run, parameters(run, DATA), layout, microbatch=32, data_info=DATA, cuda=False)
     assert (dry.weights, dry.gradients, dry.optimizer) == (plan.weights, plan.gradients, plan.optimizer)
     assert dry.peak == pytest.approx(plan.peak - plan.optimizer, rel=0.1)
     with pytest.raises(ValueError, match="simulates fsdp or hsdp, not single"):
@@ -446,7 +450,7 @@ def test_dry_run_of_the_largest_size(name: str, ranks: int) -> None:
     started = time.process_time()
     dry = dry_run(run, layout, microbatch=8, labels=28_000)
     assert time.process_time() - started < 60
-    plan = memory(run, parameters(run, assumed_facts(28_000)), layout, microbatch=8, labels=28_000, cuda=False)
+    plan = memory(run, parameters(run, MANY), layout, microbatch=8, data_info=MANY, cuda=False)
     for name in ("weights", "gradients", "optimizer"):
         assert getattr(dry, name) == pytest.approx(getattr(plan, name), rel=0.01)
     assert dry.peak == pytest.approx(plan.peak - plan.optimizer, rel=0.1)

@@ -200,7 +200,10 @@ def test_folders_that_hold_nothing_are_told_apart(tmp_path: Path, runs: Path) ->
         underpaint.load_encoder(tmp_path)
     with pytest.raises(ValueError, match="holds no saved network"):
         underpaint.load_model(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a 'MAEConfig', not an encoder; give the run's encoder/ folder"):
+    with pytest.raises(
+        ValueError,
+        match=r"mae:MAEConfig', not an encoder; give the run's encoder/ folder",
+    ):
         underpaint.load_encoder(runs / "mae" / "model")
 
 
@@ -217,6 +220,29 @@ def test_an_objective_of_ones_own_loads_by_its_class(tmp_path: Path) -> None:
     assert isinstance(run.objective, MAEConfig)
     run = replace(run, objective=OwnConfig(encoder=run.objective.encoder, decoder=run.objective.decoder))
     execute(run, tmp_path / "run")
-    with pytest.raises(ValueError, match="holds the objective 'OwnConfig'; pass its class as config_type"):
+    with pytest.raises(ValueError, match=r":OwnConfig, which is not one of this package; name its class"):
         load_model(tmp_path / "run")
     assert isinstance(load_model(tmp_path / "run", config_type=OwnConfig), MAE)
+
+
+@pytest.mark.parametrize(
+    "name", ["os:system", "underpaint.files:write_json", "underpaint.objectives.mae:MAE", "evil:Config", ""]
+)
+def test_a_file_names_no_module_to_import(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also where such a module is there: only objectives of this package are found by their recorded name."""
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(runs / "mae" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"type": name}))
+    with pytest.raises(ValueError, match="which is not one of this package"):
+        load_model(tmp_path / "model")
+
+
+def test_folders_from_before_names_had_modules_load(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "mae" / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"type": "MAEConfig"}))
+    assert isinstance(load_model(tmp_path / "model"), MAE)

@@ -22,7 +22,7 @@ from support.ranks import checkpoint, losses
 from support.small_runs import mae_run, wsp_run
 from underpaint import config
 from underpaint.models.attention import attention
-from underpaint.models.mae_decoder import DecoderConfig, blocks_of
+from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
 from underpaint.objectives.classify import ClassifyConfig
@@ -30,7 +30,7 @@ from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.accelerators import GIB
 from underpaint.plan.memory import memory
 from underpaint.plan.parallel_layout import Layout
-from underpaint.plan.parameters import assumed_facts, parameters
+from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.recipes import mae_vit_b16, wsp_vit_b16
 from underpaint.run import Run, execute
 from underpaint.training import float8, parallel
@@ -87,13 +87,13 @@ def batch_of(run: Run, device: str) -> dict[str, Tensor]:
 
 def build(run: Run, device: str, *, layout: ParallelConfig | None = None) -> TrainState:
     """As ``run.execute`` does it on one device."""
-    network = run.objective.build(assumed_facts(LABELS))
+    network = run.objective.build(assumed_data(LABELS))
     if run.precision == "float8":
-        float8.convert(network, blocks_of(network))
+        float8.convert(network, network.blocks())
     network.to(device)
     if layout is not None:
-        parallel.prepare_blocks(blocks_of(network), layout, make_lean=make_lean)
-    return TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
+        parallel.prepare_blocks(network.blocks(), layout, make_lean=make_lean)
+    return TrainState(network, build_optimizer(network, run.optim, layer_of=network.layer_of))
 
 
 def train_steps(state: TrainState, run: Run, device: str, *, steps: int, rate: float = 1e-4) -> list[float]:
@@ -125,10 +125,10 @@ def train_steps(state: TrainState, run: Run, device: str, *, steps: int, rate: f
 
 
 def planned_peak(run: Run, *, checkpointing: bool, on_gpu: bool) -> int:
-    counted = parameters(run, assumed_facts(LABELS))
+    counted = parameters(run, assumed_data(LABELS))
     layout = Layout(checkpointing=checkpointing)
     size = run.budget.microbatch
-    return memory(run, counted, layout, microbatch=size, labels=LABELS, cuda=on_gpu).peak
+    return memory(run, counted, layout, microbatch=size, data_info=assumed_data(LABELS), cuda=on_gpu).peak
 
 
 @pytest.mark.parametrize("stage", ["mae", "wsp"])
@@ -207,12 +207,12 @@ def test_fsdp_on_one_gpu_computes_the_same() -> None:
     plain = train_steps(build(run, DEVICE), run, DEVICE, steps=4)
     dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        network: nn.Module = run.objective.build(assumed_facts(LABELS)).to(DEVICE)
+        network: nn.Module = run.objective.build(assumed_data(LABELS)).to(DEVICE)
         layout = ParallelConfig(layout="fsdp", checkpoint_activations=True)
         device = torch.device(DEVICE, 0)
-        parallel.shard(network, layout, ranks=Ranks(), device=device, blocks=blocks_of(network), bf16=True)
-        parallel.prepare_blocks(blocks_of(network), layout, make_lean=make_lean)
-        state = TrainState(network, build_optimizer(network, run.optim, depth=run.objective.encoder.depth))
+        parallel.shard(network, layout, ranks=Ranks(), device=device, blocks=network.blocks(), bf16=True)
+        parallel.prepare_blocks(network.blocks(), layout, make_lean=make_lean)
+        state = TrainState(network, build_optimizer(network, run.optim, layer_of=network.layer_of))
         assert train_steps(state, run, DEVICE, steps=4) == pytest.approx(plain, rel=0.02)
     finally:
         dist.destroy_process_group()

@@ -23,7 +23,7 @@ DEPTH = ENCODER.depth
 
 def groups_of(objective: nn.Module, config: OptimConfig) -> dict[str, tuple[float, float]]:
     """Name of each optimized parameter to (weight decay, factor of the rate)."""
-    optimizer = build_optimizer(objective, config, depth=DEPTH)
+    optimizer = build_optimizer(objective, config, layer_of=objective.layer_of)
     set_learning_rate(optimizer, 1.0)
     names = {id(parameter): name for name, parameter in objective.named_parameters()}
     found: dict[str, tuple[float, float]] = {}
@@ -109,14 +109,15 @@ def test_mean_pooling_trains_its_norm_at_the_full_rate() -> None:
 def test_a_frozen_encoder_trains_the_head_alone() -> None:
     found = groups_of(classifier(frozen_encoder=True, batch_norm=True), OptimConfig(name="lars", weight_decay=0.0))
     assert found.keys() == {"head.weight", "head.bias"}
+    frozen = classifier().requires_grad_(False)
     with pytest.raises(ValueError, match="no trained parameter"):
-        build_optimizer(classifier().requires_grad_(False), OptimConfig(), depth=DEPTH)
+        build_optimizer(frozen, OptimConfig(), layer_of=frozen.layer_of)
 
 
 def test_adamw_steps_as_torchs_with_the_same_values() -> None:
     config = OptimConfig(base_lr=1e-3, weight_decay=0.3, betas=(0.8, 0.9))
     ours, theirs = mae(), mae()
-    optimizer = build_optimizer(ours, config, depth=DEPTH)
+    optimizer = build_optimizer(ours, config, layer_of=ours.layer_of)
     assert type(optimizer) is torch.optim.AdamW
     trained = {name: p for name, p in theirs.named_parameters() if p.requires_grad}
     reference = torch.optim.AdamW(

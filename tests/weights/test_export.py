@@ -27,7 +27,6 @@ from underpaint import files
 from underpaint.core import DataInfo
 from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
-from underpaint.evals.features import image_format
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import save_encoder, save_module
 from underpaint.objectives.classify import ClassifyConfig
@@ -314,7 +313,7 @@ def test_the_image_processor_of_transformers_prepares_images_as_we_do(
     picture = Image.fromarray(smooth).resize(shape[::-1], Image.Resampling.BILINEAR)
     (tmp_path / "images").mkdir()
     picture.save(tmp_path / "images" / "a.png")
-    ours, _ = read_images(open_source(str(tmp_path / "images")), [0], format=image_format(config))
+    ours, _ = read_images(open_source(str(tmp_path / "images")), [0], format=config.image_input)
     processor: Any = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
     theirs = processor(images=picture, return_tensors="pt")["pixel_values"]
     assert (ours - theirs).abs().max() < 3 / 255 / min(config.std)

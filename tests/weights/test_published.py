@@ -17,7 +17,6 @@ from torch import Tensor
 from support import clip_examples as clips
 from support import weights_examples as examples
 from underpaint.data.loader import read_files
-from underpaint.evals.features import image_format
 from underpaint.models.formats import recognise
 from underpaint.models.formats.key_patterns import ForeignFile
 from underpaint.models.sizes import SIZES
@@ -158,7 +157,7 @@ def test_images_of_imported_maws_are_pillows(
         size = (int(pixels * shape[0] / min(shape)), int(pixels * shape[1] / min(shape)))
         left, top = (round((side - pixels) / 2) for side in size)
         box = (left, top, left + pixels, top + pixels)
-    found, problems = read_files([tmp_path / "image.png"], format=image_format(load_encoder(tmp_path / "out").config))
+    found, problems = read_files([tmp_path / "image.png"], format=load_encoder(tmp_path / "out").config.image_input)
     assert problems == [""]
     difference = (found[0] - pillow(image, size, box)).abs().amax(dim=(1, 2)) * torch.tensor(IMAGENET_STD)
     assert difference.max() < 0.02 / 255  # of a grey level: torch's weights are fp32, Pillow's are double

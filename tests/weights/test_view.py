@@ -18,7 +18,6 @@ from underpaint import config
 from underpaint.data.decode.transforms import eval_view
 from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
-from underpaint.evals.features import image_format
 from underpaint.models.vit import ViT, ViTConfig
 
 SHAPES = [(60, 90), (90, 60), (70, 70), (33, 200), (201, 34), (20, 24)]
@@ -95,8 +94,8 @@ def test_evaluation_reads_images_as_the_encoders_config_says(tmp_path: Path) -> 
     Image.fromarray(image).save(tmp_path / "a.png")
     source = open_source(str(tmp_path))
     encoder = ViTConfig(size=(32, 32), patch=8, width=32, heads=2, view="crop", crop_share=0.875)
-    cropped, _ = read_images(source, [0], format=image_format(encoder))
-    stretched, _ = read_images(source, [0], format=image_format(replace(encoder, view="stretch")))
+    cropped, _ = read_images(source, [0], format=encoder.image_input)
+    stretched, _ = read_images(source, [0], format=replace(encoder, view="stretch").image_input)
     plain = {"mean": encoder.mean, "std": encoder.std}
     expected = eval_view(tensor(image), size=(32, 32), view="crop", crop_share=0.875)
     back = cropped[0] * torch.tensor(plain["std"])[:, None, None] + torch.tensor(plain["mean"])[:, None, None]

@@ -15,16 +15,8 @@ import xxhash
 
 from underpaint import keyed_random
 from underpaint.config import LATER, OPERATIONAL, SHORT
-from underpaint.core import LabelBatch
-from underpaint.data.loader import (
-    Batching,
-    Decoding,
-    ImageFormat,
-    ImageStream,
-    pad_labels,
-    read_encoded,
-    read_images,
-)
+from underpaint.core import Batch, ImageInput, Inputs, LabelBatch, LabelInput
+from underpaint.data.loader import Decoding, ImageStream, pad_labels, read_encoded, read_images
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_source import open_source
 from underpaint.data.quarantine import Quarantine
@@ -35,6 +27,7 @@ from underpaint.data.shards.prepared_source import is_prepared_name, open_shards
 from underpaint.data.shards.shard_files import Shards
 from underpaint.data.shards.shard_samples import Selection, ShardSampleIndex, members_of, read_member
 from underpaint.data.source import Problem, Source, Split
+from underpaint.data.stream import Batching, Stream
 from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 
@@ -210,15 +203,38 @@ class OpenDataset(Protocol):
         """Images of the split that have no usable target: no defect, but they teach this run nothing."""
         ...
 
-    def stream(
-        self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
-    ) -> ImageStream:
-        """The endless stream of training batches."""
+    def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> Stream:
+        """The endless stream of training batches with these inputs; bad records are named in the file ``quarantine``.
+
+        Raises:
+            ValueError: naming an input that these data do not have.
+        """
         ...
 
-    def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
-        """Batches of the held-out images with their targets, in a fixed order; none where there is no such split."""
+    def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[Batch]:
+        """Batches of the held-out samples with their targets, in a fixed order; none where there is no such split."""
         ...
+
+
+def image_of(inputs: Inputs, dataset: FolderDataset | ShardDataset) -> ImageInput:
+    """The form of the images that is asked for.
+
+    Raises:
+        ValueError: naming an input that folders, collections and prepared sets do not have.
+    """
+    kinds = {"image": ImageInput, "labels": LabelInput}
+    for key, each in inputs.items():
+        if key not in kinds or not isinstance(each, kinds[key]):
+            raise ValueError(
+                f"'{dataset.name}' has no input {key!r} of the kind {type(each).__name__}: it has images, and labels; "
+                f"data of one's own bring others (docs/extend.md)"
+            )
+    if "labels" in inputs and dataset.config.targets == "none":
+        raise ValueError("the objective needs labels, and data.targets=none gives it none; set it to tags or class")
+    image = inputs.get("image")
+    if not isinstance(image, ImageInput):
+        raise ValueError(f"the objective asks for no image, and '{dataset.name}' has nothing else to begin with")
+    return image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,25 +280,24 @@ class FolderDataset:
             if not ids
         )
 
-    def stream(
-        self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
-    ) -> ImageStream:
-        config = self.config
+    def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> ImageStream:
+        config, size = self.config, batching.batch_size
         items = SourceSampleIndex(
-            self.source, self.rows, targets=self.targets, batch_size=batch_size, seed=seed, factors=self.factors
+            self.source, self.rows, targets=self.targets, batch_size=size, seed=seed, factors=self.factors
         )
         return ImageStream(
             items,
-            format=format,
+            format=image_of(inputs, self),
             scale=config.scale,
             seed=seed,
-            batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=config.workers),
+            batching=replace(batching, workers=config.workers),
             quarantine=Quarantine(quarantine, images=len(self.source.path), max_bad=config.max_bad),
             views=config.views,
             decoding=config.decoding,
         )
 
-    def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
+    def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[LabelBatch]:
+        format = image_of(inputs, self)
         rows = self.source.rows("heldout")[:HELDOUT_IMAGES] if self.config.split == "pretrain" else ()
         names = _labels(self.source, self.config.targets)
         ids = {row: self.vocabulary.ids(names[row]) for row in rows}
@@ -318,33 +333,32 @@ class ShardDataset:
         gone = json.dumps([self.prepared.content_hash, sorted(self.selection.left_out)])
         return xxhash.xxh3_128(gone.encode()).hexdigest()
 
-    def stream(
-        self, format: ImageFormat, *, batch_size: int, microbatch: int, seed: int, quarantine: Path
-    ) -> ImageStream:
+    def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> ImageStream:
         config = self.config
-        if batch_size % config.views:
-            raise ValueError(f"data.views={config.views} must divide the batch size {batch_size}")
+        if batching.batch_size % config.views:
+            raise ValueError(f"data.views={config.views} must divide the batch size {batching.batch_size}")
         items = ShardSampleIndex(
             self.prepared,
             self._shards(),
             self.selection,
             lanes=config.lanes,
-            batch_size=batch_size // config.views,
+            batch_size=batching.batch_size // config.views,
             seed=seed,
             targets=config.targets != "none",
         )
         return ImageStream(
             items,
-            format=format,
+            format=image_of(inputs, self),
             scale=config.scale,
             seed=seed,
-            batching=Batching(batch_size=batch_size, microbatch=microbatch, workers=config.workers),
+            batching=replace(batching, workers=config.workers),
             quarantine=Quarantine(quarantine, images=self.images, max_bad=config.max_bad),
             views=config.views,
             decoding=config.decoding,
         )
 
-    def heldout(self, format: ImageFormat, *, batch_size: int) -> Iterator[LabelBatch]:
+    def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[LabelBatch]:
+        format = image_of(inputs, self)
         if self.config.split != "pretrain":
             return
         longest = self.prepared.most_labels("pretrain") if self.selection.labelled else 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,14 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from underpaint import keyed_random
-from underpaint.core import PAD_LABEL, LabelBatch, normalisation
+from underpaint.core import PAD_LABEL, ImageInput, LabelBatch, normalisation
 from underpaint.data.decode.image import EIGHT_BIT, decode
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.decode.scaled import scaled_views
-from underpaint.data.decode.transforms import Interpolation, View, eval_view, train_view
+from underpaint.data.decode.transforms import eval_view, train_view
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import Item, SampleIndex
 from underpaint.data.source import Problem, Source
+from underpaint.data.stream import Batching, Stream
 from underpaint.data.workers import process_context, start_worker
 from underpaint.user_modules import find_named, named_modules
 
@@ -39,57 +38,11 @@ CACHE_BYTES = 256 * 1024 * 1024
 """Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageFormat:
-    """How stored pixels become what a network takes; equals the fields of the same names in the encoder's config."""
+class ImageStream(Stream):
+    """Endless microbatches of augmented images.
 
-    size: tuple[int, int]
-    """Height and width in pixels."""
-    channels: int
-    value_range: tuple[float, float]
-    """The stored values that stand for 0 and 1: (0, 255) for 8-bit images, (0, 65535) or less for 16-bit ones."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Of the values in [0, 1], one per channel."""
-    view: View = "stretch"
-    crop_share: float = 1.0
-    interpolation: Interpolation = "bicubic"
-    """Of the evaluation view; the random crops of training are bicubic."""
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.channels:
-            raise ValueError(
-                f"mean={self.mean} and std={self.std} need one number for each of {self.channels} channels"
-            )
-        if self.value_range[0] >= self.value_range[1]:
-            raise ValueError(f"value_range={self.value_range} must be (low, high) with low < high, as in (0, 255)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """How the endless stream is cut, and by how many processes."""
-
-    batch_size: int
-    """Samples per optimizer step."""
-    microbatch: int
-    """Samples per forward pass; divides batch_size."""
-    workers: int
-    """Processes that read and decode; 0 does it in the main process. Changes no bit of any batch."""
-
-    def __post_init__(self) -> None:
-        if self.microbatch < 1 or self.batch_size % self.microbatch:
-            raise ValueError(f"microbatch={self.microbatch} must divide batch_size={self.batch_size}")
-        if self.workers < 0:
-            raise ValueError(f"workers={self.workers} must be 0 or more")
-
-
-class ImageStream:
-    """Endless microbatches of augmented images; satisfies ``core.Data``.
-
-    Batch k covers the positions [k * batch_size, (k + 1) * batch_size) and comes in microbatches, in order. What
-    stands at a position depends on the items, the seed and the position only, so setting ``position`` to that of a
-    checkpoint before iterating continues exactly there, with any number of workers. With several ``views`` as many
-    consecutive positions show one image, decoded once.
+    What stands at a position depends on the items, the seed and the position only, with any number of workers. With
+    several ``views`` as many consecutive positions show one image, decoded once.
 
     Labels are padded to the longest target of the whole stream, so that shapes are static. A record that cannot be
     decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with the known problems.
@@ -97,13 +50,11 @@ class ImageStream:
     reading cannot go on.
     """
 
-    position: int
-
     def __init__(
         self,
         items: SampleIndex,
         *,
-        format: ImageFormat,
+        format: ImageInput,
         scale: tuple[float, float],
         seed: int,
         batching: Batching,
@@ -118,22 +69,12 @@ class ImageStream:
             )
         if batching.microbatch % views:
             raise ValueError(f"data.views={views} must divide the microbatch {batching.microbatch}")
+        super().__init__(batching, quarantine, parts=items.parts)
         self.items = items
-        self.position = 0
-        self.batching = batching
-        self.quarantine = quarantine
         self._samples = _Samples(items, format=format, scale=scale, seed=seed, views=views, decoding=decoding)
         quarantine.add(items.problems)
 
-    def __iter__(self) -> Iterator[LabelBatch]:
-        assert self.position % self.batching.microbatch == 0, (self.position, self.batching)
-        for batch, problems in self.read(itertools.count(self.position, self.batching.microbatch)):
-            self.quarantine.add(problems)
-            self.position += self.batching.microbatch
-            yield batch
-
     def read(self, starts: Iterable[int]) -> Iterator[tuple[LabelBatch, list[Problem]]]:
-        """The microbatches that begin at these positions, each with its bad records, which nobody has counted yet."""
         samples = copy.copy(self._samples)
         if samples.scaled and self.batching.workers:
             samples.pool = _shared_pool(self._samples.format, self.batching)
@@ -148,7 +89,7 @@ class ImageStream:
 
 
 def read_images(
-    source: Source, rows: Sequence[int], *, format: ImageFormat
+    source: Source, rows: Sequence[int], *, format: ImageInput
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
     """The evaluation view of the rows, normalised, and weights: 0 with an image of zeros where the record is bad."""
     files = [functools.partial(source.files.read, source.path[row]) for row in rows]
@@ -156,13 +97,13 @@ def read_images(
     return image, torch.tensor([0.0 if reason else 1.0 for reason in reasons])
 
 
-def read_files(paths: Sequence[Path], *, format: ImageFormat) -> tuple[Float[Tensor, "b c h w"], list[str]]:
+def read_files(paths: Sequence[Path], *, format: ImageInput) -> tuple[Float[Tensor, "b c h w"], list[str]]:
     """The evaluation view of image files, normalised, and for each why it cannot be read ("" where it can)."""
     return read_encoded([path.read_bytes for path in paths], format=format)
 
 
 def read_encoded(
-    files: Sequence[Callable[[], bytes]], *, format: ImageFormat
+    files: Sequence[Callable[[], bytes]], *, format: ImageInput
 ) -> tuple[Float[Tensor, "b c h w"], list[str]]:
     """As ``read_files``, of whatever gives the bytes of a file and raises OSError or BadImage where it cannot."""
     read = [_read(file, format) for file in files]
@@ -179,7 +120,7 @@ def channel_statistics(
     Bad records are skipped. Raises ValueError when none can be read or a channel is the same value everywhere.
     """
     plain: dict[str, Any] = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
-    format = ImageFormat(size=size, channels=channels, value_range=value_range, **plain)
+    format = ImageInput(size=size, channels=channels, value_range=value_range, **plain)
     count = 0
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for row in rows:
@@ -223,7 +164,7 @@ class _Samples(Dataset[_Sample | OSError]):
         self,
         items: SampleIndex,
         *,
-        format: ImageFormat,
+        format: ImageInput,
         scale: tuple[float, float],
         seed: int,
         views: int,
@@ -348,7 +289,7 @@ def _data_loader(samples: _Samples, starts: Iterable[int], batching: Batching) -
     )
 
 
-def _read(file: Callable[[], bytes], format: ImageFormat) -> Tensor | BadImage:
+def _read(file: Callable[[], bytes], format: ImageInput) -> Tensor | BadImage:
     try:
         return _decoded(file(), format)
     except BadImage as problem:
@@ -357,11 +298,11 @@ def _read(file: Callable[[], bytes], format: ImageFormat) -> Tensor | BadImage:
         return BadImage(f"cannot be read: {problem.strerror or problem}")
 
 
-def _decoded(data: bytes, format: ImageFormat) -> Tensor:
+def _decoded(data: bytes, format: ImageInput) -> Tensor:
     return decode(data, channels=format.channels, value_range=format.value_range)
 
 
-def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Tensor, "b c h w"]:
+def _normalised(views: Sequence[Tensor | None], format: ImageInput) -> Float[Tensor, "b c h w"]:
     """A batch of views, in [0, 1] or of eight bits, normalised; zeros where there is none."""
     image = torch.zeros(len(views), format.channels, *format.size)
     mean, std = normalisation(format.mean, format.std, image)
@@ -372,7 +313,7 @@ def _normalised(views: Sequence[Tensor | None], format: ImageFormat) -> Float[Te
 
 
 def _from_bytes(
-    image: UInt8[Tensor, "b c h w"], weight: Float[Tensor, " b"], format: ImageFormat
+    image: UInt8[Tensor, "b c h w"], weight: Float[Tensor, " b"], format: ImageInput
 ) -> Float[Tensor, "b c h w"]:
     """A batch of eight-bit views, normalised; zeros where the weight is 0. What ``_normalised`` gives, to the bit."""
     # numpy asks the system for large pages, torch does not: touching new memory would take longer than the arithmetic
@@ -386,7 +327,7 @@ def _from_bytes(
     return whole
 
 
-def _shared_pool(format: ImageFormat, batching: Batching) -> UInt8[Tensor, "slots b c h w"]:
+def _shared_pool(format: ImageInput, batching: Batching) -> UInt8[Tensor, "slots b c h w"]:
     """Slots for one batch more than can be on its way, so that one is read in peace while the workers fill the others.
 
     Memory of its own for every batch would be mapped anew each time, which can take longer than decoding.

@@ -14,7 +14,6 @@ from underpaint.data.source import Source
 from underpaint.evals.features import (
     Encoder,
     image_batches,
-    image_format,
     labelled_rows,
     transfer_classes,
     unseen_classes,
@@ -94,9 +93,7 @@ class Accuracy:
         """The class of each image that could be read, and which could."""
         predicted: list[int] = []
         kept: list[bool] = []
-        batches = image_batches(
-            source, rows, format=image_format(classifier.encoder.config), batch_size=self.batch_size
-        )
+        batches = image_batches(source, rows, format=classifier.encoder.config.image_input, batch_size=self.batch_size)
         with evaluation_mode(classifier, device):
             for image, weight in batches:
                 scores: Tensor = classifier.logits(image.to(device)).cpu()

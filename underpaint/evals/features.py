@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from underpaint.data.loader import ImageFormat, read_images
+from underpaint.core import ImageInput
+from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
 from underpaint.models.vit import ViTConfig
@@ -73,22 +74,8 @@ class TaskFeatures:
         assert not set(self.train.family) & set(self.test.family), f"{self.dataset}: a family is in train and in test"
 
 
-def image_format(config: ViTConfig) -> ImageFormat:
-    """The images that an encoder takes."""
-    return ImageFormat(
-        size=config.size,
-        channels=config.channels,
-        value_range=config.value_range,
-        mean=config.mean,
-        std=config.std,
-        view=config.view,
-        crop_share=config.crop_share,
-        interpolation=config.interpolation,
-    )
-
-
 def image_batches(
-    source: Source, rows: Sequence[int], *, format: ImageFormat, batch_size: int
+    source: Source, rows: Sequence[int], *, format: ImageInput, batch_size: int
 ) -> Iterator[tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]]:
     """Normalised evaluation views of the rows in order, and their weights (0 for a bad record)."""
     for start in range(0, len(rows), batch_size):
@@ -151,7 +138,7 @@ def extract_task(
     halves, remarks = {}, unseen_classes(source)
     for split in ("train", "test"):
         rows = labelled_rows(source, split)
-        batches = image_batches(source, rows, format=image_format(encoder.config), batch_size=batch_size)
+        batches = image_batches(source, rows, format=encoder.config.image_input, batch_size=batch_size)
         features = extract(encoder, batches, pooling=pooling, device=device)
         readable = [row for row, kept in zip(rows, features.kept.tolist(), strict=True) if kept]
         halves[split] = LabelledFeatures(

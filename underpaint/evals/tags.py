@@ -15,7 +15,7 @@ import torch
 
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import FinishedClassifier
-from underpaint.evals.features import image_batches, image_format
+from underpaint.evals.features import image_batches
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
 
@@ -75,7 +75,7 @@ class TagRecall:
     ) -> list[set[int] | None]:
         """The highest-scored labels of each image; None where it cannot be read."""
         best: list[set[int] | None] = []
-        format = image_format(classifier.encoder.config)
+        format = classifier.encoder.config.image_input
         with evaluation_mode(classifier, device):
             for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
                 scores = classifier.logits(image.to(device)).float().cpu()

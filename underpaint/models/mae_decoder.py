@@ -61,11 +61,6 @@ class CrossBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """All transformer blocks, in order: what is sharded, compiled and recomputed one by one."""
-    return [module for module in network.modules() if isinstance(module, (Block, CrossBlock))]
-
-
 class MAEDecoder(nn.Module):
     """Predicts the pixel values of hidden patches, and of those alone."""
 

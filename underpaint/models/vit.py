@@ -5,6 +5,7 @@ Parameter names are those of MAE, MAWS and timm, so that their files load withou
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,11 +16,10 @@ from torch.nn import functional as F
 
 from underpaint import keyed_random
 from underpaint.config import LATER
+from underpaint.core import ImageInput, Interpolation, View
 from underpaint.models.attention import attention
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
-View = Literal["stretch", "crop"]
-Interpolation = Literal["bicubic", "bilinear"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,6 +86,20 @@ class ViTConfig:
             raise ValueError(f"crop_share={self.crop_share} must lie in (0, 1]")
         if self.norm_eps <= 0:
             raise ValueError(f"norm_eps={self.norm_eps} must be positive")
+
+    @property
+    def image_input(self) -> ImageInput:
+        """The images that the encoder takes."""
+        return ImageInput(
+            size=self.size,
+            channels=self.channels,
+            value_range=self.value_range,
+            mean=self.mean,
+            std=self.std,
+            view=self.view,
+            crop_share=self.crop_share,
+            interpolation=self.interpolation,
+        )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -252,3 +266,15 @@ def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate:
     probability = torch.linspace(0, rate, depth, device=position.device)[None, :, None]
     draw = keyed_random.uniform(key, position, 2 * depth).view(-1, depth, 2)
     return (draw >= probability) / (1 - probability)
+
+
+def encoder_layer_of(name: str, depth: int) -> int:
+    """How many layers of an objective with a ViT in ``encoder`` lie above the parameter of this name.
+
+    0 for all that stands above the encoder's blocks, 1 for its last block, ``depth`` for its first, ``depth + 1`` for
+    patch embedding and tokens: the exponent of layer-wise learning-rate decay (paper.md 2.1).
+    """
+    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
+    if block:
+        return depth - int(block[1])
+    return depth + 1 if re.match(r"encoder\.(cls_token|pos_embed|patch_embed)", name) else 0

@@ -15,10 +15,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from underpaint import keyed_random
-from underpaint.core import PAD_LABEL, DataInfo, LabelBatch, Step, weighted_mean
+from underpaint.core import PAD_LABEL, DataInfo, Inputs, LabelBatch, LabelInput, Step, weighted_mean
+from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
-from underpaint.models.vit import ViT, ViTConfig, drop_path_factors
+from underpaint.models.vit import ViT, ViTConfig, drop_path_factors, encoder_layer_of
+from underpaint.objectives.layers import HeadLayers
 from underpaint.objectives.scores import Reduction, Scores, score
 
 Loss = Literal["softmax", "softmax_idf", "bce"]
@@ -52,10 +54,22 @@ class ClassifyConfig:
         """Of the scores of all labels, as the loss needs it."""
         return "softplus" if self.loss == "bce" else "logsumexp"
 
+    @property
+    def inputs(self) -> Inputs:
+        return {"image": self.encoder.image_input, "labels": LabelInput()}
+
     def build(self, data_info: DataInfo) -> Classify:
         if len(data_info.labels) < 2:
             raise ValueError(f"a classifier needs at least two labels, but the data has {len(data_info.labels)}")
         return Classify(self, data_info)
+
+    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, HeadLayers]:
+        """What a step costs, for the planner."""
+        trained, labels = not self.frozen_encoder, len(data_info.labels)
+        return (
+            EncoderLayers(encoder=self.encoder, trained=trained, drop_path=self.drop_path > 0),
+            HeadLayers(encoder=self.encoder, labels=labels, trained_encoder=trained),
+        )
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
         return classify_flops(self.encoder, len(data_info.labels), frozen_encoder=self.frozen_encoder)
@@ -92,6 +106,12 @@ class Classify(nn.Module):
         per_image = self.loss(scores, batch["labels"])
         hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
         return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
+
+    def blocks(self) -> list[nn.Module]:
+        return list(self.encoder.blocks)
+
+    def layer_of(self, name: str) -> int:
+        return encoder_layer_of(name, self.config.encoder.depth)
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Scores of the classes, whose names are ``labels``."""

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from underpaint import keyed_random
 from underpaint.config import LATER
-from underpaint.core import DataInfo, ImageBatch, Step, unnormalise, weighted_mean
+from underpaint.core import DataInfo, ImageBatch, Inputs, Step, unnormalise, weighted_mean
+from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import mae_flops
 from underpaint.models.init import initialise, initialise_encoder, mae_rule
 from underpaint.models.mae_decoder import DecoderConfig, MAEDecoder
-from underpaint.models.vit import ViT, ViTConfig, gather_patches
+from underpaint.models.vit import ViT, ViTConfig, encoder_layer_of, gather_patches
+from underpaint.objectives.layers import MAEDecoderLayers
 
 TARGET_EPS = 1e-6
 MASK_GREY = 0.5
@@ -56,8 +58,27 @@ class MAEConfig:
     def num_decoded(self) -> int:
         return max(1, round(self.decode_fraction * (self.encoder.num_patches - self.num_kept)))
 
+    @property
+    def inputs(self) -> Inputs:
+        return {"image": self.encoder.image_input}
+
     def build(self, data_info: DataInfo) -> MAE:
         return MAE(self, seed=data_info.seed)
+
+    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, MAEDecoderLayers]:
+        """What a step costs, for the planner."""
+        trained, kept, masks = not self.frozen_encoder, self.num_kept, self.masks_per_image
+        return (
+            EncoderLayers(encoder=self.encoder, kept=kept, masks=masks, trained=trained),
+            MAEDecoderLayers(
+                encoder=self.encoder,
+                decoder=self.decoder,
+                kept=kept,
+                decoded=self.num_decoded,
+                masks=masks,
+                trained_encoder=trained,
+            ),
+        )
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
         one = mae_flops(self.encoder, self.decoder, self.num_kept, self.num_decoded, frozen_encoder=self.frozen_encoder)
@@ -130,6 +151,12 @@ class MAE(nn.Module):
         target = normalise_patches(pixels)[0] if self.config.norm_pix else pixels
         per_image = reconstruction_loss(predicted, target).view(masks, -1).mean(dim=0)
         return Step(weighted_mean(per_image, batch["weight"]), {"flat_patches": flat_share(tiles)})
+
+    def blocks(self) -> list[nn.Module]:
+        return [*self.encoder.blocks, *self.decoder.decoder_blocks]
+
+    def layer_of(self, name: str) -> int:
+        return encoder_layer_of(name, self.config.encoder.depth)
 
     def masks(
         self, position: Int64[Tensor, " b"], number: int = 0

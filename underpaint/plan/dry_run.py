@@ -19,10 +19,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from underpaint.models.mae_decoder import blocks_of
+from underpaint.core import as_objective, example_batch
 from underpaint.models.recompute import make_lean
 from underpaint.plan.parallel_layout import NODE, Layout
-from underpaint.plan.parameters import assumed_facts
+from underpaint.plan.parameters import assumed_data
 from underpaint.run import Run
 from underpaint.training import parallel
 from underpaint.training.loop import LoopConfig
@@ -55,19 +55,19 @@ def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun
 
     started = time.perf_counter()
     with torch.device("meta"):
-        network = run.objective.build(assumed_facts(labels))
+        network = run.objective.build(assumed_data(labels))
     with _fake_ranks(layout) as ranks:
         # Before fake mode: FSDP cuts each parameter into as many pieces as ranks, which is quick on meta alone.
         _shard(network, layout, ranks, bf16=run.precision != "fp32")
         with FakeTensorMode(allow_non_fake_inputs=True):
             _to_fake(network)
-            batch = _batch(run, microbatch)
+            batch = example_batch(run.objective.inputs, microbatch)
             tracker = FSDPMemTracker(network)
             tracker.track_inputs((batch,))
             with tracker:
                 forward_backward(network, iter((batch,)), _one_step(run, microbatch))
             local = _local(network)
-            optimizer = build_optimizer(local, run.optim, depth=run.objective.encoder.depth)
+            optimizer = build_optimizer(local, run.optim, layer_of=lambda name: 0)
             optimizer.step()
     state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
     return DryRun(
@@ -94,7 +94,7 @@ def _fake_ranks(layout: Layout) -> Iterator[Ranks]:
 
 def _shard(network: nn.Module, layout: Layout, ranks: Ranks, *, bf16: bool) -> None:
     """As ``run.execute`` does it."""
-    blocks = blocks_of(network)
+    blocks = as_objective(network).blocks()
     config = parallel.ParallelConfig(layout=layout.kind, node=NODE, checkpoint_activations=layout.checkpointing)
     parallel.shard(network, config, ranks=ranks, device=torch.device("cpu"), blocks=blocks, bf16=bf16)
     parallel.prepare_blocks(blocks, config, make_lean=make_lean)
@@ -124,16 +124,6 @@ def _local(network: nn.Module) -> nn.Module:
             piece.grad = parameter.grad.to_local()
         local.append(piece)
     return local
-
-
-def _batch(run: Run, size: int) -> dict[str, Tensor]:
-    encoder = run.objective.encoder
-    return {
-        "image": torch.empty(size, encoder.channels, *encoder.size),
-        "position": torch.arange(size),
-        "weight": torch.ones(size),
-        "labels": torch.zeros(size, 1, dtype=torch.int64),
-    }
 
 
 def _one_step(run: Run, size: int) -> LoopConfig:

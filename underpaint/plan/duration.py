@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from underpaint.models.flops import block_macs, decoder_block_macs
-from underpaint.objectives.classify import ClassifyConfig
-from underpaint.objectives.mae import MAEConfig
+from underpaint.core import DataInfo
+from underpaint.costs.memory import FP32
 from underpaint.plan.accelerators import LINK_SHARE, Device
-from underpaint.plan.compute import measured_seconds, update_seconds, work
+from underpaint.plan.compute import measured_seconds, parts, update_seconds, work
 from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import Parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 
-FP32 = 4
 ADAMW_BYTES = 7 * FP32
 """Read weight, gradient and two moments; write weight and moments."""
 
@@ -40,7 +38,7 @@ def step_time(
     *,
     device: Device,
     microbatch: int,
-    labels: int,
+    data_info: DataInfo,
     flops: int,
 ) -> StepTime:
     """One optimizer step of ``batch_size`` samples; communication is hidden behind computation as far as it goes.
@@ -52,12 +50,12 @@ def step_time(
     trained = parameters.trained
     if device.is_cpu:
         rates = kept_rates()
-        asked = work(run, microbatch=microbatch, labels=labels, checkpointing=layout.checkpointing)
+        asked = work(run, data_info, microbatch=microbatch, checkpointing=layout.checkpointing)
         computing = accumulation * measured_seconds(asked, rates, run.precision)
         update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards
     else:
         peak = device.fp32 if run.precision == "fp32" else device.bf16
-        asked_flops = flops + (recomputed_flops(run) if layout.checkpointing else 0)
+        asked_flops = flops + (recomputed_flops(run, data_info) if layout.checkpointing else 0)
         computing = accumulation * microbatch * asked_flops / (peak * device.mfu)
         update = ADAMW_BYTES * trained / layout.shards / device.bandwidth
     whole = parameters.size
@@ -67,19 +65,9 @@ def step_time(
     return StepTime(computing=computing, exchanging=exchanging, update=update)
 
 
-def recomputed_flops(run: Run) -> int:
+def recomputed_flops(run: Run, data_info: DataInfo) -> int:
     """FLOPs of one sample's second forward pass through the blocks."""
-    objective, encoder = run.objective, run.objective.encoder
-    again = 0
-    if isinstance(objective, MAEConfig):
-        decoder, masks = objective.decoder, objective.masks_per_image
-        again += masks * decoder.depth * decoder_block_macs(decoder, objective.num_kept, objective.num_decoded)
-    if isinstance(objective, (MAEConfig, ClassifyConfig)) and not objective.frozen_encoder:
-        patches, masks = encoder.num_patches, 1
-        if isinstance(objective, MAEConfig):
-            patches, masks = objective.num_kept, objective.masks_per_image
-        again += masks * encoder.depth * block_macs(1 + patches, encoder.width, encoder.mlp_ratio)
-    return 2 * again
+    return 2 * sum(part.recomputed_macs for part in parts(run, data_info))
 
 
 def _exchange_seconds(layout: Layout, device: Device, *, weights: int, gradients: int, bf16: bool) -> float:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from underpaint import config, recipes
+from underpaint.core import DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
-from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
 from underpaint.plan.duration import StepTime, step_time
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parallel_layout import NODE, Kind, Layout, possible
-from underpaint.plan.parameters import Parameters, assumed_facts, parameters
+from underpaint.plan.parameters import Parameters, assumed_data, parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 
@@ -159,7 +159,7 @@ class _Question:
 
     run: Run
     parameters: Parameters
-    labels: int
+    data_info: DataInfo
     flops: int
     microbatch: int | None
     layout: Kind | None
@@ -167,12 +167,11 @@ class _Question:
 
     @classmethod
     def of(cls, run: Run, *, microbatch: int | None, layout: Kind | None, checkpointing: bool | None) -> _Question:
-        labels = _labels(run)
-        data_info = assumed_facts(labels)
+        data_info = assumed_data(_labels(run))
         return cls(
             run=run,
             parameters=parameters(run, data_info),
-            labels=labels,
+            data_info=data_info,
             flops=run.objective.flops_per_sample(data_info),
             microbatch=microbatch,
             layout=layout,
@@ -206,7 +205,7 @@ class _Question:
 
     def needs(self, layout: Layout, microbatch: int, device: Device) -> Memory:
         cuda = not device.is_cpu
-        return memory(self.run, self.parameters, layout, microbatch=microbatch, labels=self.labels, cuda=cuda)
+        return memory(self.run, self.parameters, layout, microbatch=microbatch, data_info=self.data_info, cuda=cuda)
 
     def answers(self, gpus: int, device: Device) -> Iterator[Plan]:
         """A plan for each layout that fits, with its largest microbatch."""
@@ -255,7 +254,7 @@ class _Question:
             layout,
             device=device,
             microbatch=microbatch,
-            labels=self.labels,
+            data_info=self.data_info,
             flops=self.flops,
         )
         samples = self.run.budget.steps * self.run.budget.batch_size
@@ -272,7 +271,7 @@ class _Question:
             step=step,
             price=0.0,
             data_bytes=samples * JPEG_BYTES,
-            assumptions=tuple(_assumptions(self.run, layout, device, self.labels)),
+            assumptions=tuple(_assumptions(self.run, layout, device, len(self.data_info.labels))),
         )
 
 
@@ -303,5 +302,5 @@ def _assumptions(run: Run, layout: Layout, device: Device, labels: int) -> Itera
             f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
         )
     yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
-    if not isinstance(run.objective, MAEConfig):
+    if any(isinstance(each, LabelInput) for each in run.objective.inputs.values()):
         yield f"{labels:,} labels"

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from underpaint.plan.layers import FP32, Layer, Types, inputs, layers
+from underpaint.core import DataInfo, example_batch
+from underpaint.costs.memory import FP32, Layer, Types
+from underpaint.plan.compute import parts
 from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import Parameters
 from underpaint.run import Run
@@ -62,16 +64,19 @@ class _Layer:
         return self.shape.backward + self.passing + repeated
 
 
-def memory(run: Run, parameters: Parameters, layout: Layout, *, microbatch: int, labels: int, cuda: bool) -> Memory:
+def memory(
+    run: Run, parameters: Parameters, layout: Layout, *, microbatch: int, data_info: DataInfo, cuda: bool
+) -> Memory:
     """The plan of one rank's memory for a ``microbatch`` of samples on each rank.
 
     Raises:
         ValueError: for an objective without a plan.
     """
-    types = Types.of(run, sharded=layout.shards > 1, cuda=cuda)
+    types = types_of(run, sharded=layout.shards > 1, cuda=cuda)
     tape = [
         _with_parameters(layer, parameters, types, layout)
-        for layer in layers(run, types, microbatch=microbatch, labels=labels)
+        for part in parts(run, data_info)
+        for layer in part.memory(microbatch, types)
     ]
     held = parameters.share(("",), layout.shards)
     trained, weights = held.own_trained, FP32 * held.own
@@ -96,6 +101,20 @@ def memory(run: Run, parameters: Parameters, layout: Layout, *, microbatch: int,
         peak=sum(fixed.values()) + buckets + height,
         moment=moment,
     )
+
+
+def types_of(run: Run, *, sharded: bool, cuda: bool) -> Types:
+    """The types of a run's numbers: ``stream`` runs between the blocks, autocast on CUDA copies what norms take."""
+    compute = FP32 if run.precision == "fp32" else 2  # float8 keeps what bf16 does
+    stream = compute if sharded else FP32
+    lean = run.parallel.recompute_pointwise
+    return Types(compute=compute, stream=stream, norm=stream if lean or not cuda else FP32, lean=lean)
+
+
+def inputs(run: Run, *, microbatch: int) -> int:
+    """Bytes of one batch on the device."""
+    batch = example_batch(run.objective.inputs, microbatch, device="meta")
+    return sum(value.nbytes for value in batch.values())
 
 
 def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout: Layout) -> _Layer:

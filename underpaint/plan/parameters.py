@@ -80,6 +80,6 @@ def parameters(run: Run, data_info: DataInfo) -> Parameters:
     )
 
 
-def assumed_facts(labels: int) -> DataInfo:
-    """Facts of data that has not been opened: so many labels, all alike."""
+def assumed_data(labels: int) -> DataInfo:
+    """The information about data that has not been opened: so many labels, all alike."""
     return DataInfo(seed=0, labels=tuple(map(str, range(labels))), label_count=(1,) * labels, images=labels)

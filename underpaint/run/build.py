@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from underpaint.core import DataInfo
+from underpaint.core import DataInfo, as_objective
 from underpaint.messages import say
 from underpaint.models.init import build_without_memory
-from underpaint.models.mae_decoder import blocks_of
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViT
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
@@ -21,7 +20,7 @@ from underpaint.training.ranks import Ranks, join
 
 def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) -> TrainState:
     """The objective with its initial weights, its optimizer and its average, as they lie on the ranks."""
-    depth, sharded = run.objective.encoder.depth, run.parallel.shards(ranks)
+    sharded = run.parallel.shards(ranks)
     objective = _sharded(run, data_info, device, ranks) if sharded else _plain(run, data_info).to(device)
     for evaluator in run.evals:
         if not isinstance(objective, evaluator.needs):
@@ -30,8 +29,8 @@ def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Rank
         average = _sharded(run, data_info, device, ranks).requires_grad_(False)
     else:
         average = start_average(objective, run.ema_decay)
-    parallel.prepare_blocks(blocks_of(objective), run.parallel, make_lean=make_lean)
-    optimizer = build_optimizer(objective, run.optim, depth=depth)
+    parallel.prepare_blocks(as_objective(objective).blocks(), run.parallel, make_lean=make_lean)
+    optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
     replicas = None
     if ranks.world > 1 and not sharded:
         replicas = parallel.Replicated(objective, accumulation=run.budget.accumulation(ranks.world))
@@ -40,14 +39,13 @@ def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Rank
 
 def _built(run: Run, data_info: DataInfo) -> nn.Module:
     network = run.objective.build(data_info)
-    return float8.convert(network, blocks_of(network)) if run.precision == "float8" else network
+    return float8.convert(network, as_objective(network).blocks()) if run.precision == "float8" else network
 
 
 def _plain(run: Run, data_info: DataInfo) -> nn.Module:
     objective = _built(run, data_info)
     if run.init_from:
-        assert isinstance(objective.encoder, ViT), "init_from fills a ViT"
-        start_from(objective.encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+        start_from(_vit_of(objective, run), load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         objective.load_state_dict(_decoder(run, objective), strict=False)
     return objective
 
@@ -56,14 +54,22 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
     """Cut up while it is on ``meta``, then filled: no rank ever holds the whole network."""
     objective, values = build_without_memory(lambda: _built(run, data_info))
     if run.init_from:
-        encoder = ViT(run.objective.encoder)
+        encoder = ViT(_vit_of(objective, run).config)
         start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
-    bf16 = run.precision != "fp32"
-    parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks_of(objective), bf16=bf16)
+    blocks, bf16 = as_objective(objective).blocks(), run.precision != "fp32"
+    parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks, bf16=bf16)
     parallel.fill(objective, values, device)
     return objective
+
+
+def _vit_of(objective: nn.Module, run: Run) -> ViT:
+    """The encoder that ``init_from`` fills."""
+    if not isinstance(objective.encoder, ViT):
+        kind = type(objective.encoder).__name__
+        raise ValueError(f"init_from={run.init_from} fills a ViT, and the encoder of {run.name} is a {kind}")
+    return objective.encoder
 
 
 def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from torch import nn
 
 from underpaint.config import LATER, OPERATIONAL
-from underpaint.core import DataInfo, Evaluator
+from underpaint.core import DataInfo, Evaluator, Inputs
 from underpaint.data.dataset import OpenDataset
 from underpaint.models.vit import ViTConfig
 from underpaint.run.budget import Budget, Cadence
@@ -30,7 +30,9 @@ class ObjectiveConfig(Protocol):
         ...
 
     @property
-    def encoder(self) -> ViTConfig: ...
+    def inputs(self) -> Inputs:
+        """What a sample is: the tensors of a batch that the objective needs, besides position and weight."""
+        ...
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -39,6 +41,20 @@ class ObjectiveConfig(Protocol):
     def flops_per_sample(self, data_info: DataInfo) -> int:
         """Training FLOPs of one sample, forward and backward, in closed form (models/flops.py)."""
         ...
+
+
+@runtime_checkable
+class HasEncoder(Protocol):
+    """An objective's config that describes a ViT, as those of this package do."""
+
+    @property
+    def encoder(self) -> ViTConfig: ...
+
+
+def encoder_of(run: Run) -> ViTConfig:
+    """The encoder's config of a run of MAE, WSP, finetuning or linear probing."""
+    assert isinstance(run.objective, HasEncoder), type(run.objective).__name__
+    return run.objective.encoder
 
 
 @runtime_checkable

@@ -14,8 +14,7 @@ from torch import Tensor
 from underpaint import keyed_random
 from underpaint.core import Batch, DataInfo
 from underpaint.data.dataset import OpenDataset
-from underpaint.data.loader import ImageStream
-from underpaint.evals.features import image_format
+from underpaint.data.stream import Batching, Stream
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
 from underpaint.run import outputs, record
@@ -189,18 +188,17 @@ def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor])
 
 def _open_batches(
     run: Run, folder: Path, opened: OpenDataset, ranks: Ranks
-) -> tuple[ImageStream | RankStream, tuple[Batch, ...]]:
+) -> tuple[Stream | RankStream, tuple[Batch, ...]]:
     """The stream of this rank, and the held-out batches."""
-    format, budget = image_format(run.objective.encoder), run.budget
+    inputs, budget = run.objective.inputs, run.budget
     microbatch = budget.batch_size // ranks.world // budget.accumulation(ranks.world)
     stream = opened.stream(
-        format,
-        batch_size=budget.batch_size,
-        microbatch=microbatch,
+        inputs,
+        Batching(batch_size=budget.batch_size, microbatch=microbatch),
         seed=keyed_random.key(run.seed, run.objective.stage),
         quarantine=folder / "bad_records.jsonl" if ranks.first else Path(os.devnull),
     )
-    heldout = tuple(opened.heldout(format, batch_size=budget.forward_size))
+    heldout = tuple(opened.heldout(inputs, batch_size=budget.forward_size))
     return (stream if ranks.world == 1 else RankStream(stream, ranks=ranks, batch_size=budget.batch_size)), heldout
 
 

@@ -15,16 +15,12 @@ from underpaint import files
 from underpaint.core import Batch, DataInfo, Visualizable
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
-from underpaint.objectives.classify import ClassifyConfig
-from underpaint.objectives.mae import MAEConfig
+from underpaint.objectives.classes import class_name, config_class
 
 FORMAT = 1
 PICTURED_IMAGES = 8
 PICTURE_SIDE = 144
 """Smaller images are enlarged by a whole factor to about so many pixels."""
-
-OBJECTIVES = {"MAEConfig": MAEConfig, "ClassifyConfig": ClassifyConfig}
-"""The objectives that ``load_model`` builds from their record; for one of your own, pass its config's class."""
 
 
 def save_outputs(
@@ -38,7 +34,7 @@ def save_outputs(
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
     save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
     description = {
-        "type": type(objective).__name__,
+        "type": class_name(objective),
         "config": configs.record(objective),
         "facts": {"seed": data_info.seed, "images": data_info.images},
         **({} if origin is None else {"origin": origin}),
@@ -65,9 +61,10 @@ def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Mod
     if description.get("type") == ImageTextConfig.__name__:
         both = configs.from_record(ImageTextConfig, description.get("config"), where=where)
         return load_module(folder, lambda: ImageText(both))
-    kind = config_type or OBJECTIVES.get(str(description.get("type")))
-    if kind is None:
-        raise ValueError(f"{folder} holds the objective {description.get('type')!r}; pass its class as config_type")
+    try:
+        kind = config_class(description.get("type"), config_type)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     labels, count = read_labels(folder)
     data_info = description.get("facts")
     if not isinstance(data_info, dict) or not all(isinstance(data_info.get(name), int) for name in ("seed", "images")):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from underpaint.core import Batch
-from underpaint.data.loader import ImageStream
 from underpaint.data.source import Problem
+from underpaint.data.stream import Stream
 from underpaint.training.ranks import Ranks
 
 
@@ -21,10 +21,10 @@ class RankStream:
     ``settle``: then all count the same, and all stop together when there are too many.
     """
 
-    def __init__(self, stream: ImageStream, *, ranks: Ranks, batch_size: int) -> None:
-        if stream.items.parts % ranks.world:
+    def __init__(self, stream: Stream, *, ranks: Ranks, batch_size: int) -> None:
+        if stream.parts % ranks.world:
             raise ValueError(
-                f"{ranks.world} processes cannot share the {stream.items.parts} lanes of a batch evenly; make "
+                f"{ranks.world} processes cannot share the {stream.parts} lanes of a batch evenly; make "
                 f"data.lanes.count a multiple of the number of processes"
             )
         self.stream, self.ranks, self.batch_size = stream, ranks, batch_size

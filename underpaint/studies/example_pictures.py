@@ -11,12 +11,13 @@ from typing import Any
 from torch.nn import functional as F
 
 from underpaint import files, keyed_random
+from underpaint.core import ImageInput
 from underpaint.data.decode.image import decode
 from underpaint.data.decode.transforms import eval_view
-from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.loader import read_images
 from underpaint.data.near_duplicates.removal import sheet
 from underpaint.data.source import Source
-from underpaint.evals.features import extract, image_batches, image_format
+from underpaint.evals.features import extract, image_batches
 from underpaint.models.weights import load_encoder
 from underpaint.run.outputs import write_sheet
 from underpaint.studies.pretraining_images import StudyImages
@@ -74,7 +75,7 @@ def _drawn(rows: Sequence[int], seed: int, purpose: str) -> list[int]:
 
 def _readable(source: Source, rows: Sequence[int]) -> list[int]:
     """The rows whose image can be decoded."""
-    plain = ImageFormat(size=(8, 8), channels=3, value_range=(0, 255), mean=(0.0,) * 3, std=(1.0,) * 3)
+    plain = ImageInput(size=(8, 8), channels=3, value_range=(0, 255), mean=(0.0,) * 3, std=(1.0,) * 3)
     _, weight = read_images(source, rows, format=plain)
     return [row for row, readable in zip(rows, weight.tolist(), strict=True) if readable]
 
@@ -95,7 +96,7 @@ def _neighbours(
     """For each query the nearest gallery images by the cosine of the cls feature, itself and its family left out."""
     device = choose_device("any")
     encoder = load_encoder(run).to(device)
-    batches = image_batches(source, gallery, format=image_format(encoder.config), batch_size=64)
+    batches = image_batches(source, gallery, format=encoder.config.image_input, batch_size=64)
     features = extract(encoder, batches, pooling="cls", device=device)
     kept = [row for row, readable in zip(gallery, features.kept.tolist(), strict=True) if readable]
     x = F.normalize(features.x - features.x.mean(dim=0), dim=1)

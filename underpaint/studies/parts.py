@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from underpaint import config, files
-from underpaint.core import DataInfo
+from underpaint.core import DataInfo, as_objective, example_batch
 from underpaint.messages import duration, say
 from underpaint.run import Run, execute, record
 from underpaint.training.devices import choose_device
@@ -196,15 +196,11 @@ def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
     """Seconds per training sample on this machine, without reading images, and the number of parameters."""
     device = choose_device(run.device)
     torch.set_num_threads(run.threads)
-    encoder, size = run.objective.encoder, run.budget.forward_size
+    size = run.budget.forward_size
     objective = run.objective.build(data_info).to(device)
-    batch = {
-        "image": torch.randn(size, encoder.channels, *encoder.size, device=device),
-        "position": torch.arange(size, device=device),
-        "weight": torch.ones(size, device=device),
-        "labels": torch.zeros(size, 1, dtype=torch.int64, device=device),
-    }
-    state = TrainState(objective, build_optimizer(objective, run.optim, depth=encoder.depth))
+    batch = example_batch(run.objective.inputs, size, device=device)
+    optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
+    state = TrainState(objective, optimizer)
     times: list[float] = []
     train(
         state,

@@ -12,7 +12,7 @@ from underpaint.data.loader import channel_statistics
 from underpaint.data.near_duplicates.removal import Report, without_duplicates
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
-from underpaint.run import Run
+from underpaint.run import Run, encoder_of
 from underpaint.studies.designs import BESIDE
 
 STATISTICS_FROM = 4_096
@@ -68,7 +68,7 @@ def task_data(task: Source, images: StudyImages) -> dict[str, str]:
 
 def normalised_encoder(run: Run, source: Source, rows: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """The mean and deviation of the images, as fields of the encoder's config."""
-    encoder = run.objective.encoder
+    encoder = encoder_of(run)
     drawn = sorted(rows, key=lambda row: keyed_random.key("statistics", source.path[row]))[:STATISTICS_FROM]
     mean, std = channel_statistics(
         source, sorted(drawn), channels=encoder.channels, value_range=encoder.value_range, size=encoder.size
@@ -84,7 +84,7 @@ def recipe_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ..
 def run_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> Run:
     """The run on these images, normalised by their own statistics."""
     assert isinstance(run.data, ImageData)
-    normalised = replace(run.objective.encoder, **encoder)
+    normalised = replace(encoder_of(run), **encoder)
     return replace(run, objective=replace(run.objective, encoder=normalised), data=replace(run.data, **data))
 
 

@@ -15,7 +15,7 @@ from underpaint import config
 from underpaint.core import DataInfo
 from underpaint.data.source import Source
 from underpaint.models.weights import save_encoder
-from underpaint.run import Budget, Run
+from underpaint.run import Budget, Run, encoder_of
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of
@@ -100,7 +100,7 @@ class _Setting:
         self.mae = recipe_on(design.mae, data, encoder)
         tagged = any(self.source.tags[row] for row in rows)
         arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
-        taken, like = [arm.name for arm in design.arms], self.mae.run.objective.encoder
+        taken, like = [arm.name for arm in design.arms], encoder_of(self.mae.run)
         self.baselines = {one.name: one for one in open_baselines(baselines, taken=taken, like=like)}
         self.arms = (*arms, *(Arm(name=name, stage="baseline") for name in self.baselines))
         self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
@@ -159,7 +159,7 @@ class _Setting:
             save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
             return {"seed": seed}
 
-        return ComputePart(name=name, compute=compute, settings=[config.record(objective.encoder), seed])
+        return ComputePart(name=name, compute=compute, settings=[config.record(encoder_of(self.mae.run)), seed])
 
     def _transfer(self, arm: Arm, source: Source, seed: int) -> list[Part]:
         """Frozen features of an arm on one dataset, then finetuning and its accuracy."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -44,14 +43,6 @@ class OptimConfig:
         return self.base_lr * batch_size / REFERENCE_BATCH
 
 
-def layer_of(name: str, depth: int) -> int:
-    """0 for the patch embedding and tokens of the encoder, i + 1 for its block i, depth + 1 for all above."""
-    block = re.match(r"encoder\.blocks\.(\d+)\.", name)
-    if block:
-        return int(block[1]) + 1
-    return 0 if re.match(r"encoder\.(cls_token|pos_embed|patch_embed)", name) else depth + 1
-
-
 def is_decayed(name: str, parameter: Tensor, *, decay_tokens: bool) -> bool:
     """Weight decay goes to matrices; never to biases and norms, to tokens only where asked."""
     if parameter.ndim <= 1:
@@ -59,20 +50,25 @@ def is_decayed(name: str, parameter: Tensor, *, decay_tokens: bool) -> bool:
     return decay_tokens or not name.endswith(("_token", "pos_embed"))
 
 
-def build_optimizer(objective: nn.Module, config: OptimConfig, *, depth: int) -> torch.optim.Optimizer:
-    """One group per (layer, decayed); ``lr_scale`` of a group is ``layer_decay ** (depth + 1 - layer)``."""
+def build_optimizer(
+    objective: nn.Module, config: OptimConfig, *, layer_of: Callable[[str], int]
+) -> torch.optim.Optimizer:
+    """One group per (layer, decayed), from the lowest layer up; ``lr_scale`` of a group is ``layer_decay ** layer``.
+
+    ``layer_of`` says how many layers lie above the parameter of a name.
+    """
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer = layer_of(name, depth) if config.layer_decay < 1 else depth + 1
+        layer = layer_of(name) if config.layer_decay < 1 else 0
         decayed = is_decayed(name, parameter, decay_tokens=config.decay_tokens)
         group = groups.setdefault(
-            (layer, decayed),
+            (-layer, decayed),
             {
                 "params": [],
                 "weight_decay": config.weight_decay if decayed else 0.0,
-                "lr_scale": config.layer_decay ** (depth + 1 - layer),
+                "lr_scale": config.layer_decay**layer,
             },
         )
         group["params"].append(parameter)

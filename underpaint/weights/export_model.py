@@ -17,9 +17,12 @@ from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_config, read_description
+from underpaint.objectives.classes import BEFORE, class_name_of
 from underpaint.objectives.classify import Classify, ClassifyConfig
 from underpaint.objectives.mae import MAE, MAEConfig
 from underpaint.run.outputs import load_model, read_labels
+
+CLASSIFY = class_name_of(ClassifyConfig)
 
 BATCH_NORM_EPS = 1e-6
 """Of the linear probe (objectives/classify.py)."""
@@ -73,10 +76,11 @@ def open_subject(folder: Path) -> ExportModel:
     """
     if not (folder / "config.json").is_file():
         model = folder / "model"
-        kind = read_config(model / "config.json").get("type") if (model / "config.json").is_file() else ""
-        folder = model if kind == "ClassifyConfig" else encoder_folder(folder)
+        recorded = read_config(model / "config.json").get("type") if (model / "config.json").is_file() else ""
+        folder = model if BEFORE.get(str(recorded), recorded) == CLASSIFY else encoder_folder(folder)
     description = read_description(folder)
-    where, kind = str(folder / "config.json"), description.get("type")
+    where, kind = str(folder / "config.json"), str(description.get("type"))
+    kind = BEFORE.get(kind, kind)
     record, stored = description.get("config"), open_tensors(folder)
     origin = description.get("origin")
     licence = str(origin.get("licence", "")) if isinstance(origin, dict) else ""
@@ -86,7 +90,7 @@ def open_subject(folder: Path) -> ExportModel:
         tensors = Derived(info, lambda name: stored.read(name.removeprefix("encoder.")))
         found = Recognised(title="encoder", encoder=config, rules=(), licence=licence)
         return ExportModel(folder=folder, found=found, tensors=tensors)
-    if kind == "MAEConfig":
+    if kind == class_name_of(MAEConfig):
         mae = configs.from_record(MAEConfig, record, where=where)
         found = Recognised(
             title="MAE",
@@ -104,7 +108,7 @@ def open_subject(folder: Path) -> ExportModel:
             title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
         )
         return ExportModel(folder=folder, found=found, tensors=stored)
-    if kind != "ClassifyConfig":
+    if kind != CLASSIFY:
         raise ValueError(f"{folder} holds the objective {kind!r}; export its encoder/ folder")
     return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
 

@@ -32,6 +32,7 @@ from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import TOKENIZER, save_tensors
+from underpaint.objectives.classes import class_name
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.weights.tokenizers import find_tokenizer
@@ -223,7 +224,7 @@ def _parts(
     with torch.device("meta"):
         network = objective.build(data_info)
     description = {
-        "type": type(objective).__name__,
+        "type": class_name(objective),
         "config": configs.record(objective),
         "facts": {"seed": data_info.seed, "images": data_info.images},
     }

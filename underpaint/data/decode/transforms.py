@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -11,9 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from underpaint import keyed_random
-
-View = Literal["stretch", "crop"]
-Interpolation = Literal["bicubic", "bilinear"]
+from underpaint.core import Interpolation, View
 
 RATIO = (3 / 4, 4 / 3)
 """Width to height of a random crop."""

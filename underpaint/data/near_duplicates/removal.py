@@ -22,9 +22,10 @@ import xxhash
 from jaxtyping import Float
 from torch import Tensor
 
+from underpaint.core import ImageInput
 from underpaint.data.cache import cache_folder
 from underpaint.data.decode.image import EIGHT_BIT
-from underpaint.data.loader import ImageFormat, read_images
+from underpaint.data.loader import read_images
 from underpaint.data.near_duplicates.candidates import Search, alike_in_colour
 from underpaint.data.near_duplicates.fingerprints import PerceptualHashes, Views, perceptual_hashes, read_views
 from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
@@ -147,7 +148,7 @@ def sheet(
     groups = [[pair for pair in ordered if pair.is_duplicate][:count], list(_ordered(border))]
     by_name = {test.name: test for test in (*tests, train)}
     rows = {source.name: {path: row for row, path in enumerate(source.path)} for source in by_name.values()}
-    plain = ImageFormat(size=(side, side), channels=3, value_range=EIGHT_BIT, mean=(0.0,) * 3, std=(1.0,) * 3)
+    plain = ImageInput(size=(side, side), channels=3, value_range=EIGHT_BIT, mean=(0.0,) * 3, std=(1.0,) * 3)
 
     def read(name: str, path: str) -> Tensor:
         return read_images(by_name[name], [rows[name][path]], format=plain)[0][0]
