@@ -101,12 +101,14 @@ def predict(
     top: int = 5,
     labels: Sequence[str] = (),
     prompts: Sequence[str] = TEMPLATES,
+    objective: str = "",
 ) -> Iterator[Prediction]:
     """The ``top`` tags or classes of images by a finished model, one image after the other.
 
     A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), said
     in every one of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or stand each for itself
-    where the model was trained label by label (``loss=bce``).
+    where the model was trained label by label (``loss=bce``). ``objective`` names the config's class of an objective
+    of one's own, ``module:Class``.
 
     Raises:
         ValueError: if there are no images, ``folder`` holds no model that gives labels, or has labels of its own.
@@ -114,7 +116,7 @@ def predict(
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
     paths = find_images(images)
-    model: Any = load_model(folder)
+    model: Any = load_model(folder, config_type=objective or None)
     if isinstance(model, ImageText):
         model = _zero_shot(model, folder, labels, prompts)
     elif labels or tuple(prompts) != TEMPLATES:

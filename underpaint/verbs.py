@@ -149,11 +149,12 @@ def _dry_run(run: Run) -> dict[str, Any]:
 
 
 def evaluate(
-    evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0
+    evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0, objective: str = ""
 ) -> list[dict[str, Any]]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
-    The rows are returned and kept in ``FOLDER/evals/``.
+    ``objective`` names the config's class of an objective of one's own, ``module:Class``. The rows are returned and
+    kept in ``FOLDER/evals/``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -161,7 +162,7 @@ def evaluate(
     chosen: Any = _build_evaluation(evaluation, overrides) if isinstance(evaluation, str) else evaluation
     device = choose_device("any")
     frozen = chosen.needs is Encoder
-    network: Any = load_encoder(folder) if frozen else load_model(folder)
+    network: Any = load_encoder(folder) if frozen else load_model(folder, config_type=objective or None)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
     source = open_source(chosen.dataset)

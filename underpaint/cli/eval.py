@@ -17,13 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, or module:class")
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")
+    add(
+        "--objective",
+        metavar="CLASS",
+        default="",
+        help="class of the config, module:Class, where the run has an objective of your own",
+    )
     add("--seed", type=int, default=0, help="seed of the splits that the evaluation draws (default: 0)")
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
 
-    for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, seed=options.seed):
+    given = {"seed": options.seed, "objective": options.objective}
+    for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
         shots = f" {row['shots']}-shot" if row["shots"] else ""
         print(
             f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "

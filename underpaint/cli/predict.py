@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="MODEL", help="folder of a finished run of WSP or finetuning, or of an imported model")
     add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
+    add(
+        "--objective",
+        metavar="CLASS",
+        default="",
+        help="class of the config, module:Class, where the run has an objective of your own",
+    )
     add("--top", metavar="K", type=int, default=5, help="number of labels per image, best first (default: 5)")
     labels = "file of the labels that MAWS-CLIP chooses among, one a line"
     add("--labels", metavar="FILE", default="", help=labels)
@@ -35,7 +41,7 @@ def call(options: argparse.Namespace) -> None:
         lines = [[text] if "{}" in text else files.read_lines(Path(text)) for text in options.prompts]
         texts["prompts"] = [line for some in lines for line in some]
     require_new(options.json)
-    predictions = predict(options.folder, options.images, top=options.top, **texts)
+    predictions = predict(options.folder, options.images, top=options.top, objective=options.objective, **texts)
     if options.json:
         rows = [{"path": str(row.path), "labels": dict(row.labels), "problem": row.problem} for row in predictions]
         files.write_json(Path(options.json), {"format": 1, "predictions": rows})

@@ -16,6 +16,7 @@ from underpaint.core import Batch, DataInfo, Visualizable
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
+from underpaint.user_modules import import_function
 
 FORMAT = 1
 PICTURED_IMAGES = 8
@@ -46,10 +47,10 @@ def save_outputs(
     return record
 
 
-def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Module:
+def load_model(folder: str | Path, *, config_type: type | str | None = None) -> nn.Module:
     """The whole objective of a finished run, or an imported model, in evaluation mode on the CPU.
 
-    ``config_type`` is the config class of an objective that is not the package's own.
+    ``config_type`` is the config class of an objective that is not the package's own, or its name ``module:Class``.
 
     Raises:
         ValueError: if the folder holds no finished model, a damaged one, or one of an unknown objective.
@@ -61,8 +62,9 @@ def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Mod
     if description.get("type") == ImageTextConfig.__name__:
         both = configs.from_record(ImageTextConfig, description.get("config"), where=where)
         return load_module(folder, lambda: ImageText(both))
+    own = named_class(config_type) if isinstance(config_type, str) else config_type
     try:
-        kind = config_class(description.get("type"), config_type)
+        kind = config_class(description.get("type"), own)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     labels, count = read_labels(folder)
@@ -72,6 +74,18 @@ def load_model(folder: str | Path, *, config_type: type | None = None) -> nn.Mod
     known = DataInfo(seed=data_info["seed"], images=data_info["images"], labels=labels, label_count=count)
     config = configs.from_record(kind, description.get("config"), where=where)
     return load_module(folder, lambda: config.build(known))
+
+
+def named_class(name: str) -> type:
+    """The class that the user named, ``module:Class``.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    kind = import_function(name)
+    if not isinstance(kind, type):
+        raise ValueError(f"{name} is not a class; name the class of the objective's config")
+    return kind
 
 
 def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
