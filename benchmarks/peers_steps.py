@@ -149,26 +149,29 @@ class LightlyMAE(nn.Module):
 
 
 def peer(name: str, size: Size, batch: dict[str, Tensor]) -> tuple[nn.Module, Forward]:
-    """A peer's network in training mode, and its loss of a batch."""
+    """A peer's network in training mode on the device of a batch, and its loss of that batch."""
     image = batch["image"]
+    device = image.device
     network: Any
     if name == "transformers":
-        network = hf_mae(size).train()
+        network = hf_mae(size).to(device).train()
         return network, lambda: network(pixel_values=image).loss
     if name == "lightly":
-        network = LightlyMAE(size).train()
+        network = LightlyMAE(size).to(device).train()
         return network, lambda: network(image)
     if name == "stable-pretraining":
         from stable_pretraining.methods import MAE as Theirs  # noqa: N811
 
         d = size.decoder
         vit: Any = timm_vit(size, 0)
-        network = Theirs(vit, decoder_embed_dim=d.width, decoder_depth=d.depth, decoder_num_heads=d.heads).train()
+        network = (
+            Theirs(vit, decoder_embed_dim=d.width, decoder_depth=d.depth, decoder_num_heads=d.heads).to(device).train()
+        )
         return network, lambda: network(image).loss
     from timm.loss import SoftTargetCrossEntropy
 
-    network, loss = timm_vit(size, size.labels).train(), SoftTargetCrossEntropy()
-    target = torch.zeros(len(image), size.labels).scatter_(1, batch["labels"], 1 / TAGS)
+    network, loss = timm_vit(size, size.labels).to(device).train(), SoftTargetCrossEntropy()
+    target = torch.zeros(len(image), size.labels, device=device).scatter_(1, batch["labels"], 1 / TAGS)
     return network, lambda: loss(network(image), target)
 
 
