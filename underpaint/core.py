@@ -119,10 +119,11 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A network together with its loss: an ``nn.Module`` whose ``forward(batch)`` returns a Step."""
+    """A network together with its loss: an ``nn.Module`` whose ``forward(batch)`` returns a Step.
 
-    encoder: nn.Module
-    """What a finished run hands over in ``encoder/``, and what ``init_from`` fills."""
+    It has an ``encoder``, which a finished run hands over and ``init_from`` fills. That is no member of the protocol:
+    a check at run time does not see submodules from Python 3.12 on.
+    """
 
     def __call__(self, batch: Any) -> Step: ...
 
@@ -141,8 +142,8 @@ def as_objective(network: nn.Module) -> Objective:
     Raises:
         ValueError: naming what it lacks.
     """
-    if not isinstance(network, Objective):
-        missing = [name for name in ("encoder", "blocks", "layer_of") if getattr(network, name, None) is None]
+    missing = [name for name in ("encoder", "blocks", "layer_of") if getattr(network, name, None) is None]
+    if missing or not isinstance(network, Objective):
         raise ValueError(
             f"{type(network).__name__} is not an objective: it has no {', '.join(missing)} (docs/extend.md)"
         )

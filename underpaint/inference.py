@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint import files
+from underpaint.core import ImageInput
 from underpaint.data.folders.folder import image_files
 from underpaint.data.loader import read_files
-from underpaint.evals.features import Encoder, Pooling
+from underpaint.evals.features import Pooling
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.messages import duration, say
@@ -36,7 +37,7 @@ class Tagger(Protocol):
     """A model that gives probabilities to named labels; satisfied by ``Classify`` and ``ZeroShot``."""
 
     @property
-    def encoder(self) -> Encoder: ...
+    def image_input(self) -> ImageInput: ...
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -209,7 +210,7 @@ def _join(parts: Sequence[Path], out: Path) -> int:
 
 
 def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:
-    device, format = choose_device("any"), model.encoder.config.image_input
+    device, format = choose_device("any"), model.image_input
     model.to(device)
     for start in range(0, len(paths), BATCH):
         chunk = paths[start : start + BATCH]

@@ -48,6 +48,7 @@ class PatchMeans(nn.Module):
 
 class ColourClassifier(nn.Module):
     labels = ("red", "green", "blue")  # another order than the sorted one of the data
+    image_input = CONFIG.image_input
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,6 +197,12 @@ class Brightness(nn.Module):
         super().__init__()
         self.encoder = nn.Dropout(0.5)
         self.scale = nn.Parameter(torch.ones(()))
+
+    def blocks(self) -> list[nn.Module]:
+        return []
+
+    def layer_of(self, name: str) -> int:
+        return 0
 
     def forward(self, batch: dict[str, torch.Tensor]) -> Step:
         per_image = self.encoder(batch["image"] * self.scale).mean(dim=(1, 2, 3))

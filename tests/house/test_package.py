@@ -80,3 +80,30 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     assert packed == {path.as_posix() for path in files if "__pycache__" not in path.parts}
     assert any(name.startswith("underpaint/report/") and not name.endswith(".py") for name in packed), "no template"
     assert licences
+
+
+def test_networks_are_recognised_by_what_every_python_sees() -> None:
+    """From Python 3.12 on, a check at run time does not see submodules, which lie in a dictionary of nn.Module: the
+    protocols of networks ask for methods, properties and plain attributes alone.
+    """
+    from inspect import getattr_static
+
+    from underpaint.core import Classifier, DataInfo, Objective, Visualizable
+    from underpaint.evals.accuracy import FinishedClassifier
+    from underpaint.evals.features import Encoder
+    from underpaint.inference import Tagger
+    from underpaint.models.vit import ViTConfig
+    from underpaint.objectives.classify import ClassifyConfig
+    from underpaint.objectives.mae import MAEConfig
+
+    small = ViTConfig(size=(16, 16), patch=8, width=16, depth=1, heads=2)
+    mae = MAEConfig(encoder=small).build(DataInfo(seed=0))
+    classifier = ClassifyConfig(encoder=small).build(DataInfo(seed=0, labels=("a", "b")))
+    networks = {Objective: mae, Visualizable: mae, Encoder: mae.encoder}
+    networks |= dict.fromkeys((Classifier, FinishedClassifier, Tagger), classifier)
+    for protocol, network in networks.items():
+        assert isinstance(network, protocol), protocol
+        members = {name for name in {*vars(protocol), *protocol.__annotations__} if not name.startswith("_")}
+        assert members
+        for name in members:
+            getattr_static(network, name)

@@ -41,6 +41,9 @@ from underpaint.training.ranks import Ranks
 
 LABELS = 1_000
 cuda = pytest.mark.cuda
+
+# The compiler of torch 2.11 imports what torch itself calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 DEVICE = "cuda"
 
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from underpaint.core import ImageInput
 from underpaint.data.source import Source
 from underpaint.evals.features import (
-    Encoder,
     image_batches,
     labelled_rows,
     transfer_classes,
@@ -27,7 +27,7 @@ class FinishedClassifier(Protocol):
     """A ``core.Classifier`` that knows the names of its classes; satisfied by ``Classify``."""
 
     @property
-    def encoder(self) -> Encoder: ...
+    def image_input(self) -> ImageInput: ...
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Accuracy:
         """The class of each image that could be read, and which could."""
         predicted: list[int] = []
         kept: list[bool] = []
-        batches = image_batches(source, rows, format=classifier.encoder.config.image_input, batch_size=self.batch_size)
+        batches = image_batches(source, rows, format=classifier.image_input, batch_size=self.batch_size)
         with evaluation_mode(classifier, device):
             for image, weight in batches:
                 scores: Tensor = classifier.logits(image.to(device)).cpu()

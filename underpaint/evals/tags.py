@@ -75,7 +75,7 @@ class TagRecall:
     ) -> list[set[int] | None]:
         """The highest-scored labels of each image; None where it cannot be read."""
         best: list[set[int] | None] = []
-        format = classifier.encoder.config.image_input
+        format = classifier.image_input
         with evaluation_mode(classifier, device):
             for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
                 scores = classifier.logits(image.to(device)).float().cpu()

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from underpaint.core import ImageInput
 from underpaint.models.image_text import ImageText
-from underpaint.models.vit import ViT
 
 TEMPLATES = ("a photo of a {}.",)
 """CLIP's plainest; ``{}`` stands for the name."""
@@ -42,8 +42,9 @@ class ZeroShot(nn.Module):
         self.register_buffer("label_embedding", embed_labels(model, tokenize, texts), persistent=False)
 
     @property
-    def encoder(self) -> ViT:
-        return self.model.encoder
+    def image_input(self) -> ImageInput:
+        """The images that the image tower takes."""
+        return self.model.encoder.config.image_input
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Cosines times the scale that the model was trained with."""

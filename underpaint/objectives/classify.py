@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from underpaint import keyed_random
-from underpaint.core import PAD_LABEL, DataInfo, Inputs, LabelBatch, LabelInput, Step, weighted_mean
+from underpaint.core import PAD_LABEL, DataInfo, ImageInput, Inputs, LabelBatch, LabelInput, Step, weighted_mean
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
@@ -106,6 +106,11 @@ class Classify(nn.Module):
         per_image = self.loss(scores, batch["labels"])
         hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
         return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
+
+    @property
+    def image_input(self) -> ImageInput:
+        """The images that it takes."""
+        return self.config.encoder.image_input
 
     def blocks(self) -> list[nn.Module]:
         return list(self.encoder.blocks)
