@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +30,7 @@ class Grey(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder: Any = nn.Identity()
-        self.encoder.config = ENCODER
+        self.image_input = ENCODER.image_input
         self.levels = nn.Parameter(torch.linspace(0, 1, len(TAGS)))
 
     def logits(self, image: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Pairs(nn.Module):
         image = F.normalize(self.encoder(batch["image"])[:, 0], dim=1)
         text = F.normalize(self.words(batch["text"]).mean(dim=1), dim=1)
         scores = 10 * image @ text.T
-        pairs = torch.arange(len(scores))
+        pairs = torch.arange(len(scores), device=scores.device)
         per_pair = F.cross_entropy(scores, pairs, reduction="none") + F.cross_entropy(scores.T, pairs, reduction="none")
         return Step(weighted_mean(per_pair / 2, batch["weight"]), {})
 

@@ -14,6 +14,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,11 @@ from underpaint.training.ranks import Ranks
 LABELS = 1_000
 cuda = pytest.mark.cuda
 
-# The compiler of torch 2.11 imports what torch itself calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
+# The compiler of torch 2.11 imports what torch itself calls deprecated, and looks at gradients that are not there.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
 DEVICE = "cuda"
 
 
@@ -56,6 +60,14 @@ def needs_a_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
     if marked:
         gc.collect()
         torch.cuda.empty_cache()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the type checker of the tests, which a compiler cannot look through."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def case(stage: str, *, size: str = "vit_b16", microbatch: int = 32, precision: Precision = "bf16") -> Run:
@@ -178,7 +190,7 @@ def test_attention_takes_a_fused_kernel() -> None:
 
 @cuda
 @pytest.mark.parametrize("stage", ["mae", "wsp"])
-def test_compiled_blocks_compute_the_same(stage: str) -> None:
+def test_compiled_blocks_compute_the_same(stage: str, unchecked: None) -> None:
     run = case(stage, microbatch=16)
     plain = train_steps(build(run, DEVICE), run, DEVICE, steps=4)
     compiled = build(run, DEVICE, layout=ParallelConfig(layout="single", compile=True))
@@ -250,7 +262,7 @@ def test_a_run_of_the_gpu_goes_on_without_one(images: Path, tmp_path: Path) -> N
 
 
 @cuda
-def test_float8_trains_near_bf16() -> None:
+def test_float8_trains_near_bf16(unchecked: None) -> None:
     capability = torch.cuda.get_device_capability()
     run = case("wsp", microbatch=16, precision="float8")
     if capability < float8.CAPABILITY:
