@@ -45,6 +45,7 @@ cuda = pytest.mark.cuda
 
 # The compiler of torch 2.11 imports what torch itself calls deprecated, and looks at gradients that are not there.
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:torch.get_autocast_gpu_dtype:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
