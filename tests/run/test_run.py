@@ -20,9 +20,10 @@ from torch import nn
 import underpaint
 from support.small_runs import BATCH, ENCODER, RUNS, SendSignal, assert_same_bits, log_lines, mae_run, tensors, wsp_run
 from underpaint import config
-from underpaint.core import Classifier, Objective
+from underpaint.core import Classifier, Objective, Step
 from underpaint.data.quarantine import TooManyBadRecords
 from underpaint.models.vit import ViTConfig
+from underpaint.objectives.mae import MAE
 from underpaint.run import Run, execute, record
 from underpaint.training.checkpoint import Checkpoints, DamagedCheckpoint
 from underpaint.training.log import read_log
@@ -491,4 +492,42 @@ def test_a_diverged_run_hands_nothing_over(images: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="has diverged"):
         execute(replace(run, optim=replace(run.optim, weight_decay=1e30)), tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> dict[str, torch.Tensor]:
+    """Make the loss of MAE no number at some positions of the stream; the weights as they are there, once it came."""
+    plain, weights = MAE.forward, dict[str, torch.Tensor]()
+
+    def forward(network: MAE, batch: Any) -> Step:
+        step = plain(network, batch)
+        if not bad & set(batch["position"].tolist()):
+            return step
+        weights.update({name: value.clone() for name, value in network.state_dict().items()})
+        return Step(step.loss * math.nan, step.scalars)
+
+    monkeypatch.setattr(MAE, "forward", forward)
+    return weights
+
+
+def test_a_run_whose_last_step_was_skipped_hands_over_what_it_has(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights are those before the last step."""
+    before = poison(monkeypatch, {16 * 5})
+    run = replace(mae_run(images, steps=6), ema_decay=0.0)
+    result = execute(run, tmp_path / "run")
+    assert result["skipped_windows"] == [[80, 96]]
+    assert "its last 1 steps were skipped; it hands over the weights of the steps before" in capsys.readouterr().err
+    product = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in product.items())
+    assert execute(run, tmp_path / "run") == result, "it is finished"
+
+
+def test_a_run_that_took_hardly_a_step_at_last_has_diverged(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {16 * step for step in range(1, 10) if step != 5})
+    with pytest.raises(NonFiniteLoss, match=r"has diverged: 8 of its last 10 steps were skipped"):
+        execute(replace(mae_run(images, steps=10), max_skipped=9), tmp_path / "run")
     assert not (tmp_path / "run" / "encoder").exists()

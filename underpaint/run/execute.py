@@ -28,6 +28,10 @@ from underpaint.training.loop import LoopConfig, NonFiniteLoss, TrainState, trai
 from underpaint.training.monitor import RunInfo, RunMonitor
 from underpaint.training.ranks import Ranks, join
 from underpaint.training.signals import catch_signals
+from underpaint.training.spikes import WINDOW
+
+DIVERGED = 0.75
+"""Share of the last steps that were skipped above which a run has diverged, whatever its weights are."""
 
 
 def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -144,8 +148,10 @@ def _train(
             ranks.leave()
             raise monitor.interruption(state.step)
         product = sharded_tensors.gather(state.product.state_dict(), ranks)
-        _refuse_diverged(run, state, product)
         metrics = monitor.final_metrics(state)
+        _refuse_diverged(run, state, product, metrics)
+
+    finite = {name: value for name, value in metrics.items() if value is not None}  # the last step may be a skipped one
 
     def save() -> dict[str, Any]:
         network = whole_network(run, data_info, state, product)
@@ -153,7 +159,7 @@ def _train(
         bad = len(stream.quarantine)
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
-        result = _result(run, state, data_info) | {"bad_records": bad, "metrics": metrics}
+        result = _result(run, state, data_info) | {"bad_records": bad, "metrics": finite}
         return outputs.save_outputs(folder, run.objective, network=network, data_info=data_info, result=result)
 
     return ranks.broadcast_from_first(save)
@@ -178,12 +184,25 @@ def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks)
         say(f"{run.name}: continues from step {state.step:,}")
 
 
-def _refuse_diverged(run: Run, state: TrainState, product: Mapping[str, Tensor]) -> None:
-    """A run whose last steps were not finite, or whose weights are not, hands nothing over."""
+def _refuse_diverged(
+    run: Run, state: TrainState, product: Mapping[str, Tensor], metrics: Mapping[str, float | None]
+) -> None:
+    """A run whose weights or held-out loss are not finite, or that took hardly a step at last, hands nothing over.
+
+    Some skipped steps, the very last among them, leave the weights of the steps before: they are handed over.
+    """
     broken = [name for name, value in product.items() if value.is_floating_point() and not value.isfinite().all()]
-    if state.skipped or broken:
-        what = f"the weights {broken[0]} are not finite" if broken else f"its last {state.skipped} steps were skipped"
-        raise NonFiniteLoss(f"{run.name} has diverged: {what}; lower optim.base_lr or optim.weight_decay")
+    steps, batch = min(WINDOW, state.step), run.budget.batch_size
+    skipped = state.history.skipped_since((state.step - steps) * batch) // batch
+    symptoms = [f"the weights {name} are not finite" for name in broken[:1]]
+    if metrics.get("heldout_loss", 0.0) is None:
+        symptoms.append("the held-out loss is not finite")
+    if skipped > DIVERGED * steps:
+        symptoms.append(f"{skipped} of its last {steps} steps were skipped")
+    if symptoms:
+        raise NonFiniteLoss(f"{run.name} has diverged: {symptoms[0]}; lower optim.base_lr or optim.weight_decay")
+    if state.skipped and state.ranks.first:
+        say(f"{run.name}: its last {state.skipped} steps were skipped; it hands over the weights of the steps before")
 
 
 def _open_batches(

@@ -106,8 +106,11 @@ class RunMonitor:
         if self.record is not None:
             self.record.write(state.step, state.step * self.run.batch_size, {"eval": found})
 
-    def final_metrics(self, state: TrainState) -> dict[str, float]:
-        """The last evaluation and the scalars of the last step, from the log, where a run continued after them."""
+    def final_metrics(self, state: TrainState) -> dict[str, float | None]:
+        """The last evaluation and the scalars of the last step, from the log, where a run continued after them.
+
+        None stands where a value was not finite, as in the log.
+        """
 
         def last_values() -> dict[str, Any]:
             last: dict[str, Any] = {}

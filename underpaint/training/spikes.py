@@ -25,6 +25,10 @@ class LossHistory:
     def take(self, loss: float) -> None:
         self.recent = [*self.recent[1 - WINDOW :], loss]
 
+    def skipped_since(self, first: int) -> int:
+        """Samples from the position ``first`` on that were skipped."""
+        return sum(end - max(start, first) for start, end in self.skipped if end > first)
+
     def skip(self, first: int, end: int) -> None:
         if self.skipped and self.skipped[-1][1] == first:
             self.skipped[-1][1] = end
