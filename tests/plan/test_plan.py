@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shlex
 import time
 import weakref
 from dataclasses import dataclass, replace
@@ -490,3 +491,34 @@ def test_the_printed_command_trains_what_was_planned() -> None:
 def test_recomputation_that_a_compiler_would_ignore_is_refused() -> None:
     with pytest.raises(ValueError, match=r"parallel\.recompute_pointwise=true has no effect"):
         ParallelConfig(recompute_pointwise=True, compile=True)
+
+
+def test_a_plan_of_every_optimizer() -> None:
+    """SGD keeps one moment, as torch's does with momentum; AdamW two."""
+    plans = {name: make_plan("mae_vit_b16", [f"optim.name={name}"], device="h100") for name in ("sgd", "lars", "adamw")}
+    assert plans["sgd"].memory.optimizer == plans["lars"].memory.optimizer == plans["adamw"].memory.optimizer // 2
+
+
+@pytest.mark.parametrize(("gpus", "start"), [
+    (1, ["underpaint"]),
+    (8, ["torchrun", "--nnodes", "1", "--nproc-per-node", "8", "-m", "underpaint"]),
+    (12, ["torchrun", "--nnodes", "2", "--nproc-per-node", "6",
+          "--rdzv-backend", "c10d", "--rdzv-endpoint", "FIRST_NODE:29400", "-m", "underpaint"]),
+    (16, ["torchrun", "--nnodes", "2", "--nproc-per-node", "8",
+          "--rdzv-backend", "c10d", "--rdzv-endpoint", "FIRST_NODE:29400", "-m", "underpaint"]),
+])  # fmt: skip
+def test_the_printed_command_starts_as_many_processes_as_were_planned(gpus: int, start: list[str]) -> None:
+    fields = ["budget.batch_size=3072", "data.source=./my photos"]
+    text = render(make_plan("mae_vit_b16", fields, gpus=gpus, device="h100"))
+    words = shlex.split(next(line for line in text.splitlines() if "  command" in line).partition("command")[2])
+    assert words[: len(start) + 1] == [*start, "train"]
+    assert "data.source=./my photos" in words, "a shell reads it as one word"
+    assert ("on every node" in text) == (gpus > 8)
+
+
+def test_batch_norm_keeps_the_microbatch_of_the_recipe() -> None:
+    """Another one would be another network: the statistics are those of a microbatch."""
+    plan = make_plan("linear_vit_b16", device="h100")
+    assert plan.microbatch == recipes.linear_vit_b16().budget.microbatch == 512
+    assert any("BatchNorm" in line for line in plan.assumptions)
+    assert make_plan("linear_vit_b16", ["objective.batch_norm=false"], device="h100").microbatch > 512

@@ -168,12 +168,14 @@ class _Question:
     @classmethod
     def of(cls, run: Run, *, microbatch: int | None, layout: Kind | None, checkpointing: bool | None) -> _Question:
         data_info = assumed_data(_labels(run))
+        counted = parameters(run, data_info)
         return cls(
             run=run,
-            parameters=parameters(run, data_info),
+            parameters=counted,
             data_info=data_info,
             flops=run.objective.flops_per_sample(data_info),
-            microbatch=microbatch,
+            # another microbatch would be another BatchNorm
+            microbatch=run.budget.microbatch if counted.batch_norm else microbatch,
             layout=layout,
             checkpointing=checkpointing,
         )
@@ -271,8 +273,33 @@ class _Question:
             step=step,
             price=0.0,
             data_bytes=samples * JPEG_BYTES,
-            assumptions=tuple(_assumptions(self.run, layout, device, len(self.data_info.labels))),
+            assumptions=tuple(self._assumptions(layout, device)),
         )
+
+    def _assumptions(self, layout: Layout, device: Device) -> Iterator[str]:
+        run = self.run
+        if device.is_cpu:
+            rates, threads = kept_rates(), torch.get_num_threads()
+            measured = f"measured them on {rates.date[:10]}, {rates.threads} threads"
+            yield f"rates of this machine as `plan --calibrate` {measured}"
+            if rates.threads != threads:
+                yield f"this process has {threads} threads: `plan --calibrate` would measure with these"
+        else:
+            yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.precision})"
+            reserve = f"{device.reserve / GIB:.1f} GiB for driver and libraries"
+            yield f"{reserve} and {FRAGMENTATION:.0%} lost to fragmentation are kept free"
+        if run.precision == "float8":
+            yield "the rate of bf16, since what float8 gains has not been measured; memory as in bf16"
+        if layout.ranks > 1:
+            yield (
+                f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "
+                f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
+            )
+        yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
+        if self.parameters.batch_norm:
+            yield f"the recipe's microbatch of {run.budget.microbatch} stays, since BatchNorm normalises over it"
+        if any(isinstance(each, LabelInput) for each in run.objective.inputs.values()):
+            yield f"{len(self.data_info.labels):,} labels"
 
 
 def _labels(run: Run) -> int:
@@ -280,27 +307,3 @@ def _labels(run: Run) -> int:
     if isinstance(run.data, ImageData) and run.data.targets == "tags":
         return run.data.vocabulary_size
     return CLASSES
-
-
-def _assumptions(run: Run, layout: Layout, device: Device, labels: int) -> Iterator[str]:
-    if device.is_cpu:
-        rates, threads = kept_rates(), torch.get_num_threads()
-        yield f"rates of this machine as `plan --calibrate` measured them on {rates.date[:10]}, {rates.threads} threads"
-        if rates.threads != threads:
-            yield f"this process has {threads} threads: `plan --calibrate` would measure with these"
-    else:
-        yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.precision})"
-        yield (
-            f"{device.reserve / GIB:.1f} GiB for driver and libraries and {FRAGMENTATION:.0%} lost to fragmentation "
-            "are kept free"
-        )
-    if run.precision == "float8":
-        yield "the rate of bf16, since what float8 gains has not been measured; memory as in bf16"
-    if layout.ranks > 1:
-        yield (
-            f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "
-            f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
-        )
-    yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
-    if any(isinstance(each, LabelInput) for each in run.objective.inputs.values()):
-        yield f"{labels:,} labels"

@@ -16,7 +16,7 @@ from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import Parameters
 from underpaint.run import Run
 
-MOMENTS = {"adamw": 2, "lars": 1}
+MOMENTS = {"adamw": 2, "lars": 1, "sgd": 1}
 """fp32 tensors of the optimizer for each trained parameter."""
 
 

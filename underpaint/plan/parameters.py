@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from underpaint.core import DataInfo
 from underpaint.run import Run
@@ -35,7 +36,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankStream:
+class Portion:
     """Elements of some parameters, and what one of several ranks holds of them."""
 
     trained: int
@@ -48,19 +49,20 @@ class RankStream:
 class Parameters:
     """The parameters of a network by name."""
 
-    def __init__(self, named: Iterable[Parameter]) -> None:
+    def __init__(self, named: Iterable[Parameter], *, batch_norm: bool = False) -> None:
         self.named = tuple(named)
-        self._shares: dict[tuple[tuple[str, ...], int], RankStream] = {}
+        self.batch_norm = batch_norm  # the network normalises over a microbatch, whose size is then no free choice
+        self._shares: dict[tuple[tuple[str, ...], int], Portion] = {}
         self.size = sum(p.size for p in self.named)
         self.trained = sum(p.size for p in self.named if p.trained)
 
-    def share(self, prefixes: tuple[str, ...], ranks: int) -> RankStream:
+    def share(self, prefixes: tuple[str, ...], ranks: int) -> Portion:
         """What the parameters whose names begin so amount to, whole and on one of the ranks that share them."""
         key = (prefixes, ranks)
         if key not in self._shares:
             chosen = [p for p in self.named if p.name.startswith(prefixes)]
             trained = [p for p in chosen if p.trained]
-            self._shares[key] = RankStream(
+            self._shares[key] = Portion(
                 trained=sum(p.size for p in trained),
                 matrices=sum(p.size for p in trained if p.is_matrix),
                 largest=max((p.size for p in trained), default=0),
@@ -74,10 +76,11 @@ def parameters(run: Run, data_info: DataInfo) -> Parameters:
     """Those of the run's objective with all it adds to the encoder."""
     with torch.device("meta"):
         network = run.objective.build(data_info)
-    return Parameters(
+    named = (
         Parameter(name=name, shape=tuple(value.shape), trained=value.requires_grad)
         for name, value in network.named_parameters()
     )
+    return Parameters(named, batch_norm=any(isinstance(module, _BatchNorm) for module in network.modules()))
 
 
 def assumed_data(labels: int) -> DataInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -10,6 +11,9 @@ from underpaint.plan.accelerators import GIB
 from underpaint.plan.estimate import Plan
 from underpaint.plan.parallel_layout import NODE
 from underpaint.plan.rates import Calibration
+
+FIRST_NODE = "FIRST_NODE"
+"""Stands in a printed command for the name of the machine that all others can reach."""
 
 
 def render(plan: Plan) -> str:
@@ -50,6 +54,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     money = f", {plan.cost:,.2f} at {plan.price:g} an hour" if plan.price else ""
     yield f"  {'hours    ' if device.is_cpu else 'GPU hours'}       {plan.gpu_hours:,.1f}{money}"
     yield f"  command         {_command(plan)}"
+    if FIRST_NODE in _command(plan):
+        yield f"                  on every node, with the name of the first for {FIRST_NODE}"
     yield "assumed:"
     for line in plan.assumptions:
         yield f"  {line}"
@@ -61,13 +67,18 @@ def _long(seconds: float) -> str:
 
 def _command(plan: Plan) -> str:
     layout = plan.layout
-    fields = " ".join((*plan.fields, f"budget.microbatch={plan.microbatch}"))
+    fields = [*plan.fields, f"budget.microbatch={plan.microbatch}"]
     if layout.kind != "single":
-        fields = f"parallel.layout={layout.kind} {fields}"
+        fields.insert(0, f"parallel.layout={layout.kind}")
     if layout.checkpointing:
-        fields += " parallel.checkpoint_activations=true"
-    start = "underpaint"
-    if layout.ranks > 1:
-        nodes, each = max(1, layout.ranks // NODE), min(layout.ranks, NODE)
-        start = f"torchrun --nnodes {nodes} --nproc-per-node {each} -m underpaint"
-    return f"{start} train {plan.recipe} {fields}"
+        fields.append("parallel.checkpoint_activations=true")
+    return shlex.join([*_start(layout.ranks), "train", plan.recipe, *fields])
+
+
+def _start(ranks: int) -> list[str]:
+    """The words that start so many processes, on whole nodes of at most NODE of them."""
+    if ranks == 1:
+        return ["underpaint"]
+    each = max(count for count in range(1, NODE + 1) if ranks % count == 0)
+    meeting = [] if ranks == each else ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{FIRST_NODE}:29400"]
+    return ["torchrun", "--nnodes", str(ranks // each), "--nproc-per-node", str(each), *meeting, "-m", "underpaint"]
