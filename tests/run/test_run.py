@@ -170,11 +170,30 @@ def test_another_configuration_is_refused_by_name(images: Path, half: Path, over
     assert sorted((p.name, p.stat().st_mtime_ns) for p in half.rglob("*") if p.name != ".lock") == before
 
 
-def test_other_data_are_refused(images: Path, half: Path, tmp_path: Path) -> None:
+def test_moved_data_are_the_same_data(images: Path, half: Path, finished: Path, tmp_path: Path) -> None:
+    """Content decides: a run goes on from a new mount point, to the same bits, and run.json says where its data are."""
     moved = Path(shutil.copytree(images, tmp_path / "moved"))
+    again = Path(shutil.copytree(half, tmp_path / "again"))
+    execute(mae_run(moved), again)
+    assert_same_bits(again, finished / "mae")
+    recorded = json.loads((again / "run.json").read_text())
+    assert recorded["run"]["data"]["source"] == str(moved)
+    assert "source" not in recorded["identity"]["run"]["data"]
+
+
+def test_a_run_from_before_paths_were_operational_goes_on(
+    images: Path, half: Path, finished: Path, tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(half, tmp_path / "again"))
+    recorded = json.loads((again / "run.json").read_text())
+    recorded["identity"]["run"]["data"] |= {"source": "/gone/images", "tags": "", "labels": ""}
+    (again / "run.json").write_text(json.dumps(recorded))
+    execute(mae_run(images), again)
+    assert_same_bits(again, finished / "mae")
+
+
+def test_other_data_are_refused(images: Path, half: Path, tmp_path: Path) -> None:
     run = mae_run(images)
-    with pytest.raises(ValueError, match=r"data\.source: was "):
-        execute(mae_run(moved), half)
     shutil.copy(images / "a" / "001.png", images / "a" / "zzz.png")
     try:
         with pytest.raises(ValueError, match=r"another configuration \(data: was '[0-9a-f]+', is '[0-9a-f]+'\)"):

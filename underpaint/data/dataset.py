@@ -44,9 +44,13 @@ Targets = Literal["none", "tags", "class"]
 class ImageData:
     """Images with nothing, their tags or their class as the target."""
 
-    source: str = field(metadata=SHORT)  # a collection's name; with a "/" or "." in front: a folder or prepared set
-    tags: str = ""  # file of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one
-    labels: str = ""  # CSV path,class of the transfer task; "" takes class folders
+    # Paths may change when a run goes on, for a new mount point; what lies there may not.
+    source: str = field(
+        metadata=SHORT | OPERATIONAL
+    )  # a collection's name; with a "/" or "." in front: a folder or set
+    # File of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one.
+    tags: str = field(default="", metadata=OPERATIONAL)
+    labels: str = field(default="", metadata=OPERATIONAL)  # CSV path,class of the transfer task; "" takes class folders
     exclude: str = ""  # collections or folders joined by +, whose test images' near duplicates are not trained on
     split: Split = "pretrain"
     targets: Targets = "none"

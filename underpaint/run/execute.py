@@ -59,7 +59,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[st
         )
         identity = record.identity(run, data=opened.content_hash, init_from=run.init_from)
         ranks.compare(record.fingerprint(run, identity), record.require_agreement)
-        done = ranks.broadcast_from_first(lambda: record.finished(folder, identity))
+        done = ranks.broadcast_from_first(lambda: record.finished(folder, run, identity))
         if done is not None:
             if ranks.first:
                 say(f"{folder}: finished already; delete the folder to train it again")

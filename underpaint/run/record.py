@@ -58,8 +58,10 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, run: Any, identity: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a finished run, None for an unfinished or new one.
+
+    A field that was part of the identity when the run began, and no longer is, does not count.
 
     Raises:
         ValueError: if the folder holds a run of another identity; the message names what differs.
@@ -71,7 +73,12 @@ def finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     recorded = files.read_json(path)
     if not isinstance(recorded, dict) or not {"format", "run", "derived", "identity"} <= recorded.keys():
         raise ValueError(f"{path} is no record of a run of this package; choose another --out")
-    differing = list(config.differences(recorded["identity"], identity))
+    operational = {f"run.{name}" for name, _, _ in config.differences(config.record(run), identity["run"])}
+    differing = [
+        (name, old, new)
+        for name, old, new in config.differences(recorded["identity"], identity)
+        if name not in operational
+    ]
     if differing and _is_false_start(folder):
         _clear_false_start(folder)
         return None
