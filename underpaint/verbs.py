@@ -29,11 +29,14 @@ from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import RECORD, WORK, continued
 from underpaint.report import write_report
+from underpaint.results.run import RunResult
+from underpaint.results.study import OLD_NAMES
+from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
 from underpaint.studies import parts
-from underpaint.studies.ablations import pays
+from underpaint.studies.ablations import ablations
 from underpaint.studies.designs import StudyOptions
 from underpaint.studies.stages import stages
 from underpaint.training.devices import choose_device
@@ -43,9 +46,7 @@ from underpaint.user_modules import import_function
 __all__ = ["contents", "evaluate", "plan_run", "plan_study", "prepare", "run_study", "source_of", "train"]
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
-STUDIES = {"stages": stages, "ablations": pays}
-OLD_NAMES = {"pays": "ablations"}
-"""Studies as they were called before, and as they are called now."""
+STUDIES = {"stages": stages, "ablations": ablations}
 
 
 def prepare(
@@ -89,7 +90,7 @@ def prepare(
 
 def train(
     recipe: str | Run, overrides: Sequence[str] = (), *, out: str | Path = "", dry_run: bool = False
-) -> dict[str, Any]:
+) -> RunResult:
     """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
 
     ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
@@ -130,7 +131,7 @@ def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
     return config.override(run, overrides)
 
 
-def _dry_run(run: Run) -> dict[str, Any]:
+def _dry_run(run: Run) -> RunResult:
     """Two steps with everything around them; nothing is kept."""
     batch = run.budget.batch_size
     budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
@@ -199,7 +200,7 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
         return folder
-    files.write_json(folder / "results.json", built.results(folder))
+    write_results(folder, built.results(folder, parts.finished_seeds(built, folder)))
     say(f"report: {write_report(folder)}")
     return folder
 
@@ -211,7 +212,12 @@ def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]
 
 
 def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
-    return Path(out) if out else Path("runs") / f"{name}_{asked.get('size', 'tiny')}"
+    """Where no folder is named, that of an earlier run under the old name of the study is continued."""
+    if out:
+        return Path(out)
+    names = [name, *(old for old, new in OLD_NAMES.items() if new == name)]
+    folders = [Path("runs") / f"{name}_{asked.get('size', 'tiny')}" for name in names]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def study_name(name: str) -> str:

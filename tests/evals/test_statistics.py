@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -53,7 +55,10 @@ def test_one_arm_is_estimated_over_seeds_or_over_its_images() -> None:
     seeds = [score(draw.integers(0, 2, size=200).astype(float).tolist()) for _ in range(4)]
     means = [float(np.mean(one.correct)) for one in seeds]
     oracle = scipy.stats.ttest_1samp(means, 0.0).confidence_interval(0.95)
-    assert statistics.estimate(seeds, seed=0) == pytest.approx((np.mean(means), oracle.low, oracle.high), rel=1e-9)
+    both = statistics.estimate(seeds, seed=0)
+    error = np.std(np.mean([one.correct for one in seeds], axis=0)) / np.sqrt(200)
+    half = np.hypot(oracle.high - np.mean(means), 1.96 * error)
+    assert both == pytest.approx((np.mean(means), np.mean(means) - half, np.mean(means) + half), abs=0.006)
     one = statistics.estimate(seeds[:1], seed=0)
     half = 1.96 * np.std(seeds[0].correct) / np.sqrt(200)
     assert (one.low, one.high) == pytest.approx((means[0] - half, means[0] + half), abs=0.01)
@@ -111,13 +116,19 @@ def test_summary_of_one_seed_is_a_bootstrap_and_says_so() -> None:
     assert method == "paired bootstrap over 80 test images in 20 families, 2000 resamples, one seed"
 
 
-def test_summary_of_several_seeds_is_students_and_says_so() -> None:
+def test_summary_of_several_seeds_adds_both_noises_and_says_so() -> None:
     first = [score([0.0, 1.0, 0.0, 0.0]), score([0.0, 1.0, 0.0, 1.0]), score([1.0, 0.0, 0.0, 0.0])]
     second = [score([1.0, 1.0, 0.0, 0.0]), score([1.0, 1.0, 0.0, 1.0]), score([1.0, 1.0, 0.0, 1.0])]
     summary = summarise(first, second, seed=0)
     oracle = scipy.stats.ttest_rel([0.5, 0.75, 0.75], [0.25, 0.5, 0.25]).confidence_interval(0.95)
-    assert (summary["low"], summary["high"]) == pytest.approx((oracle.low, oracle.high))
-    assert (summary["n_seeds"], summary["method"]) == (3, "paired t over 3 seeds")
+    mean = summary["mean"]
+    low = mean - np.hypot(mean - oracle.low, mean - summary["test_low"])
+    high = mean + np.hypot(oracle.high - mean, summary["test_high"] - mean)
+    assert (summary["low"], summary["high"]) == pytest.approx((low, high))
+    assert summary["low"] < oracle.low < oracle.high < summary["high"]
+    method = "paired t over 3 seeds and paired bootstrap over 4 test images, 2000 resamples"
+    assert (summary["n_seeds"], summary["method"]) == (3, method)
+    assert summary["noise"] == ["seeds", "test images"]
 
 
 def test_arms_of_different_tasks_are_not_compared() -> None:
@@ -153,10 +164,33 @@ def test_several_seeds_show_both_noises() -> None:
         )
 
     first, second = [score(0.5) for _ in range(4)], [score(0.6) for _ in range(4)]
-    found = summarise(first, second, seed=0)
+    found: Any = summarise(first, second, seed=0)
     per_seed = [b.value - a.value for a, b in zip(first, second, strict=True)]
     expected = scipy.stats.t.interval(0.95, 3, loc=np.mean(per_seed), scale=scipy.stats.sem(per_seed))
-    assert (found["low"], found["high"]) == pytest.approx(expected)
+    centre = float(np.mean(per_seed))
+    assert found["high"] - centre == pytest.approx(np.hypot(expected[1] - centre, found["test_high"] - centre))
     mean = np.mean([np.subtract(b.correct, a.correct) for a, b in zip(first, second, strict=True)], axis=0)
     half = 1.96 * mean.std() / 20
     assert found["test_high"] - found["test_low"] == pytest.approx(2 * half, rel=0.1)
+
+
+def world(generator: np.random.Generator, *, images: int, seeds: int, spread: float) -> tuple[list[Score], list[Score]]:
+    """Two arms that are equally good on all images there are: per image by chance one is better, per seed as well."""
+    by_image, by_seed = generator.normal(0, 0.45, size=images), generator.normal(0, spread, size=seeds)
+    first = [score([0.5] * images) for _ in range(seeds)]
+    second = [score((0.5 + by_image + shift).tolist()) for shift in by_seed]
+    return first, second
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0005), (2, 0.02), (5, 0.0), (5, 0.03)])
+def test_arms_that_are_equally_good_are_told_apart_in_one_study_of_twenty(seeds: int, spread: float) -> None:
+    """Seeds that agree with each other share their test images: what these favour is no gain."""
+    generator = np.random.default_rng(8)
+    wrong = 0
+    for _ in range(500):
+        summary = summarise(*world(generator, images=150, seeds=seeds, spread=spread), seed=0)
+        low, high = summary["low"], summary["high"]
+        assert low is not None
+        assert high is not None
+        wrong += low > 0 or high < 0
+    assert wrong / 500 <= 0.08

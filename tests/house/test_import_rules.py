@@ -26,10 +26,13 @@ EVERYTHING_TO_RUN = FOUNDATION | {
     "data",
     "tags",
     "evals",
+    "results",
 }
 MAY_IMPORT = {
     # The foundation: no part of it knows another.
     **{part: set[str]() for part in FOUNDATION},
+    # The files that runs and studies leave, for everybody who writes or reads them.
+    "results": {"files"},
     # The layers. `training` knows no objective, data, evaluation or model.
     "models": {"keyed_random", "files", "config", "core"},
     # The price of a network, for the planner.
@@ -40,7 +43,7 @@ MAY_IMPORT = {
     # From what somebody owns to a prepared set.
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
-    "evals": {"core", "keyed_random", "data", "models"},
+    "evals": {"core", "keyed_random", "data", "models", "results"},
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core"},
     # The wiring, and what sits on top of it.
@@ -48,7 +51,7 @@ MAY_IMPORT = {
     "recipes": EVERYTHING_TO_RUN | {"run"},
     "plan": EVERYTHING_TO_RUN | {"run", "recipes"},
     "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
-    "report": {"files"},
+    "report": {"files", "results"},
     "inference": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "verbs"},
@@ -62,6 +65,7 @@ FIRST_CHOICE = {"torch", "jaxtyping"}
 IMAGES = {"numpy", "PIL", "torchvision"}
 MAY_IMPORT_AT_TOP = {
     **{part: set[str]() for part in LIGHT},
+    "results": set[str](),
     "cli": {"rich_argparse"},
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.html_page import Page
-from support.report_example import ARMS, make_run, make_study, write_json
+from support.report_example import ARMS, bare_data, make_run, make_study, write_json
 from underpaint.report import write_report
 
 SHOWN_SPLITS = ("test", "mean")
@@ -54,7 +54,7 @@ def test_scores_equal_results_json(tmp_path: Path, seeds: tuple[int, ...]) -> No
     expected = expected_scores(folder)
     shown = {row[0][2].strip(): row[1:] for row in rows if len(row) > 1 and row[0][0] == "th" and row[1][0] == "td"}
     assert set(shown) == {*ARMS, "guessing"}
-    means = {one["arm"]: one["mean"] for one in json.loads((folder / "results.json").read_text())["arms"]}
+    means = {one["arm"]: one["mean"] for one in json.loads((folder / "results.json").read_text())["arm_means"]}
     for arm, scores in expected.items():
         assert [float(str(attrs["data-value"])) for _, attrs, _ in shown[arm]] == [means[arm], *scores]
         for (_, _, text), score in zip(shown[arm][1:], scores, strict=True):
@@ -100,8 +100,13 @@ def test_strangers_text_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     folder = make_study(tmp_path / "study", arms=(*ARMS, evil), extra_tags=(evil, '"><img src=x onerror=alert(2)>'))
     results = results_of(folder)
-    results["data"]["collections"][evil] = {"images": 3, "licence": evil, "attribution": "javascript:alert(3)"}
+    results["data"]["collections"][evil] = {
+        **results["data"]["collections"]["digits"],
+        "licence": evil,
+        "attribution": "javascript:alert(3)",
+    }
     results["data"]["not_measured"].append(evil)
+    results["contrasts"].append({**results["contrasts"][0], "contrast": f"{evil} - wsp", "first": evil})
     results["summary"].append({**results["summary"][0], "contrast": f"{evil} - wsp", "task": evil, "method": evil})
     write_json(folder / "results.json", results)
     page = Page(write_report(folder))
@@ -142,7 +147,7 @@ def test_everything_optional_may_be_missing(own_study: Path) -> None:
     for run in own_study.glob("*-seed0"):
         shutil.rmtree(run)
     results = results_of(own_study)
-    results["data"], results["environment"], results["summary"] = {}, {}, []
+    results["data"], results["summary"] = bare_data(), []
     write_json(own_study / "results.json", results)
     page = Page(write_report(own_study))
     assert "logs are not in this folder" in page.text
@@ -230,7 +235,8 @@ def test_unfinished_run(tmp_path: Path) -> None:
 
 
 def test_run_that_has_just_started(tmp_path: Path) -> None:
-    write_json(tmp_path / "run" / "run.json", {"format": 1, "run": {}})
+    record = {"format": 1, "run": {}, "derived": {}, "overrides": [], "identity": {}}
+    write_json(tmp_path / "run" / "run.json", record)
     page = Page(write_report(tmp_path / "run"))
     assert "Nothing was logged yet" in page.text
     assert "Starts from scratch" in page.text
@@ -240,16 +246,20 @@ def test_run_with_one_logged_step(tmp_path: Path) -> None:
     write_report(make_run(tmp_path / "run", stage="wsp", samples=64, flops=1e6, speed=10.0, lines=1))
 
 
+RUN_RECORD = '{"format": 1, "run": {}, "derived": {}, "overrides": [], "identity": {}}'
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({}, r"neither a run \(run\.json is missing\) nor a study \(results\.json is missing\)"),
         ({"study.json": "{}"}, "not finished"),
         ({"results.json": "{"}, "not valid JSON"),
-        ({"results.json": '{"format": 2}'}, "format 2"),
-        ({"results.json": '{"format": 1, "rows": []}'}, "has no 'stages'"),
+        ({"results.json": '{"format": 3}'}, "format 3"),
+        ({"results.json": '{"format": 1, "study": "stages", "rows": []}'}, "has no 'stages'"),
         ({"run.json": "[]"}, "expected an object"),
-        ({"run.json": "{}", "log.jsonl": '{"step"\n{"step": 1, "samples": 2}\n'}, "line 1"),
+        ({"run.json": "{}"}, "has no 'format'"),
+        ({"run.json": RUN_RECORD, "log.jsonl": '{"step"\n{"step": 1, "samples": 2}\n'}, "line 1"),
     ],
 )
 def test_what_is_no_run_and_no_study_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from support.report_example import make_study
-from underpaint.report.arms import KNOWN, marks
+from underpaint.report.arms import MARKS, marks
 from underpaint.report.axes import Tick, nice_ticks, scale, tick_texts
 from underpaint.report.curves import MAX_POINTS, smooth, thin
-from underpaint.report.folders import RunFolder, count_reasons, read_log, read_study
+from underpaint.report.folders import RunFolder, count_reasons, merged_log, read_study
 from underpaint.report.frontier import GAP, frontier
 from underpaint.report.headline import (
-    MEAN_TASK,
+    Contrast,
     asked_contrasts,
     below_the_floor,
     caveat,
@@ -26,9 +26,12 @@ from underpaint.report.headline import (
     lead,
     over_mae,
     points,
-    read_contrasts,
+    study_contrasts,
 )
 from underpaint.report.html_tables import arm_totals, duration, flatten, flops, stage_costs
+from underpaint.results.format_1 import translated
+from underpaint.results.run import read_log
+from underpaint.results.study import MEAN_TASK
 
 
 def line(contrast: str, task: str, *bounds: float | None, n_seeds: int = 1) -> dict[str, Any]:
@@ -43,6 +46,16 @@ def line(contrast: str, task: str, *bounds: float | None, n_seeds: int = 1) -> d
         "n_seeds": n_seeds,
         "method": method,
     }
+
+
+def read_contrasts(
+    lines: Sequence[dict[str, Any]], imported: Sequence[str] = (), *, by_dataset: Sequence[dict[str, Any]] = ()
+) -> list[Contrast]:
+    """The contrasts of a study that has these lines, with the meaning that their arms' names had in format 1."""
+    arms = dict.fromkeys(arm for one in lines for arm in one["contrast"].split(" - "))
+    tables = {"summary": list(lines), "dataset_summary": list(by_dataset), "baselines": [{"arm": i} for i in imported]}
+    results: Any = translated({"study": "stages", "rows": [{"arm": arm} for arm in arms], **tables})
+    return study_contrasts(results)
 
 
 STEPS, COMPUTE = "mae_wsp - wsp", "mae_wsp - wsp_equal_compute"
@@ -92,11 +105,11 @@ def test_a_gain_over_what_harmed_is_told_as_such() -> None:
     harmed = {**line("wsp - random", "", -0.07, -0.08, -0.06), "dataset": "digits"}
     served = {**line("wsp - random", "", 0.05, 0.04, 0.06), "dataset": "own"}
     told = below_the_floor(read_contrasts(lines, by_dataset=[served, harmed]))
-    assert told.startswith("On the tasks of digits (−7.0) wsp ends below the untrained encoder.")
+    assert told.startswith("On the tasks of digits (−7.0) WSP alone ends below the untrained encoder.")
     assert not below_the_floor(read_contrasts(lines, by_dataset=[served, served | {"dataset": "digits"}]))
     assert not below_the_floor(read_contrasts([line(STEPS, "a", -0.02, -0.03, -0.01)]))
     alone = [line("wsp - random", task, -0.07, -0.08, -0.06) for task in ("digits linear", MEAN_TASK)]
-    assert below_the_floor(read_contrasts(alone)).startswith("On the mean over tasks (−7.0) wsp ends below")
+    assert below_the_floor(read_contrasts(alone)).startswith("On the mean over tasks (−7.0) WSP alone ends below")
 
 
 def test_headline_says_loss() -> None:
@@ -109,9 +122,9 @@ def test_headline_says_loss() -> None:
 @pytest.mark.parametrize(
     ("bounds", "said"),
     [
-        ((0.031, 0.01, 0.05), "mae_wsp came out 3.1 points above the imported vit_b16."),
-        ((-0.02, -0.03, -0.01), "mae_wsp came out 2.0 points below the imported vit_b16."),
-        ((0.004, -0.01, 0.02), "mae_wsp cannot be told from the imported vit_b16 (+0.4)."),
+        ((0.031, 0.01, 0.05), "MAE then WSP came out 3.1 points above the imported vit_b16."),
+        ((-0.02, -0.03, -0.01), "MAE then WSP came out 2.0 points below the imported vit_b16."),
+        ((0.004, -0.01, 0.02), "MAE then WSP cannot be told from the imported vit_b16 (+0.4)."),
     ],
 )
 def test_headline_says_what_training_brought_over_an_imported_encoder(
@@ -136,10 +149,17 @@ def test_headline_says_what_training_brought_over_an_imported_encoder(
 
 def test_several_seeds_are_not_called_noise_of_test_images() -> None:
     text = caveat(read_contrasts([line(STEPS, "a", 0.1, 0.05, 0.15, n_seeds=5)]))
-    assert text == "5 seeds: intervals by paired t over seeds. Each task is judged on its own."
+    told = "5 seeds: intervals by paired t over seeds, without the noise of the test images."
+    assert text == f"{told} Each task is judged on its own."
+    both = {**line(STEPS, "a", 0.1, 0.05, 0.15, n_seeds=2), "noise": ["seeds", "test images"]}
+    results: Any = translated({"study": "stages", "rows": [{"arm": "wsp"}, {"arm": "mae_wsp"}]})
+    contrasts = translated({"study": "stages", "summary": [both]})["contrasts"]
+    text = caveat(study_contrasts({**results, "summary": [both], "contrasts": contrasts}))
+    assert text.startswith("2 seeds: the intervals cover what a new seed and other test images change.")
+    assert "Fewer than 3 seeds" in text
 
 
-@pytest.mark.parametrize("bounds", [(None, None), (float("nan"), float("nan")), (-0.1, None)])
+@pytest.mark.parametrize("bounds", [(None, None), (-0.1, None)])
 def test_a_difference_without_an_interval_decides_nothing(bounds: tuple[float | None, float | None]) -> None:
     (contrast,) = read_contrasts([line(STEPS, "a", 0.2, *bounds)])
     assert contrast.count("across") == 1
@@ -226,10 +246,13 @@ def test_thinning_keeps_the_ends() -> None:
 
 
 def test_arms_differ_in_shape_and_keep_their_marks() -> None:
-    found = marks([*KNOWN, "x", "y", "z"])
-    assert len(set(found.values())) == len(found)
-    assert len({mark.shape for mark in KNOWN.values()}) == len({mark.colour for mark in KNOWN.values()}) == len(KNOWN)
-    assert marks(["x", "mae_wsp"])["mae_wsp"] == KNOWN["mae_wsp"]
+    names = ["random", "mae", "wsp", "mae_wsp", "wsp_equal_compute", "wsp_equal_time", "x", "y", "z"]
+    arms = translated({"rows": [{"arm": arm} for arm in names]})["arms"]
+    given = marks(arms)
+    assert len(set(given.values())) == len(given) == len(names)
+    assert len({mark.shape for mark in MARKS.values()}) == len({mark.colour for mark in MARKS.values()}) == len(MARKS)
+    assert marks([arms[-1], arms[3]])["mae_wsp"] == MARKS["treatment"]
+    assert len(set(marks([arms[3], {**arms[3], "arm": "again"}]).values())) == 2, "two arms of one role"
 
 
 def test_flatten() -> None:
@@ -247,15 +270,17 @@ def test_log_keeps_the_later_line_and_merges_evaluations(tmp_path: Any) -> None:
         '{"step": 2, "samples": 4, "loss": 2.5}\n'
         '{"step": 3, "samples": 6, "loss": null}\n'
     )
-    log, evals = read_log(path)
-    assert [(one["step"], one["loss"]) for one in log] == [(1, 5.0), (2, 2.5)]
-    assert [one["eval"] for one in evals] == [{"a": 1, "b": 2}]
+    log, evals = merged_log(read_log(tmp_path))
+    assert [(one["step"], one.get("loss")) for one in log] == [(1, 5.0), (2, 2.5)]
+    assert [one.get("eval") for one in evals] == [{"a": 1, "b": 2}]
 
 
 def test_a_bad_image_of_several_runs_counts_once(tmp_path: Any) -> None:
+    record: Any = {}
+
     def run(*bad: tuple[str, str]) -> RunFolder:
         return RunFolder(
-            path=tmp_path, record={}, environment={}, result={}, log=(), evals=(), bad_records=frozenset(bad)
+            path=tmp_path, record=record, environment=None, result=None, log=(), evals=(), bad_records=frozenset(bad)
         )
 
     runs = [run(("a", "torn"), ("b", "torn")), run(("a", "torn"), ("c", "no image"))]
@@ -284,7 +309,7 @@ def test_the_frontier_places_arms_by_compute_and_mean(tmp_path: Path) -> None:
     """Read back from the drawing: its scales are linear, and ticks say where they lie."""
     study = read_study(make_study(tmp_path / "study", seeds=(0, 1)))
     totals = arm_totals(stage_costs(study), "wsp")
-    drawn = frontier(study, totals, marks(study.arms))
+    drawn = frontier(study, totals, marks(study.meaning.values()))
     assert drawn is not None
     compute = {"random": 0.0, **{total.arm: total.train_flops.value for total in totals}}
 
@@ -293,7 +318,7 @@ def test_the_frontier_places_arms_by_compute_and_mean(tmp_path: Path) -> None:
         return first + (last - first) * (at - a) / (b - a)
 
     unit = max(compute.values()) / value(max(one.x for one in drawn.dots), drawn.x_ticks)
-    for mean, one in zip(study.means, drawn.dots, strict=True):
+    for mean, one in zip(study.results["arm_means"], drawn.dots, strict=True):
         reach = [100 * mean[end] for end in ("mean", "low", "high")]
         assert one.low is not None
         assert one.high is not None
@@ -302,4 +327,7 @@ def test_the_frontier_places_arms_by_compute_and_mean(tmp_path: Path) -> None:
         assert value(one.x, drawn.x_ticks) == pytest.approx(compute[mean["arm"]] / unit, abs=tolerance)
     assert len({one.x for one in drawn.dots}) == len(drawn.dots), "equal compute stands side by side"
     assert [line.path.count("L") for line in drawn.lines] == [2, 1], "random, wsp, longer wsp; mae, mae_wsp"
-    assert frontier(replace(study, means=()), totals, marks(study.arms)) is None
+    assert (
+        frontier(replace(study, results={**study.results, "arm_means": []}), totals, marks(study.meaning.values()))
+        is None
+    )

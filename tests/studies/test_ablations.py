@@ -1,4 +1,4 @@
-"""The study ``pays``: its points and runs, shares of images, its results by hand, its page, and the whole of it."""
+"""The study ``ablations``: points and runs, shares of images, results by hand, its page, and the whole of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from support.ablations_example import make_patterns, make_pays
+from support.ablations_example import make_ablations, make_patterns
 from support.html_page import Page
-from support.report_example import write_json
+from support.report_example import bare_data, write_json
 from underpaint import config, verbs
 from underpaint.data.dataset import ImageData
 from underpaint.data.near_duplicates.removal import Report
@@ -23,7 +23,7 @@ from underpaint.data.open_source import open_source
 from underpaint.evals.score import Score
 from underpaint.report import write_report
 from underpaint.studies.ablations import Plan, plan_points
-from underpaint.studies.ablations_designs import pays_design_of
+from underpaint.studies.ablations_designs import ablations_design_of
 from underpaint.studies.ablations_results import Point, collect, transfer_name
 from underpaint.studies.designs import Size
 from underpaint.studies.parts import output_of
@@ -49,7 +49,7 @@ def opened(images: Path) -> StudyImages:
 
 
 def plan_of(size: Size, opened: StudyImages) -> Plan:
-    return plan_points(pays_design_of(size), opened)
+    return plan_points(ablations_design_of(size), opened)
 
 
 @pytest.mark.parametrize(("size", "count"), [("smoke", 23), ("tiny", 55)])
@@ -190,7 +190,17 @@ def write_run(folder: Path, run: str, seed: int, tasks: dict[str, tuple[float, .
     scores = [score("a", "linear", tasks["linear"]), score("a", "lowshot", (1.0, 0.0, 0.0, 0.0), split="0")]
     scores.append(score("a", "lowshot", tasks["lowshot"], split="mean"))
     write_json(output_of(transfer_name(run, "a", seed), folder), {"output": [one.record() for one in scores]})
-    cost = {"samples": 64, "train_flops": 1e9 + seed, "wall_seconds": 2.0, "images_per_second": 32.0}
+    cost = {
+        "format": 1,
+        "seed": seed,
+        "steps": 1,
+        "bad_records": 0,
+        "metrics": {},
+        "samples": 64,
+        "train_flops": 1e9 + seed,
+        "wall_seconds": 2.0,
+        "images_per_second": 32.0,
+    }
     stage = "mae" if run.endswith("-mae") else "wsp"
     write_json(folder / f"{run}-seed{seed}" / "result.json", {"stage": stage, "name": run, **cost})
 
@@ -211,9 +221,9 @@ def test_results_from_small_outputs_equal_those_by_hand(tmp_path: Path) -> None:
         Point(axis="tagged", value="1", x=0.0, runs=runs),
         Point(axis="images", value="1", x=0.0, runs={**runs, "wsp_equal_compute": "base-mae_wsp"}),
     ]
-    found = collect(tmp_path, points=points, seeds=(0, 1), datasets=["a"], data={"b": 2})
-    assert (found["format"], found["study"]) == (1, "pays")
-    assert found["data"] == {"b": 2, "remarks": ["remark on a"]}
+    found = collect(tmp_path, points=points, seeds=(0, 1), datasets=["a"], data={**bare_data(), "pretraining": "b"})
+    assert (found["format"], found["study"], found["page"]) == (2, "ablations", "axes")
+    assert found["data"] == {**bare_data(), "pretraining": "b", "remarks": ["remark on a"]}
 
     def difference(axis: str, contrast: str, task: str) -> dict[str, Any]:
         lines = [one for one in found["summary"] if (one["axis"], one["contrast"]) == (axis, contrast)]
@@ -222,12 +232,15 @@ def test_results_from_small_outputs_equal_those_by_hand(tmp_path: Path) -> None:
     line = difference("tagged", "mae_wsp - wsp", "a linear")
     assert (line["at"], line["x"], line["n_seeds"]) == ("1", 0.0, 2)
     assert line["mean"] == pytest.approx(0.5)  # both seeds differ by half of the images
-    assert (line["low"], line["high"]) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert (line["low"], line["high"]) == (pytest.approx(line["test_low"]), pytest.approx(line["test_high"]))
+    assert line["low"] < 0.5 < line["high"], "no spread over seeds: the noise of the test images remains"
     line = difference("tagged", "mae_wsp - mae", "mean over tasks")
     per_seed = [((0.75 - 0.25) + (0.375 - 0)) / 2, ((1.0 - 0.0) + (0.375 - 0)) / 2]
     half = SEED_QUANTILE * abs(per_seed[0] - per_seed[1]) / 2  # deviation of two values over the root of two
     assert line["mean"] == pytest.approx(fmean(per_seed))
-    assert line["high"] - line["low"] == pytest.approx(2 * half)
+    images = line["test_high"] - line["mean"], line["mean"] - line["test_low"]
+    assert line["high"] - line["mean"] == pytest.approx(math.hypot(half, images[0]))
+    assert line["mean"] - line["low"] == pytest.approx(math.hypot(half, images[1]))
     same = [{k: v for k, v in one.items() if k != "axis"} for one in found["summary"]]
     assert same[: len(same) // 2] == same[len(same) // 2 :]  # the base point on both axes
     assert not [one for one in found["summary"] if "equal_compute" in one["contrast"]]  # one run for both arms
@@ -247,7 +260,7 @@ def test_results_from_small_outputs_equal_those_by_hand(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=[(0,), (0, 1, 2)], ids=["one seed", "three seeds"])
 def made_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pays(tmp_path_factory.mktemp("pays"), seeds=request.param)
+    return make_ablations(tmp_path_factory.mktemp("ablations"), seeds=request.param)
 
 
 def test_the_page_has_the_numbers_of_the_results(made_up: Path) -> None:
@@ -302,7 +315,7 @@ def test_the_sentences_say_what_the_numbers_say(made_up: Path) -> None:
 def test_the_page_needs_only_results(made_up: Path, tmp_path: Path) -> None:
     """No runs, no axes in words, no contrasts; and what strangers wrote is escaped."""
     results = json.loads((made_up / "results.json").read_text())
-    results["data"], results["environment"], results["summary"] = {}, {}, []
+    results["data"], results["summary"] = bare_data(), []
     for line in results["rows"] + results["stages"]:
         line["at"] = line["at"].replace("0.2", "<script>")
     write_json(tmp_path / "results.json", results)
@@ -318,7 +331,7 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "study"
     given: dict[str, Any] = {"size": "smoke", "out": out, "images": str(images), "labels": str(images / "labels.csv")}
-    assert verbs.run_study("pays", **given) == out
+    assert verbs.run_study("ablations", **given) == out
     results = json.loads((out / "results.json").read_text())
     assert {row["axis"] for row in results["rows"]} == {axis["axis"] for axis in results["data"]["axes"]}
     assert {row["protocol"] for row in results["rows"]} == {"linear", "lowshot", "knn"}
@@ -337,5 +350,5 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     assert all(lines == at_base[0] for lines in at_base)
     assert (out / "report.html").stat().st_size > 50_000
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    verbs.run_study("pays", **given)
+    verbs.run_study("ablations", **given)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before

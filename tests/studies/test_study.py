@@ -49,7 +49,7 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     arguments = {"size": "smoke", "out": out, "images": str(images), "labels": str(images / "labels.csv")}
     assert verbs.run_study("stages", seeds=(3,), **arguments) == out
     results = json.loads((out / "results.json").read_text())
-    assert results["format"] == 1
+    assert results["format"] == 2
     assert results["study"] == "stages"
     assert {"data", "environment", "rows", "stages", "summary"} <= results.keys()
     assert all(row.keys() >= ROW for row in results["rows"])
@@ -74,6 +74,15 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     before = times(out)
     verbs.run_study("stages", seeds=(3,), **arguments)  # everything is there already
     assert times(out) == before
+    verbs.run_study("stages", seeds=(4, 5), **arguments)  # what a run leaves out it does not delete
+    both = json.loads((out / "results.json").read_text())
+    assert {row["seed"] for row in both["rows"]} == {3, 4, 5}
+    assert [row for row in both["rows"] if row["seed"] == 3] == results["rows"]
+    assert {line["n_seeds"] for line in both["summary"]} == {3}
+    (out / "finetune-mae-digits-seed5" / "result.json").unlink()
+    verbs.run_study("stages", seeds=(3,), **arguments)
+    left = json.loads((out / "results.json").read_text())
+    assert {row["seed"] for row in left["rows"]} == {3, 4}, "seed 5 is not finished"
     with pytest.raises(ValueError, match="size="):
         verbs.run_study("stages", size="tiny", out=out, images=str(images))
 
@@ -131,8 +140,8 @@ def test_overrides_change_the_recipes_and_belong_to_the_folder(images: Path, tmp
         verbs.run_study("stages", only=("random-seed0",), **arguments)
     with pytest.raises(ValueError, match=r"did you mean wsp\.budget\.samples"):
         verbs.plan_study("stages", overrides=["wsp.budget.sample=1"], **arguments)
-    with pytest.raises(ValueError, match=r"wsp\.budget\.samples=1: the study `pays` takes no overrides"):
-        verbs.plan_study("pays", overrides=["wsp.budget.samples=1"], **arguments)
+    with pytest.raises(ValueError, match=r"wsp\.budget\.samples=1: the study `ablations` takes no overrides"):
+        verbs.plan_study("ablations", overrides=["wsp.budget.samples=1"], **arguments)
 
 
 def test_the_small_study_is_complete() -> None:

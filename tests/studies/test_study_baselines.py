@@ -95,7 +95,10 @@ def test_a_baseline_is_measured_and_reported(images: Path, baseline: Path, tmp_p
     before = (out / "mae-seed1" / "result.json").stat().st_mtime_ns
     other = verbs.run_study("stages", seeds=(1,), **arguments | {"baselines": []})  # the rest stays as it is
     assert (other / "mae-seed1" / "result.json").stat().st_mtime_ns == before
-    assert json.loads((other / "results.json").read_text())["baselines"] == []
+    kept = json.loads((other / "results.json").read_text())
+    assert [entry["arm"] for entry in kept["baselines"]] == ["maws_tiny"], "what a run leaves out it does not delete"
+    assert kept["rows"] == results["rows"]
+    assert kept["summary"] == results["summary"]
 
 
 def test_the_plan_holds_a_baseline_s_finetuning(images: Path, baseline: Path, tmp_path: Path) -> None:
@@ -137,8 +140,8 @@ def test_what_the_user_can_mend(images: Path, baseline: Path, tmp_path: Path) ->
     ):
         with pytest.raises(ValueError, match=message):
             verbs.plan_study("stages", **study(images, tmp_path / "study", baselines=given))
-    with pytest.raises(ValueError, match="the study `pays` compares with none"):
-        verbs.plan_study("pays", size="smoke", images=str(images), baselines=[str(baseline)])
+    with pytest.raises(ValueError, match="the study `ablations` compares with none"):
+        verbs.plan_study("ablations", size="smoke", images=str(images), baselines=[str(baseline)])
 
 
 def test_the_stored_values_are_those_of_the_study(baseline: Path) -> None:

@@ -1,4 +1,4 @@
-"""A finished folder of the study ``pays``, its numbers made up by a seed, and images that a study can run on."""
+"""A finished folder of the study ``ablations``, its numbers made up by a seed, and images that a study can run on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from support.report_example import data_entry, environment_entry, make_run, write_json
+from support.report_example import data_entry, environment_entry, make_run, meaning, write_json
 
 ARMS = ("mae", "mae_wsp", "wsp", "wsp_equal_compute")
 CONTRASTS = (("wsp_equal_compute", "mae_wsp"), ("wsp", "mae_wsp"), ("mae", "mae_wsp"))
@@ -34,7 +34,7 @@ T_HALF = {2: 12.706, 3: 4.303}
 """97.5% quantiles of Student's t over as many seeds."""
 
 
-def make_pays(folder: Path, *, seeds: Sequence[int] = (0, 1, 2)) -> Path:
+def make_ablations(folder: Path, *, seeds: Sequence[int] = (0, 1, 2)) -> Path:
     """Write results.json and one run of the study."""
     rows, stages, summary = [], [], []
     for axis, values in AXES.items():
@@ -51,13 +51,19 @@ def make_pays(folder: Path, *, seeds: Sequence[int] = (0, 1, 2)) -> Path:
     write_json(
         folder / "results.json",
         {
-            "format": 1,
-            "study": "pays",
+            "format": 2,
+            "study": "ablations",
+            "page": "axes",
+            **meaning(ARMS, CONTRASTS),
+            "baselines": [],
+            "arm_means": [],
+            "dataset_summary": [],
+            "tag_summary": [],
             "rows": rows,
             "stages": stages,
             "summary": summary,
             "data": {**data_entry(), "axes": axes},
-            "environment": environment_entry(["underpaint", "study", "pays"]),
+            "environment": environment_entry(["underpaint", "study", "ablations"]),
         },
     )
     return folder
@@ -112,11 +118,13 @@ def _interval(values: Sequence[float]) -> dict[str, Any]:
     n = len(values)
     mean = sum(values) / n
     if n == 1:
+        noise = ["test images"]
         half, method = 0.013, "paired bootstrap over 400 test images, 2000 resamples, one seed"
     else:
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+        noise = ["seeds", "test images"]
         half, method = T_HALF[n] * deviation / math.sqrt(n), f"paired t over {n} seeds"
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n_seeds": n, "method": method}
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n_seeds": n, "method": method, "noise": noise}
 
 
 def make_patterns(folder: Path, count: int = 240) -> Path:

@@ -6,10 +6,13 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+
+from underpaint.studies import designs
 
 ARMS = ("random", "mae", "wsp", "mae_wsp", "wsp_equal_compute")
 STAGES = {  # arm: its runs as (folder, stage, samples, FLOPs per sample, images per second)
@@ -55,11 +58,16 @@ def make_study(
     write_json(
         folder / "results.json",
         {
-            "format": 1,
+            "format": 2,
             "study": "stages",
+            "page": "arms",
+            **meaning(arms, CONTRASTS),
             "rows": rows,
             "stages": stages,
-            "arms": [_arm_mean(arm, rows) for arm in arms],
+            "baselines": [],
+            "arm_means": [_arm_mean(arm, rows) for arm in arms],
+            "dataset_summary": [],
+            "tag_summary": [],
             "summary": _summary(rows, arms, seeds),
             "data": data_entry(),
             "environment": environment_entry(["underpaint", "study", "stages", "--size", "tiny"]),
@@ -135,6 +143,22 @@ def _difference(first: str, second: str, task: str, mean: float, *, half: float,
         "high": mean + 1.1 * half,
         "n_seeds": seeds,
         "method": one if seeds == 1 else f"paired t over {seeds} seeds",
+        "noise": ["test images"] if seeds == 1 else ["seeds", "test images"],
+    }
+
+
+def meaning(arms: Sequence[str], contrasts: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The entries ``arms`` and ``contrasts`` as a study writes them for these names; (reference, tested) pairs."""
+    known = {arm.name: arm for arm in (designs.RANDOM, designs.MAE, designs.WSP, designs.MAE_WSP)}
+    known |= {arm.name: arm for arm in (designs.EQUAL_COMPUTE, designs.EQUAL_TIME)}
+    known["mae_wsp"] = replace(designs.MAE_WSP, start="mae" if "mae" in arms else "")
+    equal = {("wsp", "mae_wsp"): "steps", ("wsp_equal_compute", "mae_wsp"): "compute"}
+    return {
+        "arms": designs.arm_entries([known.get(name, designs.imported_arm(name)) for name in arms]),
+        "contrasts": [
+            {"contrast": f"{b} - {a}", "first": b, "second": a, "equal": equal.get((a, b), "nothing")}
+            for a, b in contrasts
+        ],
     }
 
 
@@ -172,6 +196,11 @@ def data_entry() -> dict[str, Any]:
         ],
         "remarks": ["openmoji 5-shot: 2 classes have fewer than 5 training images"],
     }
+
+
+def bare_data() -> dict[str, Any]:
+    """The entry ``data`` with nothing in it that may be missing."""
+    return {"collections": {}, "leakage_rule": "", "not_measured": []}
 
 
 def environment_entry(command: list[str]) -> dict[str, Any]:

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from typing import Any
 
-
-class Row(TypedDict):
-    """A row of ``results.json`` without the arm and its seed, which the study knows."""
-
-    dataset: str
-    protocol: str
-    shots: int
-    split: str
-    language: str
-    metric: str
-    value: float
-    n_test: int
+from underpaint.results.study import ScoreEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +39,7 @@ class Score:
         """The metric, from 0 to 1."""
         return sum(self.correct) / len(self.correct)
 
-    def row(self) -> Row:
+    def row(self) -> ScoreEntry:
         return {
             "dataset": self.dataset,
             "protocol": self.protocol,

@@ -1,18 +1,21 @@
-"""How sure a difference between two arms is: over seeds where there are several, else over test images."""
+"""How sure a difference between two arms is: over test images, and over seeds where there are several."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
 from underpaint.evals.score import Score
+from underpaint.results.study import Summary
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 POWER = 0.8
+NORMAL_CONFIDENCE, NORMAL_POWER = 1.959964, 0.841621
+"""Quantiles of the normal distribution for 95% from both sides, and for POWER."""
 CHUNK = 1 << 22
 """Draws held at once: 32 MiB of int64."""
 
@@ -25,28 +28,13 @@ class Interval(NamedTuple):
     high: float
 
 
-class Summary(TypedDict):
-    """A row of ``summary`` in ``results.json`` without the names of the contrast and the task."""
-
-    mean: float
-    low: float
-    high: float
-    n_seeds: int
-    method: str
-    test_low: float
-    """With several seeds: the interval of test-image noise alone, for these trained networks; else as ``low``."""
-    test_high: float
-    detectable: float | None
-    """The smallest true difference that so many seeds with this spread tell from zero in 8 of 10 studies."""
-
-
 def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Summary:
     """The accuracy of ``second`` minus that of ``first``, with a 95% interval.
 
     The two hold one score per seed, in the same order of seeds, of the same task. With two or more seeds the interval
-    is Student's over the differences per seed: it covers everything that a new seed changes. With one it is a paired
-    bootstrap over the test images, which says nothing about another training run; ``method`` tells which. Where
-    test images come from several datasets, ``stratum`` names that of each: each is drawn by itself.
+    covers what a new seed and what other test images change; with one it is a paired bootstrap over the test images,
+    which says nothing about another training run; ``noise`` and ``method`` tell which. Where test images come from
+    several datasets, ``stratum`` names that of each: each is drawn by itself.
     """
     assert len(first) == len(second) > 0, (len(first), len(second))
     for a, b in zip(first, second, strict=True):
@@ -54,35 +42,51 @@ def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, str
     family = first[0].family
     difference = np.mean([np.subtract(b.correct, a.correct) for a, b in zip(first, second, strict=True)], axis=0)
     test = paired_bootstrap(difference.tolist(), family, seed=seed, stratum=stratum)
-    detectable = None
+    families = len(set(family))
+    grouped = f" in {families} families" if families < len(family) else ""
+    bootstrap = f"paired bootstrap over {len(family)} test images{grouped}, {RESAMPLES} resamples"
+    interval, detectable, method = test, None, f"{bootstrap}, one seed"
     if len(first) > 1:
         differences = [b.value - a.value for a, b in zip(first, second, strict=True)]
-        interval, detectable = paired_t(differences), detectable_effect(differences)
-        method = f"paired t over {len(first)} seeds"
-    else:
-        families = len(set(family))
-        grouped = f" in {families} families" if families < len(family) else ""
-        interval = test
-        method = f"paired bootstrap over {len(family)} test images{grouped}, {RESAMPLES} resamples, one seed"
-    mean, low, high = interval
+        interval = with_both_noises(paired_t(differences), test)
+        detectable = math.hypot(detectable_effect(differences), _detectable_by_images(test))
+        method = f"paired t over {len(first)} seeds and {bootstrap}"
     return {
-        "mean": mean,
-        "low": low,
-        "high": high,
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
         "n_seeds": len(first),
         "method": method,
+        "noise": ["seeds", "test images"] if len(first) > 1 else ["test images"],
         "test_low": test.low,
         "test_high": test.high,
         "detectable": detectable,
     }
 
 
+def with_both_noises(seeds: Interval, test: Interval) -> Interval:
+    """An interval that covers two independent sources of error, from the intervals of each (both of one estimate).
+
+    The distances of the ends from the estimate add up in squares (the method of variance estimates recovery, Zou and
+    Donner 2008). Where only one of the two varies, its interval comes out.
+    """
+    mean = seeds.mean
+    low = mean - math.hypot(mean - seeds.low, max(0.0, test.mean - test.low))
+    return Interval(mean, low, mean + math.hypot(seeds.high - mean, max(0.0, test.high - test.mean)))
+
+
+def _detectable_by_images(test: Interval) -> float:
+    """What the test images alone would show with the probability POWER, by the normal approximation."""
+    error = (test.high - test.low) / 2 / NORMAL_CONFIDENCE
+    return (NORMAL_CONFIDENCE + NORMAL_POWER) * error
+
+
 def estimate(scores: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Interval:
-    """The accuracy of one arm with a 95% interval: Student's over seeds; with one seed, over the test images alone."""
+    """The accuracy of one arm with a 95% interval, which covers the same noise as ``summarise``'s."""
     assert scores, "no seed, no estimate"
-    if len(scores) > 1:
-        return paired_t([score.value for score in scores])
-    return paired_bootstrap(scores[0].correct, scores[0].family, seed=seed, stratum=stratum)
+    correct = np.mean([score.correct for score in scores], axis=0)
+    test = paired_bootstrap(correct.tolist(), scores[0].family, seed=seed, stratum=stratum)
+    return with_both_noises(paired_t([score.value for score in scores]), test) if len(scores) > 1 else test
 
 
 def task_of(score: Score) -> tuple[str, str, int, str]:
@@ -109,10 +113,10 @@ def paired_bootstrap(
     generator = np.random.default_rng(seed)
     mean, means = 0.0, np.zeros(resamples)
     for name in np.unique(strata):  # weighed by their images
-        own = strata == name
-        share = own.mean()
-        mean += share * values[own].mean()
-        means += share * _resampled_means(values[own], families[own], generator, resamples)
+        within = strata == name
+        share = within.mean()
+        mean += share * values[within].mean()
+        means += share * _resampled_means(values[within], families[within], generator, resamples)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(mean), float(low), float(high))
@@ -160,23 +164,11 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def student_quantile(probability: float, freedom: int) -> float:
     """The value that Student's t with ``freedom`` degrees falls below with a probability of 0.5 or more, under 1."""
+    from scipy.special import stdtrit
+
     assert 0.5 <= probability < 1, probability
     assert freedom >= 1, freedom
-    low, high = 0.0, math.pi / 2
-    while low < (middle := (low + high) / 2) < high:  # until they are neighbours in float64
-        low, high = (middle, high) if _student_center(middle, freedom) < 2 * probability - 1 else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _student_center(theta: float, freedom: int) -> float:
-    """P(|t| < tan(theta) * sqrt(freedom)): a finite sum for whole degrees (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    cos, sin = math.cos(theta), math.sin(theta)
-    odd = freedom % 2
-    term, total = (cos if odd else 1.0), 0.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= cos * cos * (power + 1) / (power + 2)
-    return 2 / math.pi * (theta + sin * total) if odd else sin * total
+    return float(stdtrit(freedom, probability))
 
 
 def _chunks(total: int, size: int) -> list[int]:

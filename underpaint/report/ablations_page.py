@@ -1,4 +1,4 @@
-"""The page of the study ``pays``: along every axis the differences, the arms, two sentences and all numbers."""
+"""The page of the study ``ablations``: along every axis the differences, the arms, two sentences and all numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from underpaint.report import headline, html_tables
-from underpaint.report.arms import KNOWN, MEANING, UNKNOWN, Mark, marks
+from underpaint.report.arms import MARKS, UNKNOWN, Mark, marks
 from underpaint.report.axes import Key
 from underpaint.report.dots import contrast_legend
-from underpaint.report.folders import Record, StudyFolder
-from underpaint.report.headline import MEAN_TASK, Contrast, Difference, Verdict, points
+from underpaint.report.folders import StudyFolder
+from underpaint.report.headline import Contrast, Difference, Verdict, points
 from underpaint.report.html_tables import Cell
 from underpaint.report.values import Line, Measured, ValueChart, value_chart
-
-ASKED = "mae_wsp - wsp_equal_compute"
-"""The contrast that the sentences are about: whether the compute of MAE was better spent on MAE."""
+from underpaint.results.study import (
+    COMPARED_SPLITS,
+    MEAN_TASK,
+    AxisEntry,
+    ContrastEntry,
+    ContrastRow,
+    ScoreRow,
+    StageRow,
+)
 
 PLACES: dict[Verdict, str] = {"above": "above zero", "across": "across zero", "below": "below zero"}
 
@@ -57,12 +63,14 @@ class AxisPart:
 
 
 def content(study: StudyFolder) -> dict[str, Any]:
-    """What the template ``pays.html.j2`` needs beside what every study's page has."""
-    by_arm = marks([*KNOWN, *study.arms])
-    arms = sorted(study.arms, key=[*by_arm].index)
-    contrasts = headline.read_contrasts(study.summary)
-    parts = [_axis_part(study, axis, by_arm) for axis in _axes(study)]
-    at_base, verdicts = _base_contrasts(study), _verdicts(parts)
+    """What the template ``ablations.html.j2`` needs beside what every study's page has."""
+    by_arm = marks(study.meaning.values())
+    places = {role: place for place, role in enumerate(MARKS)}
+    arms = sorted(study.arms, key=lambda arm: places.get(study.meaning[arm]["role"], len(places)))
+    contrasts = headline.study_contrasts(study.results)
+    asked = asked_contrast(study.results["contrasts"])
+    parts = [_axis_part(study, axis, by_arm, asked) for axis in _axes(study)]
+    at_base, verdicts = _base_contrasts(study), _verdicts(parts, asked)
     return {
         "parts": parts,
         "arms": arms,
@@ -73,34 +81,41 @@ def content(study: StudyFolder) -> dict[str, Any]:
         "base_contrasts": at_base,
         "base_lead": headline.lead(at_base),
         "caveat": headline.caveat(at_base or contrasts),
-        "tasks": len({html_tables.task_key(row) for row in study.rows}),
-        "legend": [Key(name=arm, mark=by_arm[arm], meaning=MEANING.get(arm, "")) for arm in arms],
+        "tasks": len({html_tables.task_key(row) for row in study.results["rows"]}),
+        "legend": [Key(name=arm, mark=by_arm[arm], meaning=study.meaning[arm]["description"]) for arm in arms],
         "short_legend": [Key(name=arm, mark=by_arm[arm]) for arm in arms],
         "contrast_legend": contrast_legend(contrasts, by_arm),
         "cost": html_tables.measuring_cost(study.staged),
     }
 
 
-def _axes(study: StudyFolder) -> list[Record]:
+def _axes(study: StudyFolder) -> list[AxisEntry]:
     """The axes in words, as the study names them; one that it does not name is called as in the rows."""
-    named = {axis["axis"]: axis for axis in study.data.get("axes", ())}
-    found = dict.fromkeys(row["axis"] for row in study.rows)
-    bare = {"title": "", "label": "", "note": "", "base": ""}
-    return [{**bare, "axis": name, **named.get(name, {})} for name in found]
+    named = {axis["axis"]: axis for axis in study.results["data"].get("axes", ())}
+    axes = dict.fromkeys(row["axis"] for row in study.results["rows"] if "axis" in row)
+    bare: list[AxisEntry] = [{"axis": name, "title": "", "label": "", "note": "", "base": ""} for name in axes]
+    return [named.get(axis["axis"], axis) for axis in bare]
 
 
 def _base_contrasts(study: StudyFolder) -> list[Contrast]:
     """The contrasts at the base point, from the first axis that has it."""
     for axis in _axes(study):
-        lines = [one for one in study.summary if (one["axis"], one["at"]) == (axis["axis"], axis["base"])]
+        lines = [line for line in study.results["summary"] if _is_at(line, axis["axis"], axis["base"])]
         if lines:
-            return headline.read_contrasts(lines)
+            return headline.read_contrasts(study.results, lines)
     return []
 
 
-def _axis_part(study: StudyFolder, axis: Record, by_arm: Mapping[str, Mark]) -> AxisPart:
+def asked_contrast(contrasts: Sequence[ContrastEntry]) -> str:
+    """The contrast that the sentences are about: whether the compute of MAE was better spent on MAE; "" for none."""
+    return next((entry["contrast"] for entry in contrasts if entry["equal"] == "compute"), "")
+
+
+def _axis_part(study: StudyFolder, axis: AxisEntry, by_arm: Mapping[str, Mark], asked: str) -> AxisPart:
     name, base = axis["axis"], axis["base"]
-    places = {row["at"]: row["x"] for row in study.rows if row["axis"] == name}
+    places = {
+        row["at"]: row["x"] for row in study.results["rows"] if "at" in row and "x" in row and row.get("axis") == name
+    }
     ticks = sorted(places.items(), key=lambda place: place[1])
     values = tuple(_value_lines(study, name, at, x) for at, x in ticks)
     label = axis["label"] or name
@@ -109,7 +124,7 @@ def _axis_part(study: StudyFolder, axis: Record, by_arm: Mapping[str, Mark]) -> 
         title=axis["title"] or name,
         note=axis["note"],
         base=base,
-        sentences=sentences([(one.value, one.mean.differences.get(ASKED)) for one in values]),
+        sentences=sentences([(lines.value, lines.mean.differences.get(asked)) for lines in values]),
         differences=value_chart(
             "Differences in percentage points", label, _difference_lines(values, by_arm), ticks, base=base, zero=True
         ),
@@ -119,21 +134,20 @@ def _axis_part(study: StudyFolder, axis: Record, by_arm: Mapping[str, Mark]) -> 
 
 
 def _value_lines(study: StudyFolder, axis: str, at: str, x: float) -> ValueLines:
-    def here(lines: Sequence[Record]) -> list[Record]:
-        return [line for line in lines if (line["axis"], line["at"]) == (axis, at)]
-
     scores: dict[str, dict[str, dict[int, float]]] = {}  # by task, arm and seed
-    for row in here(study.rows):
-        if row["split"] in html_tables.SHOWN_SPLITS:
+    for row in study.results["rows"]:
+        if _is_at(row, axis, at) and row["split"] in COMPARED_SPLITS:
             scores.setdefault(html_tables.task_key(row), {}).setdefault(row["arm"], {})[row["seed"]] = row["value"]
-    contrasts = headline.read_contrasts(here(study.summary))
+    contrasts = headline.read_contrasts(
+        study.results, [line for line in study.results["summary"] if _is_at(line, axis, at)]
+    )
     lines = [
-        _task_line(task, {arm: list(found.values()) for arm, found in arms.items()}, contrasts)
+        _task_line(task, {arm: list(by_seed.values()) for arm, by_seed in arms.items()}, contrasts)
         for task, arms in scores.items()
     ]
     means = {arm: _means_over_tasks([scores[task][arm] for task in scores]) for arm in next(iter(scores.values()))}
     flops: dict[str, dict[int, float]] = {}
-    for stage in here(study.stages):
+    for stage in (stage for stage in study.results["stages"] if _is_at(stage, axis, at)):
         of_arm = flops.setdefault(stage["arm"], {})
         of_arm[stage["seed"]] = of_arm.get(stage["seed"], 0.0) + stage["train_flops"]
     return ValueLines(
@@ -141,16 +155,20 @@ def _value_lines(study: StudyFolder, axis: str, at: str, x: float) -> ValueLines
         x=x,
         mean=_task_line(MEAN_TASK, means, contrasts),
         tasks=tuple(lines),
-        flops={arm: _flops(list(found.values())) for arm, found in flops.items()},
+        flops={arm: _flops(list(by_seed.values())) for arm, by_seed in flops.items()},
     )
 
 
+def _is_at(line: ScoreRow | StageRow | ContrastRow, axis: str, at: str) -> bool:
+    return (line.get("axis"), line.get("at")) == (axis, at)
+
+
 def _task_line(task: str, arms: Mapping[str, Sequence[float]], contrasts: Sequence[Contrast]) -> TaskLine:
-    found = {contrast.name: contrast.difference(task) for contrast in contrasts}
+    differences = {contrast.name: contrast.difference(task) for contrast in contrasts}
     return TaskLine(
         task=task,
         arms={arm: html_tables.percent(values) for arm, values in arms.items()},
-        differences={name: one for name, one in found.items() if one is not None},
+        differences={name: difference for name, difference in differences.items() if difference is not None},
     )
 
 
@@ -168,7 +186,7 @@ def _difference_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) 
     """One line per contrast, in per cent, drawn as the arm that it is measured against."""
     lines = []
     for name in dict.fromkeys(name for one in values for name in one.mean.differences):
-        found = [(one, one.mean.differences[name]) for one in values if name in one.mean.differences]
+        measured = [(one, one.mean.differences[name]) for one in values if name in one.mean.differences]
         dots = tuple(
             Measured(
                 x=one.x,
@@ -177,7 +195,7 @@ def _difference_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) 
                 high=None if difference.high is None else 100 * difference.high,
                 tip=f"{difference.contrast} at {one.value}: {interval(difference)}",
             )
-            for one, difference in found
+            for one, difference in measured
         )
         lines.append(Line(name=name, mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), dots=dots))
     return lines
@@ -186,9 +204,9 @@ def _difference_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) 
 def _arm_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Line]:
     lines = []
     for arm in dict.fromkeys(arm for one in values for arm in one.mean.arms):
-        found = [(one, one.mean.arms[arm]) for one in values if arm in one.mean.arms]
+        measured = [(one, one.mean.arms[arm]) for one in values if arm in one.mean.arms]
         dots = tuple(
-            Measured(x=one.x, y=100 * cell.value, tip=f"{arm} at {one.value}: {cell.text}") for one, cell in found
+            Measured(x=one.x, y=100 * cell.value, tip=f"{arm} at {one.value}: {cell.text}") for one, cell in measured
         )
         lines.append(Line(name=arm, mark=by_arm[arm], dots=dots))
     return lines
@@ -223,15 +241,15 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def _verdicts(parts: Sequence[AxisPart]) -> list[Verdict]:
+def _verdicts(parts: Sequence[AxisPart], asked: str) -> list[Verdict]:
     """The answer at every point; the base point, which stands on every axis, counts once."""
-    found: dict[tuple[str, str], Verdict] = {}
+    verdicts: dict[tuple[str, str], Verdict] = {}
     for part in parts:
         for one in part.values:
-            if ASKED in one.mean.differences:
+            if asked in one.mean.differences:
                 place = ("", "base") if one.value == part.base else (part.name, one.value)
-                found[place] = one.mean.differences[ASKED].verdict
-    return list(found.values())
+                verdicts[place] = one.mean.differences[asked].verdict
+    return list(verdicts.values())
 
 
 def _lead(verdicts: Sequence[Verdict]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from underpaint.results.study import ArmEntry, Role
+
 SHAPES = {
     "circle": "M0-4.6a4.6 4.6 0 1 0 .01 0Z",
     "square": "M-4.1-4.1h8.2v8.2h-8.2Z",
@@ -30,14 +32,15 @@ class Mark:
         return SHAPES[self.shape]
 
 
-KNOWN = {
-    "random": Mark(colour="grey", shape="cross"),
+MARKS: dict[Role, Mark] = {
+    "untrained": Mark(colour="grey", shape="cross"),
     "mae": Mark(colour="amber", shape="triangle"),
     "wsp": Mark(colour="blue", shape="square"),
-    "mae_wsp": Mark(colour="green", shape="circle"),
-    "wsp_equal_compute": Mark(colour="rose", shape="diamond"),
-    "wsp_equal_time": Mark(colour="sky", shape="wedge"),
+    "treatment": Mark(colour="green", shape="circle"),
+    "equal_compute": Mark(colour="rose", shape="diamond"),
+    "equal_time": Mark(colour="sky", shape="wedge"),
 }
+"""The arms of these roles look the same in every study, in this order."""
 SPARE = tuple(
     Mark(colour=colour, shape=shape)
     for shape, colours in (("plus", ("rust", "blue", "green")), ("hourglass", ("rose", "amber", "rust")))
@@ -45,34 +48,18 @@ SPARE = tuple(
 )
 UNKNOWN = Mark(colour="grey", shape="hourglass")
 """An arm that is named but was not measured."""
-
-MEANING = {
-    "random": "the untrained encoder, for comparison",
-    "mae": "MAE alone: images, no tags",
-    "wsp": "WSP alone, from scratch",
-    "mae_wsp": "MAE, then the same WSP",
-    "wsp_equal_compute": "WSP alone, lengthened to the training FLOPs of mae_wsp",
-    "wsp_equal_time": "WSP alone, lengthened to the expected wall time of mae_wsp",
-    "mae_wsp_half": "MAE, then half of that WSP: does it get there sooner?",
-    "mae_tenth": "a tenth of that MAE",
-    "mae_tenth_wsp": "a tenth of that MAE, then the same WSP: is a little enough?",
-    "mae_wsp_low_rate": "MAE, then WSP at a quarter of its learning rate, to forget less",
-    "mae_wsp_layer_decay": "MAE, then WSP with smaller rates in lower layers, to forget less",
-}
-
-IMPORTED = "a baseline: an encoder from elsewhere, not trained here"
+STAGES: dict[str, Mark] = {"mae": MARKS["mae"], "wsp": MARKS["wsp"]}
+"""A single run is drawn as the arm that consists of its stage alone."""
 
 
-def marks(arms: Iterable[str]) -> dict[str, Mark]:
-    """Give every arm its mark: the known ones always the same, others in the order in which they come."""
+def marks(arms: Iterable[ArmEntry]) -> dict[str, Mark]:
+    """Give every arm its mark: that of its role, spare ones in turn where the role has none or gave it already."""
     chosen: dict[str, Mark] = {}
-    strangers = 0
-    for arm in arms:
-        if arm in chosen:
-            continue
-        if arm in KNOWN:
-            chosen[arm] = KNOWN[arm]
-        else:
-            chosen[arm] = SPARE[strangers % len(SPARE)]
-            strangers += 1
+    spare = 0
+    for entry in arms:
+        mark = MARKS.get(entry["role"])
+        if mark is None or mark in chosen.values():
+            mark = SPARE[spare % len(SPARE)]
+            spare += 1
+        chosen[entry["arm"]] = mark
     return chosen

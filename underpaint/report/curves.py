@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from underpaint.report.arms import MEANING, Mark
+from underpaint.report.arms import Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_texts
 from underpaint.report.dots import Dot
 from underpaint.report.folders import RunFolder, StudyFolder, is_number
@@ -69,17 +69,18 @@ class Figure:
 def study_curves(study: StudyFolder, marks: dict[str, Mark]) -> list[Figure]:
     """One figure per stage: loss against samples, and against the FLOPs of all stages so far."""
     figures = []
-    for stage in dict.fromkeys(record["stage"] for record in study.stages):
+    for stage in dict.fromkeys(record["stage"] for record in study.results["stages"]):
         curves = _stage_curves(study, stage, marks)
         if curves:
-            figures.append(loss_figure(f"{stage.upper()} loss", curves))
+            descriptions = {name: entry["description"] for name, entry in study.meaning.items()}
+            figures.append(loss_figure(f"{stage.upper()} loss", curves, descriptions))
     return figures
 
 
 def _stage_curves(study: StudyFolder, stage: str, marks: dict[str, Mark]) -> list[Curve]:
     curves: dict[Path, Curve] = {}  # a run that two arms share is drawn once, as the first of them
     spent: dict[tuple[str, int], float] = {}
-    for record in study.stages:
+    for record in study.results["stages"]:
         arm_seed = (record["arm"], record["seed"])
         before = spent.get(arm_seed, 0.0)
         spent[arm_seed] = before + record["train_flops"]
@@ -91,19 +92,24 @@ def _stage_curves(study: StudyFolder, stage: str, marks: dict[str, Mark]) -> lis
 
 def curve_of(run: RunFolder, *, name: str, mark: Mark, flops_before: float) -> Curve:
     """The losses of a run; the FLOPs of earlier stages are added, for they were paid for this curve too."""
-    per_sample = run.log[-1]["train_flops"] / run.log[-1]["samples"]
-    heldout = [(line["samples"], line["eval"].get("heldout_loss")) for line in run.evals]
+    train = [
+        (float(line["samples"]), flops_before + line.get("train_flops", 0.0), loss)
+        for line in run.log
+        if is_number(loss := line.get("loss"))
+    ]
+    per_sample = (train[-1][1] - flops_before) / train[-1][0]
+    heldout = [(line["samples"], line.get("eval", {}).get("heldout_loss")) for line in run.evals]
     return Curve(
         name=name,
         mark=mark,
-        train=tuple((line["samples"], flops_before + line["train_flops"], line["loss"]) for line in run.log),
+        train=tuple(train),
         heldout=tuple(
-            (samples, flops_before + per_sample * samples, loss) for samples, loss in heldout if is_number(loss)
+            (float(samples), flops_before + per_sample * samples, loss) for samples, loss in heldout if is_number(loss)
         ),
     )
 
 
-def loss_figure(title: str, curves: Sequence[Curve]) -> Figure:
+def loss_figure(title: str, curves: Sequence[Curve], descriptions: Mapping[str, str]) -> Figure:
     """The same losses twice: against samples of this stage, and against training FLOPs."""
     most = max(point[1] for curve in curves for point in curve.train)
     unit, power = flop_unit(most)
@@ -112,7 +118,7 @@ def loss_figure(title: str, curves: Sequence[Curve]) -> Figure:
         _loss_chart(f"{title} against compute", f"training {unit}s", curves, lambda p: (p[1] / 10**power, p[2])),
     )
     legend = {
-        curve.name: Key(name=curve.name, mark=curve.mark, meaning=MEANING.get(curve.name, "")) for curve in curves
+        curve.name: Key(name=curve.name, mark=curve.mark, meaning=descriptions.get(curve.name, "")) for curve in curves
     }
     return Figure(
         title=title,
@@ -126,7 +132,7 @@ def run_charts(run: RunFolder, mark: Mark) -> list[Figure]:
     """The loss of one run, and beside it the learning rate and the speed."""
     if not run.log:
         return []
-    figures = [loss_figure("Loss", [curve_of(run, name=run.name, mark=mark, flops_before=0.0)])]
+    figures = [loss_figure("Loss", [curve_of(run, name=run.name, mark=mark, flops_before=0.0)], {})]
     others = []
     for key, title in (("lr", "Learning rate"), ("images_per_second", "Images per second")):
         points_ = [(float(line["samples"]), float(line[key])) for line in run.log if is_number(line.get(key))]

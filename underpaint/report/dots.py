@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from underpaint.report.arms import UNKNOWN, Mark
 from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale
-from underpaint.report.headline import MEAN_TASK, Contrast, Difference, points
+from underpaint.report.headline import Contrast, Difference, points
 from underpaint.report.html_tables import Column, task_name
+from underpaint.results.study import MEAN_TASK
 
 LABEL_LETTERS = 22
 LEFT, RIGHT, TOP = 152.0, WIDTH - 14.0, 8.0

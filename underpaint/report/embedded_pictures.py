@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from underpaint.report.folders import StudyFolder
+from underpaint.results.pictures import NeighbourEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,27 +39,32 @@ def data_uri(path: Path) -> str:
 def read_queries(study: StudyFolder) -> list[Query]:
     """The neighbours of ``pictures.json`` by query instead of by arm: side by side they can be compared."""
     pictures: dict[str, Picture] = {}
-    found: dict[str, dict[str, tuple[Picture, ...]]] = {}
-    for arm, queries in study.pictures.get("neighbours", {}).items():
+    neighbours: dict[str, dict[str, tuple[Picture, ...]]] = {}
+    for arm, queries in (study.pictures or {}).get("neighbours", {}).items():
         for query in queries:
             name, label = query["query"], query["query_label"]
             pictures.setdefault(name, Picture(uri=_uri(study, name), label=label))
-            found.setdefault(name, {})[arm] = tuple(_neighbour(study, one, label) for one in query["neighbours"])
-    return [Query(picture=picture, neighbours=found[name]) for name, picture in pictures.items()]
+            neighbours.setdefault(name, {})[arm] = tuple(
+                _neighbour(study, neighbour, label) for neighbour in query["neighbours"]
+            )
+    return [Query(picture=picture, neighbours=neighbours[name]) for name, picture in pictures.items()]
 
 
-def _neighbour(study: StudyFolder, neighbour: dict[str, Any], query_label: str) -> Picture:
+def _neighbour(study: StudyFolder, neighbour: NeighbourEntry, query_label: str) -> Picture:
     label = neighbour["label"]
     return Picture(uri=_uri(study, neighbour["image"]), label=label, agrees=bool(label) and label == query_label)
 
 
 def read_tagged(study: StudyFolder) -> list[Tagged]:
-    return [Tagged(uri=_uri(study, one["image"]), tags=tuple(one["tags"])) for one in study.pictures.get("tagged", ())]
+    return [
+        Tagged(uri=_uri(study, entry["image"]), tags=tuple(entry["tags"]))
+        for entry in (study.pictures or {}).get("tagged", ())
+    ]
 
 
 def leakage_sheet(study: StudyFolder) -> str:
     """The pairs of near duplicates as one picture; "" where there are none."""
-    name = study.pictures.get("leakage", "")
+    name = (study.pictures or {}).get("leakage", "")
     return _uri(study, name) if name else ""
 
 

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from underpaint import files
+from underpaint.results.check import checked
+from underpaint.results.pictures import PICTURES_FILE, PicturesEntry
+from underpaint.results.run import (
+    RESULT_FILE,
+    RUN_FILE,
+    LogLine,
+    RunEnvironment,
+    RunRecord,
+    RunResult,
+    read_bad_records,
+    read_environment,
+    read_log,
+    read_record,
+    read_result,
+)
+from underpaint.results.study import RESULTS_FILE, ArmEntry, EnvironmentEntry, Role, StageRow, StudyResults
+from underpaint.results.study_file import read_results
 
-Record = dict[str, Any]
-
-RUN_FILE = "run.json"
-STUDY_FILE = "results.json"
 PREPARED_FILE = "prepared.json"
-FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """One training run. ``result`` is empty while the run is unfinished, ``log`` where nothing was logged yet."""
+    """One training run. ``result`` is None while the run is unfinished, ``log`` empty where nothing was logged yet."""
 
     path: Path
-    record: Record  # run.json
-    environment: Record  # env.json
-    result: Record  # result.json
-    log: tuple[Record, ...]  # lines with a loss, by step
-    evals: tuple[Record, ...]  # lines with an "eval", by step
+    record: RunRecord | None
+    environment: RunEnvironment | None
+    result: RunResult | None
+    log: tuple[LogLine, ...]  # lines with a loss, by step
+    evals: tuple[LogLine, ...]  # lines with an "eval", by step
     bad_records: frozenset[tuple[str, str]]  # key and reason of each image that could not be used
 
     @property
@@ -39,12 +50,12 @@ class RunFolder:
     @property
     def init_from(self) -> str:
         """The name of the run it started from, "" for scratch."""
-        return Path(self.environment.get("lineage", {}).get("init_from", "")).name
+        return Path(self.environment["lineage"]["init_from"]).name if self.environment else ""
 
     @property
-    def starts(self) -> tuple[Record, ...]:
+    def starts(self) -> tuple[EnvironmentEntry, ...]:
         """Versions, hardware and command of every start of the run; the first is the one that counts."""
-        return tuple(self.environment.get("starts", ()))
+        return tuple(self.environment["starts"]) if self.environment else ()
 
     @property
     def preview(self) -> Path | None:
@@ -57,48 +68,51 @@ class StudyFolder:
     """One study with the training runs in it."""
 
     path: Path
-    rows: tuple[Record, ...]
-    stages: tuple[Record, ...]
-    summary: tuple[Record, ...]
-    data: Record
-    environment: Record
-    name: str
-    runs: dict[str, RunFolder]  # by folder name: first those that ``stages`` names, then the others
-    pictures: Record  # pictures/pictures.json, empty where there is none
-    baselines: tuple[Record, ...] = ()  # encoders from elsewhere: arms that were not trained here
-    by_dataset: tuple[Record, ...] = ()  # ``summary`` on the mean over the tasks of each dataset
-    means: tuple[Record, ...] = ()  # the mean over tasks of each arm, with its interval
+    results: StudyResults
+    runs: dict[str, RunFolder]  # by folder name: first those that ``stages`` names, then the rest
+    pictures: PicturesEntry | None
+
+    @property
+    def name(self) -> str:
+        return self.results["study"]
+
+    @property
+    def meaning(self) -> dict[str, ArmEntry]:
+        """What each arm means, by its name."""
+        return {entry["arm"]: entry for entry in self.results["arms"]}
 
     @property
     def arms(self) -> list[str]:
-        return list(dict.fromkeys(row["arm"] for row in (*self.rows, *self.stages)))
+        """The arms that were measured or trained, in the order of the study."""
+        there = {row["arm"] for row in (*self.results["rows"], *self.results["stages"])}
+        return [name for name in self.meaning if name in there]
 
-    @property
-    def baseline_names(self) -> list[str]:
-        return [one["arm"] for one in self.baselines]
+    def arms_of(self, role: Role) -> list[str]:
+        """The names of the arms that have a role."""
+        return [entry["arm"] for entry in self.results["arms"] if entry["role"] == role]
 
     @property
     def seeds(self) -> list[int]:
-        return sorted({row["seed"] for row in (*self.rows, *self.stages)})
+        return sorted({row["seed"] for row in (*self.results["rows"], *self.results["stages"])})
 
     @property
     def staged(self) -> list[RunFolder]:
         """The runs that ``stages`` names: they made the encoders that are compared."""
-        named = dict.fromkeys(stage_folder(stage) for stage in self.stages)
+        named = dict.fromkeys(stage_folder(stage) for stage in self.results["stages"])
         return [self.runs[name] for name in named if name in self.runs]
 
     @property
     def measuring(self) -> list[RunFolder]:
         """The runs that no stage names: they were trained to measure the arms, as finetuning is."""
-        staged = {stage_folder(stage) for stage in self.stages}
+        staged = {stage_folder(stage) for stage in self.results["stages"]}
         return [run for name, run in self.runs.items() if name not in staged]
 
-    def run_of(self, stage: Record) -> RunFolder | None:
+    def run_of(self, stage: StageRow) -> RunFolder | None:
         """The run behind one line of ``stages``, or None where its folder is not here or not named."""
         return self.runs.get(stage_folder(stage))
 
 
-def stage_folder(stage: Record) -> str:
+def stage_folder(stage: StageRow) -> str:
     """The folder of a stage's run, relative to the study; "" where the study does not name it."""
     return stage.get("run", "")
 
@@ -108,7 +122,7 @@ def is_run(folder: Path) -> bool:
 
 
 def is_study(folder: Path) -> bool:
-    return (folder / STUDY_FILE).is_file()
+    return (folder / RESULTS_FILE).is_file()
 
 
 def is_prepared(folder: Path) -> bool:
@@ -118,88 +132,54 @@ def is_prepared(folder: Path) -> bool:
 def read_run(folder: Path) -> RunFolder:
     """Read a run folder; every file but run.json may be missing.
 
-    Errors: ValueError that names a file that is not what it should be.
+    Raises:
+        ValueError: for a file that is not what it should be; the message names it.
     """
-    log, evals = read_log(folder / "log.jsonl")
+    log, evals = merged_log(read_log(folder))
     return RunFolder(
         path=folder,
-        record=read_json(folder / RUN_FILE),
-        environment=read_json(folder / "env.json"),
-        result=read_json(folder / "result.json"),
+        record=read_record(folder),
+        environment=read_environment(folder),
+        result=read_result(folder) if (folder / RESULT_FILE).is_file() else None,
         log=log,
         evals=evals,
-        bad_records=frozenset((line["key"], line["reason"]) for line in read_lines(folder / "bad_records.jsonl")),
+        bad_records=frozenset((line["key"], line["reason"]) for line in read_bad_records(folder)),
     )
 
 
 def read_study(folder: Path) -> StudyFolder:
     """Read a study folder and the runs in it; runs and pictures may be missing.
 
-    Errors: ValueError that names a file that is not what it should be.
+    Raises:
+        ValueError: for a file that is not what it should be; the message names it.
     """
-    results = read_json(folder / STUDY_FILE)
-    for key in ("rows", "stages", "summary", "data", "environment", "study"):
-        if key not in results:
-            raise ValueError(f"{folder / STUDY_FILE} has no {key!r}; run the study again to write it")
+    results = read_results(folder)
     staged = [name for name in map(stage_folder, results["stages"]) if name]
     names = dict.fromkeys([*staged, *sorted(path.name for path in folder.iterdir())])
+    pictures = folder / PICTURES_FILE
     return StudyFolder(
         path=folder,
-        rows=tuple(results["rows"]),
-        stages=tuple(results["stages"]),
-        summary=tuple(results["summary"]),
-        data=results["data"],
-        environment=results["environment"],
-        name=results["study"],
+        results=results,
         runs={name: read_run(folder / name) for name in names if is_run(folder / name)},
-        pictures=read_json(folder / "pictures" / "pictures.json"),
-        baselines=tuple(results.get("baselines", ())),
-        by_dataset=tuple(results.get("dataset_summary", ())),
-        means=tuple(results.get("arms", ())),
+        pictures=checked(PicturesEntry, files.read_json(pictures), where=str(pictures)) if pictures.is_file() else None,
     )
 
 
-def read_json(path: Path) -> Record:
-    """The object in a JSON file, or an empty one where the file is missing."""
-    if not path.is_file():
-        return {}
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__}, expected an object")
-    if value.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"{path} has format {value['format']!r}; this version of underpaint reads format {FORMAT}")
-    return value
-
-
-def read_lines(path: Path) -> Iterator[Record]:
-    """The objects of a JSON-lines file; a torn last line, as a killed run leaves it, is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                return
-            raise ValueError(f"{path}, line {number}, is not readable as JSON ({error})") from error
-        yield value
-
-
-def read_log(path: Path) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+def merged_log(lines: Iterable[LogLine]) -> tuple[tuple[LogLine, ...], tuple[LogLine, ...]]:
     """The lines with a finite loss and those with an evaluation, each sorted by step; of two alike the later counts."""
-    log: dict[int, Record] = {}
-    evals: dict[int, Record] = {}
-    for line in read_lines(path):
+    log: dict[int, LogLine] = {}
+    evals: dict[int, LogLine] = {}
+    for line in lines:
+        step = line["step"]
         if "eval" in line:
-            earlier = evals.get(line["step"], {"eval": {}})
-            evals[line["step"]] = line | {"eval": earlier["eval"] | line["eval"]}
+            earlier = evals[step].get("eval", {}) if step in evals else {}
+            evals[step] = {**line, "eval": earlier | line["eval"]}
         elif is_number(line.get("loss")):
-            log[line["step"]] = line
+            log[step] = line
     return tuple(log[step] for step in sorted(log)), tuple(evals[step] for step in sorted(evals))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """A finite number; a log holds null where a value was not finite."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-from underpaint.report.arms import Mark
+from underpaint.report.arms import UNKNOWN, Mark
 from underpaint.report.axes import WIDTH, Tick, nice_ticks, scale, tick_texts
 from underpaint.report.curves import Chart, Line
 from underpaint.report.dots import Dot
@@ -14,11 +14,6 @@ from underpaint.report.html_tables import Total, flop_unit
 
 LEFT, RIGHT, TOP, BOTTOM = 44.0, WIDTH - 14.0, 10.0, 246.0
 GAP = 7.0
-LADDERS = (
-    ("wsp", ("random", "wsp", "wsp_equal_compute", "wsp_equal_time")),
-    ("mae_wsp", ("mae", "mae_wsp_half", "mae_wsp")),
-)
-"""Arms that differ in nothing but the length of WSP, joined by a line: from scratch, and after MAE."""
 
 
 def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Mark]) -> Chart | None:
@@ -26,28 +21,32 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
 
     An arm that was not trained here has no place: its compute is not known.
     """
-    compute = {"random": 0.0, **{total.arm: total.train_flops.value for total in totals}}
-    means = {one["arm"]: one for one in study.means if one["arm"] in compute}
-    if len(means.keys() - {"random"}) < 2:
+    untrained = study.arms_of("untrained")
+    compute = {**dict.fromkeys(untrained, 0.0), **{total.arm: total.train_flops.value for total in totals}}
+    means = {mean["arm"]: mean for mean in study.results["arm_means"] if mean["arm"] in compute}
+    if len(means.keys() - set(untrained)) < 2:
         return None
     unit, power = flop_unit(max(compute.values()))
     x_axis = nice_ticks(0.0, max(compute[arm] for arm in means) / 10**power)
-    lowest, highest = (100 * edge(one[end] for one in means.values()) for edge, end in ((min, "low"), (max, "high")))
+    lowest, highest = (100 * edge(mean[end] for mean in means.values()) for edge, end in ((min, "low"), (max, "high")))
     y_axis = nice_ticks(lowest, highest)
     x_of, y_of = scale(x_axis[0], x_axis[-1], LEFT, RIGHT), scale(y_axis[0], y_axis[-1], BOTTOM, TOP)
     places = _apart({arm: x_of(compute[arm] / 10**power) for arm in means})
     reached = {
         arm: Dot(
             x=places[arm],
-            y=y_of(100 * one["mean"]),
-            low=y_of(100 * one["low"]),
-            high=y_of(100 * one["high"]),
+            y=y_of(100 * mean["mean"]),
+            low=y_of(100 * mean["low"]),
+            high=y_of(100 * mean["high"]),
             mark=marks[arm],
-            tip=f"{arm}: {100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
+            tip=f"{arm}: {100 * mean['mean']:.1f} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
         )
-        for arm, one in means.items()
+        for arm, mean in means.items()
     }
-    ladders = ((name, [reached[arm] for arm in arms if arm in reached]) for name, arms in LADDERS)
+    ladders: dict[str, list[Dot]] = {}  # arms that differ in nothing but the length of WSP: from scratch, after MAE
+    for arm, entry in study.meaning.items():
+        if entry["ladder"] and arm in reached:
+            ladders.setdefault(entry["ladder"], []).append(reached[arm])
     return Chart(
         title="What compute buys",
         x_label=f"training compute of all stages, {unit}s",
@@ -57,14 +56,16 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
         bottom=BOTTOM,
         x_ticks=_ticks(x_axis, x_of),
         y_ticks=_ticks(y_axis, y_of),
-        lines=tuple(_ladder(name, rungs, marks[name]) for name, rungs in ladders if len(rungs) > 1),
+        lines=tuple(
+            _ladder(name, rungs, marks.get(name, UNKNOWN)) for name, rungs in ladders.items() if len(rungs) > 1
+        ),
         dots=tuple(reached.values()),
         height=290,
     )
 
 
 def _ladder(name: str, rungs: Sequence[Dot], mark: Mark) -> Line:
-    path = "M" + "L".join(f"{one.x} {one.y}" for one in sorted(rungs, key=attrgetter("x")))
+    path = "M" + "L".join(f"{mean.x} {mean.y}" for mean in sorted(rungs, key=attrgetter("x")))
     return Line(name=name, mark=mark, path=path, markers=(), dashed=True)
 
 

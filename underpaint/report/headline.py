@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from underpaint.report.folders import Record
 from underpaint.report.html_tables import task_name
+from underpaint.results.study import MEAN_TASK, ArmEntry, ContrastEntry, ContrastRow, Equal, Noise, Role, StudyResults
 
-MEAN_TASK = "mean over tasks"
-
-CONDITIONS = {
-    "mae_wsp - wsp": "at equal WSP steps",
-    "mae_wsp - wsp_equal_compute": "at equal compute",
-    "mae_wsp - wsp_equal_time": "at equal wall time",
+CONDITIONS: dict[Equal, str] = {
+    "steps": "at equal WSP steps",
+    "compute": "at equal compute",
+    "time": "at equal wall time",
+    "nothing": "",
 }
+CONTROLS: tuple[Role, ...] = ("wsp", "equal_compute", "equal_time")
+"""Arms that MAE then WSP is measured against to say what MAE brought."""
+FEW_SEEDS = 3
 
 Verdict = Literal["above", "across", "below"]
 
@@ -46,22 +47,43 @@ class Contrast:
     """One comparison of two arms: per task, and on average where the study computed that."""
 
     name: str
+    first_arm: ArmEntry
+    second_arm: ArmEntry
+    equal: Equal
     tasks: tuple[Difference, ...]
     mean: Difference | None
     method: str
     n_seeds: int
-    condition: str = ""  # under which the question of the study is asked; "" where it is not
-    imported: bool = False  # the second arm is an encoder from elsewhere
+    noise: frozenset[Noise]  # that every interval covers
+    against: str = ""  # "against the imported NAME" in the contrast with a baseline that is asked about
     datasets: tuple[Difference, ...] = ()  # the mean over the tasks of each dataset, where there are several
 
     @property
     def first(self) -> str:
-        return self.name.partition(" - ")[0]
+        return self.first_arm["arm"]
 
     @property
     def baseline(self) -> str:
         """The second arm: the one that the first is measured against."""
-        return self.name.partition(" - ")[2]
+        return self.second_arm["arm"]
+
+    @property
+    def imported(self) -> bool:
+        return self.second_arm["role"] == "baseline"
+
+    @property
+    def asks_about_mae(self) -> bool:
+        """Whether it tells what MAE before WSP brings, with something else held equal."""
+        roles = self.first_arm["role"] == "treatment" and self.second_arm["role"] in CONTROLS
+        return roles and self.equal != "nothing"
+
+    def between(self, first: Role, second: Role) -> bool:
+        return (self.first_arm["role"], self.second_arm["role"]) == (first, second)
+
+    @property
+    def condition(self) -> str:
+        """Under which the question of the study is asked; "" where it is not."""
+        return CONDITIONS[self.equal] if self.asks_about_mae else self.against
 
     @property
     def title(self) -> str:
@@ -78,53 +100,67 @@ class Contrast:
         return next((one for one in self.differences if one.task == task), None)
 
 
-def read_contrasts(
-    summary: Sequence[Record], imported: Sequence[str] = (), *, by_dataset: Sequence[Record] = ()
-) -> list[Contrast]:
-    """Group the lines of ``summary`` by contrast, in the order in which they come.
+def study_contrasts(results: StudyResults) -> list[Contrast]:
+    """All contrasts of a study."""
+    return read_contrasts(results, results["summary"], by_dataset=results["dataset_summary"])
 
-    Of the contrasts with each of the ``imported`` arms the first is the one that is asked about.
+
+def read_contrasts(
+    results: StudyResults, summary: Sequence[ContrastRow], *, by_dataset: Sequence[ContrastRow] = ()
+) -> list[Contrast]:
+    """Group some lines of ``summary`` by contrast, in the order in which they come.
+
+    The first of the contrasts with each baseline is the one that is asked about.
     """
-    lines: dict[str, list[Record]] = {}
+    arms = {entry["arm"]: entry for entry in results["arms"]}
+    meaning = {entry["contrast"]: entry for entry in results["contrasts"]}
+    lines: dict[str, list[ContrastRow]] = {}
     for line in summary:
         lines.setdefault(line["contrast"], []).append(line)
-    contrasts, met = [], set[str]()
+    contrasts: list[Contrast] = []
     for name, group in lines.items():
-        second = name.partition(" - ")[2]
-        against = f"against the imported {second}" if second in imported and second not in met else ""
-        met.add(second)
-        differences = [_difference(line, line["task"]) for line in group]
-        datasets = [_difference(line, line["dataset"]) for line in by_dataset if line["contrast"] == name]
-        contrasts.append(
-            Contrast(
-                name=name,
-                tasks=tuple(one for one in differences if one.task != MEAN_TASK),
-                mean=next((one for one in differences if one.task == MEAN_TASK), None),
-                # "paired t over 5 seeds": its kind; what it goes over is told per task
-                method=str(group[0]["method"]).partition(" over ")[0],
-                n_seeds=min(line["n_seeds"] for line in group),
-                condition=CONDITIONS.get(name, against),
-                imported=second in imported,
-                datasets=tuple(datasets) if len(datasets) > 1 else (),
-            )
-        )
+        contrast = _contrast(meaning[name], arms, group, [line for line in by_dataset if line["contrast"] == name])
+        if contrast.imported and contrast.baseline not in {earlier.baseline for earlier in contrasts}:
+            contrast = replace(contrast, against=f"against the imported {contrast.baseline}")
+        contrasts.append(contrast)
     return contrasts
 
 
-def _difference(line: Record, task: str) -> Difference:
+def _contrast(
+    meaning: ContrastEntry, arms: Mapping[str, ArmEntry], lines: Sequence[ContrastRow], datasets: Sequence[ContrastRow]
+) -> Contrast:
+    differences = [_difference(line, line.get("task", "")) for line in lines]
+    alone = tuple(_difference(line, line.get("dataset", "")) for line in datasets)
+    return Contrast(
+        name=meaning["contrast"],
+        first_arm=arms.get(meaning["first"], _unmeasured(meaning["first"])),
+        second_arm=arms.get(meaning["second"], _unmeasured(meaning["second"])),
+        equal=meaning["equal"],
+        tasks=tuple(difference for difference in differences if difference.task != MEAN_TASK),
+        mean=next((difference for difference in differences if difference.task == MEAN_TASK), None),
+        # "paired t over 5 seeds": its kind; what it goes over is told per task
+        method=lines[0]["method"].partition(" over ")[0],
+        n_seeds=min(line["n_seeds"] for line in lines),
+        noise=frozenset[Noise].intersection(*(frozenset(line["noise"]) for line in lines)),
+        datasets=alone if len(alone) > 1 else (),
+    )
+
+
+def _unmeasured(name: str) -> ArmEntry:
+    """An arm that a contrast names and no row."""
+    return {"arm": name, "label": name, "description": "", "role": "variant", "stages": [], "ladder": ""}
+
+
+def _difference(line: ContrastRow, task: str) -> Difference:
     return Difference(
         contrast=line["contrast"],
         task=task,
         mean=line["mean"],
-        low=_bound(line["low"]),
-        high=_bound(line["high"]),
+        low=line["low"],
+        high=line["high"],
         method=line["method"],
         detectable=line.get("detectable"),
     )
-
-
-def _bound(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
 
 
 def lead(contrasts: Sequence[Contrast]) -> str:
@@ -135,12 +171,12 @@ def lead(contrasts: Sequence[Contrast]) -> str:
 
 def asked_contrasts(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Those that answer what the study asks, which are drawn; comparisons with the other arms stand in the table."""
-    question = any(contrast.condition and not contrast.imported for contrast in contrasts)
-    return [one for one in contrasts if one.condition or not (question or one.imported)]
+    question = any(contrast.asks_about_mae for contrast in contrasts)
+    return [contrast for contrast in contrasts if contrast.condition or not (question or contrast.imported)]
 
 
 def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
-    known = [contrast for contrast in contrasts if contrast.condition and not contrast.imported]
+    known = [contrast for contrast in contrasts if contrast.asks_about_mae]
     if not known:
         return _lead_without_tags(contrasts)
     clauses = [_clause(contrast, "it" if number else "pre-pretraining") for number, contrast in enumerate(known)]
@@ -163,9 +199,9 @@ def _exceptions(known: Sequence[Contrast]) -> str:
                 where.setdefault((one.task, one.verdict), []).append(contrast.condition)
     alike: dict[str, list[str]] = {}
     for (dataset, verdict), conditions in where.items():
-        told = ", ".join(conditions[:-1]) + " and " * (len(conditions) > 1) + conditions[-1]
-        alike.setdefault(f"{said[verdict]} {told}", []).append(dataset)
-    return "".join(f" On the tasks of {' or '.join(names)} alone {told}." for told, names in alike.items())
+        when = ", ".join(conditions[:-1]) + " and " * (len(conditions) > 1) + conditions[-1]
+        alike.setdefault(f"{said[verdict]} {when}", []).append(dataset)
+    return "".join(f" On the tasks of {' or '.join(names)} alone {verdict}." for verdict, names in alike.items())
 
 
 def capital(text: str) -> str:
@@ -173,7 +209,7 @@ def capital(text: str) -> str:
 
 
 def _lead_without_tags(contrasts: Sequence[Contrast]) -> str:
-    trained = next((one.mean for one in contrasts if one.name == "mae - random"), None)
+    trained = next((contrast.mean for contrast in contrasts if contrast.between("mae", "untrained")), None)
     if trained is None:
         return (
             "This study compared no arm with and without pre-pretraining, so it cannot say what pre-pretraining buys."
@@ -199,8 +235,8 @@ def _clause(contrast: Contrast, subject: str) -> str:
 
 def _against(contrast: Contrast) -> str:
     """What training on these images brought over an encoder that was not trained on them."""
-    trained, imported = contrast.name.split(" - ")
-    start, end = f"Trained on these images, {trained}", f"the imported {imported}"
+    start = f"Trained on these images, {contrast.first_arm['label']}"
+    end = f"the imported {contrast.second_arm['label']}"
     if contrast.mean is None:
         return f"{start} won against {end} on {contrast.count('above')} of {len(contrast.tasks)} tasks."
     size = points(contrast.mean.mean)
@@ -215,7 +251,11 @@ def _against(contrast: Contrast) -> str:
 
 def over_mae(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """What WSP after MAE, and each way to forget less, changes of the features of MAE alone."""
-    return [one for one in contrasts if one.baseline == "mae" and one.first.startswith("mae_wsp")]
+    return [
+        contrast
+        for contrast in contrasts
+        if contrast.second_arm["role"] == "mae" and contrast.first_arm["stages"] == ["mae", "wsp"]
+    ]
 
 
 def forgotten(contrast: Contrast) -> str:
@@ -250,7 +290,14 @@ def caveat(contrasts: Sequence[Contrast]) -> str:
             f"One seed: the intervals ({methods}) cover the noise of the test images only. Another initialisation, "
             "another order of the data or another MAE run could move every number by more than they show."
         )
-    return f"{seeds} seeds: intervals by {methods} over seeds. Each task is judged on its own."
+    if all("test images" in contrast.noise for contrast in contrasts):
+        covered = "the intervals cover what a new seed and other test images change"
+    else:
+        covered = f"intervals by {methods} over seeds, without the noise of the test images"
+    few = ""
+    if seeds < FEW_SEEDS:
+        few = f" Fewer than {FEW_SEEDS} seeds hardly say how far the next one lies: take these verdicts as provisional."
+    return f"{seeds} seeds: {covered}. Each task is judged on its own.{few}"
 
 
 def floor(at_floor: int, tasks: int) -> str:
@@ -258,23 +305,25 @@ def floor(at_floor: int, tasks: int) -> str:
     if not at_floor:
         return ""
     return (
-        f"On {at_floor} of {tasks} tasks no trained arm beats the untrained encoder (random). There this study is too "
+        f"On {at_floor} of {tasks} tasks no trained arm beats the untrained encoder. There this study is too "
         "small, or the task asks for nothing that training gives: differences between its arms mean little."
     )
 
 
 def below_the_floor(contrasts: Sequence[Contrast]) -> str:
     """A warning where WSP from scratch ends below the untrained encoder: a gain over it may be harm avoided."""
-    contrast = next((one for one in contrasts if one.name == "wsp - random"), None)
+    contrast = next((contrast for contrast in contrasts if contrast.between("wsp", "untrained")), None)
     known = (contrast.datasets or (contrast.mean,)) if contrast else ()
     below = [one for one in known if one is not None and one.verdict == "below"]
     if not below:
         return ""
     named = ", ".join(f"the tasks of {one.task} ({points(one.mean)})" for one in below if one.task != MEAN_TASK)
     where = named or f"the mean over tasks ({points(below[0].mean)})"
+    assert contrast is not None
+    label = contrast.first_arm["label"]
     return (
-        f"On {where} wsp ends below the untrained encoder. There a gain over wsp may be harm that was avoided, and not "
-        "something that was learned."
+        f"On {where} {label} ends below the untrained encoder. There a gain over {label} may be harm that was avoided, "
+        "and not something that was learned."
     )
 
 

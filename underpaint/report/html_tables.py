@@ -6,14 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from underpaint.report.folders import Record, RunFolder, StudyFolder, is_number, stage_folder
-
-FLOOR_ARM = "random"
-"""The untrained encoder: what training did not beat there, it did not teach."""
-
-SHOWN_SPLITS = ("test", "mean")
+from underpaint.report.folders import RunFolder, StudyFolder, is_number, stage_folder
+from underpaint.results.run import RunResult
+from underpaint.results.study import COMPARED_SPLITS, ScoreRow, StageRow
 
 PROTOCOLS = {"knn": "kNN", "finetune": "finetuned"}
 
@@ -41,7 +37,7 @@ class Column:
     cells: dict[str, Cell]  # by arm; arms that were not measured on the task are missing
 
 
-def task_key(row: Record) -> str:
+def task_key(row: ScoreRow) -> str:
     """The name of a row's task, as ``summary`` has it: ``openmoji linear``, ``openmoji 5-shot``."""
     protocol = f"{row['shots']}-shot" if row["shots"] else row["protocol"]
     return " ".join(part for part in (row["dataset"], protocol, row["language"]) if part)
@@ -53,7 +49,7 @@ def task_name(task: str) -> str:
     return " ".join([dataset, *(PROTOCOLS.get(word, word) for word in rest)])
 
 
-def protocol_name(row: Record) -> str:
+def protocol_name(row: ScoreRow) -> str:
     name = f"{row['shots']}-shot" if row["shots"] else PROTOCOLS.get(row["protocol"], row["protocol"])
     return " ".join(part for part in (name, row["language"]) if part)
 
@@ -63,17 +59,17 @@ def results_columns(study: StudyFolder) -> list[Column]:
 
     Low-shot tasks are shown as the mean over their draws of training images; the single draws stay in results.json.
     """
-    tasks: dict[tuple[str, str, str, str], list[Record]] = {}
-    for row in study.rows:
-        if row["split"] in SHOWN_SPLITS:
+    tasks: dict[tuple[str, str, str, str], list[ScoreRow]] = {}
+    for row in study.results["rows"]:
+        if row["split"] in COMPARED_SPLITS:
             tasks.setdefault((row["dataset"], task_key(row), row["split"], row["metric"]), []).append(row)
-    datasets = list(dict.fromkeys(row["dataset"] for row in study.rows))
+    datasets = list(dict.fromkeys(row["dataset"] for row in study.results["rows"]))
     ordered = sorted(tasks.items(), key=lambda item: datasets.index(item[0][0]))
-    classes = {name: one.get("classes", 0) for name, one in study.data.get("collections", {}).items()}
+    classes = {name: images["classes"] for name, images in study.results["data"]["collections"].items()}
     return [_column(rows, classes=classes.get(dataset, 0)) for (dataset, *_), rows in ordered]
 
 
-def _column(rows: Sequence[Record], *, classes: int) -> Column:
+def _column(rows: Sequence[ScoreRow], *, classes: int) -> Column:
     by_arm: dict[str, list[float]] = {}
     for row in rows:
         by_arm.setdefault(row["arm"], []).append(row["value"])
@@ -92,39 +88,43 @@ def _column(rows: Sequence[Record], *, classes: int) -> Column:
 
 def arm_means(study: StudyFolder) -> dict[str, Cell]:
     """The mean over tasks of each arm, with its interval; {} in results that do not hold it."""
-    top = max((round(one["mean"], 3) for one in study.means), default=math.nan)
+    top = max((round(mean["mean"], 3) for mean in study.results["arm_means"]), default=math.nan)
     return {
-        one["arm"]: Cell(
-            text=f"{100 * one['mean']:.1f}",
-            value=one["mean"],
-            note=f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
-            best=round(one["mean"], 3) == top,
+        mean["arm"]: Cell(
+            text=f"{100 * mean['mean']:.1f}",
+            value=mean["mean"],
+            note=f"[{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
+            best=round(mean["mean"], 3) == top,
         )
-        for one in study.means
+        for mean in study.results["arm_means"]
     }
 
 
 def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
     """What each arm that learned tags finds of those of held-out images, by bin of frequency; {} without such rows."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in study.rows:
+    recall: dict[str, dict[str, list[float]]] = {}
+    for row in study.results["rows"]:
         if row["protocol"] == "tags":
-            found.setdefault(row["arm"], {}).setdefault(row["split"], []).append(row["value"])
-    return {arm: {name: percent(values) for name, values in bins.items()} for arm, bins in found.items()}
+            recall.setdefault(row["arm"], {}).setdefault(row["split"], []).append(row["value"])
+    return {arm: {name: percent(values) for name, values in bins.items()} for arm, bins in recall.items()}
 
 
 def tags_held_out(study: StudyFolder) -> dict[str, int]:
     """How many tags of held-out images each bin of frequency has."""
-    return {row["split"]: row["n_test"] for row in study.rows if row["protocol"] == "tags" and row["n_test"]}
+    return {row["split"]: row["n_test"] for row in study.results["rows"] if row["protocol"] == "tags" and row["n_test"]}
 
 
-def tasks_at_the_floor(columns: Sequence[Column], imported: Sequence[str] = ()) -> int:
-    """How many tasks the untrained encoder does at least as well as every arm that was trained here."""
+def tasks_at_the_floor(columns: Sequence[Column], *, untrained: Sequence[str], imported: Sequence[str] = ()) -> int:
+    """How many tasks the untrained encoder does at least as well as every arm that was trained here.
+
+    What training did not beat there, it did not teach.
+    """
     count = 0
     for column in columns:
-        trained = [cell.value for arm, cell in column.cells.items() if arm not in (FLOOR_ARM, *imported)]
-        if FLOOR_ARM in column.cells and trained:
-            count += column.cells[FLOOR_ARM].value >= max(trained)
+        trained = [cell.value for arm, cell in column.cells.items() if arm not in (*untrained, *imported)]
+        floor = [column.cells[arm].value for arm in untrained if arm in column.cells]
+        if floor and trained:
+            count += max(floor) >= max(trained)
     return count
 
 
@@ -150,8 +150,8 @@ class Cost:
 
 def stage_costs(study: StudyFolder) -> list[Cost]:
     """One line per arm and stage, in the order in which they come."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for stage in study.stages:
+    groups: dict[tuple[str, str], list[StageRow]] = {}
+    for stage in study.results["stages"]:
         groups.setdefault((stage["arm"], stage["stage"]), []).append(stage)
     owner: dict[str, str] = {}
     costs = []
@@ -162,18 +162,18 @@ def stage_costs(study: StudyFolder) -> list[Cost]:
     return costs
 
 
-def _cost(arm: str, stage: str, records: Sequence[Record], *, shared: bool) -> Cost:
-    mean = {
-        key: statistics.fmean(record[key] for record in records)
-        for key in ("samples", "train_flops", "wall_seconds", "images_per_second")
-    }
+def _cost(arm: str, stage: str, records: Sequence[StageRow], *, shared: bool) -> Cost:
+    samples = statistics.fmean(record["samples"] for record in records)
+    compute = statistics.fmean(record["train_flops"] for record in records)
+    seconds = statistics.fmean(record["wall_seconds"] for record in records)
+    speed = statistics.fmean(record["images_per_second"] for record in records)
     return Cost(
         arm=arm,
         stage=stage,
-        samples=Cell(text=count(mean["samples"]), value=mean["samples"]),
-        train_flops=Cell(text=flops(mean["train_flops"]), value=mean["train_flops"]),
-        wall_seconds=Cell(text=duration(mean["wall_seconds"]), value=mean["wall_seconds"]),
-        images_per_second=Cell(text=f"{mean['images_per_second']:,.0f}", value=mean["images_per_second"]),
+        samples=Cell(text=count(samples), value=samples),
+        train_flops=Cell(text=flops(compute), value=compute),
+        wall_seconds=Cell(text=duration(seconds), value=seconds),
+        images_per_second=Cell(text=f"{speed:,.0f}", value=speed),
         shared=shared,
     )
 
@@ -215,10 +215,11 @@ def _ratio(value: float, base: float) -> Cell:
 
 def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
     """Number, FLOPs and time of finished runs together; None where there are none."""
-    finished = [run.result for run in runs if run.result]
+    finished: list[RunResult] = [run.result for run in runs if run.result]
     if not finished:
         return None
-    compute, seconds = (sum(result[key] for result in finished) for key in ("train_flops", "wall_seconds"))
+    compute = sum(result["train_flops"] for result in finished)
+    seconds = sum(result["wall_seconds"] for result in finished)
     return len(finished), Cell(text=flops(compute), value=compute), Cell(text=duration(seconds), value=seconds)
 
 
@@ -237,18 +238,18 @@ class Imported:
 def imported_encoders(study: StudyFolder) -> list[Imported]:
     """One line per baseline; costs are not told, since nothing was trained here."""
     lines = []
-    for one in study.baselines:
-        c = one["encoder"]
+    for baseline in study.results["baselines"]:
+        c = baseline["encoder"]
         height, width = c["size"]
         view = "stretched" if c.get("view", "stretch") == "stretch" else "centre cut"
         lines.append(
             Imported(
-                arm=one["arm"],
-                what=" ".join(part for part in (one["format"], f"({one['file']})" if one["file"] else "") if part),
+                arm=baseline["arm"],
+                what=" ".join(filter(None, (baseline["format"], f"({baseline['file']})" if baseline["file"] else ""))),
                 network=f"width {c['width']}, depth {c['depth']}, patch {c['patch']}",
-                parameters=Cell(text=f"{one['parameters'] / 1e6:,.1f} M", value=one["parameters"]),
+                parameters=Cell(text=f"{baseline['parameters'] / 1e6:,.1f} M", value=baseline["parameters"]),
                 images=f"{height} x {width} px, {view}",
-                licence=one["licence"],
+                licence=baseline["licence"],
             )
         )
     return lines
@@ -259,14 +260,14 @@ def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
     if run.result:
         when, metrics = "at the end", run.result["metrics"]
     elif run.evals:
-        when, metrics = f"after {run.evals[-1]['samples']:,} samples", run.evals[-1]["eval"]
+        when, metrics = f"after {run.evals[-1]['samples']:,} samples", run.evals[-1].get("eval", {})
     else:
         return []
     numbers = {name: value for name, value in metrics.items() if is_number(value)}
     return [(when, name, Cell(text=f"{value:.4g}", value=value)) for name, value in numbers.items()]
 
 
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
     """A nested JSON value as (dotted name, text) pairs, for a table of two columns."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -280,14 +281,14 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, _plain(value)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
 def flat_patches(runs: Iterable[RunFolder]) -> float | None:
     """The share of patches without any contrast, from the first run that measured it."""
-    shares = (run.result.get("metrics", {}).get("flat_patches") for run in runs)
-    return next((share for share in shares if share is not None), None)
+    shares = (run.result["metrics"].get("flat_patches") for run in runs if run.result)
+    return next((share for share in shares if is_number(share)), None)
 
 
 def count(number: float) -> str:

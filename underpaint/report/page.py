@@ -5,17 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from underpaint import files
 from underpaint.report import ablations_page, curves, dots, embedded_pictures, headline, html_tables
-from underpaint.report.arms import IMPORTED, KNOWN, MEANING, marks
+from underpaint.report.arms import SPARE, STAGES, marks
 from underpaint.report.axes import Key
 from underpaint.report.folders import (
     PREPARED_FILE,
-    RUN_FILE,
-    STUDY_FILE,
     RunFolder,
     StudyFolder,
     count_reasons,
@@ -26,9 +25,8 @@ from underpaint.report.folders import (
     read_study,
 )
 from underpaint.report.frontier import frontier
-
-REFERENCE_ARM = "wsp"
-"""Costs are printed relative to the arm that the question is about: tags alone, without pre-pretraining."""
+from underpaint.results.run import RUN_FILE
+from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE
 
 SHOWN_TAGS = 12
 """Of one picture; names in many languages make some images carry a hundred."""
@@ -59,27 +57,32 @@ def _page(folder: Path, *, images: bool) -> tuple[str, str]:
     """The name of the page that belongs into this folder, and its content."""
     if is_study(folder):
         study = read_study(folder)
-        return "report.html", _pays_page(study) if study.name == "pays" else _study_page(study, images=images)
+        return "report.html", _axes_page(study) if study.results["page"] == "axes" else _study_page(
+            study, images=images
+        )
     if is_run(folder):
         return "report.html", _run_page(read_run(folder), images=images)
     if is_prepared(folder):
         return "prepare.html", _prepared_page(folder, images=images)
-    if (folder / "study.json").is_file():
-        raise ValueError(f"{folder} holds a study that is not finished: {STUDY_FILE} is missing; run the study again")
+    if (folder / STUDY_FILE).is_file():
+        raise ValueError(f"{folder} holds a study that is not finished: {RESULTS_FILE} is missing; run the study again")
     raise ValueError(
-        f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({STUDY_FILE} is missing) nor a "
+        f"{folder} holds neither a run ({RUN_FILE} is missing) nor a study ({RESULTS_FILE} is missing) nor a "
         f"prepared set ({PREPARED_FILE} is missing)"
     )
 
 
 def _study_page(study: StudyFolder, *, images: bool) -> str:
-    by_arm = marks([*KNOWN, *study.arms])
+    by_arm = marks(study.meaning.values())
     columns = html_tables.results_columns(study)
-    contrasts = headline.read_contrasts(study.summary, study.baseline_names, by_dataset=study.by_dataset)
+    contrasts = headline.study_contrasts(study.results)
     asked = headline.asked_contrasts(contrasts)
-    meaning = MEANING | dict.fromkeys(study.baseline_names, IMPORTED)
     costs = html_tables.stage_costs(study)
-    totals = html_tables.arm_totals(costs, REFERENCE_ARM)
+    reference = next(iter(study.arms_of("wsp")), "")  # costs are relative to tags alone, which the question is about
+    totals = html_tables.arm_totals(costs, reference)
+    at_floor = html_tables.tasks_at_the_floor(
+        columns, untrained=study.arms_of("untrained"), imported=study.arms_of("baseline")
+    )
     over_mae = headline.over_mae(contrasts)
     preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
     return _render(
@@ -90,31 +93,31 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         lead=headline.lead(contrasts),
         asked=[(contrast, headline.counts(contrast)) for contrast in asked],
         contrasts=contrasts,
-        mean_task=headline.MEAN_TASK,
-        tasks=list(dict.fromkeys(one.task for contrast in contrasts for one in contrast.differences)),
+        mean_task=MEAN_TASK,
+        tasks=list(dict.fromkeys(line.task for contrast in contrasts for line in contrast.differences)),
         caveat=headline.caveat(contrasts),
-        floor=headline.floor(html_tables.tasks_at_the_floor(columns, study.baseline_names), len(columns)),
+        floor=headline.floor(at_floor, len(columns)),
         below_the_floor=headline.below_the_floor(contrasts),
         columns=columns,
-        datasets=[(dataset, list(group)) for dataset, group in groupby(columns, key=lambda one: one.dataset)],
+        datasets=[(dataset, list(group)) for dataset, group in groupby(columns, key=attrgetter("dataset"))],
         tag_recall=html_tables.tag_recall(study),
         tags_held_out=html_tables.tags_held_out(study),
         leakage_sheet=embedded_pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, by_arm) if asked else None,
-        legend=[Key(name=arm, mark=by_arm[arm], meaning=meaning.get(arm, "")) for arm in study.arms],
+        legend=[Key(name=arm, mark=by_arm[arm], meaning=study.meaning[arm]["description"]) for arm in study.arms],
         contrast_legend=dots.contrast_legend(asked, by_arm),
         figures=curves.study_curves(study, by_arm),
         costs=costs,
         totals=totals,
         frontier=frontier(study, totals, by_arm),
         means=html_tables.arm_means(study),
-        forgotten=[(one, headline.forgotten(one)) for one in over_mae],
+        forgotten=[(contrast, headline.forgotten(contrast)) for contrast in over_mae],
         forgetting=dots.contrast_plot(over_mae, by_arm, by_first=True) if over_mae else None,
         forgetting_legend=dots.contrast_legend(over_mae, by_arm, by_first=True),
         imported=html_tables.imported_encoders(study),
-        reference=REFERENCE_ARM,
-        relative=any(cost.arm == REFERENCE_ARM for cost in costs),
+        reference=reference,
+        relative=any(cost.arm == reference for cost in costs),
         measuring=html_tables.measuring_cost(study.measuring),
         bad_records=count_reasons(study.runs.values()),
         preview=embedded_pictures.data_uri(preview) if preview else "",
@@ -122,29 +125,29 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         queries=embedded_pictures.read_queries(study) if images else [],
         shown_tags=SHOWN_TAGS,
         tagged=embedded_pictures.read_tagged(study) if images else [],
-        collections=study.data.get("collections", {}),
+        collections=study.results["data"]["collections"],
     )
 
 
-def _pays_page(study: StudyFolder) -> str:
+def _axes_page(study: StudyFolder) -> str:
     return _render(
-        "pays.html.j2",
+        "ablations.html.j2",
         study=study,
         imported=[],
         leakage_sheet="",
         bad_records=count_reasons(study.runs.values()),
-        collections=study.data.get("collections", {}),
+        collections=study.results["data"]["collections"],
         **ablations_page.content(study),
     )
 
 
 def _run_page(run: RunFolder, *, images: bool) -> str:
-    stage = run.result.get("stage", run.name)  # drawn as the arm that consists of this stage alone
+    mark = STAGES.get(run.result["stage"], SPARE[0]) if run.result else SPARE[0]
     return _render(
         "run.html.j2",
         run=run,
         images=images,
-        figures=curves.run_charts(run, marks([stage])[stage]),
+        figures=curves.run_charts(run, mark),
         metrics=html_tables.metrics_of(run),
         bad_records=count_reasons([run]),
         preview=embedded_pictures.data_uri(run.preview) if images and run.preview else "",

@@ -17,6 +17,7 @@ from underpaint.data.dataset import OpenDataset
 from underpaint.data.stream import Batching, Stream
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
+from underpaint.results.run import RunMeasures, RunResult
 from underpaint.run import outputs, record
 from underpaint.run.build import build_state, whole_network
 from underpaint.run.declare import Run
@@ -34,7 +35,7 @@ DIVERGED = 0.75
 """Share of the last steps that were skipped above which a run has diverged, whatever its weights are."""
 
 
-def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResult:
     """Train a run into ``folder``, or continue or return what is there already; its result.
 
     Under torchrun every process calls it, and all of them return the result.
@@ -110,7 +111,7 @@ def _announce(run: Run, folder: Path, opened: OpenDataset, derived: dict[str, An
 
 def _train(
     run: Run, folder: Path, *, opened: OpenDataset, data_info: DataInfo, device: torch.device, ranks: Ranks
-) -> dict[str, Any]:
+) -> RunResult:
     """Build, resume, train and hand over."""
     state = build_state(run, data_info, device, ranks)
     checkpoints = Checkpoints(
@@ -153,13 +154,13 @@ def _train(
 
     finite = {name: value for name, value in metrics.items() if value is not None}  # the last step may be a skipped one
 
-    def save() -> dict[str, Any]:
+    def save() -> RunResult:
         network = whole_network(run, data_info, state, product)
         outputs.save_pictures(folder, network, on_device(heldout or stream, device))
         bad = len(stream.quarantine)
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
-        result = _result(run, state, data_info) | {"bad_records": bad, "metrics": finite}
+        result = _result(run, state, data_info, bad_records=bad, metrics=finite)
         return outputs.save_outputs(folder, run.objective, network=network, data_info=data_info, result=result)
 
     return ranks.broadcast_from_first(save)
@@ -221,7 +222,9 @@ def _open_batches(
     return (stream if ranks.world == 1 else RankStream(stream, ranks=ranks, batch_size=budget.batch_size)), heldout
 
 
-def _result(run: Run, state: TrainState, data_info: DataInfo) -> dict[str, Any]:
+def _result(
+    run: Run, state: TrainState, data_info: DataInfo, *, bad_records: int, metrics: Mapping[str, object]
+) -> RunMeasures:
     samples = state.step * run.budget.batch_size
     return {
         "name": run.name,
@@ -233,7 +236,9 @@ def _result(run: Run, state: TrainState, data_info: DataInfo) -> dict[str, Any]:
         "wall_seconds": state.seconds,
         "images_per_second": samples / state.seconds,
         "clock": dict(state.clock.seconds),
-        "skipped_windows": state.history.skipped,
+        "skipped_windows": list(state.history.skipped),
+        "bad_records": bad_records,
+        "metrics": dict(metrics),
     }
 
 

@@ -16,22 +16,22 @@ from underpaint.core import Batch, DataInfo, Visualizable
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
+from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
 from underpaint.user_modules import import_function
 
-FORMAT = 1
 PICTURED_IMAGES = 8
 PICTURE_SIDE = 144
 """Smaller images are enlarged by a whole factor to about so many pixels."""
 
 
 def save_outputs(
-    folder: Path, objective: Any, *, network: nn.Module, data_info: DataInfo, result: dict[str, Any]
-) -> dict[str, Any]:
+    folder: Path, objective: Any, *, network: nn.Module, data_info: DataInfo, result: RunMeasures
+) -> RunResult:
     """Write the product; ``result.json`` comes last and marks the run as finished.
 
     Where the run started from imported weights, their file and licence (env.json) are carried on.
     """
-    env = folder / "env.json"
+    env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
     save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
     description = {
@@ -42,8 +42,8 @@ def save_outputs(
     }
     labels = {"labels": list(data_info.labels), "count": list(data_info.label_count)}
     save_module(folder / "model", network, description, {"labels.json": {"format": FORMAT, **labels}})
-    record = {"format": FORMAT, **result}
-    files.write_json(folder / "result.json", record)
+    record: RunResult = {"format": FORMAT, **result}
+    files.write_json(folder / RESULT_FILE, record)
     return record
 
 
@@ -62,9 +62,9 @@ def load_model(folder: str | Path, *, config_type: type | str | None = None) -> 
     if description.get("type") == ImageTextConfig.__name__:
         both = configs.from_record(ImageTextConfig, description.get("config"), where=where)
         return load_module(folder, lambda: ImageText(both))
-    own = named_class(config_type) if isinstance(config_type, str) else config_type
+    named = named_class(config_type) if isinstance(config_type, str) else config_type
     try:
-        kind = config_class(description.get("type"), own)
+        kind = config_class(description.get("type"), named)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     labels, count = read_labels(folder)
@@ -98,8 +98,8 @@ def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; without it the model's scores have no names")
     content = files.read_json(path)
-    told: dict[str, Any] = content if isinstance(content, dict) and content.get("format") == FORMAT else {}
-    labels, count = _all_of(str, told.get("labels")), _all_of(int, told.get("count"))
+    fields: dict[str, object] = content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    labels, count = _all_of(str, fields.get("labels")), _all_of(int, fields.get("count"))
     if labels is None or count is None or len(count) not in (0, len(labels)):
         raise ValueError(f"{path} holds no labels of format {FORMAT}: names and their counts; the file is damaged")
     return labels, count

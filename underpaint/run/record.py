@@ -20,12 +20,23 @@ from underpaint import config, files
 from underpaint._version import __version__
 from underpaint.messages import say
 from underpaint.models.weights import encoder_folder, origin_of, read_description
-
-FORMAT = 1
+from underpaint.results.run import (
+    BAD_RECORDS_FILE,
+    ENVIRONMENT_FILE,
+    FORMAT,
+    RESULT_FILE,
+    RUN_FILE,
+    Lineage,
+    RunEnvironment,
+    RunRecord,
+    RunResult,
+    read_result,
+)
+from underpaint.results.study import STUDY_FILE, EnvironmentEntry
 
 
 @contextmanager
-def lock(folder: Path, *, marks: Sequence[str] = ("run.json", "study.json")) -> Iterator[None]:
+def lock(folder: Path, *, marks: Sequence[str] = (RUN_FILE, STUDY_FILE)) -> Iterator[None]:
     """Keep other processes out of a folder; the kernel frees the lock however the process ends.
 
     One of ``marks`` stands in a folder that is ours already.
@@ -58,7 +69,7 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def finished(folder: Path, run: Any, identity: dict[str, Any]) -> dict[str, Any] | None:
+def finished(folder: Path, run: Any, identity: dict[str, Any]) -> RunResult | None:
     """The result of a finished run, None for an unfinished or new one.
 
     A field that was part of the identity when the run began, and no longer is, does not count.
@@ -66,7 +77,7 @@ def finished(folder: Path, run: Any, identity: dict[str, Any]) -> dict[str, Any]
     Raises:
         ValueError: if the folder holds a run of another identity; the message names what differs.
     """
-    path = folder / "run.json"
+    path = folder / RUN_FILE
     if not path.is_file():
         _refuse_strangers(folder)
         return None
@@ -85,11 +96,10 @@ def finished(folder: Path, run: Any, identity: dict[str, Any]) -> dict[str, Any]
     if differing:
         listed = "; ".join(f"{name.removeprefix('run.')}: was {old!r}, is {new!r}" for name, old, new in differing[:4])
         raise ValueError(f"{folder} holds a run of another configuration ({listed}); choose another --out")
-    result = folder / "result.json"
-    return files.read_json(result) if result.is_file() else None
+    return read_result(folder) if (folder / RESULT_FILE).is_file() else None
 
 
-FALSE_START = ("env.json", "bad_records.jsonl", "run.json")
+FALSE_START = (ENVIRONMENT_FILE, BAD_RECORDS_FILE, RUN_FILE)
 """What a run writes before its first step."""
 
 
@@ -110,14 +120,14 @@ def _refuse_strangers(folder: Path) -> None:
     """A folder that holds somebody's files and no run is not ours to write in."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; choose another --out")
-    names = sorted(p.name for p in folder.glob("*") if p.name not in {".lock", "run.json.part"})
+    names = sorted(p.name for p in folder.glob("*") if p.name not in {".lock", f"{RUN_FILE}.part"})
     if names:
         raise ValueError(f"{folder} is not empty and holds no run ({', '.join(names[:3])}); choose another --out")
 
 
 def kept_threads(folder: Path, wanted: int) -> int:
     """The number of threads of the first start: another number would change the bits."""
-    path = folder / "run.json"
+    path = folder / RUN_FILE
     recorded = files.read_json(path)["derived"]["threads"] if path.is_file() else wanted
     if recorded != wanted:
         say(f"{folder} was started with {recorded} threads and keeps them (asked for: {wanted})")
@@ -128,19 +138,29 @@ def start(
     folder: Path, run: Any, *, identity: dict[str, Any], derived: dict[str, Any], overrides: Sequence[str]
 ) -> None:
     """Write run.json at the first start, and add this start to env.json."""
-    path = folder / "run.json"
+    path = folder / RUN_FILE
     if path.is_file():
         for name, old, new in config.differences(files.read_json(path)["run"], config.record(run)):
             say(f"{folder}: {name} was {old!r}, is now {new!r}")
-    record = {"format": FORMAT, "run": config.record(run), "derived": derived, "overrides": list(overrides)}
-    files.write_json(path, {**record, "identity": identity, "identity_hash": digest(identity)})
-    starts = files.read_json(folder / "env.json")["starts"] if (folder / "env.json").is_file() else []
+    record: RunRecord = {
+        "format": FORMAT,
+        "run": config.record(run),
+        "derived": derived,
+        "overrides": list(overrides),
+        "identity": identity,
+        "identity_hash": digest(identity),
+    }
+    files.write_json(path, record)
+    env = folder / ENVIRONMENT_FILE
+    starts: list[EnvironmentEntry] = files.read_json(env)["starts"] if env.is_file() else []
     if starts:
         _say_what_may_change_bits(folder, starts[-1]["versions"])
-    lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
+    lineage: Lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
     origin = origin_of(run.init_from)
-    lineage |= {} if origin is None else {"origin": origin}
-    files.write_json(folder / "env.json", {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]})
+    if origin is not None:
+        lineage["origin"] = origin
+    written: RunEnvironment = {"format": FORMAT, "lineage": lineage, "starts": [*starts, environment()]}
+    files.write_json(env, written)
 
 
 def _say_what_may_change_bits(folder: Path, before: dict[str, str]) -> None:
@@ -174,14 +194,14 @@ def _code() -> str:
 
 def require_agreement(fingerprints: Sequence[dict[str, Any]]) -> None:
     """Raise ValueError, naming rank and value, where a rank was started with something else than rank 0."""
-    for rank, other in enumerate(fingerprints):
-        differing = list(config.differences(fingerprints[0], other))
+    for rank, of_rank in enumerate(fingerprints):
+        differing = list(config.differences(fingerprints[0], of_rank))
         if differing:
             listed = "; ".join(f"{name} is {new!r}, on rank 0 {old!r}" for name, old, new in differing[:4])
             raise ValueError(f"rank {rank} differs from rank 0: {listed}; start all ranks with the same command")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> EnvironmentEntry:
     """Versions and hardware of this process, and the command that started it."""
     import torch
 

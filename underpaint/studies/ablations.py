@@ -1,6 +1,6 @@
 """Where pre-pretraining pays and where it fails: from one base point, one thing is changed at a time.
 
-The axes stand in ``pays_designs.py``. At each point there are up to four arms, which start from the same initial
+The axes stand in ``ablations_designs.py``. At each point there are up to four arms, which start from the same initial
 weights of a seed: MAE, WSP, MAE -> WSP, and WSP alone for the training FLOPs of MAE -> WSP. They are measured on frozen
 features alone. A run that several points need is one part. At size ``smoke`` most axes have two values.
 """
@@ -16,7 +16,7 @@ from underpaint.core import DataInfo
 from underpaint.data.source import Source
 from underpaint.run import Run
 from underpaint.studies import ablations_results
-from underpaint.studies.ablations_designs import PaysDesign, Value, pays_design_of
+from underpaint.studies.ablations_designs import AblationsDesign, Value, ablations_design_of
 from underpaint.studies.ablations_results import Point
 from underpaint.studies.designs import Size
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
@@ -33,7 +33,7 @@ from underpaint.studies.protocols import frozen_scores
 BASE = "base"
 
 
-def pays(
+def ablations(
     *,
     size: Size = "tiny",
     images: str = "",
@@ -52,10 +52,12 @@ def pays(
             since its axes lead away from the recipes as they are.
     """
     if baselines:
-        raise ValueError(f"--baseline {baselines[0]}: the study `pays` compares with none; `stages` does")
+        raise ValueError(f"--baseline {baselines[0]}: the study `ablations` compares with none; `stages` does")
     if overrides:
-        raise ValueError(f"{overrides[0]}: the study `pays` takes no overrides, its axes are built around its recipes")
-    design = pays_design_of(size)
+        raise ValueError(
+            f"{overrides[0]}: the study `ablations` takes no overrides, its axes are built around its recipes"
+        )
+    design = ablations_design_of(size)
     seeds = tuple(seeds) or design.seeds
     names = images or design.images
     opened = study_images(names, tags=tags, labels=labels, transfer=() if images else design.transfer)
@@ -63,10 +65,12 @@ def pays(
     vocabulary = plan.runs[f"{BASE}-wsp"].data_info.labels
     description = ablations_results.describe_points(opened, labels=vocabulary, axes=design.axes, left_out=plan.left_out)
     return Study(
-        name="pays",
+        name="ablations",
         settings={"size": size, "images": names, "data": opened.source.content_hash},
         parts=tuple(part for seed in seeds for part in _parts(plan, opened.tasks, seed=seed, shots=design.shots)),
-        results=lambda folder: ablations_results.collect(
+        seeds=seeds,
+        parts_of=lambda seed: _parts(plan, opened.tasks, seed=seed, shots=design.shots),
+        results=lambda folder, seeds: ablations_results.collect(
             folder, points=plan.points, seeds=seeds, datasets=[task.name for task in opened.tasks], data=description
         ),
     )
@@ -88,7 +92,7 @@ class Plan:
     left_out: tuple[str, ...]  # values that these images are too few for, and why
 
 
-def plan_points(design: PaysDesign, images: StudyImages) -> Plan:
+def plan_points(design: AblationsDesign, images: StudyImages) -> Plan:
     """Every point of every axis with the runs of its arms; two arms whose runs differ in nothing have one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the study ``pays`` is made of at each size: the base point, and the axes that lead away from it.
+"""What the study ``ablations`` is made of at each size: the base point, and the axes that lead away from it.
 
 Every axis changes one thing. MAE and WSP keep the samples they have at the base point, on the axis ``mae_share`` the
 sum of their training FLOPs is kept instead. What a value changes is written as on the command line.
@@ -45,7 +45,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaysDesign:
+class AblationsDesign:
     """Everything that tells one size of the study from another."""
 
     mae: Run  # as long as mae_share says
@@ -58,14 +58,14 @@ class PaysDesign:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-def pays_design_of(size: Size) -> PaysDesign:
+def ablations_design_of(size: Size) -> AblationsDesign:
     return _DESIGNS[size]()
 
 
-def _smoke() -> PaysDesign:
+def _smoke() -> AblationsDesign:
     """Fewer values than the larger sizes: what is there is run in the same way."""
     mae, wsp = (replace(run, threads=1) for run in (recipes.mae_smoke(), recipes.wsp_smoke()))  # too small for more
-    return PaysDesign(
+    return AblationsDesign(
         mae=mae,
         wsp=replace(wsp, budget=replace(wsp.budget, samples=640, warmup=64)),
         mae_share=0.4,
@@ -84,11 +84,11 @@ def _smoke() -> PaysDesign:
     )
 
 
-def _tiny() -> PaysDesign:
+def _tiny() -> AblationsDesign:
     return _whole(recipes.mae_laptop(), recipes.wsp_laptop(), samples=4_800, like="tiny")
 
 
-def _small() -> PaysDesign:
+def _small() -> AblationsDesign:
     """The images and recipes of ``stages`` at this size with its smaller network: there are some fifty runs a seed."""
     mae, wsp = recipes.mae_small(), recipes.wsp_small()
     smaller = SIZES["vit_laptop8"]
@@ -97,11 +97,11 @@ def _small() -> PaysDesign:
     return _whole(mae, wsp, samples=96_000, like="small")
 
 
-def _whole(mae: Run, wsp: Run, *, samples: int, like: Size) -> PaysDesign:
+def _whole(mae: Run, wsp: Run, *, samples: int, like: Size) -> AblationsDesign:
     """All axes around a base point of so many samples of WSP."""
     cadence = replace(wsp.cadence, save=10_000_000, evaluate=10_000_000)  # once, at the end: runs are short
     wsp = replace(wsp, budget=replace(wsp.budget, samples=samples, warmup=samples // 10), cadence=cadence)
-    return PaysDesign(
+    return AblationsDesign(
         mae=replace(mae, cadence=cadence),
         wsp=wsp,
         mae_share=0.4,
@@ -239,4 +239,4 @@ def _changes(run: Run, **fields: object) -> tuple[str, ...]:
     return tuple(changes)
 
 
-_DESIGNS: dict[Size, Callable[[], PaysDesign]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}
+_DESIGNS: dict[Size, Callable[[], AblationsDesign]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}

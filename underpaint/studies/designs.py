@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from underpaint import recipes
+from underpaint.results.study import ArmEntry, ContrastEntry, Equal, Role
 from underpaint.run import Run
 
 Size = Literal["smoke", "tiny", "small"]
@@ -33,25 +34,150 @@ class Arm:
     """One way to an encoder."""
 
     name: str
+    label: str  # in a sentence
+    description: str  # in a legend
+    role: Role
     stage: Literal["none", "mae", "wsp", "baseline"]  # "none" keeps the initial weights, "baseline" those of elsewhere
     start: str = ""  # the arm whose encoder it starts from; "" is the initial weights of the seed
     lengthened: Literal["", "compute", "time"] = ""  # to what "mae" and then its own stage cost in FLOPs or seconds
     share: float = 1.0  # of the samples, and of the warm-up, of its recipe
     rate: float = 1.0  # in the learning rate of its recipe
     overrides: tuple[str, ...] = ()  # fields of the recipe that this arm changes, as on the command line
+    ladder: str = ""  # the arm that differs from it in the length of WSP alone
 
 
-RANDOM = Arm(name="random", stage="none")
-MAE = Arm(name="mae", stage="mae")
-WSP = Arm(name="wsp", stage="wsp")
-MAE_WSP = Arm(name="mae_wsp", stage="wsp", start="mae")
-EQUAL_COMPUTE = Arm(name="wsp_equal_compute", stage="wsp", lengthened="compute")
-EQUAL_TIME = Arm(name="wsp_equal_time", stage="wsp", lengthened="time")
-HALF = Arm(name="mae_wsp_half", stage="wsp", start="mae", share=0.5)
-TENTH = Arm(name="mae_tenth", stage="mae", share=0.1)
-TENTH_WSP = Arm(name="mae_tenth_wsp", stage="wsp", start="mae_tenth")
-GENTLE = Arm(name="mae_wsp_low_rate", stage="wsp", start="mae", rate=0.25)
-LAYERWISE = Arm(name="mae_wsp_layer_decay", stage="wsp", start="mae", overrides=("optim.layer_decay=0.65",))
+RANDOM = Arm(
+    name="random",
+    label="the untrained encoder",
+    description="the untrained encoder, for comparison",
+    role="untrained",
+    stage="none",
+    ladder="wsp",
+)
+MAE = Arm(
+    name="mae",
+    label="MAE alone",
+    description="MAE alone: images, no tags",
+    role="mae",
+    stage="mae",
+    ladder="mae_wsp",
+)
+WSP = Arm(name="wsp", label="WSP alone", description="WSP alone, from scratch", role="wsp", stage="wsp", ladder="wsp")
+MAE_WSP = Arm(
+    name="mae_wsp",
+    label="MAE then WSP",
+    description="MAE, then the same WSP",
+    role="treatment",
+    stage="wsp",
+    start="mae",
+    ladder="mae_wsp",
+)
+EQUAL_COMPUTE = Arm(
+    name="wsp_equal_compute",
+    label="WSP at equal compute",
+    description="WSP alone, lengthened to the training FLOPs of mae_wsp",
+    role="equal_compute",
+    stage="wsp",
+    lengthened="compute",
+    ladder="wsp",
+)
+EQUAL_TIME = Arm(
+    name="wsp_equal_time",
+    label="WSP at equal wall time",
+    description="WSP alone, lengthened to the expected wall time of mae_wsp",
+    role="equal_time",
+    stage="wsp",
+    lengthened="time",
+    ladder="wsp",
+)
+HALF = Arm(
+    name="mae_wsp_half",
+    label="MAE then half of WSP",
+    description="MAE, then half of that WSP: does it get there sooner?",
+    role="variant",
+    stage="wsp",
+    start="mae",
+    share=0.5,
+    ladder="mae_wsp",
+)
+TENTH = Arm(
+    name="mae_tenth",
+    label="a tenth of MAE",
+    description="a tenth of that MAE",
+    role="variant",
+    stage="mae",
+    share=0.1,
+)
+TENTH_WSP = Arm(
+    name="mae_tenth_wsp",
+    label="a tenth of MAE then WSP",
+    description="a tenth of that MAE, then the same WSP: is a little enough?",
+    role="variant",
+    stage="wsp",
+    start="mae_tenth",
+)
+GENTLE = Arm(
+    name="mae_wsp_low_rate",
+    label="MAE then WSP at a low rate",
+    description="MAE, then WSP at a quarter of its learning rate, to forget less",
+    role="variant",
+    stage="wsp",
+    start="mae",
+    rate=0.25,
+)
+LAYERWISE = Arm(
+    name="mae_wsp_layer_decay",
+    label="MAE then WSP with layer decay",
+    description="MAE, then WSP with smaller rates in lower layers, to forget less",
+    role="variant",
+    stage="wsp",
+    start="mae",
+    overrides=("optim.layer_decay=0.65",),
+)
+
+
+def imported_arm(name: str) -> Arm:
+    """A baseline as an arm."""
+    description = "a baseline: an encoder from elsewhere, not trained here"
+    return Arm(name=name, label=name, description=description, role="baseline", stage="baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A difference that is reported: the score of ``tested`` minus that of ``reference``, and what both have equal."""
+
+    tested: str
+    reference: str
+    equal: Equal = "nothing"
+
+    @property
+    def name(self) -> str:
+        return f"{self.tested} - {self.reference}"
+
+    def entry(self) -> ContrastEntry:
+        """For ``contrasts`` of ``results.json``."""
+        return {"contrast": self.name, "first": self.tested, "second": self.reference, "equal": self.equal}
+
+
+def arm_entries(arms: Sequence[Arm]) -> list[ArmEntry]:
+    """What the arms mean, for ``arms`` of ``results.json``."""
+    by_name = {arm.name: arm for arm in arms}
+
+    def stages(arm: Arm) -> list[str]:
+        before = stages(by_name[arm.start]) if arm.start else []
+        return before if arm.stage in ("none", "baseline") else [*before, arm.stage]
+
+    return [
+        {
+            "arm": arm.name,
+            "label": arm.label,
+            "description": arm.description,
+            "role": arm.role,
+            "stages": stages(arm),
+            "ladder": arm.ladder,
+        }
+        for arm in arms
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import itertools
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ import torch
 from underpaint import config, files
 from underpaint.core import DataInfo, as_objective, example_batch
 from underpaint.messages import duration, say
+from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyResults
 from underpaint.run import Run, execute, record
 from underpaint.training.devices import choose_device
 from underpaint.training.loop import LoopConfig, TrainState, train
@@ -24,6 +26,7 @@ from underpaint.training.optim import build_optimizer
 
 FORMAT = 1
 BYTES_PER_PARAMETER = 4
+SEED = re.compile(r"-seed(0|[1-9][0-9]{0,17})$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,9 @@ class Study:
     name: str
     settings: dict[str, Any]  # recorded; a folder belongs to one set of them
     parts: tuple[Part, ...]
-    results: Callable[[Path], dict[str, Any]]  # the finished folder to the content of results.json
+    seeds: tuple[int, ...]
+    parts_of: Callable[[int], Sequence[Part]]  # what any seed, one that is not among ``seeds`` too, must have to count
+    results: Callable[[Path, Sequence[int]], StudyResults]  # from a folder in which these seeds are finished
 
 
 def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
@@ -82,11 +87,11 @@ def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
 def _named(study: Study, only: Sequence[str]) -> set[str]:
     names, chosen = [part.name for part in study.parts], set[str]()
     for pattern in only:
-        found = fnmatch.filter(names, pattern)
-        if not found:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
             like = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
             raise ValueError(f"unknown part {pattern!r} in --only; of {len(names)} parts some are {', '.join(like)}")
-        chosen.update(found)
+        chosen.update(matching)
     return chosen
 
 
@@ -98,12 +103,25 @@ def run_part(part: Part, folder: Path) -> None:
         compute(part, folder)
 
 
+def finished_seeds(study: Study, folder: Path) -> list[int]:
+    """The seeds of the study, and those of earlier runs of it in this folder whose parts are all done, in order."""
+    names = (SEED.search(path.name) for path in folder.iterdir())
+    earlier = {int(name[1]) for name in names if name} - set(study.seeds)
+    kept = [seed for seed in sorted(earlier) if all(is_done(part, folder) for part in study.parts_of(seed))]
+    if kept:
+        say(f"{folder}: seeds {', '.join(map(str, kept))} of earlier runs stay in the results")
+    if left := sorted(earlier - set(kept)):
+        say(f"{folder}: seeds {', '.join(map(str, left))} are not finished and not in the results")
+    return sorted({*study.seeds, *kept})
+
+
 def claim(study: Study, folder: Path) -> None:
     """Write study.json at the first start; refuse the folder of another study."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, wanted = folder / "study.json", {"study": study.name, **study.settings}
+    path, wanted = folder / STUDY_FILE, {"study": study.name, **study.settings}
     if path.is_file():
         recorded = files.read_json(path)["settings"]
+        recorded |= {"study": OLD_NAMES.get(recorded["study"], recorded["study"])}
         for name, old, new in config.differences(recorded, wanted):
             raise ValueError(f"{folder} holds a study with {name}={old!r}, not {new!r}; choose another --out")
         return
@@ -131,6 +149,11 @@ def output_of(name: str, folder: Path) -> Path:
 
 def read_output(name: str, folder: Path) -> Any:
     return files.read_json(output_of(name, folder))["output"]
+
+
+def are_there(names: Sequence[str], folder: Path) -> bool:
+    """Whether these parts have put out something."""
+    return all(output_of(name, folder).is_file() for name in names)
 
 
 def is_done(part: Part, folder: Path) -> bool:
@@ -188,8 +211,8 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
 
 def _work(run: Run, data_info: DataInfo) -> str:
     """What a step of a run computes, as a key."""
-    told = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
-    return record.digest([config.record(told), len(data_info.labels)])
+    fields = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
+    return record.digest([config.record(fields), len(data_info.labels)])
 
 
 def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:

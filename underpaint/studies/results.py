@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from underpaint import files
 from underpaint.data.near_duplicates.label_overlap import remark, task_near_labels
+from underpaint.data.near_duplicates.removal import TestSet
 from underpaint.data.source import SPLITS, Source
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import estimate, summarise
+from underpaint.results.run import read_result
+from underpaint.results.study import (
+    COMPARED_SPLITS,
+    MEAN_TASK,
+    CollectionEntry,
+    ContrastRow,
+    DataEntry,
+    LeakageEntry,
+    StageCost,
+)
+from underpaint.studies.parts import read_output
 from underpaint.studies.pretraining_images import StudyImages
-
-FORMAT = 1
-
-MEAN_TASK = "mean over tasks"
 
 NOT_MEASURED = (
     "Detection, segmentation, video and zero-shot transfer.",
@@ -28,7 +35,7 @@ NOT_MEASURED = (
 )
 
 
-def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str]) -> DataEntry:
     """The ``data`` entry: what was trained and tested on, whose it is, what leaked, and what was not measured.
 
     ``labels`` are those of WSP: where they name the classes of a task, that task is near them, and it says so.
@@ -37,27 +44,37 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     missing: list[str] = []
     if "wsp" not in arms:
         missing.append("WSP: the images have no tags, so only the arms `random` and `mae` were run.")
-    if source.name not in {other.name for other in sources}:
+    if source.name not in {task.name for task in sources}:
         missing.append(
             "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
             "where there is no file of tags)."
         )
-    everything = {other.name: other for other in (source, *sources)}
+    collections = {task.name: task for task in (source, *sources)}
     return {
         "pretraining": source.name,
-        "collections": {name: _describe_source(other) for name, other in everything.items()},
+        "collections": {name: _describe_source(collection) for name, collection in collections.items()},
         "leakage_rule": (
             "Images of one family (variants of a drawing, exact copies) never stand on both sides of a split; test "
             "images are seen by no stage: not by MAE, WSP, the vocabulary, the mean and deviation, nor any sweep. "
             "Near duplicates of test images, found by perceptual hash and confirmed by their pixels, are taken out."
         ),
-        "leakage": [asdict(test) for test in images.leakage.tests],
+        "leakage": [_leakage(test) for test in images.leakage.tests],
         "near_labels": [said for task in sources if (said := remark(task, task_near_labels(source, labels, task)))],
         "not_measured": [*missing, *NOT_MEASURED],
     }
 
 
-def _describe_source(source: Source) -> dict[str, Any]:
+def _leakage(test: TestSet) -> LeakageEntry:
+    return {
+        "name": test.name,
+        "images": test.images,
+        "duplicated": test.duplicated,
+        "removed": test.removed,
+        "unreadable_or_flat": test.unreadable_or_flat,
+    }
+
+
+def _describe_source(source: Source) -> CollectionEntry:
     return {
         "images": len(source.path),
         "splits": {split: len(source.rows(split)) for split in SPLITS},
@@ -71,44 +88,66 @@ def _describe_source(source: Source) -> dict[str, Any]:
     }
 
 
-def stage_of(run: str, folder: Path) -> dict[str, Any]:
+def stage_of(run: str, folder: Path) -> StageCost:
     """What a finished run cost, for a line of ``stages``."""
-    result = files.read_json(folder / run / "result.json")
-    cost = {key: result[key] for key in ("samples", "train_flops", "wall_seconds", "images_per_second")}
-    return {"stage": result["stage"], **cost, "run": run}
+    result = read_result(folder / run)
+    return {
+        "stage": result["stage"],
+        "samples": result["samples"],
+        "train_flops": result["train_flops"],
+        "wall_seconds": result["wall_seconds"],
+        "images_per_second": result["images_per_second"],
+        "run": run,
+    }
 
 
-def compare(first: Sequence[Sequence[Score]], second: Sequence[Sequence[Score]]) -> list[dict[str, Any]]:
-    """The second arm minus the first on every task of transfer, and on their mean.
+def read_scores(names: Sequence[str], folder: Path) -> list[Score]:
+    """The scores that these parts of a study put out."""
+    return [Score.from_record(score) for name in names for score in read_output(name, folder)]
 
-    Each holds the scores of one arm per seed, in the same order of seeds.
+
+def compare(reference: Sequence[Sequence[Score]], tested: Sequence[Sequence[Score]]) -> list[ContrastRow]:
+    """The tested arm minus the reference on every task of transfer, and on their mean.
+
+    Each holds the scores of one arm per seed, in the same order of seeds. The contrast has no name yet.
     """
-    sides = [[tasks_of(scores) for scores in side] for side in (first, second)]
-    summary = []
+    sides = [[tasks_of(scores) for scores in side] for side in (reference, tested)]
+    summary: list[ContrastRow] = []
     for task in sides[0][0]:
-        pair = [[found[task] for found in side] for side in sides]
-        summary.append({"task": task, **summarise(*pair, seed=0)})
-    mean = [[mean_of(found) for found in side] for side in sides]
-    return [*summary, {"task": MEAN_TASK, **summarise(*mean, seed=0, stratum=_datasets(mean[0][0]))}]
+        pair = [[tasks[task] for tasks in side] for side in sides]
+        summary.append({"contrast": "", "task": task, **summarise(*pair, seed=0)})
+    mean = [[mean_of(tasks) for tasks in side] for side in sides]
+    overall = summarise(*mean, seed=0, stratum=_datasets(mean[0][0]))
+    return [*summary, {"contrast": "", "task": MEAN_TASK, **overall}]
 
 
-def compare_by_dataset(first: Sequence[Sequence[Score]], second: Sequence[Sequence[Score]]) -> list[dict[str, Any]]:
+def compare_by_dataset(reference: Sequence[Sequence[Score]], tested: Sequence[Sequence[Score]]) -> list[ContrastRow]:
     """The same on the mean over the tasks of each dataset alone: a mean over all may come from one of them."""
-    sides = [[tasks_of(scores) for scores in side] for side in (first, second)]
-    summary = []
+    sides = [[tasks_of(scores) for scores in side] for side in (reference, tested)]
+    summary: list[ContrastRow] = []
     for dataset in dict.fromkeys(score.dataset for score in sides[0][0].values()):
-        own = [
-            [{name: one for name, one in found.items() if one.dataset == dataset} for found in side] for side in sides
-        ]
-        mean = [[mean_of(found) for found in side] for side in own]
-        summary.append({"dataset": dataset, **summarise(*mean, seed=0)})
+        mean = [[mean_of(_tasks_on(dataset, tasks)) for tasks in side] for side in sides]
+        summary.append({"contrast": "", "dataset": dataset, **summarise(*mean, seed=0)})
     return summary
 
 
-def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> dict[str, float]:
+def _tasks_on(dataset: str, tasks: Mapping[str, Score]) -> dict[str, Score]:
+    return {name: score for name, score in tasks.items() if score.dataset == dataset}
+
+
+class MeanOverTasks(TypedDict):
+    """The entry of an arm among ``arm_means`` without its name."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> MeanOverTasks:
     """The mean over tasks of one arm, whose scores are given per seed, with its interval."""
-    means = [mean_of(tasks_of(found)) for found in scores]
-    return estimate(means, seed=0, stratum=_datasets(means[0]))._asdict()
+    means = [mean_of(tasks_of(of_seed)) for of_seed in scores]
+    interval = estimate(means, seed=0, stratum=_datasets(means[0]))
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def _datasets(mean: Score) -> tuple[str, ...]:
@@ -121,7 +160,7 @@ def tasks_of(scores: Sequence[Score]) -> dict[str, Score]:
     return {
         f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}": score
         for score in scores
-        if score.split in ("test", "mean")
+        if score.split in COMPARED_SPLITS
     }
 
 

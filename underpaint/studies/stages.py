@@ -15,10 +15,11 @@ from underpaint import config
 from underpaint.core import DataInfo
 from underpaint.data.source import Source
 from underpaint.models.weights import save_encoder
+from underpaint.results.study import DataEntry, StudyResults
 from underpaint.run import Budget, Run, encoder_of
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
-from underpaint.studies.designs import Arm, Design, Size, design_of
+from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
 from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
@@ -69,17 +70,26 @@ def stages(
         )
     )
     description = describe(setting.images, arms=arms, labels=setting.wsp.data_info.labels)
-    if setting.baselines:
-        description["not_measured"].insert(0, REMARK.format(", ".join(setting.baselines)))
     return Study(
         name="stages",
         settings={"size": size, "images": images or design.images, "data": setting.source.content_hash}
         | ({"overrides": list(overrides)} if overrides else {}),
         parts=tuple(parts),
-        results=lambda folder: stages_results.collect(
-            folder, arms=setting.arms, seeds=seeds, datasets=[task.name for task in setting.tasks], data=description
-        ),
+        seeds=seeds,
+        parts_of=setting.own_parts_of,
+        results=lambda folder, seeds: _results(folder, setting, seeds, description),
     )
+
+
+def _results(folder: Path, setting: _Setting, seeds: Sequence[int], data: DataEntry) -> StudyResults:
+    """With the baselines of earlier runs in this folder."""
+    datasets = [task.name for task in setting.tasks]
+    kept = stages_results.kept_baselines(folder, arms=setting.arms, datasets=datasets, seeds=seeds)
+    arms = [*setting.arms, *kept]
+    baselines = [arm.name for arm in arms if arm.role == "baseline"]
+    remarks = [REMARK.format(", ".join(baselines))] if baselines else []
+    data = {**data, "not_measured": [*remarks, *data["not_measured"]]}
+    return stages_results.collect(folder, arms=arms, seeds=seeds, datasets=datasets, data=data)
 
 
 def part_name(arm: str, seed: int) -> str:
@@ -102,7 +112,7 @@ class _Setting:
         arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
         taken, like = [arm.name for arm in design.arms], encoder_of(self.mae.run)
         self.baselines = {one.name: one for one in open_baselines(baselines, taken=taken, like=like)}
-        self.arms = (*arms, *(Arm(name=name, stage="baseline") for name in self.baselines))
+        self.arms = (*arms, *map(imported_arm, self.baselines))
         self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
         self.finetune = run_on(design.finetune, data, encoder)
 
@@ -112,8 +122,15 @@ class _Setting:
         return self.tasks[0] if self.source not in self.tasks and "+" in self.source.name else self.source
 
     def parts_of(self, seed: int) -> list[Part]:
-        parts = [self._pretrain(arm, seed) for arm in self.arms if arm.stage != "baseline"]
-        for arm in self.arms:
+        return self._parts(self.arms, seed)
+
+    def own_parts_of(self, seed: int) -> list[Part]:
+        """Those of the arms that are trained here: a seed counts without the baselines that came later."""
+        return self._parts([arm for arm in self.arms if arm.stage != "baseline"], seed)
+
+    def _parts(self, arms: Sequence[Arm], seed: int) -> list[Part]:
+        parts = [self._pretrain(arm, seed) for arm in arms if arm.stage != "baseline"]
+        for arm in arms:
             for source in self.tasks:
                 parts += self._transfer(arm, source, seed)
             if arm.stage == "wsp":

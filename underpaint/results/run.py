@@ -1,0 +1,162 @@
+"""The fields of the files of a run folder: ``run.json``, ``env.json``, ``result.json``, ``log.jsonl`` and others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from underpaint import files
+from underpaint.results.check import checked
+from underpaint.results.study import EnvironmentEntry
+
+RUN_FILE = "run.json"
+RESULT_FILE = "result.json"
+ENVIRONMENT_FILE = "env.json"
+LOG_FILE = "log.jsonl"
+BAD_RECORDS_FILE = "bad_records.jsonl"
+FORMAT = 1
+
+
+class RunRecord(TypedDict):
+    """``run.json``: what is run; ``identity`` is what makes it the same run."""
+
+    format: int
+    run: dict[str, object]
+    derived: dict[str, object]
+    overrides: list[str]
+    identity: dict[str, object]
+    identity_hash: NotRequired[str]
+
+
+class Lineage(TypedDict):
+    """The weights that a run started from."""
+
+    init_from: str  # "" for scratch
+    weights: str  # their checksum
+    origin: NotRequired[dict[str, object]]  # where imported weights come from
+
+
+class RunEnvironment(TypedDict):
+    """``env.json``: every start of a run; the first is the one that counts."""
+
+    format: int
+    lineage: Lineage
+    starts: list[EnvironmentEntry]
+
+
+class RunMeasures(TypedDict):
+    """What a finished run took and measured."""
+
+    name: str
+    stage: str
+    seed: int
+    samples: int
+    steps: int
+    train_flops: float
+    wall_seconds: float
+    images_per_second: float
+    clock: NotRequired[dict[str, float]]
+    skipped_windows: NotRequired[list[object]]
+    bad_records: int
+    metrics: dict[str, object]
+
+
+class RunResult(RunMeasures):
+    """``result.json``."""
+
+    format: int
+
+
+class LogLine(TypedDict):
+    """A line of ``log.jsonl``: the training metrics of a step (null where a value was not finite), or an evaluation."""
+
+    step: int
+    samples: int
+    train_flops: NotRequired[float]
+    loss: NotRequired[float | None]
+    lr: NotRequired[float | None]
+    images_per_second: NotRequired[float | None]
+    eval: NotRequired[dict[str, object]]
+
+
+class BadRecord(TypedDict):
+    """A line of ``bad_records.jsonl``: an image that could not be used."""
+
+    key: str
+    reason: str
+
+
+def read_record(folder: Path) -> RunRecord:
+    """``run.json``.
+
+    Raises:
+        ValueError: if it is damaged or of another format; the message names the file and the field.
+    """
+    return checked(RunRecord, _content(folder / RUN_FILE), where=str(folder / RUN_FILE))
+
+
+def read_environment(folder: Path) -> RunEnvironment | None:
+    """``env.json``, None where it is missing.
+
+    Raises:
+        ValueError: as ``read_record``.
+    """
+    path = folder / ENVIRONMENT_FILE
+    return checked(RunEnvironment, _content(path), where=str(path)) if path.is_file() else None
+
+
+def read_log(folder: Path) -> Iterator[LogLine]:
+    """The lines of ``log.jsonl``; none where it is missing.
+
+    Raises:
+        ValueError: as ``read_record``, with the number of the line.
+    """
+    for where, line in _lines(folder / LOG_FILE):
+        yield checked(LogLine, line, where=where)
+
+
+def read_bad_records(folder: Path) -> Iterator[BadRecord]:
+    """The lines of ``bad_records.jsonl``; none where it is missing.
+
+    Raises:
+        ValueError: as ``read_log``.
+    """
+    for where, line in _lines(folder / BAD_RECORDS_FILE):
+        yield checked(BadRecord, line, where=where)
+
+
+def _content(path: Path) -> object:
+    content = files.read_json(path)
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{path} has format {content['format']!r}; this version of underpaint reads format {FORMAT}")
+    return content
+
+
+def _lines(path: Path) -> Iterator[tuple[str, object]]:
+    """The values of a JSON-lines file with their places; a torn last line, as a killed run leaves it, is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                return
+            raise ValueError(f"{where}, is not readable as JSON ({error})") from error
+        yield where, value
+
+
+def read_result(folder: Path) -> RunResult:
+    """``result.json`` of a finished run.
+
+    Raises:
+        ValueError: if it is missing or damaged; the message names the file and the field.
+    """
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the run is not finished")
+    return checked(RunResult, _content(path), where=str(path))

@@ -1,0 +1,221 @@
+"""The fields of ``results.json``, which a finished study writes and the report reads (docs/formats.md)."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict
+
+RESULTS_FILE = "results.json"
+STUDY_FILE = "study.json"
+MEAN_TASK = "mean over tasks"
+COMPARED_SPLITS = ("test", "mean")
+"""Splits whose scores are compared and shown; single low-shot draws stand in ``rows`` alone."""
+
+OLD_NAMES = {"pays": "ablations"}
+"""Studies as they were called before, and as they are called now."""
+
+PageKind = Literal["arms", "axes"]
+"""How a study is read: arms side by side, or differences along axes from one base point."""
+Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
+"""What an arm is for: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
+Equal = Literal["steps", "compute", "time", "nothing"]
+"""What two arms have in common beside the data: the steps of WSP, the training FLOPs or the wall time of all stages."""
+Noise = Literal["seeds", "test images"]
+
+
+class ArmEntry(TypedDict):
+    """What an arm means."""
+
+    arm: str
+    label: str  # in a sentence
+    description: str  # in a legend
+    role: Role
+    stages: list[str]  # that it is trained by here, in order
+    ladder: str  # the arm that differs from it in the length of WSP alone; "" for none
+
+
+class ContrastEntry(TypedDict):
+    """What the comparison of two arms means; its numbers are the score of ``first`` minus that of ``second``."""
+
+    contrast: str
+    first: str
+    second: str
+    equal: Equal
+
+
+class ScoreEntry(TypedDict):
+    """A score without the arm and its seed, which the study knows."""
+
+    dataset: str
+    protocol: str
+    shots: int
+    split: str
+    language: str
+    metric: str
+    value: float
+    n_test: int
+
+
+class ScoreRow(ScoreEntry):
+    """A score of an arm, at a value of an axis where the study has axes."""
+
+    arm: str
+    seed: int
+    axis: NotRequired[str]
+    at: NotRequired[str]
+    x: NotRequired[float]
+
+
+class StageCost(TypedDict):
+    """What a training run took."""
+
+    stage: str
+    samples: int
+    train_flops: float
+    wall_seconds: float
+    images_per_second: float
+    run: NotRequired[str]  # its folder, relative to the study's
+
+
+class StageRow(StageCost):
+    """A stage of an arm; a run that two arms share stands under each."""
+
+    arm: str
+    seed: int
+    axis: NotRequired[str]
+    at: NotRequired[str]
+    x: NotRequired[float]
+
+
+class Summary(TypedDict):
+    """How sure a difference is."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n_seeds: int
+    method: str
+    noise: list[Noise]  # that the interval covers
+    test_low: NotRequired[float]  # the interval of test-image noise alone, for these trained networks
+    test_high: NotRequired[float]
+    detectable: NotRequired[float | None]  # the smallest true difference found in 8 of 10 such studies; null for a seed
+
+
+class ContrastRow(Summary):
+    """A line of ``summary``, ``dataset_summary`` or ``tag_summary``: each names its rows by one of the three."""
+
+    contrast: str
+    task: NotRequired[str]
+    dataset: NotRequired[str]
+    bin: NotRequired[str]
+    axis: NotRequired[str]
+    at: NotRequired[str]
+    x: NotRequired[float]
+
+
+class ArmMean(TypedDict):
+    """The mean over tasks of an arm."""
+
+    arm: str
+    mean: float
+    low: float
+    high: float
+
+
+class EncoderEntry(TypedDict):
+    """What an imported network is."""
+
+    size: list[int]
+    width: int
+    depth: int
+    patch: int
+    view: NotRequired[str]
+
+
+class BaselineEntry(TypedDict):
+    """An encoder from elsewhere."""
+
+    arm: str
+    format: str
+    file: str
+    licence: str
+    parameters: int
+    encoder: EncoderEntry
+
+
+class CollectionEntry(TypedDict):
+    """Images that were trained or tested on."""
+
+    images: int
+    splits: dict[str, int]
+    families: int
+    tagged: int
+    classes: int
+    licence: str
+    attribution: str
+    content_hash: str
+    problems: dict[str, int]
+
+
+class LeakageEntry(TypedDict):
+    """Near duplicates of a task's test images."""
+
+    name: str
+    images: int
+    duplicated: int
+    removed: int
+    unreadable_or_flat: int
+
+
+class AxisEntry(TypedDict):
+    """What is changed along an axis."""
+
+    axis: str
+    title: str
+    label: str
+    note: str
+    base: str  # the value of the base point; "" where it is not known
+
+
+class DataEntry(TypedDict):
+    """What was trained and tested on, whose it is, what leaked, and what was not measured."""
+
+    pretraining: NotRequired[str]
+    collections: dict[str, CollectionEntry]
+    leakage_rule: str
+    leakage: NotRequired[list[LeakageEntry]]
+    near_labels: NotRequired[list[str]]
+    not_measured: list[str]
+    remarks: NotRequired[list[str]]
+    axes: NotRequired[list[AxisEntry]]
+
+
+class EnvironmentEntry(TypedDict):
+    """Versions and hardware of a process, and the command that started it."""
+
+    time: str
+    command: list[str]
+    python: str
+    platform: str
+    processor: str
+    cores: int | None
+    gpu: str
+    versions: dict[str, str]
+
+
+class StudyResults(TypedDict):
+    """The content of ``results.json``."""
+
+    format: int
+    study: str
+    page: PageKind
+    arms: list[ArmEntry]
+    contrasts: list[ContrastEntry]
+    rows: list[ScoreRow]
+    stages: list[StageRow]
+    baselines: list[BaselineEntry]
+    arm_means: list[ArmMean]
+    summary: list[ContrastRow]
+    dataset_summary: list[ContrastRow]
+    tag_summary: list[ContrastRow]
+    data: DataEntry
+    environment: EnvironmentEntry
