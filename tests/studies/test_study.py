@@ -43,6 +43,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "study"
@@ -74,15 +75,11 @@ def test_the_whole_study_on_own_images(images: Path, tmp_path: Path, monkeypatch
     before = times(out)
     verbs.run_study("stages", seeds=(3,), **arguments)  # everything is there already
     assert times(out) == before
-    verbs.run_study("stages", seeds=(4, 5), **arguments)  # what a run leaves out it does not delete
+    verbs.run_study("stages", seeds=(4,), **arguments)  # what a run leaves out it does not delete
     both = json.loads((out / "results.json").read_text())
-    assert {row["seed"] for row in both["rows"]} == {3, 4, 5}
+    assert {row["seed"] for row in both["rows"]} == {3, 4}
     assert [row for row in both["rows"] if row["seed"] == 3] == results["rows"]
-    assert {line["n_seeds"] for line in both["summary"]} == {3}
-    (out / "finetune-mae-digits-seed5" / "result.json").unlink()
-    verbs.run_study("stages", seeds=(3,), **arguments)
-    left = json.loads((out / "results.json").read_text())
-    assert {row["seed"] for row in left["rows"]} == {3, 4}, "seed 5 is not finished"
+    assert {line["n_seeds"] for line in both["summary"]} == {2}
     with pytest.raises(ValueError, match="size="):
         verbs.run_study("stages", size="tiny", out=out, images=str(images))
 
