@@ -150,12 +150,20 @@ def _dry_run(run: Run) -> RunResult:
 
 
 def evaluate(
-    evaluation: str | Any, folder: str | Path, overrides: Sequence[str] = (), *, seed: int = 0, objective: str = ""
+    evaluation: str | Any,
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    labels: str = "",
+    tags: str = "",
+    objective: str = "",
 ) -> list[dict[str, Any]]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
-    ``objective`` names the config's class of an objective of one's own, ``module:Class``. The rows are returned and
-    kept in ``FOLDER/evals/``.
+    ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
+    folder. ``objective`` names the config's class of an objective of one's own, ``module:Class``. The rows are returned
+    with what is remarkable about them, and kept in ``FOLDER/evals/``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -166,12 +174,14 @@ def evaluate(
     network: Any = load_encoder(folder) if frozen else load_model(folder, config_type=objective or None)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
-    source = open_source(chosen.dataset)
+    source = open_source(chosen.dataset, tags=tags, labels=labels)
+    for note in source.notes:
+        say(f"{source.name}: {note}")
     scores = chosen(network.to(device), source=source, device=device, seed=seed)
-    rows = [score.row() for score in scores]
+    rows = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / "evals"
     target.mkdir(exist_ok=True)
-    settings = {"evaluation": config.record(chosen), "seed": seed}
+    settings = {"evaluation": config.record(chosen), "seed": seed, "data": source.content_hash}
     name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows

@@ -16,14 +16,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from support.small_runs import SendSignal, log_lines, mae_run, python, underpaint
 from underpaint import __version__, config, recipes, verbs
 from underpaint.cli.main import INPUT, MACHINE, RESUMABLE, main
 from underpaint.cli.parser import VERBS, parse
+from underpaint.data.open_source import open_source
 from underpaint.run import execute, record
 from underpaint.training.signals import Interrupted
 
@@ -361,3 +364,29 @@ def test_kill_9_at_any_moment_changes_no_bit(here: Path, finished_mae: Path) -> 
         assert_same_weights(folder, finished_mae)
         assert not list(folder.rglob("*.part")), seed
         shutil.rmtree(folder)
+
+
+def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, finished_mae: Path) -> None:
+    """Classes from a file, where the folder has none; a test image that cannot be read stands in output and file."""
+    folder = here / "flat"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["path,class"]
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]}")
+    (here / "classes.csv").write_text("\n".join(rows) + "\n")
+    tested = open_source(str(folder), labels=str(here / "classes.csv"))
+    broken = folder / tested.path[tested.rows("test")[0]]
+    broken.write_bytes(broken.read_bytes()[:60])
+    run = Path(shutil.copytree(finished_mae, here / "run"))
+    done = underpaint("eval", "knn", run, "dataset=./flat", "--labels", "classes.csv", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "flat knn test: top1 " in done.stdout
+    assert " images could not be read" in done.stdout
+    (file,) = (run / "evals").glob("knn-flat-*.json")
+    remarks = [remark for row in json.loads(file.read_text())["rows"] for remark in row["remarks"]]
+    assert any("could not be read" in remark for remark in remarks)
+    missing = underpaint("eval", "knn", run, "dataset=./flat", cwd=here)
+    assert missing.returncode == 2
+    assert "--labels" in missing.stderr

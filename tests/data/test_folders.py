@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from underpaint.data import cache
+from underpaint.data.folders.folder import open_folder
 from underpaint.data.open_source import open_source
-from underpaint.data.source import Problem, Source
+from underpaint.data.source import SPLITS, Problem, Source
 
 
 @pytest.fixture(autouse=True)
@@ -331,3 +333,72 @@ def test_the_line_of_a_row_that_is_not_csv_is_told(tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text('path,tags\na.png,red\n"b.png"x,blue\n')
     with pytest.raises(ValueError, match="the row that begins in line 3 is not CSV"):
         opened(tmp_path, tags=str(tmp_path / "odd.csv"))
+
+
+def split_root(root: Path, counts: dict[str, int]) -> Path:
+    """Folders like ``train/cat`` with so many different images each."""
+    for number, (folder, count) in enumerate(counts.items()):
+        (root / folder).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(np.full((8, 8, 3), 7 * index + 40 * number, dtype=np.uint8)).save(
+                root / folder / f"{index}.png"
+            )
+    return root
+
+
+def splits_of(source: Source) -> dict[str, set[str]]:
+    """The top folders of each split."""
+    return {split: {source.path[row].partition("/")[0] for row in source.rows(split)} for split in SPLITS}
+
+
+@pytest.mark.parametrize("name", ["val", "test", "valid", "validation"])
+def test_train_and_val_are_splits_and_no_classes(tmp_path: Path, name: str) -> None:
+    """ImageNet's layout."""
+    counts = {"train/cat": 5, "train/dog": 5, f"{name}/cat": 3, f"{name}/dog": 3}
+    source = open_folder(split_root(tmp_path / "inet", counts), tags="", labels="")
+    assert set(source.label) == {"cat", "dog"}
+    assert splits_of(source) == {"pretrain": {"train"}, "heldout": set(), "train": {"train"}, "test": {name}}
+    assert len(source.rows("train")) == 10
+    assert len(source.rows("test")) == 6
+    assert source.notes == (f"the folders say what is trained and tested on: train/ and {name}/",)
+
+
+def test_the_test_folder_without_classes_is_left_out_and_val_tested_on(tmp_path: Path) -> None:
+    """As ImageNet is unpacked: the test images are there, their classes nowhere."""
+    root = split_root(tmp_path / "inet", {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2, "test": 3})
+    source = open_folder(root, tags="", labels="")
+    assert splits_of(source)["test"] == {"val"}
+    assert [source.splits[row] for row, path in enumerate(source.path) if path.startswith("test/")] == [()] * 3
+    assert source.notes[1:] == ("3 images of test/ are left out",)
+
+
+def test_both_test_and_val_with_classes_leave_val_out(tmp_path: Path) -> None:
+    counts = {f"{split}/{name}": 3 for split in ("train", "val", "test") for name in ("cat", "dog")}
+    source = open_folder(split_root(tmp_path / "inet", counts), tags="", labels="")
+    assert splits_of(source)["test"] == {"test"}
+    assert source.notes[1:] == ("6 images of val/ are left out",)
+
+
+def test_a_copy_of_a_tested_image_is_not_trained_on(tmp_path: Path) -> None:
+    root = split_root(tmp_path / "inet", {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2})
+    shutil.copy(root / "val" / "cat" / "0.png", root / "train" / "cat" / "copy.png")
+    source = open_folder(root, tags="", labels="")
+    assert source.splits[source.path.index("train/cat/copy.png")] == ()
+    assert source.notes[1:] == ("1 images of train/ are left out",)
+
+
+def test_a_labels_file_names_the_classes_and_the_folders_the_splits(tmp_path: Path) -> None:
+    root = split_root(tmp_path / "flat", {"train": 4, "val": 4})
+    rows = [f"{split}/{index}.png,{'ab'[index % 2]}" for split in ("train", "val") for index in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows]) + "\n")
+    source = open_folder(root, tags="", labels=str(tmp_path / "labels.csv"))
+    assert set(source.label) == {"a", "b"}
+    assert splits_of(source)["test"] == {"val"}
+
+
+def test_a_class_called_train_beside_others_is_a_class(tmp_path: Path) -> None:
+    source = open_folder(split_root(tmp_path / "toys", {"train": 4, "car": 4, "boat": 4}), tags="", labels="")
+    assert set(source.label) == {"train", "car", "boat"}
+    assert source.notes == (
+        "30% of each class are drawn to be tested on, by a hash: there are no folders train/ and val/",
+    )

@@ -102,6 +102,7 @@ class OpenPairs:
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(labels=(), count=()))
     unlabelled: int = 0
     name: str = "pairs"
+    notes: tuple[str, ...] = ()
 
     @property
     def content_hash(self) -> str:

@@ -9,6 +9,7 @@ from underpaint.cli.verb import Verb, add_overrides
 EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
+  underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits"""
 
 
@@ -23,19 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="class of the config, module:Class, where the run has an objective of your own",
     )
+    add("--labels", metavar="FILE", default="", help="classes of the images of a folder: CSV with path and class")
+    add("--tags", metavar="FILE", default="", help="tags of the images of a folder: CSV or Parquet with path and tags")
     add("--seed", type=int, default=0, help="seed of the splits that the evaluation draws (default: 0)")
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
 
-    given = {"seed": options.seed, "objective": options.objective}
+    given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags")}
     for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
         shots = f" {row['shots']}-shot" if row["shots"] else ""
         print(
             f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "
             f"of {row['n_test']}"
         )
+        for remark in row["remarks"]:
+            print(f"  {remark}")
 
 
 EVAL = Verb(

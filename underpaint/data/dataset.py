@@ -207,6 +207,11 @@ class OpenDataset(Protocol):
         """Images of the split that have no usable target: no defect, but they teach this run nothing."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about how the data were read, which are said when a run starts."""
+        ...
+
     def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> Stream:
         """The endless stream of training batches with these inputs; bad records are named in the file ``quarantine``.
 
@@ -269,6 +274,10 @@ class FolderDataset:
         return len(self.untagged)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes if self.config.targets == "class" else ()
+
+    @property
     def trained_rows(self) -> tuple[int, ...]:
         """The rows that training draws from: all of them, or those with a target."""
         return (
@@ -325,6 +334,7 @@ class ShardDataset:
     vocabulary: Vocabulary
     images: int
     unlabelled: int
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

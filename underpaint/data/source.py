@@ -92,6 +92,8 @@ class Source:
     content_hash: str
     """xxh3 of everything above and of the file sizes: the identity of the data."""
     files: Files = field(compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """Sentences about how the images were read that a person should see."""
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""
@@ -100,7 +102,14 @@ class Source:
 
 
 def make_source(
-    name: str, root: Path, *, records: Iterable[Record], problems: Iterable[Problem], licence: str, attribution: str
+    name: str,
+    root: Path,
+    *,
+    records: Iterable[Record],
+    problems: Iterable[Problem],
+    licence: str,
+    attribution: str,
+    notes: tuple[str, ...] = (),
 ) -> Source:
     """Sort the records by path and turn them into columns."""
     ordered = sorted(records, key=lambda record: record.path)
@@ -118,6 +127,7 @@ def make_source(
         problems=tuple(problems),
         content_hash=_content_hash(root, ordered),
         files=Folder(root=root),
+        notes=notes,
     )
 
 

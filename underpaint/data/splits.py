@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from underpaint import keyed_random
 from underpaint.data.source import Split
 
+TESTED_SHARE = 0.3
+"""Share of the families of each class that are tested on, where nothing says which."""
 HELDOUT_SHARE = 0.03
 """Share of the pretraining families whose images measure the held-out loss."""
 HELDOUT_FEWEST = 8
@@ -61,13 +63,52 @@ def own_splits(family: Mapping[str, str], label: Mapping[str, str]) -> dict[str,
     for path in sorted(family):
         if label[path]:
             class_of_family.setdefault(family[path], label[path])
-    tested = test_families(class_of_family, share=0.3)
+    tested = test_families(class_of_family, share=TESTED_SHARE)
     sizes = {name: len(paths) for name, paths in by_family(family, family.__getitem__).items() if name not in tested}
     heldout = heldout_families(sizes)
 
     def splits(path: str) -> tuple[Split, ...]:
         if family[path] in tested:
             return ("test",) if label[path] else ()
+        stage: Split = "heldout" if family[path] in heldout else "pretrain"
+        return (stage, "train") if label[path] else (stage,)
+
+    return {path: splits(path) for path in family}
+
+
+TESTED_FOLDERS = ("test", "val", "valid", "validation")
+"""Names of folders beside ``train`` that are splits, the first that has classes is tested on."""
+
+
+def split_folders(paths: Iterable[str]) -> dict[str, str]:
+    """The first folder of each path, where every image lies in ``train`` or in one of TESTED_FOLDERS and both
+    occur; empty where the folders are no splits.
+    """
+    first = {path: path.partition("/")[0] if "/" in path else "" for path in paths}
+    names = set(first.values())
+    return first if "train" in names and len(names) > 1 and names <= {"train", *TESTED_FOLDERS} else {}
+
+
+def given_splits(
+    folder: Mapping[str, str], family: Mapping[str, str], label: Mapping[str, str]
+) -> dict[str, tuple[Split, ...]]:
+    """The splits of images that lie in split folders, from ``split_folders``, the family and the class of each path.
+
+    ``test`` is tested on where its images have classes, else ``val``; the one that is not is kept out of everything.
+    Images of ``train`` that are exact copies of a tested one are kept out as well, as ``own_splits`` does.
+    """
+    with_class = {folder[path] for path in folder if label[path]}
+    tested_name = next((name for name in TESTED_FOLDERS if name in with_class), "")
+    tested = {family[path] for path in folder if folder[path] == tested_name}
+    trained = [path for path in folder if folder[path] == "train" and family[path] not in tested]
+    sizes = {name: len(paths) for name, paths in by_family(trained, family.__getitem__).items()}
+    heldout = heldout_families(sizes)
+
+    def splits(path: str) -> tuple[Split, ...]:
+        if folder[path] == tested_name:
+            return ("test",) if label[path] else ()
+        if folder[path] != "train" or family[path] in tested:
+            return ()
         stage: Split = "heldout" if family[path] in heldout else "pretrain"
         return (stage, "train") if label[path] else (stage,)
 

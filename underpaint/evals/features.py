@@ -120,7 +120,7 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
     if len(classes) < 2:
         raise ValueError(
             f"'{source.name}' has {len(classes)} classes among its training images, and a transfer task needs two or "
-            f"more; give a labels file with the columns path and class"
+            f"more; give a labels file with the columns path and class (--labels FILE)"
         )
     return classes
 

@@ -105,6 +105,8 @@ def _announce(run: Run, folder: Path, opened: OpenDataset, derived: dict[str, An
     )
     if remark := remark_on(run.precision, torch.device(derived["device"])):
         say(f"{run.name}: {remark}")
+    for note in opened.notes:
+        say(f"{run.name}: {note}")
     if opened.unlabelled:
         say(f"{run.name}: {opened.unlabelled:,} images have no label of the vocabulary and are left out")
 

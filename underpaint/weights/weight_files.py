@@ -22,7 +22,7 @@ MAX_CARD_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenDataset:
+class OpenWeights:
     """The tensors of a file or folder, and what lies beside them."""
 
     files: tuple[Path, ...]
@@ -35,7 +35,7 @@ class OpenDataset:
     licence: str = ""  # of the model card
 
 
-def open_weights(path: Path) -> OpenDataset:
+def open_weights(path: Path) -> OpenWeights:
     """A ``.safetensors``, ``.pt`` or ``.pth`` file, or a folder that holds one and says in config.json what it is.
 
     Raises:
@@ -48,11 +48,11 @@ def open_weights(path: Path) -> OpenDataset:
     return _open_file(path)
 
 
-def _open_folder(folder: Path) -> OpenDataset:
+def _open_folder(folder: Path) -> OpenWeights:
     weights = _weights_of(folder)
     pickled = [path for path in weights if path.suffix != ".safetensors"]
-    opened = _open_file(pickled[0]) if pickled else OpenDataset(files=tuple(weights), tensors=SafetensorsFiles(weights))
-    return OpenDataset(
+    opened = _open_file(pickled[0]) if pickled else OpenWeights(files=tuple(weights), tensors=SafetensorsFiles(weights))
+    return OpenWeights(
         files=opened.files,
         tensors=opened.tensors,
         wrapped=opened.wrapped,
@@ -103,9 +103,9 @@ def card_licence(card: Path) -> str:
     return lines.get("license_name", licence) if licence == "other" else licence
 
 
-def _open_file(path: Path) -> OpenDataset:
+def _open_file(path: Path) -> OpenWeights:
     if path.suffix == ".safetensors":
-        return OpenDataset(files=(path,), tensors=_plain_names(SafetensorsFiles([path])))
+        return OpenWeights(files=(path,), tensors=_plain_names(SafetensorsFiles([path])))
     if path.suffix not in PICKLED:
         raise ValueError(f"{path} is no file of weights; known are .safetensors and {' '.join(PICKLED)}")
     content = load_pickled(path)
@@ -120,7 +120,7 @@ def _open_file(path: Path) -> OpenDataset:
     if wrapper:
         others += [str(name) for name in content if name != wrapper]
     arguments = content.get("args") if wrapper else None
-    return OpenDataset(
+    return OpenWeights(
         files=(path,),
         tensors=_plain_names(InMemory(values)),
         wrapped=wrapper == "model",

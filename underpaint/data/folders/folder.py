@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from underpaint.data.cache import hash_files
 from underpaint.data.decode.image import EXTENSIONS
 from underpaint.data.folders.annotations import misplaced, normal_path, read_classes, read_tags
-from underpaint.data.source import Problem, Record, Source, make_source
-from underpaint.data.splits import own_splits
+from underpaint.data.source import Problem, Record, Source, Split, make_source
+from underpaint.data.splits import TESTED_SHARE, given_splits, own_splits, split_folders
 
 UNREAD = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"}
 UNREAD |= dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "a camera's raw format")
@@ -22,6 +23,8 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
     """The images below ``folder``; see ``sources.open_source`` for the arguments.
 
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
+    Where the first folders are ``train`` and ``val`` or ``test``, they are the splits, and the second folders the
+    classes (ImageNet's layout); else splits are drawn. ``Source.notes`` says which.
     Exact copies are one family. Problems, not errors, are: rows without an image, symbolic links that lead out of the
     folder, files that cannot be read, a second class for one image.
     """
@@ -35,9 +38,11 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
     tags_file = _tags_file(folder, tags)
     tags_of, untagged = _tags(tags_file, root, family) if tags_file else ({}, [])
     label_of, unlabelled = _classes(labels, root, family) if labels else ({}, [])
+    split_of = split_folders(family)
     if not tags_file and not labels:
-        label_of = _class_folders(family)
-    splits = own_splits(family, {path: label_of.get(path, "") for path in family})
+        label_of = _class_folders(family, below=split_of)
+    labelled = {path: label_of.get(path, "") for path in family}
+    splits = given_splits(split_of, family, labelled) if split_of else own_splits(family, labelled)
     records = [
         Record(
             path=path,
@@ -56,7 +61,21 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
         problems=[*links, *unreadable, *untagged, *unlabelled],
         licence="your own images",
         attribution=str(folder),
+        notes=_notes(split_of, splits),
     )
+
+
+def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]]) -> tuple[str, ...]:
+    """Where the splits of the transfer task come from, and who is left out."""
+    if not split_of:
+        drawn = any("test" in names for names in splits.values())
+        share = f"{TESTED_SHARE:.0%} of each class are drawn to be tested on, by a hash"
+        return (f"{share}: there are no folders train/ and val/",) * drawn
+    tested = sorted({split_of[path] for path, names in splits.items() if "test" in names})
+    notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
+    left_out = Counter(split_of[path] for path, names in splits.items() if not names)
+    notes += [f"{count:,} images of {name}/ are left out" for name, count in sorted(left_out.items())]
+    return tuple(notes)
 
 
 def image_files(root: Path) -> tuple[list[str], list[Problem]]:
@@ -157,7 +176,12 @@ def _require_any(file: Path, root: Path, found: Collection[str]) -> None:
         raise ValueError(f"{file} names no existing image; its paths must be relative to {root}")
 
 
-def _class_folders(paths: dict[str, str]) -> dict[str, str]:
-    """The first folder's name, where every image lies in one and there are at least two."""
-    label = {path: path.partition("/")[0] for path in paths if "/" in path}
-    return label if len(label) == len(paths) and len(set(label.values())) > 1 else {}
+def _class_folders(paths: Collection[str], *, below: dict[str, str]) -> dict[str, str]:
+    """The first folder's name, where every image lies in one and there are at least two.
+
+    Where the first folders are splits (``below`` is not empty) it is the second one's, for the images that have one: a
+    test folder without classes is common.
+    """
+    names = {path: path.split("/")[1 if below else 0] for path in paths if path.count("/") > bool(below)}
+    complete = below or len(names) == len(paths)
+    return names if complete and len(set(names.values())) > 1 else {}
