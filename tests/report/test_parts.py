@@ -12,9 +12,9 @@ import pytest
 
 from support.report_example import make_study
 from underpaint.report.arms import MARKS, marks
-from underpaint.report.axes import Tick, nice_ticks, scale, tick_texts
 from underpaint.report.curves import MAX_POINTS, smooth, thin
 from underpaint.report.folders import RunFolder, count_reasons, merged_log, read_study
+from underpaint.report.frame import Scale, Tick, nice_ticks, power_text, tick_texts
 from underpaint.report.frontier import GAP, frontier
 from underpaint.report.headline import (
     Contrast,
@@ -220,8 +220,24 @@ def test_tick_texts(ticks: list[float], texts: list[str]) -> None:
 
 
 def test_scale() -> None:
-    assert [scale(0, 10, 100, 0)(x) for x in (0, 5, 10)] == [100, 50, 0]
-    assert scale(3, 3, 7, 9)(3) == 7
+    assert [Scale(0, 10, 100, 0)(x) for x in (0, 5, 10)] == [100, 50, 0]
+    assert Scale(3, 3, 7, 9)(3) == 7
+    assert [tick.text for tick in Scale(0.5, 9.5, 0, 90).ticks()] == ["2.5", "5.0", "7.5"], "inside the range alone"
+
+
+def test_a_logarithmic_scale_gives_every_power_of_ten_the_same_room() -> None:
+    place = Scale(1, 1000, 0, 300, logarithmic=True)
+    assert [place(value) for value in (1, 10, 100, 1000)] == [0, 100, 200, 300]
+    assert place(2) == pytest.approx(30.1)
+    assert [(tick.at, tick.text) for tick in place.ticks()] == [(0, "1"), (100, "10"), (200, "100"), (300, "1k")]
+    assert [tick.text for tick in Scale(3, 400, 0, 1, logarithmic=True).ticks()] == ["10", "100"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.01, "0.01"), (1, "1"), (100, "100"), (1e3, "1k"), (1e5, "100k"), (1e6, "1M"), (1e10, "10G")]
+)
+def test_power_text(value: float, text: str) -> None:
+    assert power_text(value) == text
 
 
 def test_smoothing_is_a_running_mean() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from underpaint.report import headline, html_tables
 from underpaint.report.arms import MARKS, UNKNOWN, Mark, marks
-from underpaint.report.axes import Key
 from underpaint.report.dots import contrast_legend
 from underpaint.report.folders import StudyFolder
+from underpaint.report.frame import Chart, Key
 from underpaint.report.headline import Contrast, Difference, Verdict, points
 from underpaint.report.html_tables import Cell
-from underpaint.report.values import Line, Measured, ValueChart, value_chart
+from underpaint.report.value_charts import Measured, Series, value_chart
 from underpaint.results.study import (
     COMPARED_SPLITS,
     MEAN_TASK,
@@ -57,8 +57,8 @@ class AxisPart:
     note: str
     base: str  # the value of the base point, "" where the study does not name it
     sentences: tuple[str, ...]
-    differences: ValueChart
-    accuracy: ValueChart
+    differences: Chart
+    accuracy: Chart
     values: tuple[ValueLines, ...]
 
 
@@ -126,9 +126,9 @@ def _axis_part(study: StudyFolder, axis: AxisEntry, by_arm: Mapping[str, Mark], 
         base=base,
         sentences=sentences([(lines.value, lines.mean.differences.get(asked)) for lines in values]),
         differences=value_chart(
-            "Differences in percentage points", label, _difference_lines(values, by_arm), ticks, base=base, zero=True
+            "Differences in percentage points", label, _difference_series(values, by_arm), ticks, base=base, zero=True
         ),
-        accuracy=value_chart("Per cent correct, mean over tasks", label, _arm_lines(values, by_arm), ticks, base=base),
+        accuracy=value_chart("Per cent correct, mean over tasks", label, _arm_series(values, by_arm), ticks, base=base),
         values=values,
     )
 
@@ -182,34 +182,34 @@ def _flops(values: Sequence[float]) -> Cell:
     return Cell(text=html_tables.flops(mean), value=mean)
 
 
-def _difference_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Line]:
-    """One line per contrast, in per cent, drawn as the arm that it is measured against."""
-    lines = []
-    for name in dict.fromkeys(name for one in values for name in one.mean.differences):
-        measured = [(one, one.mean.differences[name]) for one in values if name in one.mean.differences]
-        dots = tuple(
+def _difference_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Series]:
+    """One series per contrast, in per cent, drawn as the arm that it is measured against."""
+    series = []
+    for name in dict.fromkeys(name for value in values for name in value.mean.differences):
+        known = [(value, value.mean.differences[name]) for value in values if name in value.mean.differences]
+        measured = tuple(
             Measured(
-                x=one.x,
+                x=value.x,
                 y=100 * difference.mean,
                 low=None if difference.low is None else 100 * difference.low,
                 high=None if difference.high is None else 100 * difference.high,
-                tip=f"{difference.contrast} at {one.value}: {interval(difference)}",
+                tip=f"{difference.contrast} at {value.value}: {interval(difference)}",
             )
-            for one, difference in measured
+            for value, difference in known
         )
-        lines.append(Line(name=name, mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), dots=dots))
-    return lines
+        series.append(Series(name=name, mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), values=measured))
+    return series
 
 
-def _arm_lines(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Line]:
-    lines = []
-    for arm in dict.fromkeys(arm for one in values for arm in one.mean.arms):
-        measured = [(one, one.mean.arms[arm]) for one in values if arm in one.mean.arms]
-        dots = tuple(
-            Measured(x=one.x, y=100 * cell.value, tip=f"{arm} at {one.value}: {cell.text}") for one, cell in measured
+def _arm_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Series]:
+    series = []
+    for arm in dict.fromkeys(arm for value in values for arm in value.mean.arms):
+        known = [(value, value.mean.arms[arm]) for value in values if arm in value.mean.arms]
+        measured = tuple(
+            Measured(x=value.x, y=100 * cell.value, tip=f"{arm} at {value.value}: {cell.text}") for value, cell in known
         )
-        lines.append(Line(name=arm, mark=by_arm[arm], dots=dots))
-    return lines
+        series.append(Series(name=arm, mark=by_arm[arm], values=measured))
+    return series
 
 
 def sentences(differences: Sequence[tuple[str, Difference | None]]) -> tuple[str, ...]:

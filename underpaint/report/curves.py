@@ -1,4 +1,4 @@
-"""Curves over training: their coordinates, drawn by ``templates/figures.html.j2``."""
+"""Curves over training."""
 
 from __future__ import annotations
 
@@ -7,48 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from underpaint.report.arms import Mark
-from underpaint.report.axes import WIDTH, Key, Tick, nice_ticks, scale, tick_texts
-from underpaint.report.dots import Dot
 from underpaint.report.folders import RunFolder, StudyFolder, is_number
+from underpaint.report.frame import BOTTOM, LEFT, RIGHT, TOP, Chart, Key, Line, Point, Scale, path_through
 from underpaint.report.html_tables import flop_unit
 
 MAX_POINTS = 300
 MAX_MARKERS = 10
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One curve, as an SVG path, with the marker of its arm on some of its points."""
-
-    name: str
-    mark: Mark
-    path: str
-    markers: tuple[Point, ...]
-    dashed: bool  # the held-out loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Curves in one frame."""
-
-    title: str
-    x_label: str
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...]
-    dots: tuple[Dot, ...] = ()  # their intervals are upright
-    width: int = WIDTH
-    height: int = 270
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What one run logged: (samples, FLOPs, loss) of training, and of the held-out images."""
+    """The log of one run: (samples, FLOPs, loss) of training, and of the held-out images."""
 
     name: str
     mark: Mark
@@ -158,37 +127,29 @@ def _loss_chart(
 
 
 def _chart(title: str, x_label: str, series: Sequence[Series], *, from_zero: bool) -> Chart:
-    """Fit the axes to the points and place them."""
-    left, right, top, bottom = 52.0, WIDTH - 14.0, 12.0, 224.0
+    """Fit the scales to the points and place them; with ``from_zero`` the upright one starts at 0."""
     xs = [x for _, _, line, _ in series for x, _ in line]
     ys = [y for _, _, line, _ in series for _, y in line]
-    x_low, x_high = 0.0, max(xs)
     margin = 0.04 * (max(ys) - min(ys)) or 0.5
-    y_low, y_high = (0.0 if from_zero else min(ys) - margin), max(ys) + margin
-    x_axis = [tick for tick in nice_ticks(x_low, x_high) if tick <= x_high]
-    y_axis = [tick for tick in nice_ticks(y_low, y_high) if y_low <= tick <= y_high]
-    x_of, y_of = scale(x_low, x_high, left, right), scale(y_low, y_high, bottom, top)
+    x_of = Scale(0.0, max(xs), LEFT, RIGHT)
+    y_of = Scale(0.0 if from_zero else min(ys) - margin, max(ys) + margin, BOTTOM, TOP)
     return Chart(
         title=title,
         x_label=x_label,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        x_ticks=tuple(Tick(at=x_of(x), text=text) for x, text in zip(x_axis, tick_texts(x_axis), strict=True)),
-        y_ticks=tuple(Tick(at=y_of(y), text=text) for y, text in zip(y_axis, tick_texts(y_axis), strict=True)),
-        lines=tuple(_line(one, x_of, y_of) for one in series),
+        x_ticks=x_of.ticks(),
+        y_ticks=y_of.ticks(),
+        lines=tuple(_line(line, x_of, y_of) for line in series),
     )
 
 
-def _line(series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float]) -> Line:
+def _line(series: Series, x_of: Scale, y_of: Scale) -> Line:
     name, mark, line, dashed = series
     placed = [(x_of(x), y_of(y)) for x, y in line]
     every = -(-len(placed) // MAX_MARKERS)
     return Line(
         name=f"{name}, held-out images" if dashed else name,
         mark=mark,
-        path="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed),
+        path=path_through(placed),
         # from the end backwards: the last value is the one that is looked for
         markers=tuple(placed[::-1][::every]) if dashed else tuple(placed[-1:]),
         dashed=dashed,

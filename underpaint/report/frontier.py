@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from underpaint.report.arms import UNKNOWN, Mark
-from underpaint.report.axes import WIDTH, Tick, nice_ticks, scale, tick_texts
-from underpaint.report.curves import Chart, Line
-from underpaint.report.dots import Dot
 from underpaint.report.folders import StudyFolder
+from underpaint.report.frame import LEFT, RIGHT, TOP, Chart, Dot, Line, Scale, nice_ticks, path_through
 from underpaint.report.html_tables import Total, flop_unit
 
-LEFT, RIGHT, TOP, BOTTOM = 44.0, WIDTH - 14.0, 10.0, 246.0
+BOTTOM = 246.0
 GAP = 7.0
 
 
@@ -30,7 +28,7 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
     x_axis = nice_ticks(0.0, max(compute[arm] for arm in means) / 10**power)
     lowest, highest = (100 * edge(mean[end] for mean in means.values()) for edge, end in ((min, "low"), (max, "high")))
     y_axis = nice_ticks(lowest, highest)
-    x_of, y_of = scale(x_axis[0], x_axis[-1], LEFT, RIGHT), scale(y_axis[0], y_axis[-1], BOTTOM, TOP)
+    x_of, y_of = Scale(x_axis[0], x_axis[-1], LEFT, RIGHT), Scale(y_axis[0], y_axis[-1], BOTTOM, TOP)
     places = _apart({arm: x_of(compute[arm] / 10**power) for arm in means})
     reached = {
         arm: Dot(
@@ -50,23 +48,19 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
     return Chart(
         title="What compute buys",
         x_label=f"training compute of all stages, {unit}s",
-        left=LEFT,
-        right=RIGHT,
-        top=TOP,
         bottom=BOTTOM,
-        x_ticks=_ticks(x_axis, x_of),
-        y_ticks=_ticks(y_axis, y_of),
+        x_ticks=x_of.ticks(),
+        y_ticks=y_of.ticks(),
         lines=tuple(
             _ladder(name, rungs, marks.get(name, UNKNOWN)) for name, rungs in ladders.items() if len(rungs) > 1
         ),
         dots=tuple(reached.values()),
-        height=290,
     )
 
 
 def _ladder(name: str, rungs: Sequence[Dot], mark: Mark) -> Line:
-    path = "M" + "L".join(f"{mean.x} {mean.y}" for mean in sorted(rungs, key=attrgetter("x")))
-    return Line(name=name, mark=mark, path=path, markers=(), dashed=True)
+    path = path_through([(dot.x, dot.y) for dot in sorted(rungs, key=attrgetter("x"))])
+    return Line(name=name, mark=mark, path=path, dashed=True)
 
 
 def _apart(places: Mapping[str, float]) -> dict[str, float]:
@@ -83,7 +77,3 @@ def _apart(places: Mapping[str, float]) -> dict[str, float]:
         for group in groups
         for number, arm in enumerate(group)
     }
-
-
-def _ticks(values: list[float], place: Callable[[float], float]) -> tuple[Tick, ...]:
-    return tuple(Tick(at=place(value), text=text) for value, text in zip(values, tick_texts(values), strict=True))

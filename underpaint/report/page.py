@@ -12,7 +12,6 @@ from typing import Any
 from underpaint import files
 from underpaint.report import ablations_page, curves, dots, embedded_pictures, headline, html_tables
 from underpaint.report.arms import SPARE, STAGES, marks
-from underpaint.report.axes import Key
 from underpaint.report.folders import (
     PREPARED_FILE,
     RunFolder,
@@ -24,6 +23,7 @@ from underpaint.report.folders import (
     read_run,
     read_study,
 )
+from underpaint.report.frame import Key
 from underpaint.report.frontier import frontier
 from underpaint.results.run import RUN_FILE
 from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE

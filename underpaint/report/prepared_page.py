@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.report.arms import Mark
-from underpaint.report.axes import WIDTH, Key, Tick, scale
-from underpaint.report.curves import Chart, Line
+from underpaint.report.frame import BOTTOM, LEFT, RIGHT, TOP, Chart, Key, Line, Point, Scale, path_through
 from underpaint.report.prepared_files import (
     LABEL_EDGES,
     REPEAT_EDGES,
@@ -176,44 +174,22 @@ def _values(counter: Counter[str], total: int) -> list[Bar]:
 
 def _distribution(audit: Audit, counts: Sequence[int]) -> Chart:
     """Count against rank of tags and of labels, both logarithmic: the head on the left, the tail on the right."""
-    points = [math.log10(rank) for rank, _ in audit.curve], [math.log10(count) for _, count in audit.curve if count]
-    far, high = (
-        max(points[0][-1], math.log10(max(len(counts), 1)), 1.0),
-        max(*points[1], _log(max(counts, default=1)), 1.0),
-    )
-    left, right, top, bottom = 52.0, WIDTH - 14.0, 12.0, 224.0
-    x_of, y_of = scale(0.0, far, left, right), scale(0.0, high, bottom, top)
-    ranks = sorted({round(10 ** (far * n / 200)) for n in range(201)})
-    labels = [(float(rank), float(counts[rank - 1])) for rank in ranks if rank <= len(counts)]
-    lines = [("tags", TAGS, audit.curve), ("labels", LABELS, labels)]
+    ranks = {round(len(counts) ** (step / 200)) for step in range(201)} if counts else set[int]()
+    labels = [(float(rank), float(counts[rank - 1])) for rank in sorted(ranks)]
+    curves = [("tags", TAGS, list(audit.curve)), ("labels", LABELS, labels)]
+    known = [(name, mark, [point for point in curve if point[1] > 0]) for name, mark, curve in curves]
+    everything = [point for _, _, curve in known for point in curve]
+    x_of = Scale(1.0, max(10.0, *(rank for rank, _ in everything)), LEFT, RIGHT, logarithmic=True)
+    y_of = Scale(1.0, max(10.0, *(count for _, count in everything)), BOTTOM, TOP, logarithmic=True)
     return Chart(
-        title="How often each tag and each label stands, by rank",
+        title="Count of each tag and each label, by rank",
         x_label="rank, from the most frequent on",
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
-        x_ticks=tuple(Tick(at=x_of(power), text=_power(power)) for power in range(int(far) + 1)),
-        y_ticks=tuple(Tick(at=y_of(power), text=_power(power)) for power in range(int(high) + 1)),
-        lines=tuple(
-            Line(
-                name=name,
-                mark=mark,
-                path="M" + "L".join(f"{x_of(_log(rank)):.1f} {y_of(_log(count)):.1f}" for rank, count in line),
-                markers=tuple((x_of(_log(rank)), y_of(_log(count))) for rank, count in (line[0], line[-1])),
-                dashed=False,
-            )
-            for name, mark, line in lines
-            if line
-        ),
+        x_ticks=x_of.ticks(),
+        y_ticks=y_of.ticks(),
+        lines=tuple(_curve(name, mark, curve, x_of, y_of) for name, mark, curve in known if curve),
     )
 
 
-def _log(number: float) -> float:
-    return math.log10(max(number, 1))
-
-
-def _power(power: int) -> str:
-    """1, 10, 100, 1k, ... 1M."""
-    unit, digits = divmod(power, 3)
-    return f"{10**digits}{('', 'k', 'M', 'G', 'T')[unit]}"
+def _curve(name: str, mark: Mark, curve: Sequence[Point], x_of: Scale, y_of: Scale) -> Line:
+    placed = [(x_of(rank), y_of(count)) for rank, count in curve]
+    return Line(name=name, mark=mark, path=path_through(placed), markers=(placed[0], placed[-1]))
