@@ -16,7 +16,8 @@ from underpaint.user_modules import find_named, import_function, named_modules
 def restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty working folder, and Python's machinery as it was afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    known = {id(finder) for finder in sys.meta_path if type(finder).__name__ == "_OneModule"}
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if id(finder) not in known])
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
