@@ -9,12 +9,13 @@ The field with ``metadata=SHORT`` is what its group is set by as a whole: ``data
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from underpaint.suggest import hint
 
 T = TypeVar("T")
 
@@ -69,10 +70,8 @@ def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
     if not names:
         parent = ".".join(full_name.split(".")[: -len(path)])
         return f"unknown field {full_name!r}: {parent} is a single value and has no fields"
-    prefix = full_name.split(".")[: -len(path)]
-    close = difflib.get_close_matches(path[0], names, n=1, cutoff=0.5)
-    hint = f"did you mean {'.'.join([*prefix, close[0], *path[1:]])}?" if close else f"known are {', '.join(names)}"
-    return f"unknown field {full_name!r}; {hint}"
+    whole = ".".join([*full_name.split(".")[: -len(path)], "{}", *path[1:]])
+    return f"unknown field {full_name!r}; {hint(path[0], names, form=whole)}"
 
 
 def parse(text: str, kind: Any, *, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import tempfile
 import time
@@ -39,6 +38,7 @@ from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.designs import StudyOptions
 from underpaint.studies.stages import stages
+from underpaint.suggest import hint
 from underpaint.training.devices import choose_device
 from underpaint.training.ranks import join
 from underpaint.user_modules import import_function
@@ -238,9 +238,7 @@ def study_name(name: str) -> str:
     """
     name = OLD_NAMES.get(name, name)
     if name not in STUDIES:
-        close = difflib.get_close_matches(name, STUDIES, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(STUDIES)}"
-        raise ValueError(f"unknown study {name!r}; {hint}")
+        raise ValueError(f"unknown study {name!r}; {hint(name, STUDIES)}")
     return name
 
 

@@ -17,7 +17,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "underpaint"
 
-FOUNDATION = {"_version", "core", "keyed_random", "files", "config", "contents", "messages", "user_modules"}
+FOUNDATION = {"_version", "core", "keyed_random", "files", "config", "contents", "messages", "suggest", "user_modules"}
 EVERYTHING_TO_RUN = FOUNDATION | {
     "models",
     "costs",
@@ -29,8 +29,9 @@ EVERYTHING_TO_RUN = FOUNDATION | {
     "results",
 }
 MAY_IMPORT = {
-    # The foundation: no part of it knows another.
+    # The foundation: no part of it knows another, but for the hint at a name that a field may have.
     **{part: set[str]() for part in FOUNDATION},
+    "config": {"suggest"},
     # The files that runs and studies leave, for everybody who writes or reads them.
     "results": {"files"},
     # The layers. `training` knows no objective, data, evaluation or model.
@@ -39,13 +40,13 @@ MAY_IMPORT = {
     "costs": {"core", "models"},
     "training": {"config", "core", "keyed_random", "files", "messages"},
     "tags": {"core", "keyed_random", "files"},
-    "data": {"core", "keyed_random", "files", "config", "messages", "tags", "user_modules"},
+    "data": {"core", "keyed_random", "files", "config", "messages", "suggest", "tags", "user_modules"},
     # From what somebody owns to a prepared set.
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models", "results"},
     # Weights from and to other tools.
-    "weights": {"config", "files", "messages", "models", "objectives", "run", "core"},
+    "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest"},
     # The wiring, and what sits on top of it.
     "run": EVERYTHING_TO_RUN,
     "recipes": EVERYTHING_TO_RUN | {"run"},
@@ -59,7 +60,7 @@ MAY_IMPORT = {
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 
-LIGHT = {"__init__", "__main__", "_version", "config", "contents", "files", "messages", "user_modules"}
+LIGHT = {"__init__", "__main__", "_version", "config", "contents", "files", "messages", "suggest", "user_modules"}
 """The parts that `underpaint --help` imports, besides `cli`: the standard library only."""
 FIRST_CHOICE = {"torch", "jaxtyping"}
 IMAGES = {"numpy", "PIL", "torchvision"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +21,7 @@ from underpaint.cli.report import REPORT
 from underpaint.cli.study import STUDY
 from underpaint.cli.train import TRAIN
 from underpaint.cli.verb import Verb
+from underpaint.suggest import hint
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -99,8 +99,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    return f"; {hint(word, known)}"
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:

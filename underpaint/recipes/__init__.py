@@ -5,7 +5,6 @@ A recipe outside the package is named ``module:function``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from underpaint.contents import published_name
@@ -35,6 +34,7 @@ from underpaint.recipes.wsp_recipes import (
     wsp_vit_l16,
 )
 from underpaint.run import Run
+from underpaint.suggest import hint
 from underpaint.user_modules import import_function
 
 __all__ = [
@@ -77,7 +77,5 @@ def find_recipe(name: str) -> Callable[[], Run]:
         return import_function(name)
     names = {published_name(known): known for known in __all__}
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else "see `underpaint list`"
-        raise ValueError(f"unknown recipe {name!r}; {hint}")
+        raise ValueError(f"unknown recipe {name!r}; {hint(name, names, otherwise='see `underpaint list`')}")
     return globals()[names[name]]

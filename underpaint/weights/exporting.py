@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from underpaint import files
 from underpaint.messages import say
+from underpaint.suggest import hint
 from underpaint.weights.cards import card, history, licences
 from underpaint.weights.export_model import Tool, open_subject
 from underpaint.weights.importing import fresh_folder, refuse_non_empty
@@ -35,9 +35,7 @@ def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, An
     folder, out = Path(folder), Path(out)
     tool = TOOLS.get(to)
     if tool is None:
-        close = difflib.get_close_matches(to, TOOLS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(TOOLS)}"
-        raise ValueError(f"unknown tool {to!r}; {hint}")
+        raise ValueError(f"unknown tool {to!r}; {hint(to, TOOLS)}")
     refuse_non_empty(out)
     subject = open_subject(folder)
     steps = history(subject.folder)

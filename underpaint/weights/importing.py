@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 import typing
 from collections.abc import Iterator, Sequence
@@ -35,6 +34,7 @@ from underpaint.models.weights import TOKENIZER, save_tensors
 from underpaint.objectives.classes import class_name
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
+from underpaint.suggest import hint
 from underpaint.weights.tokenizers import find_tokenizer
 from underpaint.weights.weight_files import open_weights
 
@@ -146,9 +146,7 @@ def _parse(given: Sequence[str]) -> dict[str, Any]:
     for assignment in given:
         name, separator, text = assignment.partition("=")
         if not separator or name not in kinds:
-            close = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}=?" if close else f"what can be told is {', '.join(kinds)}"
-            raise ValueError(f"unknown {assignment!r}; {hint}")
+            raise ValueError(f"unknown {assignment!r}; {hint(name, kinds, form='{}=')}")
         told[name] = configs.parse(text, kinds[name], name=name)
     return told
 

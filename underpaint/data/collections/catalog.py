@@ -5,7 +5,6 @@ A new one is an entry of ``COLLECTIONS`` and a function that writes images into 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import shutil
@@ -21,6 +20,7 @@ from underpaint.data.collections import digits, emoji_sets, openclipart, openmoj
 from underpaint.data.source import Record, Source, make_source
 from underpaint.files import read_json, write_json
 from underpaint.messages import say
+from underpaint.suggest import hint
 
 _FORMAT = 1
 
@@ -133,8 +133,7 @@ def _read(name: str, folder: Path) -> Source:
 def _find(name: str) -> Collection:
     names = [collection.name for collection in COLLECTIONS]
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        meant = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}."
+        meant = hint(name, names, form="'{}'", otherwise=f"there are {', '.join(names)}.")
         raise ValueError(f"no collection is called '{name}'; {meant} A folder has a '/' in its name, as in ./{name}")
     return COLLECTIONS[names.index(name)]
 
