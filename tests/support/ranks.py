@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import underpaint.run
 from support.small_runs import BATCH, RUNS
 from underpaint import config
 from underpaint.core import Batch, Objective
 from underpaint.run import Run, execute
 
 TESTS = Path(__file__).parents[1]
+EXECUTE = import_module("underpaint.run.execute")  # its name in the package is that of the function
 SGD = ("optim.name=sgd", "optim.momentum=0.9", "optim.clip=inf", "optim.base_lr=0.5")
 
 
@@ -48,12 +49,12 @@ class Case:
 
     def execute(self, images: Path) -> None:
         """Run it, with its faults."""
-        plain = underpaint.run.execute.on_device
-        underpaint.run.execute.on_device = lambda batches, device: self._disturbed(plain(batches, device))
+        plain = EXECUTE.on_device
+        EXECUTE.on_device = lambda batches, device: self._disturbed(plain(batches, device))
         try:
             execute(self.run(images), Path(self.out))
         finally:
-            underpaint.run.execute.on_device = plain
+            EXECUTE.on_device = plain
 
     def _disturbed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
