@@ -62,7 +62,7 @@ def test_a_signal_to_one_rank_saves_and_ends_all(images: Path, tmp_path: Path, n
     command = "import sys; from underpaint.__main__ import main; sys.exit(main(sys.argv[1:]))"
     processes = start(
         2,
-        ["-c", command, "train", "ranks:recipe", "--out", str(folder)],
+        ["-c", command, "train", "support.ranks:recipe", "--out", str(folder)],
         RANKS_CASE=json.dumps(vars(case)),
         RANKS_IMAGES=str(images),
     )
