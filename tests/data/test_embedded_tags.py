@@ -15,7 +15,9 @@ from PIL import Image
 
 from support.image_files import encoded, png_chunk
 from underpaint.data.decode.embedded_packets import MAX_PACKET_BYTES
-from underpaint.data.decode.embedded_tags import MAX_TAG_LETTERS, MAX_TAGS, embedded_tags, iptc_keywords, xmp_keywords
+from underpaint.data.decode.embedded_tags import MAX_TAG_LETTERS, MAX_TAGS, embedded_tags
+from underpaint.data.decode.iptc_keywords import iptc_keywords
+from underpaint.data.decode.xmp_keywords import decode_packet, xmp_keywords
 
 KINDS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP"}
 WITH_IPTC = ("jpg", "tif")
@@ -50,7 +52,9 @@ def jpeg(xmp: bytes) -> bytes:
 
 
 def words(xmp: bytes) -> list[str]:
-    return [text for _, text in xmp_keywords(xmp)]
+    keywords, damage = xmp_keywords(decode_packet(xmp))
+    assert not damage
+    return [text for _, text in keywords]
 
 
 @pytest.mark.parametrize("extension", KINDS)
@@ -90,7 +94,7 @@ def test_reads_what_exiftool_writes(extension: str) -> None:
 def test_undeclared_iptc_is_utf8_where_it_can_be_and_else_latin_1() -> None:
     assert embedded_tags((EXIFTOOL / "latin.jpg").read_bytes()).tags == ("Zürich", "été")
     keyword = "Zürich".encode()
-    assert iptc_keywords(b"\x1c\x02\x19\0\x07" + keyword) == ["Zürich"]
+    assert iptc_keywords(b"\x1c\x02\x19\0\x07" + keyword) == (["Zürich"], [])
 
 
 def test_another_character_set_is_refused_and_told() -> None:
@@ -119,7 +123,7 @@ def test_photoshop_resources_go_on_in_the_next_segment() -> None:
 
 
 def test_an_extended_dataset_tells_how_long_its_size_is() -> None:
-    assert iptc_keywords(b"\x1c\x02\x19\x80\x04\0\0\0\x03owl" + b"\x1c\x02\x19\0\x03cat") == ["owl", "cat"]
+    assert iptc_keywords(b"\x1c\x02\x19\x80\x04\0\0\0\x03owl" + b"\x1c\x02\x19\0\x03cat") == (["owl", "cat"], [])
 
 
 def test_lightroom_writes_keywords_with_the_words_above_them() -> None:
@@ -183,7 +187,7 @@ ENCODED = b'<?xml version="1.0" encoding="none-such"?>' + packet(bag("dc:subject
         (EXTERNAL, "document type"),
         (DEEP, "levels"),
         (WIDE, "elements"),
-        (ENCODED, "no XML"),
+        (ENCODED, "encoding 'none-such'"),
         (b"subject <not closed", "no XML"),
         (packet(bag("dc:subject", "x"))[:300], "no XML"),
         (packet(bag("dc:subject", "x") + "a" * MAX_PACKET_BYTES), "bytes"),

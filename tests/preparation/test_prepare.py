@@ -475,3 +475,14 @@ def test_a_run_trains_on_the_set_and_names_its_labels(tmp_path: Path) -> None:
     labels = json.loads((tmp_path / "run" / "model" / "labels.json").read_text())["labels"]
     assert labels == pq.read_table(out / "vocabulary.parquet")["name"].to_pylist()
     assert set(labels) == {"red", "green", "blue", "black", "wide", "tall"}
+
+
+def test_keywords_that_are_not_read_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Image.open(io.BytesIO(xmp_png(picture(0), ("owl", "barn owl")))) as image:
+        packet = image.info["xmp"]
+    damaged = packet.replace(b"barn owl", b"barn \xff\xfe\xfd")
+    images = {f"{len(one)}.jpg": encoded(photograph(0), "JPEG", xmp=one) for one in (packet, damaged + b" ")}
+    folder = write_files(tmp_path / "photos", images)
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "set")]) == 0
+    assert "not read 1 times: an XMP keyword with bytes that are no text" in capsys.readouterr().out
+    assert sorted(map(len, names_of(tmp_path / "set").values())) == [1, 2]

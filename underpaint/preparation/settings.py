@@ -103,6 +103,10 @@ def summary(record: dict[str, Any], out: str | Path) -> str:
             f"{one['name']} left out"
             for one in record["excluded"]
         ),
+        *(
+            f"  keywords inside an image not read {count:,} times: {reason}"
+            for reason, count in _most(record["refused"], 3)
+        ),
         f"train with data={out}",
     ]
     return "\n".join(lines)

@@ -8,15 +8,18 @@ edition, RFC 9649 (WebP), TIFF 6.0, XMP specification part 3, Photoshop file for
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from underpaint.data.decode.limits import BadImage
 
 MAX_PACKET_BYTES = 1 << 20
 """Of XMP or IPTC; those of photographs have some 10 kB, and a tenfold of that holds any list of keywords."""
+MAX_EXTENDED_BYTES = 1 << 24
+"""Of the extended XMP of a JPEG, in which phones keep depth maps as well."""
 
 _XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+_EXTENDED_OF_JPEG = b"http://ns.adobe.com/xmp/extension/\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _XMP_OF_PNG = b"XML:com.adobe.xmp\0"
 _IPTC_RESOURCE = 0x0404
@@ -34,35 +37,69 @@ class Packets:
     """What an image file says about itself in the two formats; b"" where there is none."""
 
     xmp: bytes = b""
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    """Packets of a JPEG that its XMP may name as its continuation, by their identifiers."""
     iptc: bytes = b""
+    refused: tuple[str, ...] = ()
+    """Why a packet was not read: it is too large, or cannot be found for damage."""
 
 
 def read_packets(data: bytes) -> Packets:
-    """The packets of a JPEG, PNG, TIFF or WebP file; none of any other, or behind the place where a file is damaged.
-
-    Raises:
-        BadPacket: if a packet is too large, or cannot be found for damage.
-    """
-    if data[:3] == b"\xff\xd8\xff":
-        return _of_jpeg(data)
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _of_png(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _of_webp(data)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _of_tiff(data)
+    """The packets of a JPEG, PNG, TIFF or WebP file; none of any other, or behind the place where a file is damaged."""
+    try:
+        if data[:3] == b"\xff\xd8\xff":
+            return _of_jpeg(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            return _of_png(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _of_webp(data)
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _of_tiff(data)
+    except BadPacket as error:
+        return Packets(refused=(str(error),))
     return Packets()
 
 
 def _of_jpeg(data: bytes) -> Packets:
     xmp, resources = b"", bytearray()
+    extensions: dict[str, list[bytes]] = {}
     for marker, content in _segments(data):
         if marker == 0xE1 and content.startswith(_XMP_OF_JPEG):
             xmp = xmp or content[len(_XMP_OF_JPEG) :]
+        elif marker == 0xE1 and content.startswith(_EXTENDED_OF_JPEG):
+            part = content[len(_EXTENDED_OF_JPEG) :]
+            extensions.setdefault(part[:32].decode("latin-1").upper(), []).append(part[32:])
         elif marker == 0xED and content.startswith(_PHOTOSHOP):  # resources above 64 kB go on in the next segment
             resources += content[len(_PHOTOSHOP) :]
-            _check_size("the Photoshop resources", len(resources))
-    return Packets(xmp=xmp, iptc=_iptc_of_resources(bytes(resources)))
+    refused: list[str] = []
+    extended: dict[str, bytes] = {}
+    for name, parts in extensions.items():
+        try:
+            extended[name] = _joined(parts)
+        except BadPacket as error:
+            refused.append(str(error))
+    try:
+        _check_size("the Photoshop resources", len(resources))
+        iptc = _iptc_of_resources(bytes(resources))
+    except BadPacket as error:
+        refused.append(str(error))
+        iptc = b""
+    return Packets(xmp=xmp, extended=extended, iptc=iptc, refused=tuple(refused))
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """An extended packet of its segments, each of which states the length of the whole and where it begins in it."""
+    length = int.from_bytes(parts[0][:4], "big")
+    if length > MAX_EXTENDED_BYTES:
+        raise BadPacket(f"extended XMP of {length} bytes; at most {MAX_EXTENDED_BYTES} are read")
+    whole = bytearray()
+    for part in sorted(parts, key=lambda part: part[4:8]):
+        if len(part) < 8 or int.from_bytes(part[4:8], "big") != len(whole):
+            raise BadPacket("extended XMP that lacks a part")
+        whole += part[8:]
+    if len(whole) != length:
+        raise BadPacket("extended XMP that lacks a part")
+    return bytes(whole)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
