@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import random
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -155,6 +159,49 @@ def test_a_tar_cut_anywhere_gives_the_members_before_the_cut(format: str) -> Non
     contents, problems = listed(data[:end])  # between two members: nothing but the missing mark tells
     assert contents == whole
     assert "no mark" in problems["a.tar"]
+
+
+@pytest.mark.parametrize("padding", [0, 512, 512 * 40, 3 << 20])
+@pytest.mark.parametrize("format", FORMATS)
+def test_tars_one_behind_the_other_are_read_as_tarfile_reads_them(format: str, padding: int) -> None:
+    """``cat a.tar b.tar``, also where one was padded, and a lone empty block between members."""
+    content = {name: (f"{name}/1.jpg", name.encode() * 600) for name in "abc"}
+    parts = [made(content[name], (f"{name}.txt", b"x"), format=FORMATS[format]) for name in "abc"]
+    lone = made(("d.jpg", b"4"), format=FORMATS[format])[:1024] + bytes(512)
+    data = (bytes(padding)).join(parts) + bytes(padding) + lone + made(("e.jpg", b"5"))
+    contents, problems = listed(data)
+    assert not problems
+    with tarfile.open(fileobj=io.BytesIO(data), ignore_zeros=True) as archive:
+        assert contents == {one.name: data[one.offset_data : one.offset_data + one.size] for one in archive}
+    assert list(contents) == ["a/1.jpg", "a.txt", "b/1.jpg", "b.txt", "c/1.jpg", "c.txt", "d.jpg", "e.jpg"]
+
+
+@pytest.mark.parametrize("rest", [b"x", b"x" * 511, b"garbage!" * 64, b"x" * 5000, bytes(700) + b"x"])
+def test_bytes_behind_the_end_that_are_no_tar_are_told(rest: bytes) -> None:
+    data = made(("a.jpg", b"1"))
+    contents, problems = listed(data + rest)
+    assert contents == {"a.jpg": b"1"}
+    assert "behind its end mark are no tar" in problems["a.tar"]
+
+
+def test_zeros_without_end_are_not_all_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "MAX_ZEROS", 4096)
+    near, far = (made(("a.jpg", b"1"))[:1024] + bytes(zeros) for zeros in (3072, 8192))
+    assert listed(near + made(("b.jpg", b"2"))[:2048]) == ({"a.jpg": b"1", "b.jpg": b"2"}, {})
+    contents, problems = listed(far + made(("b.jpg", b"2")))
+    assert contents == {"a.jpg": b"1"}
+    assert "behind its end mark" in problems["a.tar"]
+
+
+def test_a_packed_file_is_named_as_what_it_is() -> None:
+    plain = made(("a.jpg", b"1"))
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("a.jpg", b"1")
+    packed = {"gzip": gzip.compress(plain), "bzip2": bz2.compress(plain), "xz": lzma.compress(plain)}
+    for program, data in {**packed, "ZIP": zipped.getvalue()}.items():
+        assert listed(data) == ({}, {"a.tar": f"it is no tar but packed with {program}; unpack it"})
+    assert listed(made(("BZh.jpg", b"1"))) == ({"BZh.jpg": b"1"}, {})
 
 
 def fix_checksum(data: bytearray, place: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from underpaint.data.folders.folder import refuse_unreadable
+from underpaint.data.folders.folder import image_files, refuse_unreadable, unread_images
+from underpaint.data.shards.archives import is_tar, unread_archive, unread_archives
+from underpaint.data.source import Problem
 from underpaint.preparation import tag_tables
 
 Kind = Literal["folder", "table", "tars"]
@@ -32,46 +34,74 @@ class PreparedFrom:
     @property
     def root(self) -> Path:
         """The folder that paths are relative to."""
-        is_file = self.kind == "table" or self.path.endswith(".tar")
+        is_file = self.kind == "table" or (self.kind == "tars" and Path(self.path).is_file())
         return Path(self.path).parent if is_file else Path(self.path)
 
 
 def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
-    """Look at each source; the same one named twice counts once.
+    """Look at each source; the same one named twice counts once. A folder of tars and other images is two sources.
 
     Raises:
         ValueError: for one that is not there, or that holds nothing to read.
     """
-    found: list[PreparedFrom] = []
+    described: list[PreparedFrom] = []
     for given in dict.fromkeys(str(Path(source).expanduser().resolve()) for source in sources):
-        name = _distinct_name(Path(given), {one.name for one in found})
-        found.append(_look(Path(given), name))
-    if not found:
+        for kind, table in _kinds(Path(given)):
+            name = _distinct_name(Path(given), {source.name for source in described})
+            described.append(PreparedFrom(name=name, path=given, kind=kind, table=table))
+    if not described:
         raise ValueError("prepare needs a SOURCE: a folder of images, a table (.csv, .tsv, .parquet), or tar shards")
-    return tuple(found)
+    return tuple(described)
 
 
-def _look(path: Path, name: str) -> PreparedFrom:
+def passed_over(source: PreparedFrom) -> list[Problem]:
+    """What lies in a folder and is not read, though images or tags may be in it."""
+    problems = [*unread_images(source.root), *unread_archives(source.root)]
+    if source.table or not tar_files(source.root):
+        return problems
+    table = _own_table(source.root)
+    reason = "a table beside tars is not joined to their images; name it with --tags"
+    return [*problems, *([Problem(key=Path(table).name, reason=reason)] if table else [])]
+
+
+def _kinds(path: Path) -> Iterator[tuple[Kind, str]]:
+    """How a source is read, in one way or two, each with the folder's own table."""
     if path.is_file():
-        kind: Kind = "tars" if path.suffix == ".tar" else "table"
-        if kind == "table" and not tag_tables.is_table(path):
-            raise ValueError(
-                f"{path} is neither a tar nor a table ({', '.join(tag_tables.EXTENSIONS)}, or one of YFCC100M); "
-                f"name the folder that holds the images"
-            )
-        return PreparedFrom(name=name, path=str(path), kind=kind)
+        yield _kind_of_file(path), ""
+        return
     if not path.is_dir():
         raise ValueError(f"{path} does not exist; a SOURCE is a folder of images, a table of them, or tar shards")
-    if tar_files(path):
-        return PreparedFrom(name=name, path=str(path), kind="tars")
-    table = next((path / own for own in OWN_TABLES if (path / own).is_file()), None)
-    return PreparedFrom(name=name, path=str(path), kind="folder", table=str(table or ""))
+    table = _own_table(path)
+    if not tar_files(path):
+        yield "folder", table
+        return
+    yield "tars", ""
+    images, problems = image_files(path)
+    if images or problems or unread_images(path) or unread_archives(path) or table:
+        yield "folder", table if images else ""
+
+
+def _kind_of_file(path: Path) -> Kind:
+    if is_tar(path.name):
+        return "tars"
+    if reason := unread_archive(path.name):
+        raise ValueError(f"{path} cannot be prepared: {reason}")
+    if not tag_tables.is_table(path):
+        raise ValueError(
+            f"{path} is neither a tar nor a table ({', '.join(tag_tables.EXTENSIONS)}, or one of YFCC100M); "
+            f"name the folder that holds the images"
+        )
+    return "table"
+
+
+def _own_table(folder: Path) -> str:
+    return next((str(folder / name) for name in OWN_TABLES if (folder / name).is_file()), "")
 
 
 def require_apart(sources: Sequence[str | Path], out: Path) -> None:
     """Raise ValueError where a set would lie in what it is made from, or the other way round, and grow for ever."""
     target = out.expanduser().resolve()
-    for source in (Path(one).expanduser().resolve() for one in sources):
+    for source in (Path(given).expanduser().resolve() for given in sources):
         if target.is_relative_to(source) or source.is_relative_to(target):
             raise ValueError(f"--out {out} and the source {source} lie in each other; choose a folder beside it")
 
@@ -80,14 +110,14 @@ def tar_files(path: Path) -> list[Path]:
     """The tars of a folder and those below it, or the one tar itself, in the order of their names; none hidden."""
     if path.is_file():
         return [path]
-    found: list[Path] = []
+    tars: list[Path] = []
     for folder, folders, names in os.walk(path, onerror=refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder) / name for name in names if name.endswith(".tar") and not name.startswith(".")]
-    return sorted(found)
+        tars += [Path(folder) / name for name in names if is_tar(name) and not name.startswith(".")]
+    return sorted(tars)
 
 
-def _distinct_name(path: Path, taken: set[str]) -> str:
+def _distinct_name(path: Path, taken: Collection[str]) -> str:
     plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in path.stem)[:40] or "images"
     numbered = (plain if number == 1 else f"{plain}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in numbered if name not in taken)

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from underpaint.data.folders.folder import image_files, unread_images
+from underpaint.data.folders.folder import image_files
 from underpaint.preparation import tag_tables
 from underpaint.preparation.arrow_files import write_table
-from underpaint.preparation.inputs import PreparedFrom, tar_files
+from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
 from underpaint.preparation.metadata import NOTHING, Metadata
 from underpaint.preparation.tag_tables import TableRow
 
@@ -157,7 +157,7 @@ def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
             continue
         status = (root / path).stat()
         yield _Planned((path,), folder=folder if are_classes else "", size=status.st_size, stamp=status.st_mtime_ns)
-    for problem in (*problems, *unread_images(root)):
+    for problem in (*problems, *passed_over(source)):
         key = problem.key if _is_utf_8(problem.key) else ascii(problem.key)[1:-1]
         yield _Planned((key,), problem=problem.reason)
 

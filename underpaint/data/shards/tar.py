@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from underpaint.data.decode.image import EXTENSIONS
+from underpaint.data.shards.archives import packed_with
 from underpaint.data.source import Problem
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "tif", "tiff"})
+IMAGE_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
 TEXT_EXTENSIONS = frozenset({"json", "txt", "cls"})
 """Everything else is refused: it would be read by nobody (``.pkl``, ``.pyd`` and ``.pt`` by nobody with sense)."""
 
@@ -24,6 +26,8 @@ MAX_NAME_BYTES = 4096
 MAX_PAX_BYTES = 64 * 1024
 MAX_MEMBERS = 2_000_000
 """Of one tar: a shard has some thousands, and the keys are held in memory."""
+MAX_ZEROS = 64 * 1024 * 1024
+"""Between the end mark of a tar and what follows; tar pads to some kilobytes."""
 
 _LINKS_AND_DEVICES = {
     b"1": "a hard link",
@@ -33,6 +37,7 @@ _LINKS_AND_DEVICES = {
     b"6": "a FIFO",
     b"S": "a sparse file",
 }
+_CHUNK = 1 << 20
 _SIZE_OF_PAX_LINE = 20  # digits of a length, at most
 
 
@@ -77,26 +82,35 @@ def list_members(file: SeekableFile, name: str) -> tuple[list[Member], list[Prob
 
     ``file`` can seek; ``name`` is what the tar is called in the problems. Members of one key need not stand together:
     whoever joins them by ``key`` gets whole samples. Of several images of one key, or members of one name, the first
-    counts. Folders are passed over. Where the tar is cut off or damaged, what stands before counts. Raises OSError
-    only where ``file`` does.
+    counts. Folders are passed over. Where the tar is cut off or damaged, what stands before counts. Behind its end mark
+    further tars are read (``cat a.tar b.tar``, as ``tar --ignore-zeros`` does), and anything else is a problem. Raises
+    OSError only where ``file`` does.
     """
     members: list[Member] = []
     problems: list[Problem] = []
     taken: set[tuple[str, str]] = set()
     try:
         for entry in _entries(file):
-            found = _member(entry)
-            if isinstance(found, Member):
-                found = _unless_taken(found, taken)
-            if isinstance(found, Member):
-                members.append(found)
-            elif found:
-                problems.append(Problem(key=f"{name}/{_shown(entry.name)}", reason=found))
+            member = _member(entry)
+            if isinstance(member, Member):
+                member = _unless_taken(member, taken)
+            if isinstance(member, Member):
+                members.append(member)
+            elif member:
+                problems.append(Problem(key=f"{name}/{_shown(entry.name)}", reason=member))
             if len(members) + len(problems) > MAX_MEMBERS:
                 raise _Broken(f"it has more than {MAX_MEMBERS} members; what follows is not read")
     except _Broken as error:
-        problems.append(Problem(key=name, reason=str(error)))
+        packed = "" if members or problems else _packed(file)
+        problems.append(Problem(key=name, reason=packed or str(error)))
     return members, problems
+
+
+def _packed(file: SeekableFile) -> str:
+    """Why a file without a readable header is no tar; "" where nothing tells."""
+    file.seek(0)
+    program = packed_with(file.read(BLOCK))
+    return f"it is no tar but packed with {program}; unpack it" if program else ""
 
 
 def _unless_taken(member: Member, taken: set[tuple[str, str]]) -> Member | str:
@@ -160,11 +174,16 @@ def _entries(file: SeekableFile) -> Iterator[_Entry]:
     """Every header but the extended ones, which are part of the one that follows. Raises _Broken."""
     end, place = file.seek(0, 2), 0
     extended: dict[str, bytes] = {}
+    behind_end = False
     while True:
+        if behind_end and place == end:
+            return
         header = _read(file, place, BLOCK, end)
         if not any(header):
-            return
+            place, extended, behind_end = _behind_zeros(file, place, end), {}, True
+            continue
         kind, size = header[156:157], _header_size(header, place)
+        behind_end = False
         start = place + BLOCK
         if kind in (b"x", b"g", b"L", b"K"):
             extended |= _extension(file, kind, start, size, end)
@@ -175,6 +194,29 @@ def _entries(file: SeekableFile) -> Iterator[_Entry]:
             # Links, devices and folders have no content, whatever their size says (POSIX); a pax size applies to files.
             size = 0 if kind in b"123456" else size
         place = start + -(-size // BLOCK) * BLOCK
+
+
+def _behind_zeros(file: SeekableFile, place: int, end: int) -> int:
+    """The place of the header behind the zeros that end a tar; the end of the file where nothing follows.
+
+    Raises _Broken where what follows is no tar.
+    """
+    stop = min(end, place + MAX_ZEROS)
+    at = place
+    while at < stop:
+        chunk = _read(file, at, min(_CHUNK, stop - at), end)
+        if any(chunk):
+            at += len(chunk) - len(chunk.lstrip(b"\0"))
+            break
+        at += len(chunk)
+    if at == end:
+        return end
+    start = at - (at - place) % BLOCK
+    try:
+        _header_size(_read(file, start, BLOCK, end), start)
+    except _Broken as error:
+        raise _Broken(f"{end - start} bytes behind its end mark are no tar, and are not read") from error
+    return start
 
 
 def _entry(header: bytes, extended: dict[str, bytes], start: int, size: int, end: int) -> _Entry:
