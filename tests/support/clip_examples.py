@@ -22,7 +22,7 @@ SENTENCES = (
     "犬の写真と赤い猫",
 )
 TEXT_WIDTH, TEXT_DEPTH, TEXT_HEADS, JOINT, POSITIONS = 24, 3, 2, 20, 106
-GIVEN = [f"heads={examples.HEADS}", f"text_heads={TEXT_HEADS}"]
+GIVEN = [f"heads={examples.HEADS}", f"text_heads={TEXT_HEADS}", "licence=CC-BY-NC-4.0"]
 T = "text_encoder.encoder.transformer."
 OLDER = {
     "self_attn.in_proj_": "attention.input_projection.",

@@ -20,6 +20,8 @@ from torchvision.models import VisionTransformer
 from underpaint.models.vit import sincos_positions
 
 PIXELS, PATCH, WIDTH, DEPTH, HEADS, CLASSES = 32, 8, 32, 2, 4, 5
+TOLD = [f"heads={HEADS}", "mean=0.485,0.456,0.406", "std=0.229,0.224,0.225"]
+"""What a bare file of no published size leaves open."""
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 

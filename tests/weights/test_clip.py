@@ -69,7 +69,7 @@ def test_both_namings_against_a_plain_forward_pass(tmp_path: Path, older: bool, 
     alone = package.load_encoder(tmp_path / "out")
     encoder = {name: tensors[f"vision_encoder.{name}"] for name in alone.state_dict()}
     close(alone(images()), examples.plain_forward(encoder, images()))
-    assert (result["format"], result["licence"]) == ("MAWS-CLIP", "CC-BY-NC-4.0")
+    assert (result["format"], result["licence"]) == ("model in the layout of MAWS-CLIP", "CC-BY-NC-4.0")
     assert any("xlmr.sentencepiece.bpe.model" in line for line in result["assumed"])
     assert (tmp_path / "out" / "model" / "tokenizer" / "sentencepiece.bpe.model").read_bytes() == tokenizer
 

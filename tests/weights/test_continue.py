@@ -26,7 +26,7 @@ def imported(folder: Path, base: Run) -> Path:
     c = base.objective.encoder
     form = {"img_size": c.size[0], "patch_size": c.patch, "embed_dim": c.width, "depth": c.depth, "num_heads": c.heads}
     torch.save(examples.timm_model(**form).state_dict(), folder / "vit.pt")
-    import_weights(folder / "vit.pt", folder / "imported", [f"heads={c.heads}"])
+    import_weights(folder / "vit.pt", folder / "imported", [f"heads={c.heads}", *examples.TOLD[1:]])
     return folder / "imported"
 
 

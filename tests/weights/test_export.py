@@ -162,7 +162,7 @@ PEERS: dict[str, Callable[[Path], Any]] = {
     "hf classifier": examples.hf_classifier,
 }
 SOURCES: dict[str, Callable[[Path], Any]] = {
-    "maws": lambda folder: torch.save(examples.maws_tensors(), folder / "vit_b16.pt"),
+    "bare": lambda folder: torch.save(examples.maws_tensors(), folder / "vit_x.pt"),
     "finetuned": lambda folder: torch.save(examples.swag_tensors(CLASSES), folder / "vit.torch"),
     "timm": lambda folder: examples.timm_folder(folder, examples.timm_model(num_classes=CLASSES)),
     **PEERS,
@@ -171,7 +171,7 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "torchvision": lambda folder: torch.save(examples.torchvision_model().state_dict(), folder / "vit.pth"),
 }
 GOES_TO = {
-    "maws": FOLDERS,
+    "bare": FOLDERS,
     "finetuned": FOLDERS,
     "timm": FOLDERS,
     "timm mean": ["timm", "safetensors"],
@@ -188,7 +188,7 @@ BACK = [(source, to) for source, tools in GOES_TO.items() for to in tools]
 def test_import_export_import_gives_the_same_bits(tmp_path: Path, source: str, to: str) -> None:
     (tmp_path / "source").mkdir()
     SOURCES[source](tmp_path / "source")
-    given = [] if "timm" in source or "hf" in source else [f"heads={HEADS}"]
+    given = [] if "timm" in source or "hf" in source else examples.TOLD[:]
     given += ["decoder_heads=2"] if source == "mae" else []
     single = list((tmp_path / "source").iterdir())
     import_weights(single[0] if len(single) == 1 else tmp_path / "source", tmp_path / "first", given)
@@ -329,7 +329,8 @@ def test_a_card_tells_lineage_data_licence_and_results(tmp_path: Path) -> None:
         img_size=c.size[0], patch_size=c.patch, embed_dim=c.width, depth=c.depth, num_heads=c.heads
     )
     torch.save(twin.state_dict(), source)
-    import_weights(source, tmp_path / "imported", [f"heads={c.heads}"])
+    given = [f"heads={c.heads}", *examples.TOLD[1:], "licence=CC-BY-NC-4.0"]
+    import_weights(source, tmp_path / "imported", given)
     execute(replace(base, init_from=str(tmp_path / "imported")), tmp_path / "mae")
     wsp = replace(RUNS["wsp"](pictures, steps=2), init_from=str(tmp_path / "mae"))
     execute(wsp, tmp_path / "wsp")

@@ -97,8 +97,13 @@ def expected(size: str, pixels: int = 224) -> ViTConfig:
 def test_encoders_of_maws_and_mae(size: str) -> None:
     found = recognise(foreign(encoder_shapes(size), f"{size}.pt"))
     assert (found.title, found.encoder) == ("encoder of MAWS or IG-MAE", expected(size))
+    assert found.licence == "CC-BY-NC-4.0"
+    assert any("those of timm and DINO" in line for line in found.assumed)
     of_mae = recognise(foreign(encoder_shapes(size), "mae_pretrain.pth", wrapped=True))
-    assert (of_mae.title, of_mae.encoder) == ("encoder of MAE", replace(expected(size), crop_share=0.875))
+    assert of_mae.encoder == replace(expected(size), crop_share=0.875)
+    by_mae = size in ("vit_b16", "vit_l16", "vit_h14")
+    claimed = ("encoder of MAE", "CC-BY-NC-4.0") if by_mae else ("encoder in MAE's layout", "")
+    assert (of_mae.title, of_mae.licence) == claimed
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
@@ -119,6 +124,7 @@ def test_finetuned_swag(size: str, pixels: int) -> None:
     theirs["encoder.pos_embedding"] = tuple(shapes["pos_embed"][axis] for axis in (1, 0, 2))
     found = recognise(foreign(theirs, "vit.torch"))
     assert (found.title, found.encoder) == ("ViT of SWAG", expected(size, pixels))
+    assert found.licence == "CC-BY-NC-4.0"
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -148,7 +154,8 @@ def test_images_of_imported_maws_are_pillows(
 ) -> None:
     """Finetuned: straight to the square. For zero-shot and frozen features: short side, then the centre."""
     torch.save(examples.maws_tensors(pixels, patch=patch, classes=classes), tmp_path / "x.pt")
-    import_weights(tmp_path / "x.pt", tmp_path / "out", [f"heads={examples.HEADS}"])
+    as_maws = ["view=stretch"] if classes else ["view=crop", "crop_share=1.0"]
+    import_weights(tmp_path / "x.pt", tmp_path / "out", [*examples.TOLD, *as_maws])
     noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "image.png")
     image = Image.open(tmp_path / "image.png")

@@ -249,7 +249,7 @@ def imported_encoders(study: StudyFolder) -> list[Imported]:
                 network=f"width {c['width']}, depth {c['depth']}, patch {c['patch']}",
                 parameters=Cell(text=f"{baseline['parameters'] / 1e6:,.1f} M", value=baseline["parameters"]),
                 images=f"{height} x {width} px, {view}",
-                licence=baseline["licence"],
+                licence=baseline["licence"] or ("unknown" if baseline["format"] else ""),
             )
         )
     return lines

@@ -19,13 +19,13 @@ from underpaint.core import DataInfo
 from underpaint.messages import say
 from underpaint.models import formats
 from underpaint.models.formats.key_patterns import (
-    NON_COMMERCIAL,
     ForeignFile,
     Recognised,
     Rule,
     combined_shape,
     from_theirs,
 )
+from underpaint.models.formats.published import IMAGENET_CLASSES, NON_COMMERCIAL, UNKNOWN_LICENCE
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.text_tower import TextConfig
@@ -53,7 +53,6 @@ BESIDES = {
     "labels": Path,
     "tokenizer": Path,
 }
-IMAGENET_CLASSES = 1000
 
 
 def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> dict[str, Any]:
@@ -286,7 +285,9 @@ def _announce(result: dict[str, Any], found: Recognised, *, own_licence: bool) -
         say(f"  taken for granted: {line}")
     if result["left_out"]:
         say(f"  left out: {', '.join(result['left_out'])}")
-    licence = result["licence"] or "not stated; find out before you pass anything on (licence=... records it)"
+    licence = result["licence"]
+    if licence == UNKNOWN_LICENCE:
+        licence = "unknown: yours to say (licence=... records it) before you pass anything on"
     if licence == NON_COMMERCIAL and not own_licence:
         licence += ", that of weights released in this format: no commercial use (licence=... if these are your own)"
     elif "-nc" in licence.lower():

@@ -18,8 +18,6 @@ from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, ViTConfig, sincos_positions
 
-NON_COMMERCIAL = "CC-BY-NC-4.0"
-
 HEADS = {
     (192, 12): 3,
     (384, 12): 6,

@@ -12,7 +12,6 @@ from underpaint.models.formats.key_patterns import (
     BLOCK,
     ENCODER,
     IMAGENET,
-    NON_COMMERCIAL,
     ForeignFile,
     Names,
     Recognised,
@@ -21,6 +20,14 @@ from underpaint.models.formats.key_patterns import (
     depth_of,
     encoder_config,
     head_rules,
+)
+from underpaint.models.formats.published import (
+    IMAGENET_CLASSES,
+    MAE,
+    MAE_DECODER,
+    NON_COMMERCIAL,
+    UNKNOWN_LICENCE,
+    is_published,
 )
 from underpaint.models.mae_decoder import DecoderConfig
 
@@ -52,10 +59,9 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     classes = foreign.shapes["head.weight"][0] if "head.weight" in names else 0
     if classes:
         rules += head_rules()
-    title = "finetuned classifier of MAE" if classes else "encoder of MAE"
+    title = "MAE with its decoder" if decoder else f"{'classifier' if classes else 'encoder'} in MAE's layout"
     assumed: list[str] = []
     if decoder:
-        title = "MAE with its decoder"
         rules += DECODER.rules(depth_of(names, r"decoder_blocks\.(\d+)\."), "decoder.")
     large = foreign.shapes.get("pos_embed", (1, 1))[1] > 1 + (224 // foreign.shapes["patch_embed.proj.weight"][-1]) ** 2
     usual = USUAL | {"crop_share": 1.0} if large else USUAL
@@ -66,10 +72,23 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         rules=rules,
         pooling="mean" if mean_pooled else "cls",
         classes=classes,
-        licence=NON_COMMERCIAL,
+        licence=UNKNOWN_LICENCE,
         assumed=tuple(assumed),
     )
-    return checked(_with_decoder(found, foreign) if decoder else found, foreign)
+    return checked(_published(_with_decoder(found, foreign) if decoder else found), foreign)
+
+
+def _published(found: Recognised) -> Recognised:
+    """MAE's title and licence for the sizes and parts that it was published in.
+
+    Anybody trains with its code, and DeiT, among others, saves a classifier of the cls token in the same layout.
+    """
+    finetuned = (found.classes, found.pooling) == (IMAGENET_CLASSES, "mean")
+    parts = finetuned or (not found.classes and found.decoder in (None, MAE_DECODER))
+    if not parts or not is_published(found.encoder, MAE):
+        return found
+    titles = {"encoder in MAE's layout": "encoder of MAE", "classifier in MAE's layout": "finetuned classifier of MAE"}
+    return replace(found, title=titles.get(found.title, found.title), licence=NON_COMMERCIAL)
 
 
 def _with_decoder(found: Recognised, foreign: ForeignFile) -> Recognised:

@@ -9,7 +9,6 @@ from typing import Any
 
 from underpaint.models.formats.key_patterns import (
     IMAGENET,
-    NON_COMMERCIAL,
     ForeignFile,
     Recognised,
     checked,
@@ -17,31 +16,39 @@ from underpaint.models.formats.key_patterns import (
     head_rules,
 )
 from underpaint.models.formats.mae_checkpoint import PLAIN, plain_blocks
+from underpaint.models.formats.published import (
+    IMAGENET_CLASSES,
+    MAWS,
+    MAWS_FINETUNED,
+    NON_COMMERCIAL,
+    is_published,
+)
 
 ENCODER_USUAL: dict[str, Any] = IMAGENET | {"view": "crop", "crop_share": 1.0, "interpolation": "bicubic"}
 """Zero-shot: short side to 224, centre cut (paper.md 6.2)."""
 FINETUNED_USUAL: dict[str, Any] = IMAGENET | {"view": "stretch", "interpolation": "bicubic"}
 """Finetuned: resized straight to the square (paper.md 2.2)."""
-FINETUNED_PIXELS = {16: 512, 14: 518}
+LOOKALIKES = "that the weights are MAWS's: those of timm and DINO in this size have the same names and shapes, " + (
+    "another licence and perhaps another normalisation (licence=... mean=... std=... if they are)"
+)
 
 
 def recognise(foreign: ForeignFile) -> Recognised | None:
-    """A bare encoder, or one with a classifier at the size that MAWS is finetuned at; None for anything else."""
+    """A bare encoder, or one with ImageNet's classes, of a size that MAWS was published in; None for anything else."""
     names = foreign.shapes.keys()
     if not {"patch_embed.proj.weight", "pos_embed", "norm.weight"} <= names or foreign.wrapped or foreign.config:
         return None
     classes = foreign.shapes["head.weight"][0] if "head.weight" in names else 0
-    patch = foreign.shapes["patch_embed.proj.weight"][-1]
-    grid = FINETUNED_PIXELS.get(patch, 0) // patch
-    if classes and foreign.shapes["pos_embed"][1:2] != (grid * grid + 1,):
+    if classes not in (0, IMAGENET_CLASSES):
         return None
     rules = PLAIN.rules(plain_blocks(foreign), "encoder.") + (head_rules() if classes else ())
-    title = "finetuned MAWS" if classes else "encoder of MAWS or IG-MAE"
-    assumed: list[str] = []
+    assumed = [] if classes else [LOOKALIKES]
     usual = FINETUNED_USUAL if classes else ENCODER_USUAL
-    config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
+    config = encoder_config(foreign, rules, title="bare ViT", said={}, usual=usual, assumed=assumed)
+    if not is_published(config, MAWS_FINETUNED if classes else MAWS):
+        return None
     found = Recognised(
-        title=title,
+        title="finetuned MAWS" if classes else "encoder of MAWS or IG-MAE",
         encoder=config,
         rules=rules,
         classes=classes,

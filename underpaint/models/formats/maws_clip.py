@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from underpaint.models.formats import ours
 from underpaint.models.formats.key_patterns import (
-    NON_COMMERCIAL,
     ForeignFile,
     Names,
     Recognised,
@@ -23,6 +22,7 @@ from underpaint.models.formats.key_patterns import (
 )
 from underpaint.models.formats.mae_checkpoint import PLAIN
 from underpaint.models.formats.maws import ENCODER_USUAL
+from underpaint.models.formats.published import MAWS, NON_COMMERCIAL, UNKNOWN_LICENCE, is_published
 from underpaint.models.text_tower import TextConfig
 
 TITLE = "MAWS-CLIP"
@@ -53,6 +53,13 @@ OLDER_INSIDE = {
     "mlp.fc2": "residual_mlp.mlp.3",
     "norm2": "final_layer_norm",
 }
+PUBLISHED = {
+    (16, 768, 12): (TextConfig(), 768),
+    (16, 1024, 24): (TextConfig(width=1024, depth=24, heads=16), 1024),
+    (14, 1280, 32): (TextConfig(width=1024, depth=24, heads=16), 1024),
+    (14, 2560, 24): (TextConfig(width=1024, depth=24, heads=16), 2048),
+}
+"""The tower for texts and the width of the common space by patch, width and depth of the tower for images."""
 TEXT_HEADS = {(768, 12): 12, (1024, 24): 16}
 """Attention heads of XLM-R base and large by width and depth."""
 
@@ -82,15 +89,23 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         return checked(exported, foreign)
     assumed: list[str] = []
     found = Recognised(
-        title=TITLE,
+        title=f"model in the layout of {TITLE}",
         encoder=encoder_config(foreign, all_rules, title=TITLE, said={}, usual=ENCODER_USUAL, assumed=assumed),
         rules=all_rules,
         text=_text_config(foreign, all_rules, text_depth, assumed),
         joint_width=(0, *foreign.shapes.get("vision_projection", ()))[-1],
-        licence=NON_COMMERCIAL,
+        licence=UNKNOWN_LICENCE,
         assumed=tuple(assumed),
     )
+    if _is_published(found):
+        found = replace(found, title=TITLE, licence=NON_COMMERCIAL)
     return checked(found, foreign)
+
+
+def _is_published(found: Recognised) -> bool:
+    c, text = found.encoder, found.text
+    towers = PUBLISHED.get((c.patch, c.width, c.depth))
+    return is_published(c, MAWS) and text is not None and towers == (text, found.joint_width)
 
 
 def _text_config(foreign: ForeignFile, all_rules: tuple[Rule, ...], depth: int, assumed: list[str]) -> TextConfig:

@@ -10,7 +10,6 @@ from underpaint.models.formats import ours
 from underpaint.models.formats.key_patterns import (
     BLOCK,
     IMAGENET,
-    NON_COMMERCIAL,
     ForeignFile,
     Names,
     Recognised,
@@ -19,6 +18,15 @@ from underpaint.models.formats.key_patterns import (
     depth_of,
     encoder_config,
 )
+from underpaint.models.formats.published import (
+    IMAGENET_CLASSES,
+    NON_COMMERCIAL,
+    SWAG,
+    TORCHVISION,
+    UNKNOWN_LICENCE,
+    is_published,
+)
+from underpaint.models.vit import ViTConfig
 
 ONCE = {
     "cls_token": "class_token",
@@ -68,29 +76,46 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     if swag:  # its positions are (tokens, 1, width)
         rules = tuple(replace(rule, swapped=rule.ours == "encoder.pos_embed") for rule in rules)
     head = next((h for h in ("head.layers.head", "heads.head") if f"{h}.weight" in names), "")
-    title = "ViT of SWAG" if swag else "ViT of torchvision"
+    title = "ViT in SWAG's naming" if swag else "ViT of torchvision"
     all_rules = rules + (_head(head) if head else ())
     exported = ours.said(foreign, all_rules, title)
     if exported is not None:
         return checked(exported, foreign)
     assumed: list[str] = []
-    usual, licence = _habits(foreign, swag=swag)
+    usual = _usual(foreign, swag=swag)
     config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
+    classes = foreign.shapes[f"{head}.weight"][0] if head else 0
+    licence = _licence(foreign.name, config, classes, swag=swag)
     found = Recognised(
-        title=title,
+        title="ViT of SWAG" if swag and licence else title,
         encoder=config,
         rules=all_rules,
-        classes=foreign.shapes[f"{head}.weight"][0] if head else 0,
+        classes=classes,
         licence=licence,
         assumed=tuple(assumed),
     )
     return checked(found, foreign)
 
 
-def _habits(foreign: ForeignFile, *, swag: bool) -> tuple[Mapping[str, Any], str]:
-    """How images are prepared and under which licence the weights stand, as far as a name or a size gives it away."""
+def _usual(foreign: ForeignFile, *, swag: bool) -> Mapping[str, Any]:
+    """How images are prepared, as far as a name or a size gives it away."""
     positions, patch = foreign.shapes.get("encoder.pos_embedding", (1, 0, 0)), foreign.shapes["conv_proj.weight"][-1]
     pixels = round((max(positions[:2]) - 1) ** 0.5) * patch if max(positions[:2]) > 1 else 0
-    if swag or "swag" in foreign.name or pixels in SWAG_PIXELS:
-        return SWAG_USUAL, NON_COMMERCIAL
-    return TORCHVISION_USUAL, "BSD-3-Clause, or CC-BY-NC-4.0 where the weights are SWAG's"
+    return SWAG_USUAL if swag or "swag" in foreign.name or pixels in SWAG_PIXELS else TORCHVISION_USUAL
+
+
+def _licence(name: str, config: ViTConfig, classes: int, *, swag: bool) -> str:
+    """The licence of the published weights of this size; unknown where there are none.
+
+    torchvision passes SWAG's on: all finetuned ones, and at 224 px those of a linear classifier.
+    """
+    if swag:
+        return NON_COMMERCIAL if classes in (0, IMAGENET_CLASSES) and is_published(config, SWAG) else UNKNOWN_LICENCE
+    if classes != IMAGENET_CLASSES:
+        return UNKNOWN_LICENCE
+    of_torchvision, of_swag = is_published(config, TORCHVISION), is_published(config, SWAG)
+    if of_swag and (not of_torchvision or "swag" in name):
+        return NON_COMMERCIAL
+    if of_swag:
+        return "BSD-3-Clause, or CC-BY-NC-4.0 where the weights are SWAG's"
+    return "BSD-3-Clause" if of_torchvision and "swag" not in name else UNKNOWN_LICENCE

@@ -36,7 +36,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     classes = foreign.shapes["head.weight"][0] if "head.weight" in names else 0
     if classes and pool != ("avg" if mean_pooled else "token"):
         raise ValueError(f"{foreign.name} is a ViT of timm with global_pool={pool!r}, which has no counterpart here")
-    title = "ViT of timm"
+    title = "ViT of timm" if described else "ViT in the naming of timm"
     assumed: list[str] = []
     rules = PLAIN.rules(plain_blocks(foreign), "encoder.", leave=("norm",) if mean_pooled else ())
     config = encoder_config(
