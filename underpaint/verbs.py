@@ -32,6 +32,7 @@ from underpaint.results.run import RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
+from underpaint.run.idle_fields import override_run
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
 from underpaint.studies import parts
@@ -128,7 +129,7 @@ def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
         raise ValueError(
             f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
         )
-    return config.override(run, overrides)
+    return override_run(run, overrides)
 
 
 def _dry_run(run: Run) -> RunResult:

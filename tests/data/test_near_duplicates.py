@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ from underpaint.data.near_duplicates.pixels import differences
 from underpaint.data.near_duplicates.removal import BORDERLINE, near_duplicates, sheet, without_duplicates
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Record, Source, Split, make_source
+from underpaint.recipes import mae_smoke
+from underpaint.run import record
 from underpaint.run.outputs import write_sheet
 
 RNG = np.random.default_rng
@@ -389,6 +392,22 @@ def test_a_run_names_what_it_excludes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "1 images of images are near duplicates of test images of one" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no images in its split"):
         replace(data, exclude=str(images)).open()
+
+
+def test_what_is_excluded_is_the_same_data_wherever_the_test_images_lie(tmp_path: Path) -> None:
+    images = saved(tmp_path / "images", {f"{seed}": drawing(seed) for seed in range(8)}, "pretrain").root
+    test, elsewhere, more = (
+        saved(tmp_path / name, {str(seed): jpeg(drawing(seed)) for seed in seeds}, "pretrain").root
+        for name, seeds in (("test", (1,)), ("mount/test", (1,)), ("more", (1, 2)))
+    )
+    run = replace(mae_smoke(), data=ImageData(source=str(images)))
+
+    def identity(exclude: str) -> dict[str, Any]:
+        changed = replace(run, data=ImageData(source=str(images), exclude=exclude))
+        return record.identity(changed, data=changed.data.open().content_hash, init_from="")
+
+    assert identity(str(test)) == identity(str(elsewhere))
+    assert len({record.digest(identity(exclude)) for exclude in ("", str(test), str(more))}) == 3
 
 
 def test_the_sheet_shows_pairs_side_by_side(tmp_path: Path) -> None:

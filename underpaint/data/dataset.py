@@ -51,7 +51,8 @@ class ImageData:
     # File of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one.
     tags: str = field(default="", metadata=OPERATIONAL)
     labels: str = field(default="", metadata=OPERATIONAL)  # CSV path,class of the transfer task; "" takes class folders
-    exclude: str = ""  # collections or folders joined by +, whose test images' near duplicates are not trained on
+    # Collections or folders joined by +, whose test images' near duplicates are not trained on.
+    exclude: str = field(default="", metadata=OPERATIONAL)
     split: Split = "pretrain"
     targets: Targets = "none"
     # A prepared set has its vocabulary and repeat factors; of a folder's or a collection's tags they are counted:

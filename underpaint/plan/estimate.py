@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from underpaint import config, recipes
+from underpaint import recipes
 from underpaint.core import DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
@@ -21,6 +21,7 @@ from underpaint.plan.parallel_layout import NODE, Kind, Layout, possible
 from underpaint.plan.parameters import Parameters, assumed_data, parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
+from underpaint.run.idle_fields import override_run
 
 FORMAT = 1
 JPEG_BYTES = 110_000
@@ -122,7 +123,7 @@ def make_plan(
     Raises:
         ValueError: for input the user can mend, among it a run that does not fit, with what would.
     """
-    chosen = config.override(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
+    chosen = override_run(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
     given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}
     if not 0 <= price < math.inf:
         raise ValueError(f"price={price} must not be negative, infinite or no number")

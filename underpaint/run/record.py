@@ -33,6 +33,7 @@ from underpaint.results.run import (
     read_result,
 )
 from underpaint.results.study import STUDY_FILE, EnvironmentEntry
+from underpaint.run.idle_fields import idle_fields
 
 
 @contextmanager
@@ -60,9 +61,26 @@ def lock(folder: Path, *, marks: Sequence[str] = (RUN_FILE, STUDY_FILE)) -> Iter
 
 
 def identity(run: Any, *, data: str, init_from: str) -> dict[str, Any]:
-    """What makes a run the same run: its non-operational fields, the data and the weights it starts from."""
+    """What makes a run the same run: its non-operational fields, the data and the weights it starts from.
+
+    Fields that do nothing (``idle_fields``) are left out.
+    """
     start = read_description(encoder_folder(init_from))["weights"]["xxh3"] if init_from else ""
-    return {"run": config.record(run, identity_only=True), "data": data, "init_from": start}
+    recorded = config.record(run, identity_only=True)
+    for name in idle_fields(run):
+        _leave_out(recorded, name)
+    return {"run": recorded, "data": data, "init_from": start}
+
+
+def _leave_out(recorded: dict[str, Any], name: str) -> None:
+    """Take a field, by its dotted name, out of a record, and its group where nothing else is left of it."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        recorded.pop(first, None)
+    elif first in recorded:
+        _leave_out(recorded[first], rest)
+        if recorded[first].keys() == {"type"}:
+            del recorded[first]
 
 
 def digest(value: Any) -> str:
@@ -72,7 +90,8 @@ def digest(value: Any) -> str:
 def finished(folder: Path, run: Any, identity: dict[str, Any]) -> RunResult | None:
     """The result of a finished run, None for an unfinished or new one.
 
-    A field that was part of the identity when the run began, and no longer is, does not count.
+    A field that was part of the identity when the run began, and no longer is, does not count. One that did nothing
+    then is not named beside those that differ, which woke it.
 
     Raises:
         ValueError: if the folder holds a run of another identity; the message names what differs.
@@ -84,12 +103,12 @@ def finished(folder: Path, run: Any, identity: dict[str, Any]) -> RunResult | No
     recorded = files.read_json(path)
     if not isinstance(recorded, dict) or not {"format", "run", "derived", "identity"} <= recorded.keys():
         raise ValueError(f"{path} is no record of a run of this package; choose another --out")
-    operational = {f"run.{name}" for name, _, _ in config.differences(config.record(run), identity["run"])}
-    differing = [
-        (name, old, new)
-        for name, old, new in config.differences(recorded["identity"], identity)
-        if name not in operational
-    ]
+    operational, woken = (
+        {f"run.{name}" for name, _, _ in config.differences(whole, part["run"])}
+        for whole, part in ((config.record(run), identity), (recorded["run"], recorded["identity"]))
+    )
+    differing = [line for line in config.differences(recorded["identity"], identity) if line[0] not in operational]
+    differing = [line for line in differing if line[0] not in woken] or differing
     if differing and _is_false_start(folder):
         _clear_false_start(folder)
         return None

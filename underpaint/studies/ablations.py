@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from underpaint import config
 from underpaint.core import DataInfo
 from underpaint.data.source import Source
 from underpaint.run import Run
+from underpaint.run.idle_fields import override_run
 from underpaint.studies import ablations_results
 from underpaint.studies.ablations_designs import AblationsDesign, Value, ablations_design_of
 from underpaint.studies.ablations_results import Point
@@ -149,8 +149,8 @@ class _Base:
         Raises:
             ValueError: if the images that the value leaves are too few.
         """
-        mae = self._recipe(config.override(self.mae, value.mae))
-        wsp = self._recipe(config.override(self.wsp, value.wsp))
+        mae = self._recipe(override_run(self.mae, value.mae))
+        wsp = self._recipe(override_run(self.wsp, value.wsp))
         if value.mae_share is None:
             mae_samples, wsp_samples = self.mae_samples, self.wsp.budget.samples
             compute = mae_samples * _per_sample(mae) + wsp_samples * _per_sample(wsp)

@@ -1,0 +1,373 @@
+"""Every field of every recipe: changing it changes the run's identity and what the run does, or it is refused, or it is
+operational.
+
+Identity is asked of all recipes as they are. What a run does is asked by training it, shrunk to a second: log, weights,
+and the evaluation view of an image are compared with those of the unchanged run, and a refused field must change none.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from support.prepared_example import prepare_example
+from support.small_runs import log_lines, tensors
+from underpaint import config, recipes, verbs
+from underpaint.data.dataset import ImageData
+from underpaint.data.loader import read_files
+from underpaint.data.quarantine import TooManyBadRecords
+from underpaint.objectives.mae import MAEConfig
+from underpaint.plan.estimate import make_plan
+from underpaint.run import Budget, Cadence, Run, encoder_of, execute, record
+from underpaint.run.idle_fields import idle_fields, override_run
+from underpaint.training.loop import NonFiniteLoss
+
+OPERATIONAL = {
+    *(f"budget.{name}" for name in ("microbatch",)),
+    *(f"cadence.{name}" for name in ("log", "save", "keep", "evaluate", "asynchronous")),
+    *(f"data.{name}" for name in ("source", "tags", "labels", "exclude", "workers", "cache_gib")),
+    *("evals", "init_from", "spike_factor", "threads", "device"),
+    *(f"parallel.{name}" for name in ("layout", "node", "checkpoint_activations", "recompute_pointwise", "compile")),
+    *(f"parallel.{name}" for name in ("hang_seconds", "slow_factor")),
+}
+"""Fields that may change when a run goes on. What lies at a path (source, tags, labels, exclude, init_from) may not:
+its hash is identity."""
+
+BATCH = 16
+OTHER: dict[str, tuple[str, ...]] = {
+    "name": ("name=another",),
+    "seed": ("seed=1",),
+    "precision": ("precision=bf16", "precision=fp32"),
+    "ema_decay": ("ema_decay=0.5",),
+    "max_skipped": ("max_skipped=1",),
+    "reset_final_norm": ("reset_final_norm=true",),
+    "objective.encoder.size": ("objective.encoder.size=24,16",),
+    "objective.encoder.patch": ("objective.encoder.patch=2",),
+    "objective.encoder.channels": (
+        "objective.encoder.channels=1 objective.encoder.mean=0.5 objective.encoder.std=0.5",
+    ),
+    "objective.encoder.width": ("objective.encoder.width=32",),
+    "objective.encoder.depth": ("objective.encoder.depth=1",),
+    "objective.encoder.heads": ("objective.encoder.heads=4",),
+    "objective.encoder.mlp_ratio": ("objective.encoder.mlp_ratio=3",),
+    "objective.encoder.value_range": ("objective.encoder.value_range=0,128",),
+    "objective.encoder.mean": ("objective.encoder.mean=0.1,0.2,0.3",),
+    "objective.encoder.std": ("objective.encoder.std=0.1,0.2,0.3",),
+    "objective.encoder.norm_eps": ("objective.encoder.norm_eps=0.1",),
+    "objective.encoder.crop_share": ("objective.encoder.crop_share=0.5",),
+    "objective.decoder.width": ("objective.decoder.width=32",),
+    "objective.decoder.depth": ("objective.decoder.depth=2",),
+    "objective.decoder.heads": ("objective.decoder.heads=4",),
+    "objective.decoder.mlp_ratio": ("objective.decoder.mlp_ratio=3",),
+    "objective.mask_ratio": ("objective.mask_ratio=0.5",),
+    "objective.decode_fraction": ("objective.decode_fraction=0.5",),
+    "objective.masks_per_image": ("objective.masks_per_image=2",),
+    "objective.loss": ("objective.loss=softmax_idf", "objective.loss=bce objective.label_smoothing=0"),
+    "objective.pooling": ("objective.pooling=mean objective.encoder.final_norm=false",),
+    "objective.label_smoothing": ("objective.label_smoothing=0.3",),
+    "objective.drop_path": ("objective.drop_path=0.6",),
+    "objective.head_init_std": ("objective.head_init_std=0.3",),
+    "data.split": ("data.split=train", "data.split=pretrain"),
+    "data.targets": ("data.targets=tags", "data.targets=class"),
+    "data.vocabulary_size": ("data.vocabulary_size=2",),
+    "data.min_tag_count": ("data.min_tag_count=20",),
+    "data.resample_ratio": ("data.resample_ratio=1.2",),
+    "data.scale": ("data.scale=0.9,1",),
+    "data.share": ("data.share=0.6",),
+    "data.lanes.count": ("data.lanes.count=2",),
+    "data.lanes.window": ("data.lanes.window=3",),
+    "data.views": ("data.views=2",),
+    "data.max_bad": ("data.max_bad=0",),
+    "budget.samples": (f"budget.samples={4 * BATCH}",),
+    "budget.batch_size": (f"budget.batch_size={BATCH // 2}",),
+    "budget.warmup": ("budget.warmup=1",),
+    "optim.base_lr": ("optim.base_lr=0.02",),
+    "optim.weight_decay": ("optim.weight_decay=0.7",),
+    "optim.betas": ("optim.betas=0.1,0.2",),
+    "optim.momentum": ("optim.momentum=0.1",),
+    "optim.trust": ("optim.trust=0.1",),
+    "optim.layer_decay": ("optim.layer_decay=0.3",),
+    "optim.clip": ("optim.clip=0.001",),
+    "schedule.min_lr": ("schedule.min_lr=1e-7",),
+    "schedule.cooldown": ("schedule.cooldown=0.5",),
+}
+"""Other values for the fields that are neither true or false nor a choice; what only fits together is one entry."""
+
+
+def fields_of(value: Any, prefix: str = "", *, operational: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """Dotted name, type and whether it is operational, of every field that holds a plain value."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{prefix}{field.name}"
+        is_operational = operational or bool(field.metadata.get("operational"))
+        if dataclasses.is_dataclass(inner):
+            yield from fields_of(inner, f"{name}.", operational=is_operational)
+        else:
+            yield name, hints[field.name], is_operational
+
+
+def alternatives(run: Run, name: str, kind: Any) -> list[list[str]]:
+    """Overrides, each of which gives the field another value."""
+    if name in OTHER:
+        sets = [text.split(" ") for text in OTHER[name]]
+    elif kind is bool:
+        sets = [[f"{name}=true"], [f"{name}=false"]]
+    else:
+        assert typing.get_origin(kind) is typing.Literal, f"{name} has no other value in this test: add one"
+        sets = [[f"{name}={choice}"] for choice in typing.get_args(kind)]
+    return [overrides for overrides in sets if config.override(run, overrides) != run]
+
+
+def identity(run: Run) -> dict[str, Any]:
+    return record.identity(run, data="", init_from="")
+
+
+@pytest.mark.parametrize("name", [recipes.published_name(name) for name in recipes.__all__])
+def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(name: str, images: Path) -> None:
+    run = shrunk(recipes.find_recipe(name)(), images)
+    operational = {field for field, _, is_operational in fields_of(run) if is_operational}
+    assert operational == OPERATIONAL
+    for field, kind, is_operational in fields_of(run):
+        if is_operational or (field == "objective.stage" and isinstance(run.objective, MAEConfig)):  # it has one value
+            continue
+        for overrides in alternatives(run, field, kind):
+            changed = config.override(run, overrides)
+            if field in idle_fields(changed):
+                with pytest.raises(ValueError, match=f"{overrides[0].partition('=')[0]}=.* does nothing: "):
+                    override_run(run, overrides)
+                assert identity(changed) == identity(run), field
+            else:
+                assert identity(override_run(run, overrides)) != identity(run), field
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """JPEG files that are not square, most with tags of very different frequency and a class, some unreadable."""
+    folder = tmp_path_factory.mktemp("fields") / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    tags, labels = [("path", "tags")], [("path", "class")]
+    for number in range(90):
+        file = folder / f"{number:03d}.jpg"
+        coarse = rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        texture = Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
+        content = BytesIO()
+        texture.save(content, "JPEG")
+        file.write_bytes(b"broken %d" % number if number % 15 == 7 else content.getvalue())
+        names = [tag for tag, every in (("all", 1), ("half", 2), ("third", 3), ("tenth", 10)) if number % every == 0]
+        if number % 8:
+            tags.append((file.name, ";".join(names)))
+        labels.append((file.name, "abc"[number % 3]))
+    for name, rows in (("tags.csv", tags), ("labels.csv", labels)):
+        with (folder / name).open("w", newline="") as opened:
+            csv.writer(opened).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fields") / "set"
+    prepare_example(folder)
+    return folder
+
+
+SMALL = {"size": (16, 16), "patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp_ratio": 2}
+
+
+def shrunk(run: Run, source: Path) -> Run:
+    """The run with all its choices, on a few small images and for a few steps."""
+    assert isinstance(run.data, ImageData)
+    objective: Any = replace(run.objective, encoder=replace(encoder_of(run), **SMALL))
+    if isinstance(objective, MAEConfig):
+        decoder = replace(objective.decoder, width=16, depth=1, heads=2, mlp_ratio=2)
+        objective = replace(objective, decoder=decoder)
+    labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
+    return replace(
+        run,
+        objective=objective,
+        data=replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5),
+        budget=Budget(samples=3 * BATCH, batch_size=BATCH, microbatch=BATCH, warmup=BATCH),
+        cadence=Cadence(log=BATCH, save=10**6, keep=10**6, evaluate=10**6),
+        threads=1,
+        device="cpu",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run did."""
+
+    log: list[dict[str, Any]]
+    result: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    view: torch.Tensor
+
+    def equals(self, other: Outcome) -> bool:
+        same = self.weights.keys() == other.weights.keys() and all(
+            torch.equal(value, other.weights[name]) for name, value in self.weights.items()
+        )
+        return same and self.log == other.log and self.result == other.result and torch.equal(self.view, other.view)
+
+
+def outcome(run: Run, folder: Path, image: Path) -> Outcome | str:
+    """What the run does, or the limit that it runs into."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        result = execute(run, folder)
+    except (TooManyBadRecords, NonFiniteLoss) as error:
+        return str(error)
+    kept = ("name", "stage", "samples", "train_flops", "skipped_windows", "bad_records")
+    return Outcome(
+        log=log_lines(folder),
+        result={name: result.get(name) for name in kept},
+        weights=tensors(folder),
+        view=read_files([image], format=encoder_of(run).image_input)[0],
+    )
+
+
+def differs(one: Outcome | str, two: Outcome | str) -> bool:
+    if isinstance(one, str) or isinstance(two, str):
+        return one != two
+    return not one.equals(two)
+
+
+def walk(run: Run, fields: Sequence[str], folder: Path, image: Path) -> tuple[set[str], set[str]]:
+    """Those of the fields that act, and those that are refused and do nothing; operational ones are neither."""
+    acting, idle = set[str](), set[str]()
+    before = outcome(run, folder / "before", image)
+    for name, kind, is_operational in fields_of(run):
+        if name not in fields or is_operational:
+            continue
+        changed = [config.override(run, overrides) for overrides in alternatives(run, name, kind)]
+        assert changed, name
+        outcomes = (outcome(each, folder / "after", image) for each in changed)
+        if all(name in idle_fields(each) for each in changed):
+            assert not any(differs(before, after) for after in outcomes), f"{name} is refused and does something"
+            idle.add(name)
+        else:
+            assert any(differs(before, after) for after in outcomes), f"{name} does nothing and is not refused"
+            acting.add(name)
+    return acting, idle
+
+
+NO_TRAINED_LAYERS = {"optim.layer_decay", "optim.decay_tokens"}
+TAGS = {"data.vocabulary_size", "data.min_tag_count", "data.resample_ratio"}
+NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
+ALWAYS = {
+    *("data.lanes.count", "data.lanes.window"),  # a folder
+    "objective.encoder.crop_share",  # stretched
+    "reset_final_norm",  # from scratch
+    "schedule.cooldown",  # a cosine
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "idle"),
+    [
+        ("mae_vit_b16", NOT_LARS | TAGS),
+        ("wsp_vit_b16", NOT_LARS),
+        ("wsp_laptop", NOT_LARS | {"data.resample_ratio"}),
+        ("finetune_laptop", NOT_LARS | TAGS),
+        ("linear_vit_b16", NOT_ADAMW | TAGS | NO_TRAINED_LAYERS),
+    ],
+)
+def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path, tmp_path: Path) -> None:
+    """One recipe of each kind: what differs between those of a kind are numbers."""
+    run = shrunk(recipes.find_recipe(name)(), images)
+    everything = [field for field, _, _ in fields_of(run) if field not in ("max_skipped", "objective.stage")]
+    acting, refused = walk(run, everything, tmp_path, images / "000.jpg")
+    assert refused == idle | ALWAYS
+    assert acting | refused | OPERATIONAL >= set(everything)
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "acting", "idle"),
+    [
+        ("wsp_smoke", ["schedule.kind=wsd"], {"schedule.cooldown"}, set()),
+        ("wsp_smoke", ["optim.name=sgd"], {"optim.momentum"}, {"optim.betas", "optim.trust"}),
+        ("wsp_smoke", ["optim.weight_decay=0"], set(), {"optim.decay_tokens"}),
+        ("wsp_smoke", ["objective.encoder.view=crop"], {"objective.encoder.crop_share"}, set()),
+        ("wsp_smoke", ["objective.encoder.value_range=0,128"], set(), {"data.decoding"}),
+        ("wsp_smoke", ["optim.base_lr=1e30", "optim.clip=inf"], {"max_skipped"}, set()),
+        ("mae_smoke", ["data.resample=sqrt"], TAGS, set()),
+        ("mae_smoke", ["objective.frozen_encoder=true"], {"optim.decay_tokens"}, {"optim.layer_decay"}),
+    ],
+)
+def test_what_no_recipe_reads_acts_where_it_is_read(
+    name: str, context: list[str], acting: set[str], idle: set[str], images: Path, tmp_path: Path
+) -> None:
+    run = override_run(shrunk(recipes.find_recipe(name)(), images), context)
+    assert walk(run, [*acting, *idle], tmp_path, images / "000.jpg") == (acting, idle)
+
+
+def test_fields_of_a_run_that_starts_from_another(images: Path, tmp_path: Path) -> None:
+    mae, wsp = (shrunk(recipes.find_recipe(name)(), images) for name in ("mae_smoke", "wsp_smoke"))
+    execute(replace(mae, optim=replace(mae.optim, base_lr=1.0)), tmp_path / "mae")
+    started = replace(wsp, init_from=str(tmp_path / "mae"))
+    fields = ["objective.init", "reset_final_norm"]
+    assert walk(started, fields, tmp_path, images / "000.jpg") == ({"reset_final_norm"}, {"objective.init"})
+
+
+def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_path: Path) -> None:
+    run = shrunk(recipes.wsp_vit_b16(), prepared)
+    fields = [field for field, _, _ in fields_of(run) if field.startswith("data.") and field != "data.decoding"]
+    acting, idle = walk(
+        run, sorted({*fields} - {"data.split", "data.targets", "data.max_bad"}), tmp_path, images / "000.jpg"
+    )
+    assert idle == TAGS
+    assert acting >= {"data.lanes.count", "data.lanes.window", "data.resample", "data.share", "data.views"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.vocabulary_size=5", r"SET is a prepared set, which has its own labels; .* --vocabulary-size"),
+        ("data.min_tag_count=2", r"SET is a prepared set, which has its own labels; .* --min-count"),
+        ("data.resample_ratio=3", r"SET is a prepared set, which has its own repeat factors; leave it out"),
+        ("data.lanes.count=2", r"IMAGES is not a prepared set; leave it out, or make one with `underpaint prepare`"),
+        ("data.cache_gib=2", r"IMAGES is not a prepared set; leave it out"),
+        ("optim.trust=2", r"optim.name=adamw has none; it belongs to lars"),
+        ("schedule.cooldown=0.1", r"the cosine has no cooldown; set schedule.kind=wsd with it"),
+        ("reset_final_norm=true", r"the run starts from scratch; set init_from=DIR with it"),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do(override: str, message: str, prepared: Path, images: Path) -> None:
+    source = prepared if "SET" in message else images
+    pattern = message.replace("SET", re.escape(str(prepared))).replace("IMAGES", re.escape(str(images)))
+    with pytest.raises(ValueError, match=f"^{re.escape(override)} does nothing: {pattern}"):
+        verbs.plan_run("wsp_smoke", [f"data={source}", override])
+    with pytest.raises(ValueError, match="does nothing"):
+        make_plan("wsp_smoke", [f"data={source}", override])
+
+
+def test_a_set_that_only_the_cluster_sees_can_be_planned_for() -> None:
+    verbs.plan_run("wsp_vit_b16", ["data=/not/here/set", "data.lanes.count=64", "data.cache_gib=100"])
+
+
+def test_a_value_that_did_nothing_when_a_run_began_keeps_nobody_from_going_on(images: Path, tmp_path: Path) -> None:
+    """Runs of older releases have such fields in their identity."""
+    run = shrunk(recipes.wsp_smoke(), images)
+    execute(run, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    written = json.loads(path.read_text())
+    assert "resample_ratio" in written["run"]["data"]
+    assert "resample_ratio" not in written["identity"]["run"]["data"]
+    written["identity"]["run"]["data"]["resample_ratio"] = 1.5
+    path.write_text(json.dumps(written))
+    done = execute(run, tmp_path / "run")
+    assert done["steps"] == run.budget.steps

@@ -1,0 +1,111 @@
+"""Fields of a run that nothing reads, given the others: refused as an override, and left out of the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from underpaint import config
+from underpaint.data.dataset import ImageData
+from underpaint.data.decode.image import EIGHT_BIT
+from underpaint.data.shards.prepared_source import is_prepared_name
+from underpaint.models.vit import ViTConfig
+from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.mae import MAEConfig
+from underpaint.run.declare import HasEncoder, Run
+from underpaint.training.optim import OptimConfig
+
+Idle = dict[str, str]
+"""The dotted name of each field that does nothing: why, and what to do instead."""
+
+
+def override_run(run: Run, overrides: Sequence[str]) -> Run:
+    """The run with fields set as on the command line.
+
+    Raises:
+        ValueError: for an override that cannot be applied, or that would change nothing but the record.
+    """
+    changed = config.override(run, overrides)
+    refuse_idle(overrides, idle_fields(changed))
+    return changed
+
+
+def refuse_idle(overrides: Sequence[str], idle: Idle) -> None:
+    """Raise ValueError for the first override that does nothing."""
+    for assignment in overrides:
+        if reason := idle.get(assignment.partition("=")[0]):
+            raise ValueError(f"{assignment} does nothing: {reason}")
+
+
+def idle_fields(run: Run) -> Idle:
+    """The fields that change nothing about this run, whatever their value."""
+    idle = _of_optimizer(run.optim)
+    if isinstance(run.data, ImageData):
+        idle |= _of_data(run.data)
+    if isinstance(run.objective, HasEncoder):
+        idle |= _of_encoder(run.objective.encoder)
+    if isinstance(run.objective, (MAEConfig, ClassifyConfig)) and run.objective.frozen_encoder:
+        idle |= _of_frozen_encoder(run.objective)
+    if isinstance(run.objective, ClassifyConfig) and run.init_from:
+        idle["objective.init"] = "init_from brings the weights; leave one of them out"
+    if not run.init_from:
+        idle["reset_final_norm"] = "the run starts from scratch; set init_from=DIR with it"
+    if run.schedule.kind != "wsd":
+        idle["schedule.cooldown"] = "the cosine has no cooldown; set schedule.kind=wsd with it"
+    return idle
+
+
+def _of_data(data: ImageData) -> Idle:
+    idle: Idle = {}
+    repeated = data.resample == "sqrt"
+    if is_prepared_name(data.source):
+        labels = f"{data.source} is a prepared set, which has its own"
+        idle["data.vocabulary_size"] = f"{labels} labels; leave it out, or prepare the set with --vocabulary-size"
+        idle["data.min_tag_count"] = f"{labels} labels; leave it out, or prepare the set with --min-count"
+        idle["data.resample_ratio"] = f"{labels} repeat factors; leave it out"
+        return idle
+    if not _may_be_elsewhere(data.source):
+        prepared = f"{data.source} is not a prepared set; leave it out, or make one with `underpaint prepare`"
+        idle |= dict.fromkeys(("data.lanes.count", "data.lanes.window", "data.cache_gib"), prepared)
+    if data.targets != "tags" and not repeated:
+        unused = f"data.targets={data.targets} and data.resample=none use no tags; set one of them with it"
+        idle |= dict.fromkeys(("data.vocabulary_size", "data.min_tag_count"), unused)
+    if not repeated:
+        idle["data.resample_ratio"] = "no image is repeated; set data.resample=sqrt with it"
+    return idle
+
+
+def _may_be_elsewhere(source: str) -> bool:
+    """Whether it may be a prepared set that this machine does not see, when a run for another one is planned."""
+    return ("/" in source or source.startswith(".")) and not Path(source).expanduser().exists()
+
+
+def _of_optimizer(optim: OptimConfig) -> Idle:
+    readers = {"betas": ("adamw",), "momentum": ("lars", "sgd"), "trust": ("lars",)}
+    idle = {
+        f"optim.{field}": f"optim.name={optim.name} has none; it belongs to {' and '.join(names)}"
+        for field, names in readers.items()
+        if optim.name not in names
+    }
+    if not optim.weight_decay:
+        idle["optim.decay_tokens"] = "nothing is decayed; set optim.weight_decay with it"
+    return idle
+
+
+def _of_encoder(encoder: ViTConfig) -> Idle:
+    idle: Idle = {}
+    if encoder.view == "stretch":
+        idle["objective.encoder.crop_share"] = "nothing is cut off; set objective.encoder.view=crop with it"
+    if encoder.value_range != EIGHT_BIT:
+        idle["data.decoding"] = (
+            f"objective.encoder.value_range={encoder.value_range} is not that of 8 bits, which alone are decoded small"
+        )
+    return idle
+
+
+def _of_frozen_encoder(objective: MAEConfig | ClassifyConfig) -> Idle:
+    frozen = "the encoder is frozen; set objective.frozen_encoder=false, or leave it out"
+    idle = {"optim.layer_decay": frozen}
+    if isinstance(objective, ClassifyConfig):
+        idle["optim.decay_tokens"] = frozen
+    return idle
