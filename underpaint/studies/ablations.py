@@ -66,7 +66,7 @@ def ablations(
     description = ablations_results.describe_points(opened, labels=vocabulary, axes=design.axes, left_out=plan.left_out)
     return Study(
         name="ablations",
-        settings={"size": size, "images": names, "data": opened.source.content_hash},
+        settings={"size": size, "images": opened.source.name, "data": opened.source.content_hash},
         parts=tuple(part for seed in seeds for part in _parts(plan, opened.tasks, seed=seed, shots=design.shots)),
         seeds=seeds,
         parts_of=lambda seed: _parts(plan, opened.tasks, seed=seed, shots=design.shots),

@@ -116,12 +116,16 @@ def finished_seeds(study: Study, folder: Path) -> list[int]:
 
 
 def claim(study: Study, folder: Path) -> None:
-    """Write study.json at the first start; refuse the folder of another study."""
+    """Write study.json at the first start; refuse the folder of another study.
+
+    Images are known by their content and name, wherever they lie; older records name their path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path, wanted = folder / STUDY_FILE, {"study": study.name, **study.settings}
     if path.is_file():
         recorded = files.read_json(path)["settings"]
         recorded |= {"study": OLD_NAMES.get(recorded["study"], recorded["study"])}
+        recorded |= {name: Path(path).name for name, path in recorded.items() if name == "images"}
         for name, old, new in config.differences(recorded, wanted):
             raise ValueError(f"{folder} holds a study with {name}={old!r}, not {new!r}; choose another --out")
         return

@@ -17,10 +17,12 @@ from underpaint.data.source import Source
 from underpaint.models.weights import save_encoder
 from underpaint.results.study import DataEntry, StudyResults
 from underpaint.run import Budget, Run, encoder_of
+from underpaint.run.idle_fields import Idle, override_run, refuse_idle
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
 from underpaint.studies.example_pictures import draw_pictures
+from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
     facts_of,
@@ -54,8 +56,10 @@ def stages(
             baseline.
     """
     design = config.override(design_of(size), overrides)
+    refuse_idle(overrides, idle_settings(overrides, design, images=images, seeds=seeds))
     seeds = tuple(seeds) or design.seeds
     setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines)
+    refuse_idle(overrides, setting.idle(overrides))
     parts: list[Part] = [setting.copy_of(one) for one in setting.baselines.values()]
     parts += [part for seed in seeds for part in setting.parts_of(seed)]
     arms = [arm.name for arm in setting.arms]
@@ -72,7 +76,7 @@ def stages(
     description = describe(setting.images, arms=arms, labels=setting.wsp.data_info.labels)
     return Study(
         name="stages",
-        settings={"size": size, "images": images or design.images, "data": setting.source.content_hash}
+        settings={"size": size, "images": setting.source.name, "data": setting.source.content_hash}
         | ({"overrides": list(overrides)} if overrides else {}),
         parts=tuple(parts),
         seeds=seeds,
@@ -116,6 +120,15 @@ class _Setting:
         self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
         self.finetune = run_on(design.finetune, data, encoder)
 
+    def idle(self, overrides: Sequence[str]) -> Idle:
+        """Fields of the design that none of the runs reads."""
+        runs = {
+            stage: [replace(recipe.run, init_from=arm.start) for arm in self.arms if arm.stage == stage]
+            for stage, recipe in (("mae", self.mae), ("wsp", self.wsp))
+        }
+        runs["finetune"] = [replace(self.finetune, init_from=arm.name) for arm in self.arms]
+        return idle_in_recipes(runs) | ({} if runs["wsp"] else idle_without_tags(overrides))
+
     @property
     def picture_source(self) -> Source:
         """Whose images neighbours are shown of: of what was trained on, or the first task where that has no labels."""
@@ -150,7 +163,7 @@ class _Setting:
         if arm.stage == "none":
             return self._untrained(name, seed)
         recipe = self.mae if arm.stage == "mae" else self.wsp
-        run = config.override(recipe.run, arm.overrides)
+        run = override_run(recipe.run, arm.overrides)
         optim = replace(run.optim, base_lr=run.optim.base_lr * arm.rate)
         run = replace(run, budget=self._budget(arm, run), optim=optim, name=name, seed=seed)
         start = part_name(arm.start, seed) if arm.start else ""

@@ -1,0 +1,148 @@
+"""Another value for every field of a run, as overrides; runs and images so small that all of them can be tried."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import typing
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from underpaint import config
+from underpaint.data.dataset import ImageData
+from underpaint.objectives.mae import MAEConfig
+from underpaint.run import Budget, Cadence, Run, encoder_of
+
+BATCH = 16
+OTHER: dict[str, tuple[str, ...]] = {
+    "name": ("name=another",),
+    "seed": ("seed=1",),
+    "precision": ("precision=bf16", "precision=fp32"),
+    "ema_decay": ("ema_decay=0.5",),
+    "max_skipped": ("max_skipped=1",),
+    "reset_final_norm": ("reset_final_norm=true",),
+    "objective.encoder.size": ("objective.encoder.size=24,16",),
+    "objective.encoder.patch": ("objective.encoder.patch=2",),
+    "objective.encoder.channels": (
+        "objective.encoder.channels=1 objective.encoder.mean=0.5 objective.encoder.std=0.5",
+    ),
+    "objective.encoder.width": ("objective.encoder.width=32",),
+    "objective.encoder.depth": ("objective.encoder.depth=1",),
+    "objective.encoder.heads": ("objective.encoder.heads=4",),
+    "objective.encoder.mlp_ratio": ("objective.encoder.mlp_ratio=3",),
+    "objective.encoder.value_range": ("objective.encoder.value_range=0,128",),
+    "objective.encoder.mean": ("objective.encoder.mean=0.1,0.2,0.3",),
+    "objective.encoder.std": ("objective.encoder.std=0.1,0.2,0.3",),
+    "objective.encoder.norm_eps": ("objective.encoder.norm_eps=0.1",),
+    "objective.encoder.crop_share": ("objective.encoder.crop_share=0.5",),
+    "objective.decoder.width": ("objective.decoder.width=32",),
+    "objective.decoder.depth": ("objective.decoder.depth=2",),
+    "objective.decoder.heads": ("objective.decoder.heads=4",),
+    "objective.decoder.mlp_ratio": ("objective.decoder.mlp_ratio=3",),
+    "objective.mask_ratio": ("objective.mask_ratio=0.5",),
+    "objective.decode_fraction": ("objective.decode_fraction=0.5",),
+    "objective.masks_per_image": ("objective.masks_per_image=2",),
+    "objective.loss": ("objective.loss=softmax_idf", "objective.loss=bce objective.label_smoothing=0"),
+    "objective.pooling": ("objective.pooling=mean objective.encoder.final_norm=false",),
+    "objective.label_smoothing": ("objective.label_smoothing=0.3",),
+    "objective.drop_path": ("objective.drop_path=0.6",),
+    "objective.head_init_std": ("objective.head_init_std=0.3",),
+    "data.split": ("data.split=train", "data.split=pretrain"),
+    "data.targets": ("data.targets=tags", "data.targets=class"),
+    "data.vocabulary_size": ("data.vocabulary_size=2",),
+    "data.min_tag_count": ("data.min_tag_count=20",),
+    "data.resample_ratio": ("data.resample_ratio=1.2",),
+    "data.scale": ("data.scale=0.9,1",),
+    "data.share": ("data.share=0.6",),
+    "data.lanes.count": ("data.lanes.count=2",),
+    "data.lanes.window": ("data.lanes.window=3",),
+    "data.views": ("data.views=2",),
+    "data.max_bad": ("data.max_bad=0",),
+    "budget.samples": (f"budget.samples={4 * BATCH}",),
+    "budget.batch_size": (f"budget.batch_size={BATCH // 2}",),
+    "budget.warmup": ("budget.warmup=1",),
+    "optim.base_lr": ("optim.base_lr=0.02",),
+    "optim.weight_decay": ("optim.weight_decay=0.7",),
+    "optim.betas": ("optim.betas=0.1,0.2",),
+    "optim.momentum": ("optim.momentum=0.1",),
+    "optim.trust": ("optim.trust=0.1",),
+    "optim.layer_decay": ("optim.layer_decay=0.3",),
+    "optim.clip": ("optim.clip=0.001",),
+    "schedule.min_lr": ("schedule.min_lr=1e-7",),
+    "schedule.cooldown": ("schedule.cooldown=0.5",),
+}
+"""Other values for the fields that are neither true or false nor a choice; what only fits together is one entry."""
+
+
+def fields_of(value: Any, prefix: str = "", *, operational: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """Dotted name, type and whether it is operational, of every field that holds a plain value."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{prefix}{field.name}"
+        is_operational = operational or bool(field.metadata.get("operational"))
+        if dataclasses.is_dataclass(inner):
+            yield from fields_of(inner, f"{name}.", operational=is_operational)
+        else:
+            yield name, hints[field.name], is_operational
+
+
+def alternatives(run: Run, name: str, kind: Any) -> list[list[str]]:
+    """Overrides, each of which gives the field another value."""
+    if name in OTHER:
+        sets = [text.split(" ") for text in OTHER[name]]
+    elif kind is bool:
+        sets = [[f"{name}=true"], [f"{name}=false"]]
+    else:
+        assert typing.get_origin(kind) is typing.Literal, f"{name} has no other value in this test: add one"
+        sets = [[f"{name}={choice}"] for choice in typing.get_args(kind)]
+    return [overrides for overrides in sets if config.override(run, overrides) != run]
+
+
+def make_odd_images(folder: Path) -> Path:
+    """JPEG files that are not square, most with tags of very different frequency and a class, some unreadable."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    tags, labels = [("path", "tags")], [("path", "class")]
+    for number in range(90):
+        file = folder / f"{number:03d}.jpg"
+        coarse = rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        texture = Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC)
+        content = BytesIO()
+        texture.save(content, "JPEG")
+        file.write_bytes(b"broken %d" % number if number % 15 == 7 else content.getvalue())
+        names = [tag for tag, every in (("all", 1), ("half", 2), ("third", 3), ("tenth", 10)) if number % every == 0]
+        if number % 8:
+            tags.append((file.name, ";".join(names)))
+        labels.append((file.name, "abc"[number % 3]))
+    for name, rows in (("tags.csv", tags), ("labels.csv", labels)):
+        with (folder / name).open("w", newline="") as opened:
+            csv.writer(opened).writerows(rows)
+    return folder
+
+
+SMALL = {"size": (16, 16), "patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp_ratio": 2}
+
+
+def shrunk(run: Run, source: Path) -> Run:
+    """The run with all its choices, on a few small images and for a few steps."""
+    assert isinstance(run.data, ImageData)
+    objective: Any = replace(run.objective, encoder=replace(encoder_of(run), **SMALL))
+    if isinstance(objective, MAEConfig):
+        decoder = replace(objective.decoder, width=16, depth=1, heads=2, mlp_ratio=2)
+        objective = replace(objective, decoder=decoder)
+    labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
+    return replace(
+        run,
+        objective=objective,
+        data=replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5),
+        budget=Budget(samples=3 * BATCH, batch_size=BATCH, microbatch=BATCH, warmup=BATCH),
+        cadence=Cadence(log=BATCH, save=10**6, keep=10**6, evaluate=10**6),
+        threads=1,
+        device="cpu",
+    )
