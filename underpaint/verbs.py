@@ -23,10 +23,11 @@ from underpaint.evals.lowshot import LowShot
 from underpaint.evals.tags import TagRecall
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
+from underpaint.preparation.copy_pictures import write_copy_pictures
 from underpaint.preparation.engine import EngineName
 from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.pipeline import prepare_set
-from underpaint.preparation.settings import RECORD, WORK, continued
+from underpaint.preparation.settings import RECORD, WORK, PrepareOptions, continued
 from underpaint.report import write_report
 from underpaint.results.run import RunResult
 from underpaint.results.study import OLD_NAMES
@@ -54,19 +55,15 @@ def prepare(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    tags: str | None = None,
     engine: EngineName = "native",
-    mapping: str | None = None,
-    exclude: Sequence[str | Path] | None = None,
-    shard_images: int | None = None,
-    **rules: Any,
+    **options: Unpack[PrepareOptions],
 ) -> dict[str, Any]:
     """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
 
     A set that is there already is continued: sources are added to its own, and what is not given stays as it was.
     Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
-    they lie; ``shard_images`` is how many loose images a shard has on average. ``rules`` are fields of
-    ``tags.canonical.TagRules``, such as ``vocabulary_size=5000``.
+    they lie. ``options`` stand in ``PrepareOptions``, among them ``dedupe=True`` and fields of ``TagRules`` such as
+    ``vocabulary_size=5000``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -74,17 +71,9 @@ def prepare(
     folder = Path(out)
     require_apart(sources, folder)
     with lock(folder, marks=(RECORD, WORK)):
-        wanted = continued(
-            folder,
-            [str(source) for source in sources],
-            tags=tags,
-            mapping=mapping,
-            exclude=None if exclude is None else [str(one) for one in exclude],
-            shard_images=shard_images,
-            rules=rules,
-        )
-        record = prepare_set(wanted, folder, engine=engine)
+        record = prepare_set(continued(folder, sources, options), folder, engine=engine)
         write_examples(folder)
+        write_copy_pictures(folder)
         say(f"page: {write_report(folder)}")
         return record
 

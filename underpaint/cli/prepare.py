@@ -11,6 +11,7 @@ EXAMPLES = """\
   underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
+  underpaint prepare ./photos ./phone --out sets/photos --dedupe
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
 Sources: folders of images (with class folders, .txt, .json or tags.csv), tables (.csv, .tsv, .parquet, YFCC100M's) and
 tar shards, which are read where they lie. Run the same command again to continue; a further source is added."""
@@ -38,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mapping", metavar="FILE", help="your own rules: CSV with tag and label; they come before all others")
     exclude = "folder of evaluation images, whose near duplicates are left out; repeatable"
     add("--exclude", metavar="DIR", action="append", help=exclude)
+    dedupe = (
+        "leave out exact and near copies within the set, and write near_copies.html to look at (default: keep them)"
+    )
+    add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
     old_spelling(parser, "--minimum-count", of="min_count", type=int)
     old_spelling(parser, "--parts", of="parts_of_speech", choices=SPEECH)
     old_spelling(parser, "--outside", of="unknown_tags", choices=UNKNOWN)
@@ -58,6 +63,7 @@ def call(options: argparse.Namespace) -> None:
         mapping=options.mapping,
         exclude=options.exclude,
         shard_images=options.shard_images,
+        dedupe=options.dedupe,
         **{name: value for name, value in rules.items() if value is not None},
     )
     print(summary(record, options.out))

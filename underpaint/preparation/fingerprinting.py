@@ -40,17 +40,17 @@ def _looked_at(batch: Sequence[Sample | LeftOut], exclusion: Path | None) -> Ite
         for row in opened(exclusion).find([str(number) for number in range(len(images))], fingerprints).to_pylist():
             shows.setdefault(row.pop("key"), []).append(row)
     number = 0
-    hashes = fingerprints.hashes()
+    hashes, packed = fingerprints.hashes(), fingerprints.prints.packed()
     for sample in batch:
         if isinstance(sample, LeftOut):
             yield sample
             continue
         if fingerprints.problems[number] and "deep" not in sample.header.flags:  # deep pixels are not looked at here
             yield LeftOut(name=sample.name, reason=fingerprints.problems[number])
-        elif found := shows.get(str(number)):
-            yield LeftOut(name=sample.name, reason=f"near duplicate of {found[0]['set']}", shows=tuple(found))
+        elif pairs := shows.get(str(number)):
+            yield LeftOut(name=sample.name, reason=f"near duplicate of {pairs[0]['set']}", shows=tuple(pairs))
         else:
-            yield replace(sample, perceptual_hash=hashes[number])
+            yield replace(sample, perceptual_hash=hashes[number], fingerprint=packed[number])
         number += 1
 
 

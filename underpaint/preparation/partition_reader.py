@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from underpaint.data.near_duplicates.fingerprints import PACKED_BYTES
 from underpaint.data.shards.tar import Member, list_members
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.fingerprinting import checked
@@ -55,6 +56,7 @@ ROWS = pa.schema(
         "licence": pa.string(),
         "content_hash": pa.binary(16),
         "perceptual_hash": pa.uint64(),
+        "fingerprint": pa.binary(PACKED_BYTES),
         "flags": pa.list_(pa.string()),
         "refused": pa.list_(pa.string()),
         "problem": pa.string(),
@@ -73,6 +75,8 @@ class WorkFolders:
     """What is joined to the images of each source, as ``joining.join_table`` makes it; the first has the first word."""
     exclusion: Path | None = None
     """The evaluation images whose near duplicates are left out."""
+    deduped: Path | None = None
+    """The rows of the partitions once more, without copies; None where copies stay."""
 
     @property
     def work(self) -> Path:
@@ -85,6 +89,11 @@ class WorkFolders:
     @property
     def rows(self) -> Path:
         return self.work / "rows"
+
+    @property
+    def used(self) -> Path:
+        """The folder of the rows that the set is made of."""
+        return self.deduped or self.rows
 
     @property
     def joined(self) -> Path:
@@ -186,6 +195,7 @@ def _row(sample: Sample, partition: Partition) -> dict[str, Any]:
         "licence": sample.said.licence or None,
         "content_hash": sample.header.content_hash,
         "perceptual_hash": sample.perceptual_hash,
+        "fingerprint": sample.fingerprint,
         "flags": (*sample.header.flags, *sample.flags),
         "refused": sample.refused,
     }

@@ -25,7 +25,7 @@ from underpaint.data.near_duplicates.exclusion import excluded_schema
 from underpaint.data.shards.index import PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
 from underpaint.messages import say
-from underpaint.preparation import labelling
+from underpaint.preparation import deduplication, labelling
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
 from underpaint.preparation.fingerprinting import exclusion_folder, opened
@@ -58,6 +58,8 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
     with open_engine(engine) as opened:
         partitions = _plan(sources, wanted, work_folders)
         _read(partitions, work_folders, opened)
+        if wanted.dedupe:
+            work_folders = _deduped(partitions, work_folders)
         return _write_set(sources, partitions, wanted, work_folders=work_folders, engine=opened)
 
 
@@ -101,6 +103,15 @@ def _read(partitions: Sequence[Partition], work_folders: WorkFolders, engine: En
         meter.add(partitions=1, images=told["images"])
 
 
+def _deduped(partitions: Sequence[Partition], work_folders: WorkFolders) -> WorkFolders:
+    """The folders with the rows that leave when copies do; looked for once for the same partitions."""
+    target = work_folders.work / deduplication.folder_name([partition.name for partition in partitions])
+    if not target.is_dir():
+        files = [work_folders.rows_of(partition) for partition in partitions]
+        deduplication.write_without_copies(files, work_folders.out, target)
+    return replace(work_folders, deduped=target)
+
+
 def _read_named(name: str, *, partitions: Mapping[str, Partition], work_folders: WorkFolders) -> dict[str, int]:
     return read_partition(partitions[name], work_folders)
 
@@ -119,7 +130,7 @@ def _write_set(
     if before.get("digest") == digest:
         say(f"{work_folders.out} is prepared already")
         return before
-    files = [work_folders.rows_of(partition) for partition in partitions]
+    files = [work_folders.used / f"{partition.name}.parquet" for partition in partitions]
     sizes = [_images_of(file) for file in files]
     _require_images(files, sizes)
     work = _decide(
@@ -137,13 +148,14 @@ def _write_set(
                 writer.add(rows)
         dropped = _write_dropped(files, work_folders.out / DROPPED)
         excluded = _write_excluded(files, work_folders)
+        copies = deduplication.write_copies(work_folders.deduped, work_folders.out)
         (work_folders.out / PREPARED).unlink(missing_ok=True)
         write_table(vocabulary.table, work_folders.out / VOCABULARY)
         write_table(vocabulary.audit, work_folders.out / AUDIT)
         writer.finish(name=work_folders.out.name, licence="of each image, see the index", attribution="")
     counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
     record = {"format": FORMAT, "digest": digest, "settings": settings, "counts": counts}
-    record |= {"excluded": excluded, "refused": _refusals(files)}
+    record |= {"excluded": excluded, "copies": copies, "refused": _refusals(files)}
     write_json(work_folders.out / RECORD, record)
     _clear(work_folders, {partition.name for partition in partitions}, work.folder)
     return record
@@ -173,13 +185,14 @@ def _decide(
         lexicons,
         heldout,
         [partition.name for partition in partitions],
+        work_folders.deduped is not None,
     ]
     folder = work_folders.work / f"labels-{_digest(settings)}"
     folder.mkdir(exist_ok=True)
-    work = LabelWork(rows=work_folders.rows, folder=folder, heldout=heldout)
+    work = LabelWork(rows=work_folders.used, folder=folder, heldout=heldout)
     if not (folder / AUDIT).is_file():
         say("Counting the tags, and deciding on each")
-        counts = engine.count([work_folders.rows_of(partition) for partition in partitions], "tags")
+        counts = engine.count([work_folders.used / f"{partition.name}.parquet" for partition in partitions], "tags")
         vocabulary = build_vocabulary(counts, wanted.rules)
         write_table(vocabulary.table, folder / VOCABULARY)
         write_table(vocabulary.audit, folder / AUDIT)
@@ -273,6 +286,6 @@ def _clear(work_folders: WorkFolders, names: set[str], labels: Path) -> None:
         for file in folder.iterdir():
             if _PARTITION.fullmatch(file.name) and file.stem not in names:
                 file.unlink()
-    for folder in (*work_folders.work.glob("labels-*"), *work_folders.work.glob("exclusion-*")):
-        if folder not in (labels, work_folders.exclusion):
+    for folder in (path for kind in ("labels", "exclusion", "dedupe") for path in work_folders.work.glob(f"{kind}-*")):
+        if folder not in (labels, work_folders.exclusion, work_folders.deduped):
             shutil.rmtree(folder)

@@ -32,6 +32,8 @@ class Sample:
     offset: int = 0
     """In the shard that it was read from."""
     perceptual_hash: int | None = None
+    fingerprint: bytes = b""
+    """``PerceptualHashes.packed`` of the image, to find near copies by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

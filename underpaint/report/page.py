@@ -35,6 +35,7 @@ SHOWN_TAGS = 12
 def write_report(folder: str | Path, *, images: bool = True) -> Path:
     """Write ``report.html`` into a run or study folder, ``prepare.html`` into a prepared set, from its files alone.
 
+    A set whose near copies were left out gets ``near_copies.html`` as well. The path of the first page is returned.
     ``images=False`` leaves out the photographs and drawings, for images that must not travel with the numbers.
 
     Raises:
@@ -44,26 +45,25 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
 
     folder = Path(folder)
     try:
-        name, page = _page(folder, images=images)
+        pages = _pages(folder, images=images)
     except (ArithmeticError, LookupError, TypeError, AttributeError, jinja2.UndefinedError) as error:
         what = str(error) if isinstance(error, jinja2.UndefinedError) else repr(error)
         raise ValueError(f"a file in {folder} holds something else than this package writes: {what}") from error
-    path = folder / name
-    files.write_bytes(path, page.encode(errors="backslashreplace"))  # names of files may be no UTF-8
-    return path
+    for name, page in pages.items():
+        files.write_bytes(folder / name, page.encode(errors="backslashreplace"))  # names of files may be no UTF-8
+    return folder / next(iter(pages))
 
 
-def _page(folder: Path, *, images: bool) -> tuple[str, str]:
-    """The name of the page that belongs into this folder, and its content."""
+def _pages(folder: Path, *, images: bool) -> dict[str, str]:
+    """The pages that belong into this folder by their names."""
     if is_study(folder):
         study = read_study(folder)
-        return "report.html", _axes_page(study) if study.results["page"] == "axes" else _study_page(
-            study, images=images
-        )
+        is_axes = study.results["page"] == "axes"
+        return {"report.html": _axes_page(study) if is_axes else _study_page(study, images=images)}
     if is_run(folder):
-        return "report.html", _run_page(read_run(folder), images=images)
+        return {"report.html": _run_page(read_run(folder), images=images)}
     if is_prepared(folder):
-        return "prepare.html", _prepared_page(folder, images=images)
+        return _prepared_pages(folder, images=images)
     if (folder / STUDY_FILE).is_file():
         raise ValueError(f"{folder} holds a study that is not finished: {RESULTS_FILE} is missing; run the study again")
     raise ValueError(
@@ -155,10 +155,14 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
     )
 
 
-def _prepared_page(folder: Path, *, images: bool) -> str:
-    from underpaint.report import prepared_page  # and numpy, which no other page needs
+def _prepared_pages(folder: Path, *, images: bool) -> dict[str, str]:
+    from underpaint.report import near_copies_page, prepared_page  # and numpy, which no other page needs
 
-    return _render("prepared.html.j2", **prepared_page.content(folder, images=images))
+    pages = {"prepare.html": _render("prepared.html.j2", **prepared_page.content(folder, images=images))}
+    if (folder / near_copies_page.PICTURES).is_file():
+        content = near_copies_page.content(folder, images=images)
+        pages["near_copies.html"] = _render("near_copies.html.j2", **content)
+    return pages
 
 
 def _render(template: str, **content: Any) -> str:

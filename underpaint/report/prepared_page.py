@@ -89,6 +89,7 @@ def content(folder: Path, *, images: bool) -> dict[str, Any]:
         "lost": _most([reason for reason in audit.reasons if reason.decision in ("cut", "drop")]),
         "dropped": read_dropped(folder),
         "excluded": record.get("excluded", []),
+        "copies": record.get("copies", {}),
         "refused": Counter(record.get("refused", {})).most_common(),
         "labels_per_image": _bars([str(n) for n in range(LABEL_EDGES)] + [f"{LABEL_EDGES} or more"], counted.labels),
         "repeats": _repeats(counted),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8, UInt64
+from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 from PIL import Image
 
 from underpaint.data.cache import measure_files
@@ -54,6 +54,12 @@ _MIRROR = np.array([1, -1] * 4)
 """What mirroring does to the coefficients, by column."""
 
 
+_PACKED = np.dtype(
+    [("plain", "<u8", (3,)), ("mirrored", "<u8", (3,)), ("flat", "?", (3,)), ("fields", "u1", (2, 4, 4, 3))]
+)
+PACKED_BYTES = _PACKED.itemsize
+
+
 def perceptual_hash(image: Float[np.ndarray, "h w"]) -> int:
     """64 bits that change little when the image does; the differing bits of two images tell how unlike they are.
 
@@ -81,6 +87,24 @@ class PerceptualHashes:
         return PerceptualHashes(
             plain=self.plain[some], mirrored=self.mirrored[some], flat=self.flat[some], fields=self.fields[some]
         )
+
+    def at(self, rows: Int64[np.ndarray, " k"]) -> PerceptualHashes:
+        return PerceptualHashes(
+            plain=self.plain[rows], mirrored=self.mirrored[rows], flat=self.flat[rows], fields=self.fields[rows]
+        )
+
+    def packed(self) -> list[bytes]:
+        """PACKED_BYTES of each image, to be kept beside it."""
+        table = np.zeros(len(self.plain), dtype=_PACKED)
+        table["plain"], table["mirrored"] = self.plain, self.mirrored
+        table["flat"], table["fields"] = self.flat, self.fields
+        return [row.tobytes() for row in table]
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> PerceptualHashes:
+        """What ``packed`` gave, one image behind the other."""
+        table = np.frombuffer(packed, dtype=_PACKED)
+        return cls(plain=table["plain"], mirrored=table["mirrored"], flat=table["flat"], fields=table["fields"])
 
 
 def perceptual_hashes(source: Source, rows: Sequence[int]) -> PerceptualHashes:
@@ -112,6 +136,18 @@ class Views:
     ratio: Float[np.ndarray, "n 2"]
     """Width to height, before."""
     flat: Bool[np.ndarray, "n 2"]
+
+    def part(self, start: int, stop: int) -> Views:
+        some = slice(start, stop)
+        return Views(pixels=self.pixels[some], ratio=self.ratio[some], flat=self.flat[some])
+
+    @classmethod
+    def joined(cls, views: Sequence[Views]) -> Views:
+        return cls(
+            pixels=np.concatenate([view.pixels for view in views]),
+            ratio=np.concatenate([view.ratio for view in views]),
+            flat=np.concatenate([view.flat for view in views]),
+        )
 
 
 def read_views(files: Sequence[Callable[[], bytes]]) -> Views:

@@ -82,10 +82,14 @@ def _picture(shards: Shards, row: dict[str, Any]) -> bytes:
     if "://" in row["shard"]:
         return b""
     try:
-        data = shards.read(row["shard"], row["offset"], row["size"], row["content_hash"])
-        pixels = decode(data, channels=3, value_range=EIGHT_BIT, least=SIDE)
+        return small_jpeg(shards.read(row["shard"], row["offset"], row["size"], row["content_hash"]))
     except (BadImage, OSError):
         return b""
+
+
+def small_jpeg(data: bytes) -> bytes:
+    """An image of at most SIDE pixels each way; raises BadImage."""
+    pixels = decode(data, channels=3, value_range=EIGHT_BIT, least=SIDE)
     assert pixels.dtype == torch.uint8
     image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     image.thumbnail((SIDE, SIDE))

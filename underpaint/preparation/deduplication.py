@@ -1,0 +1,225 @@
+"""Copies within one set: exact ones across all its sources, and near ones such as the frames of a burst.
+
+One image stays of each picture: the first of exact copies, the one with the most pixels of near copies. It gets the
+tags of those that leave, and the first of their captions where it has none; its licence stays its own. Nothing is lost:
+an image that leaves stays in its tar, stands in ``dropped.parquet`` with the reason, and in ``copies.parquet`` beside
+the image that is kept for it.
+
+This step looks at all images at once and holds some 600 bytes of each in memory: 10 million images need 6 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from underpaint.data.near_duplicates.fingerprints import PACKED_BYTES, PerceptualHashes, Views, fingerprint
+from underpaint.data.near_duplicates.within_set import near_copies
+from underpaint.files import new_folder
+from underpaint.messages import say
+from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.preparation.metadata import Metadata
+from underpaint.preparation.partition_reader import ROWS
+
+COPIES = "copies.parquet"
+REASONS = {"exact": "an exact copy of an image that is kept", "near": "a near copy of an image that is kept"}
+
+_FORMAT = 1
+"""Counted up with every change of what is left out: the copies of an older one are looked for again."""
+_IMAGE = pa.struct(
+    {
+        "key": pa.string(),
+        "source": pa.string(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "size": pa.int32(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "tags": pa.list_(pa.string()),
+        "caption": pa.string(),
+    }
+)
+COPIES_SCHEMA = pa.schema(
+    {
+        "kind": pa.string(),
+        "copy": _IMAGE,
+        "kept": _IMAGE,
+        "distance": pa.int32(),
+        "difference": pa.float32(),
+        "mirrored": pa.bool_(),
+    }
+)
+"""One row per image that is left out: it and the image that is kept, both with what was said of them before.
+
+``kind`` is a key of REASONS. ``distance`` counts the bits of the hashes that differ and ``difference`` is that of the
+pixels, from 0 to 1; both are 0 for exact copies.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Copy:
+    kept: int
+    kind: str
+    distance: int = 0
+    difference: float = 0.0
+    mirrored: bool = False
+
+
+def folder_name(partitions: Sequence[str]) -> str:
+    """The name of the folder that holds the rows of these partitions without copies."""
+    return f"dedupe-{xxhash.xxh3_64_hexdigest(repr([_FORMAT, *partitions]).encode())}"
+
+
+def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None:
+    """Write the rows of all partitions again into the folder ``target``, copies as rows with a ``problem``.
+
+    ``files`` are the rows of the partitions in the order of the set; shards lie in ``out``. Beside them stands COPIES.
+    """
+    images = _Images(files, out)
+    say(f"Looking for copies among {images.count:,} images")
+    copies = _copies(images)
+    with new_folder(target) as part:
+        rows = images.rows({*copies, *(copy.kept for copy in copies.values())})
+        changed = _merged(rows, copies)
+        by_file: dict[int, dict[int, dict[str, Any]]] = {}
+        for image, row in changed.items():
+            by_file.setdefault(images.file_of(image), {})[images.row_of(image)] = row
+        for number, file in enumerate(files):
+            pq.write_table(_replaced(read_table(file), by_file.get(number, {})), part / file.name, compression="zstd")
+        pairs = [
+            {
+                "kind": copy.kind,
+                "copy": rows[image],
+                "kept": rows[copy.kept],
+                "distance": copy.distance,
+                "difference": copy.difference,
+                "mirrored": copy.mirrored,
+            }
+            for image, copy in sorted(copies.items())
+        ]
+        pq.write_table(pa.Table.from_pylist(pairs, COPIES_SCHEMA), part / COPIES, compression="zstd")
+
+
+def write_copies(deduped: Path | None, out: Path) -> dict[str, int]:
+    """Write COPIES into a set, or remove it where copies stay (None); how many were left out of each kind."""
+    if deduped is None:
+        (out / COPIES).unlink(missing_ok=True)
+        return {}
+    table = read_table(deduped / COPIES)
+    write_table(table, out / COPIES)
+    kinds = table["kind"].to_pylist()
+    return {kind: kinds.count(kind) for kind in REASONS}
+
+
+class _Images:
+    """Sizes, hashes and places of all images of a set, numbered through the partitions."""
+
+    def __init__(self, files: Sequence[Path], out: Path) -> None:
+        self._files, self._out = files, out
+        columns = ["problem", "shard", "offset", "size", "width", "height", "content_hash", "fingerprint"]
+        tables = [read_table(file, columns) for file in files]
+        used = [np.flatnonzero(table["problem"].is_null().to_numpy()) for table in tables]
+        tables = [table.filter(table["problem"].is_null()) for table in tables]
+        self._rows = np.concatenate([*used, np.zeros(0, dtype=np.int64)])
+        self._starts = np.cumsum([0, *(len(rows) for rows in used)])
+        self._shards = [table["shard"][0].as_py() if len(table) else "" for table in tables]
+        table = pa.concat_tables(tables).combine_chunks()
+        self.count = len(table)
+        self.pixels = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
+        self._offset, self._size = table["offset"].to_numpy(), table["size"].to_numpy()
+        self.hashes = _packed(table["content_hash"], 16)
+        self.prints = PerceptualHashes.unpacked(_packed(table["fingerprint"], PACKED_BYTES).tobytes())
+
+    def file_of(self, image: int) -> int:
+        return int(self._starts.searchsorted(image, side="right")) - 1
+
+    def row_of(self, image: int) -> int:
+        """Its place among the rows of its partition."""
+        return int(self._rows[image])
+
+    def rows(self, images: set[int]) -> dict[int, dict[str, Any]]:
+        """The rows of some images, without their fingerprints."""
+        rows: dict[int, dict[str, Any]] = {}
+        by_file: dict[int, list[int]] = {}
+        for image in sorted(images):
+            by_file.setdefault(self.file_of(image), []).append(image)
+        for number, own in by_file.items():
+            table = read_table(self._files[number], [name for name in ROWS.names if name != "fingerprint"])
+            for image, row in zip(own, table.take([self.row_of(image) for image in own]).to_pylist(), strict=True):
+                rows[image] = row
+        return rows
+
+    def views(self, images: Sequence[int]) -> Views:
+        return fingerprint([self._read(image) for image in images]).views
+
+    def _read(self, image: int) -> bytes:
+        with (self._out / self._shards[self.file_of(image)]).open("rb") as shard:
+            shard.seek(int(self._offset[image]))
+            return shard.read(int(self._size[image]))
+
+
+def _packed(column: Any, width: int) -> np.ndarray:
+    """Values of one width as an array of them, without a copy."""
+    values = column.combine_chunks()
+    if not len(values):
+        return np.zeros(0, dtype=f"V{width}")
+    return np.frombuffer(values.buffers()[1], dtype=f"V{width}", count=len(values), offset=values.offset * width)
+
+
+def _replaced(table: pa.Table, rows: dict[int, dict[str, Any]]) -> pa.Table:
+    """The table with these rows in place of its own."""
+    if not rows:
+        return table
+    return pa.Table.from_pylist([rows.get(place, row) for place, row in enumerate(table.to_pylist())], ROWS)
+
+
+def _copies(images: _Images) -> dict[int, _Copy]:
+    """The images to leave out."""
+    _, first, inverse = np.unique(images.hashes, return_index=True, return_inverse=True)
+    original = first[inverse]
+    exact = np.flatnonzero(original != np.arange(images.count))
+    copies = {image: _Copy(kept=int(original[image]), kind="exact") for image in exact.tolist()}
+    rest = np.flatnonzero(original == np.arange(images.count))
+    order = rest[np.argsort(-images.pixels[rest], kind="stable")]
+    near: dict[int, _Copy] = {}
+    for copy in near_copies(images.prints.at(order), lambda rows: images.views(order[rows].tolist())):
+        near[int(order[copy.row])] = _Copy(
+            kept=int(order[copy.kept]),
+            kind="near",
+            distance=copy.distance,
+            difference=copy.difference,
+            mirrored=copy.mirrored,
+        )
+    # the bytes of an exact copy are those of its original: where that one leaves, both have one image kept for them
+    return {image: near.get(copy.kept, copy) for image, copy in copies.items()} | near
+
+
+def _merged(rows: dict[int, dict[str, Any]], copies: dict[int, _Copy]) -> dict[int, dict[str, Any]]:
+    """The rows that change: those that leave get a problem and lose their tags, which those that stay get."""
+    changed = {
+        image: {**rows[image], "key": _shown(rows[image]), "problem": REASONS[copies[image].kind], "tags": []}
+        for image in sorted(copies)
+    }
+    for image, copy in sorted(copies.items()):
+        kept = changed.setdefault(copy.kept, dict(rows[copy.kept]))
+        said = _said(kept).merged_with(_said(rows[image]))
+        kept["tags"], kept["caption"] = said.tags, said.caption or None
+        kept["language"] = said.language or None
+    return changed
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """The key among the images that are left out, with the name of the tar where that is read in place."""
+    shard = Path(row["shard"])
+    return f"{shard.name}/{row['key']}" if shard.is_absolute() else row["key"]
+
+
+def _said(row: dict[str, Any]) -> Metadata:
+    return Metadata(tags=tuple(row["tags"] or ()), caption=row["caption"] or "", language=row["language"] or "")
