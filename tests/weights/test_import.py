@@ -264,7 +264,7 @@ def test_known_sizes_need_no_telling_and_it_is_printed(tmp_path: Path, capsys: p
     ("change", "message"),
     [
         ({"norm.bias": None}, "it lacks norm.bias"),
-        ({"blocks.1.ls1.gamma": torch.ones(32)}, "no place in a plain ViT: blocks.1.ls1.gamma"),
+        ({"blocks.1.rest": torch.ones(32)}, "no place in a plain ViT: blocks.1.rest"),
         ({"patch_embed.proj.weight": None}, "of no known format"),
         ({"pos_embed": torch.zeros(1, 12, 32)}, "add size=HEIGHT,WIDTH"),
         ({"blocks.1.norm1.weight": torch.ones(31)}, r"blocks.1.norm1.weight has \(31,\), not \(32,\)"),

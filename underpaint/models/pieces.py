@@ -111,6 +111,16 @@ class Derived:
         return self.make(name)
 
 
+def require_finite(value: Tensor, name: str, where: str) -> None:
+    """Raises ValueError for a tensor with values that are NaN or infinite, saying how many; ``where`` it comes from."""
+    bad = value.numel() - int(value.isfinite().sum())
+    if bad:
+        raise ValueError(
+            f"{where} cannot be used: {bad:,} of the {value.numel():,} values of {name} are NaN or infinite; its "
+            f"training diverged or the file is damaged, so take an earlier checkpoint"
+        )
+
+
 def write_pieces(folder: Path, tensors: Tensors, *, limit: int) -> dict[str, dict[str, Any]]:
     """Write tensors into ``folder`` (not synced: ``files.new_folder`` does that); size and XXH3 of each file by name.
 

@@ -17,7 +17,16 @@ from torch.nn import functional as F
 
 from underpaint import config as configs
 from underpaint import files
-from underpaint.models.pieces import INDEX, PIECE_BYTES, WEIGHTS, InMemory, SafetensorsFiles, Tensors, write_pieces
+from underpaint.models.pieces import (
+    INDEX,
+    PIECE_BYTES,
+    WEIGHTS,
+    InMemory,
+    SafetensorsFiles,
+    Tensors,
+    require_finite,
+    write_pieces,
+)
 from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.vit import ViT, ViTConfig
 
@@ -123,14 +132,16 @@ def load_module(folder: Path, build: Callable[[], M]) -> M:
     may ask for any amount.
 
     Raises:
-        ValueError: if a name or a shape does not fit.
+        ValueError: if a name or a shape does not fit, or a value is NaN or infinite.
     """
     stored = open_tensors(folder)
     with torch.device("meta"):
         _require_fit(folder, stored, build())
     module = build()
     for name, value in module.state_dict().items():
-        value.copy_(stored.read(name))
+        tensor = stored.read(name)
+        require_finite(tensor, name, where=str(folder))
+        value.copy_(tensor)
     return module.eval()
 
 
@@ -236,6 +247,9 @@ def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> d
 
     Its positions are no weights: for another image size those of the new decoder stay. With ``init_from`` naming an
     ``encoder/`` folder the decoder beside it is left behind.
+
+    Raises:
+        ValueError: if a value of it is NaN or infinite.
     """
     folder = Path(init_from) / "model"
     wanted = {name: tuple(shape) for name, shape in shapes.items() if name.startswith("decoder.")}
@@ -249,7 +263,10 @@ def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> d
             names.pop(DECODER_POSITIONS, None)
     if found != wanted:
         return {}
-    return {name: stored.read(name).float() for name in wanted}
+    tensors = {name: stored.read(name).float() for name in wanted}
+    for name, value in tensors.items():
+        require_finite(value, name, where=str(folder))
+    return tensors
 
 
 def resize_positions(

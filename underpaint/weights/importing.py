@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from underpaint import config as configs
 from underpaint import files
@@ -27,7 +27,7 @@ from underpaint.models.formats.key_patterns import (
 )
 from underpaint.models.formats.published import IMAGENET_CLASSES, NON_COMMERCIAL, UNKNOWN_LICENCE
 from underpaint.models.image_text import ImageText, ImageTextConfig
-from underpaint.models.pieces import Derived, Info, Tensors
+from underpaint.models.pieces import Derived, Info, Tensors, require_finite
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import TOKENIZER, save_tensors
@@ -67,17 +67,18 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     ``assumed``, ``left_out``, ``folder``.
 
     Raises:
-        ValueError: for a file of no known format, one that holds more or less than such a file should, or one that
-            needs more than torch's weights-only loading; and for an ``out`` that is not empty.
+        ValueError: for a file of no known format, one that holds more or less than such a file should, values that are
+            not finite, or one that needs more than torch's weights-only loading; and for an ``out`` that is not empty.
     """
     source, out = Path(source), Path(out)
     refuse_non_empty(out)
     told = _parse(given)
     opened = open_weights(source)
+    tensors = _finite(opened.tensors, where=source.name)
     foreign = ForeignFile(
         name=source.name or str(source),
-        shapes={name: info.shape for name, info in opened.tensors.info.items()},
-        read=opened.tensors.read,
+        shapes={name: info.shape for name, info in tensors.info.items()},
+        read=tensors.read,
         wrapped=opened.wrapped,
         arguments=opened.arguments,
         config=opened.config,
@@ -97,7 +98,7 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
         "xxh3": "+".join(files.xxh3(path) for path in opened.files),
         "licence": told.get("licence", found.licence),
     }
-    parts = _parts(found, foreign, opened.tensors, labels, tokenizer)
+    parts = _parts(found, foreign, tensors, labels, tokenizer)
     with fresh_folder(out) as folder:
         for part in parts:
             description = {**part.description, "origin": origin}
@@ -115,6 +116,21 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     }
     _announce(result, found, own_licence="licence" in told)
     return result
+
+
+def _finite(tensors: Tensors, where: str) -> Tensors:
+    """The same tensors, each looked at when it is read.
+
+    Raises:
+        ValueError: when a tensor is read that holds NaN or infinite values.
+    """
+
+    def read(name: str) -> Tensor:
+        value = tensors.read(name)
+        require_finite(value, name, where=where)
+        return value
+
+    return Derived(tensors.info, read)
 
 
 def refuse_non_empty(out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from underpaint import files
-from underpaint.models.pieces import INDEX, WEIGHTS, Derived, Info, InMemory, SafetensorsFiles, Tensors
+from underpaint.models.pieces import INDEX, WEIGHTS, InMemory, SafetensorsFiles, Tensors
 from underpaint.weights.pickled import load_pickled
+from underpaint.weights.wrapped_names import unwrapped
 
 PICKLED = (".pt", ".pth", ".bin", ".torch", ".ckpt", ".tar")
-WRAPPERS = ("model", "state_dict", "module")
-"""Keys under which training code puts the tensors."""
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "encoder", "backbone")
+"""Keys under which training code puts the tensors, also one in another."""
+MAX_WRAPPERS = 4
 MAX_CARD_BYTES = 1024 * 1024
 
 
@@ -51,7 +53,7 @@ def open_weights(path: Path) -> OpenWeights:
 def _open_folder(folder: Path) -> OpenWeights:
     weights = _weights_of(folder)
     pickled = [path for path in weights if path.suffix != ".safetensors"]
-    opened = _open_file(pickled[0]) if pickled else OpenWeights(files=tuple(weights), tensors=SafetensorsFiles(weights))
+    opened = _open_file(pickled[0]) if pickled else _open_safetensors(weights)
     return OpenWeights(
         files=opened.files,
         tensors=opened.tensors,
@@ -105,33 +107,34 @@ def card_licence(card: Path) -> str:
 
 def _open_file(path: Path) -> OpenWeights:
     if path.suffix == ".safetensors":
-        return OpenWeights(files=(path,), tensors=_plain_names(SafetensorsFiles([path])))
+        return _open_safetensors([path])
     if path.suffix not in PICKLED:
         raise ValueError(f"{path} is no file of weights; known are .safetensors and {' '.join(PICKLED)}")
     content = load_pickled(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")
-    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), "")
-    inside = content[wrapper] if wrapper else content
+    inside, wrappers, around = content, list[str](), list[str]()
+    for _ in range(MAX_WRAPPERS):  # a pickled mapping may hold itself
+        wrapper = next((key for key in WRAPPERS if isinstance(inside.get(key), Mapping)), "")
+        if not wrapper:
+            break
+        wrappers.append(wrapper)
+        around += [str(name) for name in inside if name != wrapper]
+        inside = inside[wrapper]
     values = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
     others = [str(name) for name, value in inside.items() if not isinstance(value, Tensor)]
     if not values:
         raise ValueError(f"{path} holds no tensors, only {', '.join(map(str, list(inside)[:6])) or 'nothing'}")
-    if wrapper:
-        others += [str(name) for name in content if name != wrapper]
-    arguments = content.get("args") if wrapper else None
+    arguments = content.get("args") if wrappers else None
     return OpenWeights(
         files=(path,),
-        tensors=_plain_names(InMemory(values)),
-        wrapped=wrapper == "model",
+        tensors=unwrapped(InMemory(values), path.name),
+        wrapped=wrappers == ["model"],
         arguments=vars(arguments) if isinstance(arguments, argparse.Namespace) else {},
-        beside=tuple(others),
+        beside=(*others, *around),
     )
 
 
-def _plain_names(tensors: Tensors) -> Tensors:
-    """Without the ``module.`` that distributed training leaves before every name."""
-    if not all(name.startswith("module.") for name in tensors.info):
-        return tensors
-    info: dict[str, Info] = {name.removeprefix("module."): entry for name, entry in tensors.info.items()}
-    return Derived(info, lambda name: tensors.read(f"module.{name}"))
+def _open_safetensors(paths: Sequence[Path]) -> OpenWeights:
+    tensors = unwrapped(SafetensorsFiles(paths), " and ".join(path.name for path in paths[:2]))
+    return OpenWeights(files=tuple(paths), tensors=tensors)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from underpaint.models.formats import hf, mae_checkpoint, maws, maws_clip, ours, swag, timm
-from underpaint.models.formats.key_patterns import ForeignFile, Recognised
+from underpaint.models.formats.key_patterns import ForeignFile, Recognised, require_axes
+from underpaint.models.formats.known_networks import known_network
 
 FORMATS = (ours, maws_clip, mae_checkpoint, maws, timm, swag, hf)
 """In the order in which they are asked: timm takes what has MAE's naming and is neither of MAE nor of MAWS."""
@@ -13,8 +14,16 @@ def recognise(foreign: ForeignFile) -> Recognised:
     """What a file holds.
 
     Raises:
-        ValueError: if it is of no known format, lacks tensors, has more, or leaves open what must be told.
+        ValueError: if it is another network than a plain ViT, of no known format, lacks tensors, has more, or leaves
+            open what must be told.
     """
+    if {"format", "type", "weights"} <= foreign.config.keys():
+        raise ValueError(f"{foreign.name} is a folder of underpaint already; name it as it is, without import")
+    stranger = known_network(foreign.shapes)
+    if stranger is not None:
+        advice = f"; {stranger.advice}" if stranger.advice else ""
+        raise ValueError(f"{foreign.name} is {stranger.name}; import reads plain ViTs (docs/weights.md){advice}")
+    require_axes(foreign)
     for module in FORMATS:
         found = module.recognise(foreign)
         if found is not None:

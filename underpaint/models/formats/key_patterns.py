@@ -143,6 +143,26 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
+AXES = {
+    r"(^|\.)(patch_embed\.proj|conv_proj|patch_embeddings\.projection)\.weight$": 4,
+    r"(^|\.)(cls_token|class_token|pos_embed|pos_embedding|position_embeddings|mask_token)$": 3,
+    r"^(head|heads\.head|head\.layers\.head|classifier|(decoder\.)?decoder_embed)\.weight$": 2,
+    r"\.(fc1|mlp\.0|linear_1|intermediate\.dense|linear1|residual_mlp\.mlp\.0)\.weight$": 2,
+    r"^text_encoder\..*(token_embedding|positional_embedding\.embedding)\.weight$": 2,
+    r"^(vision|text)_projection$": 2,
+}
+"""How many axes tensors have whose shapes tell the form of a network, by the ends of their names."""
+
+
+def require_axes(foreign: ForeignFile) -> None:
+    """Raises ValueError if a tensor that tells the form of the network has another number of axes, or an empty one."""
+    for name, shape in foreign.shapes.items():
+        wanted = next((count for pattern, count in AXES.items() if re.search(pattern, name)), 0)
+        if wanted and (len(shape) != wanted or 0 in shape):
+            video = "; it is made for videos" if wanted == 4 and len(shape) == 5 else ""
+            raise ValueError(f"{foreign.name} has {name} of shape {shape}, not of {wanted} axes{video}: no plain ViT")
+
+
 def require(foreign: ForeignFile, rules: Iterable[Rule], title: str) -> None:
     """Raises ValueError if the tensors that tell the shape of the encoder are missing."""
     theirs = {rule.ours: rule.theirs for rule in rules}
