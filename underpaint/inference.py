@@ -30,6 +30,7 @@ FORMAT = 1
 PART_IMAGES = 4_096
 """Images whose features are kept together while the table grows: what an interruption can cost."""
 BATCH = 64
+NOT_FINITE = "the network's output is not finite; its weights have diverged, or they overflow on this image"
 
 
 @runtime_checkable
@@ -52,9 +53,9 @@ class Prediction(NamedTuple):
 
     path: Path
     labels: tuple[tuple[str, float], ...]
-    """Name and probability; () where the image cannot be read."""
+    """Name and probability; () where there is a problem."""
     problem: str
-    """Why the image cannot be read; "" where it can."""
+    """Why there are none; "" where there are."""
 
 
 def embed(
@@ -63,11 +64,12 @@ def embed(
     """Features of image files, and of all images in folders, as the Parquet table ``out``; what was done, in numbers.
 
     Columns: ``path``, ``embedding`` (float32, of the encoder's width) and ``problem``, which is "" where all is well;
-    an image that cannot be read has no embedding and its reason there. The table appears whole when all is done.
-    Until then finished parts lie in ``OUT.part``, and the same call goes on from there.
+    an image that cannot be read, or whose features are not finite, has no embedding and its reason there. The table
+    appears whole when all is done. Until then finished parts lie in ``OUT.part``, and the same call goes on from there.
 
     Raises:
-        ValueError: if there are no images, ``out`` exists already, or ``folder`` holds no encoder.
+        ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, or ``folder`` holds
+            no encoder.
     """
     out = Path(out)
     if out.exists():
@@ -90,7 +92,12 @@ def embed(
         done = start + len(chunk)
         left = (time.perf_counter() - started) / (done - first) * (len(paths) - done)
         say(f"{out.name}: {done:,}/{len(paths):,} images, {duration(left)} left")
-    bad = _join(sorted(parts.glob("*.parquet")), out)
+    tables = sorted(parts.glob("*.parquet"))
+    bad, example = _problems(tables)
+    if bad == len(paths):
+        shutil.rmtree(parts)
+        raise _nothing_to_show(bad, paths[0], example)
+    _join(tables, out)
     shutil.rmtree(parts)
     return {"images": len(paths), "bad": bad, "width": encoder.config.width}
 
@@ -112,7 +119,8 @@ def predict(
     of one's own, ``module:Class``.
 
     Raises:
-        ValueError: if there are no images, ``folder`` holds no model that gives labels, or has labels of its own.
+        ValueError: if there are no images, ``folder`` holds no model that gives labels, or has labels of its own; after
+            the last image, if none of them got a label.
     """
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
@@ -181,8 +189,9 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
         for start in range(0, len(paths), BATCH):
             image, problems = read_files(paths[start : start + BATCH], format=format)
             tokens = encoder(image.to(device)).float()
-            features = (tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)).cpu().numpy()
-            rows["embedding"] += [None if reason else x for x, reason in zip(features, problems, strict=True)]
+            features = (tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)).cpu()
+            problems = _with_overflow(problems, features)
+            rows["embedding"] += [None if why else x for x, why in zip(features.numpy(), problems, strict=True)]
             rows["problem"] += problems
     embedding = pyarrow.list_(pyarrow.float32())  # of fixed length, pyarrow 25 reads no null of it back
     schema = pyarrow.schema({"path": pyarrow.string(), "embedding": embedding, "problem": pyarrow.string()})
@@ -191,33 +200,53 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
     return sink.getvalue().to_pybytes()
 
 
-def _join(parts: Sequence[Path], out: Path) -> int:
-    """The parts as one table, part by part; the number of images that could not be read."""
+def _with_overflow(problems: Sequence[str], output: Float[Tensor, "b n"]) -> list[str]:
+    """The problems of some images, and that of a network's output that is not finite."""
+    finite = output.isfinite().all(dim=1).tolist()
+    return [problem or ("" if sound else NOT_FINITE) for problem, sound in zip(problems, finite, strict=True)]
+
+
+def _nothing_to_show(count: int, first: Path, problem: str) -> ValueError:
+    return ValueError(f"none of the {count:,} images gave anything; the first, {first}: {problem}")
+
+
+def _problems(parts: Sequence[Path]) -> tuple[int, str]:
+    """How many rows have no embedding, and what is wrong with the first row."""
     import pyarrow.parquet
 
-    bad = 0
+    counts = [pyarrow.parquet.read_table(part, columns=["embedding"])["embedding"].null_count for part in parts]
+    return sum(counts), pyarrow.parquet.read_table(parts[0], columns=["problem"])["problem"][0].as_py()
+
+
+def _join(parts: Sequence[Path], out: Path) -> None:
+    """The parts as one table, part by part."""
+    import pyarrow.parquet
+
     target = out.with_name(f"{out.name}.part") / "joined"
     schema = pyarrow.parquet.read_schema(parts[0])
     with pyarrow.parquet.ParquetWriter(target, schema) as writer:
         for part in parts:
-            table = pyarrow.parquet.read_table(part)
-            bad += table["embedding"].null_count
-            writer.write_table(table)
+            writer.write_table(pyarrow.parquet.read_table(part))
     files.sync_file(target)
     target.replace(out)
     files.sync_folder(out.parent)
-    return bad
 
 
 def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:
     device, format = choose_device("any"), model.image_input
     model.to(device)
+    labelled, first_problem = 0, ""
     for start in range(0, len(paths), BATCH):
         chunk = paths[start : start + BATCH]
         image, problems = read_files(chunk, format=format)
         with evaluation_mode(model, device):
-            best = model.probabilities(image.to(device)).cpu().topk(top, dim=1)
-        found = zip(chunk, best.indices.tolist(), best.values.tolist(), problems, strict=True)
-        for path, ids, values, problem in found:
+            probabilities = model.probabilities(image.to(device)).cpu()
+        best, problems = probabilities.topk(top, dim=1), _with_overflow(problems, probabilities)
+        rows = zip(chunk, best.indices.tolist(), best.values.tolist(), problems, strict=True)
+        for path, ids, values, problem in rows:
             labels = () if problem else tuple((model.labels[k], value) for k, value in zip(ids, values, strict=True))
+            labelled += not problem
+            first_problem = first_problem or problem
             yield Prediction(path, labels, problem)
+    if not labelled:
+        raise _nothing_to_show(len(paths), paths[0], first_problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from support.small_runs import mae_run, make_images, wsp_run
-from underpaint import inference
+from underpaint import files, inference
 from underpaint.data.decode.transforms import eval_view
 from underpaint.inference import embed, find_images, predict
-from underpaint.models.weights import load_encoder
+from underpaint.models.pieces import InMemory
+from underpaint.models.weights import load_encoder, save_tensors
 from underpaint.run import execute
 from underpaint.run.outputs import load_model
 
@@ -134,3 +137,61 @@ def test_what_the_user_can_mend(images: Path, runs: Path, tmp_path: Path) -> Non
             call()
     one = sorted(images.rglob("*.png"))[0]
     assert find_images([one, images]) == [one, *(p for p in sorted(images.rglob("*.png")) if p != one)]
+
+
+def overflowing(folder: Path, source: Path, *, scale: float) -> Path:
+    """A copy of a run whose weights are finite and, multiplied, go beyond what a float holds."""
+    shutil.copytree(source, folder)
+    for part in ("encoder", "model"):
+        tensors = load_file(folder / part / "model.safetensors")
+        name = next(key for key in tensors if key.endswith("patch_embed.proj.weight"))
+        tensors[name] *= scale
+        assert tensors[name].isfinite().all()
+        description = files.read_json(folder / part / "config.json")
+        shutil.rmtree(folder / part)
+        description.pop("weights")
+        description.pop("format")
+        save_tensors(folder / part, InMemory(tensors), description)
+    (folder / "model" / "labels.json").write_bytes((source / "model" / "labels.json").read_bytes())
+    return folder
+
+
+def test_an_embedding_that_is_not_finite_is_a_problem(images: Path, runs: Path, tmp_path: Path) -> None:
+    """On a grey image the scaled weights stay finite, on the others they overflow."""
+    run = overflowing(tmp_path / "run", runs / "wsp", scale=1e21)
+    config = load_encoder(run).config
+    grey = tuple(round(255 * mean) for mean in config.mean)
+    Image.new("RGB", (40, 40), grey).save(tmp_path / "grey.png")  # pyright: ignore[reportArgumentType]
+    sharp = sorted(images.rglob("*.png"))[:3]
+    out = tmp_path / "features.parquet"
+    with torch.no_grad():
+        expected = [bool(load_encoder(run)(view(p, config)).isfinite().all()) for p in (tmp_path / "grey.png", *sharp)]
+    assert expected == [True, False, False, False], "the pictures of this test"
+    done = embed(run, [tmp_path / "grey.png", *sharp], out)
+    rows = pyarrow.parquet.read_table(out).to_pylist()
+    assert [row["problem"] == "" for row in rows] == expected
+    assert [row["embedding"] is not None for row in rows] == expected
+    assert all("not finite" in row["problem"] for row in rows[1:])
+    assert done["bad"] == 3
+    predictions = list(predict(run, [tmp_path / "grey.png", *sharp]))
+    assert [row.labels != () for row in predictions] == expected
+    assert all("not finite" in row.problem for row in predictions[1:])
+
+
+def test_no_embedding_at_all_is_an_error(images: Path, runs: Path, tmp_path: Path) -> None:
+    run = overflowing(tmp_path / "run", runs / "wsp", scale=1e38)
+    out = tmp_path / "features.parquet"
+    first = sorted(images.rglob("*.png"))[0]
+    message = rf"none of the 40 images gave anything; the first, {first}: the network's output is not finite"
+    with pytest.raises(ValueError, match=message):
+        embed(run, [images], out)
+    with pytest.raises(ValueError, match=message):
+        list(predict(run, [images]))
+    for number in range(5):
+        (tmp_path / f"{number}.png").touch()
+    empty = sorted(tmp_path.glob("*.png"))
+    with pytest.raises(ValueError, match=r"none of the 5 images .* the file is empty"):
+        embed(runs / "mae", empty, out)
+    with pytest.raises(ValueError, match=r"none of the 5 images .* the file is empty"):
+        list(predict(runs / "wsp", empty))
+    assert not list(tmp_path.glob("*.parquet*")), "no table, and no parts of one"

@@ -25,7 +25,8 @@ def call(options: argparse.Namespace) -> None:
     from underpaint.inference import embed
 
     done = embed(options.folder, options.images, options.out, pooling=options.pooling)
-    print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each, {done['bad']:,} could not be read")
+    bad = f"; {done['bad']:,} have none, see the column problem" if done["bad"] else ""
+    print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each{bad}")
 
 
 EMBED = Verb(
