@@ -36,7 +36,7 @@ from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.suggest import hint
 from underpaint.weights.tokenizers import find_tokenizer
-from underpaint.weights.weight_files import open_weights
+from underpaint.weights.weight_files import OpenWeights, open_weights
 
 FORMAT = 1
 OF_THE_ENCODER = (
@@ -75,17 +75,7 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     told = _parse(given)
     opened = open_weights(source)
     tensors = _finite(opened.tensors, where=source.name)
-    foreign = ForeignFile(
-        name=source.name or str(source),
-        shapes={name: info.shape for name, info in tensors.info.items()},
-        read=tensors.read,
-        wrapped=opened.wrapped,
-        arguments=opened.arguments,
-        config=opened.config,
-        preprocessor=opened.preprocessor,
-        licence=opened.licence,
-        given=told,
-    )
+    foreign = _foreign_file(source.name or str(source), opened, tensors, told)
     found = formats.recognise(foreign)
     labels, assumed = _labels(found, told)
     tokenizer = None
@@ -116,6 +106,20 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     }
     _announce(result, found, own_licence="licence" in told)
     return result
+
+
+def _foreign_file(name: str, opened: OpenWeights, tensors: Tensors, told: dict[str, Any]) -> ForeignFile:
+    return ForeignFile(
+        name=name,
+        shapes={name: info.shape for name, info in tensors.info.items()},
+        read=tensors.read,
+        wrapped=opened.wrapped,
+        arguments=opened.arguments,
+        config=opened.config,
+        preprocessor=opened.preprocessor,
+        licence=opened.licence,
+        given=told,
+    )
 
 
 def _finite(tensors: Tensors, where: str) -> Tensors:
