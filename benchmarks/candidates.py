@@ -17,7 +17,7 @@ from underpaint.run import Run
 from underpaint.studies.designs import design_of
 from underpaint.studies.parts import ComputePart, TrainPart, read_output, run_part
 from underpaint.studies.pretraining_images import StudyImages, facts_of, normalised_encoder, run_on, study_images
-from underpaint.studies.protocols import frozen_scores
+from underpaint.studies.protocols import frozen_scores, frozen_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Laboratory:
         part = ComputePart(
             name=f"{run.name}-{task.name}",
             compute=lambda folder: frozen_scores(folder / run.name, task, shots=self.design.shots, seed=run.seed),
-            settings={"data": task.content_hash, "seed": run.seed, "shots": list(self.design.shots)},
+            settings=frozen_settings(task, shots=self.design.shots, seed=run.seed),
             inputs=(run.name,),
         )
         run_part(part, self.folder)

@@ -43,6 +43,8 @@ Batch = Mapping[str, Any]
 
 View = Literal["stretch", "crop"]
 """How an image becomes one of a given size where nothing is drawn at random: resized straight to it, or its centre."""
+EvaluationView = Literal["stretch", "crop", "crop_oblong"]
+"""``crop_oblong`` is ``crop`` for images of another shape than that size, which alone lose something by ``stretch``."""
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -71,7 +73,7 @@ class ImageInput:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Of the values in [0, 1], one per channel."""
-    view: View = "stretch"
+    view: EvaluationView = "stretch"
     crop_share: float = 1.0
     interpolation: Interpolation = "bicubic"
     """Of the evaluation view; the random crops of training are bicubic."""

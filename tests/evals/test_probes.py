@@ -61,6 +61,7 @@ def test_linear_equals_scikit_learn_with_the_chosen_penalty() -> None:
         "protocol": "linear",
         "shots": 0,
         "split": "test",
+        "view": "",
         "language": "",
         "metric": "top1",
         "value": score.value,

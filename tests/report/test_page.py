@@ -85,6 +85,18 @@ def test_differences_equal_results_json(study: Path) -> None:
         assert {repr(line["low"]), repr(line["high"])} <= set(page.values)
 
 
+def test_the_page_says_what_the_encoders_were_shown(own_study: Path) -> None:
+    """By the rows alone; older files do not record it."""
+    frozen = "linear, low-shot, kNN: square images whole, of others the centre, "
+    assert frozen in (text := write_report(own_study).read_text())
+    assert "; finetuned: the whole image, stretched to the encoder&#39;s size." in text
+    results = results_of(own_study)
+    for row in results["rows"]:
+        row.pop("view")
+    write_json(own_study / "results.json", results)
+    assert "Shown to the encoder" not in write_report(own_study).read_text()
+
+
 def test_costs_equal_results_json(study: Path) -> None:
     values = {float(value) for value in Page(write_report(study)).values}
     stages = results_of(study)["stages"]

@@ -89,7 +89,8 @@ def _rows(arm: str, seed: int, chance: random.Random) -> list[dict[str, Any]]:
             value = level + GAIN.get(arm, 0.0) * (1.6 - 0.3 * number) - 0.05 * (protocol == "knn")
             common = {"arm": arm, "seed": seed, "dataset": dataset, "protocol": protocol, "shots": shots}
             n_test = 905 if dataset == "openmoji" else 450
-            tail = {"language": "", "metric": "top1", "n_test": n_test}
+            view = "stretch" if protocol == "finetune" else "crop_oblong"
+            tail = {"view": view, "language": "", "metric": "top1", "n_test": n_test}
             value += 0.06 * (protocol == "finetune")
             single = [min(0.99, value + chance.gauss(0, 0.012)) for _ in range(5 if shots else 1)]
             if shots:

@@ -20,6 +20,7 @@ from underpaint.evals.features import (
 )
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
+from underpaint.evals.view import ViewSetting, evaluation_input
 
 
 @runtime_checkable
@@ -46,6 +47,7 @@ class Accuracy:
     needs: ClassVar[type] = FinishedClassifier
 
     dataset: str  # opened by the caller: a collection's name, or a folder
+    view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class Accuracy:
             Score(
                 dataset=source.name,
                 protocol="finetune",
+                view=evaluation_input(classifier.image_input, self.view).view,
                 correct=tuple(float(hit) for hit in hits),
                 image=tuple(source.path[row] for row in readable),
                 family=tuple(source.family[row] for row in readable),
@@ -93,7 +96,8 @@ class Accuracy:
         """The class of each image that could be read, and which could."""
         predicted: list[int] = []
         kept: list[bool] = []
-        batches = image_batches(source, rows, format=classifier.image_input, batch_size=self.batch_size)
+        format = evaluation_input(classifier.image_input, self.view)
+        batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
         with evaluation_mode(classifier, device):
             for image, weight in batches:
                 scores: Tensor = classifier.logits(image.to(device)).cpu()

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from underpaint.core import ImageInput
+from underpaint.core import EvaluationView, ImageInput
 from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.view import ViewSetting, evaluation_input
 from underpaint.models.vit import ViTConfig
 
 Pooling = Literal["cls", "mean"]
@@ -68,6 +69,8 @@ class TaskFeatures:
     classes: tuple[str, ...]
     train: LabelledFeatures
     test: LabelledFeatures
+    view: EvaluationView = "stretch"
+    """What the encoder was shown of each image."""
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -126,7 +129,7 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
 
 
 def extract_task(
-    encoder: Encoder, source: Source, *, pooling: Pooling, batch_size: int, device: torch.device
+    encoder: Encoder, source: Source, *, pooling: Pooling, view: ViewSetting, batch_size: int, device: torch.device
 ) -> TaskFeatures:
     """Features of both halves of a source's transfer task.
 
@@ -136,9 +139,10 @@ def extract_task(
     classes = transfer_classes(source)
     number = {name: index for index, name in enumerate(classes)}
     halves, remarks = {}, unseen_classes(source)
+    format = evaluation_input(encoder.config.image_input, view)
     for split in ("train", "test"):
         rows = labelled_rows(source, split)
-        batches = image_batches(source, rows, format=encoder.config.image_input, batch_size=batch_size)
+        batches = image_batches(source, rows, format=format, batch_size=batch_size)
         features = extract(encoder, batches, pooling=pooling, device=device)
         readable = [row for row, kept in zip(rows, features.kept.tolist(), strict=True) if kept]
         halves[split] = LabelledFeatures(
@@ -150,7 +154,12 @@ def extract_task(
         if len(readable) < len(rows):
             remarks.append(f"{len(rows) - len(readable)} of {len(rows)} {split} images could not be read")
     return TaskFeatures(
-        dataset=source.name, classes=classes, train=halves["train"], test=halves["test"], remarks=tuple(remarks)
+        dataset=source.name,
+        classes=classes,
+        train=halves["train"],
+        test=halves["test"],
+        view=format.view,
+        remarks=tuple(remarks),
     )
 
 

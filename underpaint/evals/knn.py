@@ -18,6 +18,7 @@ from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, Pooling, TaskFeatures
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
+from underpaint.evals.view import ViewSetting
 
 CHUNK = 1 << 24
 """Similarities held at once: 128 MiB of float64."""
@@ -31,6 +32,7 @@ class Knn:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
+    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
     batch_size: int = 64  # images per forward pass
     k: int = 20  # neighbours; all training images where there are fewer
     temperature: float = 0.07

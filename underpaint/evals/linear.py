@@ -21,6 +21,7 @@ from underpaint.evals.features import Encoder, LabelledFeatures, Pooling, TaskFe
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
+from underpaint.evals.view import ViewSetting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Linear:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
+    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
     batch_size: int = 64  # images per forward pass
     l2: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of mean loss + l2 / 2 * ||W||^2, to choose from
     tuning_share: float = 0.2  # of the training images

@@ -20,6 +20,7 @@ from underpaint.evals.features import Encoder, Pooling, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
+from underpaint.evals.view import ViewSetting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class LowShot:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
+    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
     batch_size: int = 64  # images per forward pass
     shots: int = 5  # K
     splits: int = 5

@@ -20,6 +20,8 @@ class Score:
     split: str = "test"
     """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail."""
     metric: str = "top1"
+    view: str = ""
+    """What was shown of each image (``EvaluationView``); "" where an older release did not record it."""
     correct: tuple[float, ...]
     """Per test image 1 or 0; for the mean over splits, the share of splits that got it right."""
     image: tuple[str, ...]
@@ -45,6 +47,7 @@ class Score:
             "protocol": self.protocol,
             "shots": self.shots,
             "split": self.split,
+            "view": self.view,
             "language": "",
             "metric": self.metric,
             "value": self.value,

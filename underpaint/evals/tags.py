@@ -18,6 +18,7 @@ from underpaint.evals.accuracy import FinishedClassifier
 from underpaint.evals.features import image_batches
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
+from underpaint.evals.view import ViewSetting, evaluation_input
 
 BINS = ("head", "middle", "tail")
 
@@ -30,6 +31,7 @@ class TagRecall:
 
     dataset: str  # opened by the caller: the images whose split "heldout" is asked about
     top: int = 10
+    view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class TagRecall:
                 protocol="tags",
                 split=name,
                 metric=f"recall@{self.top}",
+                view=evaluation_input(classifier.image_input, self.view).view,
                 correct=tuple(hit for _, hit in found),
                 image=tuple(source.path[row] for row, _ in found),
                 family=tuple(source.family[row] for row, _ in found),
@@ -75,7 +78,7 @@ class TagRecall:
     ) -> list[set[int] | None]:
         """The highest-scored labels of each image; None where it cannot be read."""
         best: list[set[int] | None] = []
-        format = classifier.image_input
+        format = evaluation_input(classifier.image_input, self.view)
         with evaluation_mode(classifier, device):
             for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
                 scores = classifier.logits(image.to(device)).float().cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, Pooling, TaskFeatures, extract_task
 from underpaint.evals.score import Score
+from underpaint.evals.view import ViewSetting
 
 
 @runtime_checkable
@@ -20,6 +22,9 @@ class FrozenEvaluation(Protocol):
     def pooling(self) -> Pooling: ...
 
     @property
+    def view(self) -> ViewSetting: ...
+
+    @property
     def batch_size(self) -> int: ...
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]: ...
@@ -28,21 +33,21 @@ class FrozenEvaluation(Protocol):
 def transfer(
     encoder: Encoder, source: Source, *, protocols: Sequence[FrozenEvaluation], seed: int, device: torch.device
 ) -> list[Score]:
-    """Scores of all protocols, in order; those with the same pooling and batch size share the features.
+    """Scores of all protocols, in order; those with the same pooling, view and batch size share the features.
 
-    The encoder stands on ``device`` already. ``seed`` draws the splits of the training images. Test images take part
-    in no fit.
+    Each score names the view. The encoder stands on ``device`` already. ``seed`` draws the splits of the training
+    images. Test images take part in no fit.
 
     Raises:
         ValueError: if the source has no transfer task, or no readable image in one of its halves.
     """
-    tasks: dict[tuple[Pooling, int], TaskFeatures] = {}
+    tasks: dict[tuple[Pooling, ViewSetting, int], TaskFeatures] = {}
     scores: list[Score] = []
     for protocol in protocols:
-        form = protocol.pooling, protocol.batch_size
+        form = pooling, view, batch_size = protocol.pooling, protocol.view, protocol.batch_size
         if form not in tasks:
             tasks[form] = extract_task(
-                encoder, source, pooling=protocol.pooling, batch_size=protocol.batch_size, device=device
+                encoder, source, pooling=pooling, view=view, batch_size=batch_size, device=device
             )
-        scores += protocol.score(tasks[form], seed=seed)
+        scores += [replace(score, view=tasks[form].view) for score in protocol.score(tasks[form], seed=seed)]
     return scores

@@ -28,7 +28,7 @@ from underpaint.studies.pretraining_images import (
     run_on,
     study_images,
 )
-from underpaint.studies.protocols import frozen_scores
+from underpaint.studies.protocols import frozen_scores, frozen_settings
 
 BASE = "base"
 
@@ -225,6 +225,6 @@ def _transfer(name: str, task: Source, *, seed: int, shots: Sequence[int]) -> Co
     return ComputePart(
         name=ablations_results.transfer_name(name, task.name, seed),
         compute=lambda folder: frozen_scores(folder / f"{name}-seed{seed}", task, shots=shots, seed=seed),
-        settings={"data": task.content_hash, "seed": seed, "shots": list(shots)},
+        settings=frozen_settings(task, shots=shots, seed=seed),
         inputs=(f"{name}-seed{seed}",),
     )

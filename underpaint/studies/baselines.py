@@ -1,7 +1,7 @@
 """Encoders from elsewhere as arms of a study: does training on one's own images beat what one could download?
 
-The rule: a baseline sees images as it was made for (its size, its resize or crop, its normalisation), the arms as they
-were trained. Both go through the same protocols, finetuning with the recipe's budget and rates included.
+The rule: a baseline sees images as it was made for (its size, its crop where it has one, its normalisation), the arms
+as they were trained. Both go through the same protocols, finetuning with the recipe's budget and rates included.
 """
 
 from __future__ import annotations

@@ -18,14 +18,20 @@ from underpaint.run.outputs import load_model
 from underpaint.training.devices import choose_device
 
 
+def frozen_protocols(dataset: str, *, shots: Sequence[int]) -> tuple[Linear | LowShot | Knn, ...]:
+    """What every frozen encoder is measured by on a dataset: linear probe, low-shot and nearest neighbours."""
+    return (Linear(dataset=dataset), *(LowShot(dataset=dataset, shots=count) for count in shots), Knn(dataset=dataset))
+
+
+def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[str, Any]:
+    """What the scores of a frozen encoder follow from, beside its weights."""
+    views = sorted({protocol.view for protocol in frozen_protocols(source.name, shots=shots)})
+    return {"data": source.content_hash, "seed": seed, "shots": list(shots), "views": views}
+
+
 def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """Linear probe, low-shot and nearest neighbours on the frozen encoder of a run."""
-    device = choose_device("any")
-    protocols = (
-        Linear(dataset=source.name),
-        *(LowShot(dataset=source.name, shots=count) for count in shots),
-        Knn(dataset=source.name),
-    )
+    """The scores of the frozen encoder of a run."""
+    device, protocols = choose_device("any"), frozen_protocols(source.name, shots=shots)
     encoder = load_encoder(run).to(device)
     return [score.record() for score in transfer(encoder, source, protocols=protocols, seed=seed, device=device)]
 

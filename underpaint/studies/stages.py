@@ -32,7 +32,7 @@ from underpaint.studies.pretraining_images import (
     study_images,
     task_data,
 )
-from underpaint.studies.protocols import classifier_scores, frozen_scores, tag_scores
+from underpaint.studies.protocols import classifier_scores, frozen_scores, frozen_settings, tag_scores
 from underpaint.studies.results import describe
 
 
@@ -204,7 +204,7 @@ class _Setting:
             ComputePart(
                 name=f"transfer-{arm.name}-{source.name}-seed{seed}",
                 compute=lambda folder: frozen_scores(folder / start, source, shots=shots, seed=seed),
-                settings={**settings, "shots": list(shots)},
+                settings=frozen_settings(source, shots=shots, seed=seed),
                 inputs=(start,),
             ),
             TrainPart(name=finetune, run=run, data_info=facts_of(run), init_from=start),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from underpaint import keyed_random
-from underpaint.core import Interpolation, View
+from underpaint.core import EvaluationView, Interpolation
 
 RATIO = (3 / 4, 4 / 3)
 """Width to height of a random crop."""
@@ -58,18 +58,18 @@ def eval_view(
     image: Num[Tensor, "c h w"],
     *,
     size: tuple[int, int],
-    view: View = "stretch",
+    view: EvaluationView = "stretch",
     crop_share: float = 1.0,
     interpolation: Interpolation = "bicubic",
 ) -> Float[Tensor, "c out_h out_w"]:
     """The whole image resized straight to ``size``, whatever its shape: nothing is cut off (paper 2.2).
 
     Or, with ``view="crop"``, the centre cut out of the image resized to cover ``size / crop_share``, with the roundings
-    of torchvision's Resize and CenterCrop.
+    of torchvision's Resize and CenterCrop. ``crop_oblong`` does so for images of another shape than ``size`` alone.
     """
-    if view == "stretch":
-        return _resized(image, size, interpolation)
     height, width = image.shape[-2:]
+    if view == "stretch" or (view == "crop_oblong" and height * size[1] == width * size[0]):
+        return _resized(image, size, interpolation)
     rows, columns = (math.floor(side / crop_share) for side in size)
     if height * columns <= width * rows:  # height is what just covers
         covering = rows, max(columns, int(rows * width / height))

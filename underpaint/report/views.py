@@ -1,0 +1,26 @@
+"""What the evaluations of a study showed of each image, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from underpaint.results.study import COMPARED_SPLITS, ScoreRow
+
+VIEWS = {
+    "crop_oblong": "square images whole, of others the centre, their short side 256/224 of the encoder's size",
+    "crop": "the centre of every image",
+    "stretch": "the whole image, stretched to the encoder's size",
+}
+"""In the order in which they are told."""
+PROTOCOLS = {"linear": "linear", "lowshot": "low-shot", "knn": "kNN", "finetune": "finetuned"}
+
+
+def views_told(rows: Sequence[ScoreRow]) -> str:
+    """What each protocol showed; "" for results that do not record it."""
+    protocols: dict[str, list[str]] = {}
+    for row in rows:
+        name, known = PROTOCOLS.get(row["protocol"], row["protocol"]), protocols.setdefault(row.get("view", ""), [])
+        if row["split"] in COMPARED_SPLITS and name not in known:
+            known.append(name)
+    told = [f"{', '.join(protocols[view])}: {text}" for view, text in VIEWS.items() if protocols.get(view)]
+    return f"Shown to the encoder: {'; '.join(told)}." if told else ""
