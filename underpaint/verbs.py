@@ -36,6 +36,7 @@ from underpaint.run import Budget, Cadence, Run, execute
 from underpaint.run.idle_fields import override_run
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
+from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.designs import StudyOptions
@@ -102,12 +103,14 @@ def train(
 def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
 
-    Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere.
+    Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
+    from is where it is there.
 
     Raises:
         ValueError: for input the user can mend.
     """
     run = _run_of(recipe, overrides)
+    require_fitting_start(run, planned=True)
     peak_lr = run.optim.peak_lr(run.budget.batch_size)
     return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
 

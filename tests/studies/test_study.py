@@ -210,3 +210,33 @@ def test_a_plan_times_equal_work_once(images: Path, tmp_path: Path, monkeypatch:
     assert len(timed) == len(set(speed.values())) == 4
     assert speed["wsp-seed0"] == speed["mae_wsp-seed0"] == speed["wsp_equal_compute-seed0"] != speed["mae-seed0"]
     assert speed["finetune-mae-images-seed0"] == speed["finetune-random-images-seed0"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["mae.objective.encoder.width=64", "wsp.objective.encoder.depth=3", "finetune.objective.encoder.width=64"],
+)
+def test_stages_that_do_not_fit_are_found_before_anything_runs(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(parts, "execute", lambda *_, **__: pytest.fail("a part was trained"))
+    monkeypatch.setattr(parts, "measure", lambda *_, **__: pytest.fail("a part was timed"))
+    out = tmp_path / "study"
+    arguments = {"size": "smoke", "images": str(images), "labels": str(images / "labels.csv"), "overrides": [change]}
+    field = change.rpartition(".")[2]
+    message = rf"\S+-seed0 has {field.partition('=')[0]}=\S+, \S+-seed0, which starts from it, has .*; make them equal"
+    for verb in (verbs.plan_study, verbs.run_study):
+        with pytest.raises(ValueError, match=message) as raised:
+            verb("stages", out=out, **arguments)
+        assert field in str(raised.value)
+    assert not out.exists()
+
+
+def test_another_image_size_of_a_later_stage_is_planned(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions are resized, so it fits."""
+    monkeypatch.setattr(parts, "measure", lambda *_, **__: (1.0, 10))
+    larger = ["finetune.objective.encoder.size=48,48"]
+    given = {"size": "smoke", "images": str(images), "out": tmp_path / "study"}
+    assert verbs.plan_study("stages", overrides=larger, **given)

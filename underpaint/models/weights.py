@@ -32,6 +32,9 @@ from underpaint.models.vit import ViT, ViTConfig
 
 FORMAT = 1
 
+FORM = ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps")
+"""The fields of an encoder's config that must be equal for the weights of one to do in another."""
+
 M = TypeVar("M", bound=nn.Module)
 DECODER_POSITIONS = "decoder.decoder_pos_embed"
 TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
@@ -210,13 +213,37 @@ def load_encoder(folder: str | Path) -> ViT:
         ValueError: if the folder holds no encoder or a damaged one.
     """
     folder = encoder_folder(folder)
-    description = read_description(folder)
+    read_description(folder)
+    config = read_encoder_config(folder)
+    return load_module(folder, lambda: ViT(config))
+
+
+def read_encoder_config(folder: str | Path) -> ViTConfig:
+    """The config of a stored encoder whose tensors have the names and shapes that it tells; no tensor is read.
+
+    Raises:
+        ValueError: if the folder holds no encoder, or its tensors are those of another.
+    """
+    folder = encoder_folder(folder)
+    description = read_config(folder / "config.json")
     if description.get("type") != "vit":
         raise ValueError(
             f"{folder} holds a {description.get('type')!r}, not an encoder; give the run's encoder/ folder"
         )
     config = configs.from_record(ViTConfig, description.get("config"), where=str(folder / "config.json"))
-    return load_module(folder, lambda: ViT(config))
+    with torch.device("meta"):
+        _require_fit(folder, open_tensors(folder), ViT(config))
+    return config
+
+
+def require_same_form(
+    target: ViTConfig, source: ViTConfig, *, run: str = "this run", start: str = "the encoder to start from"
+) -> None:
+    """Raises ValueError if the weights of ``source`` do not fit into ``target``; image sizes may differ."""
+    for name in FORM:
+        old, new = getattr(source, name), getattr(target, name)
+        if old != new:
+            raise ValueError(f"{start} has {name}={old}, {run} has {name}={new}; make them equal")
 
 
 @torch.no_grad()
@@ -229,10 +256,7 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
     Raises:
         ValueError: if the architectures differ.
     """
-    for name in ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps"):
-        old, new = getattr(source.config, name), getattr(encoder.config, name)
-        if old != new:
-            raise ValueError(f"the encoder to start from has {name}={old}, this run has {name}={new}; make them equal")
+    require_same_form(encoder.config, source.config)
     tensors = source.state_dict()
     tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, encoder.config.grid)
     kept = encoder.state_dict()

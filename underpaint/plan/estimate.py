@@ -22,6 +22,7 @@ from underpaint.plan.parameters import Parameters, assumed_data, parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 from underpaint.run.idle_fields import override_run
+from underpaint.run.starting_encoder import require_fitting_start
 
 FORMAT = 1
 JPEG_BYTES = 110_000
@@ -121,9 +122,11 @@ def make_plan(
     not among these.
 
     Raises:
-        ValueError: for input the user can mend, among it a run that does not fit, with what would.
+        ValueError: for input the user can mend, among it a run that does not fit, with what would, and an encoder
+            to start from that does not fit the run.
     """
     chosen = override_run(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
+    require_fitting_start(chosen, planned=True)
     given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}
     if not 0 <= price < math.inf:
         raise ValueError(f"price={price} must not be negative, infinite or no number")

@@ -22,6 +22,7 @@ from underpaint.run import outputs, record
 from underpaint.run.build import build_state, whole_network
 from underpaint.run.declare import Run
 from underpaint.run.rank_stream import RankStream
+from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.training import float8, sharded_tensors
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.devices import choose_device, remark_on
@@ -48,6 +49,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     """
     ranks = join()
     run.parallel.require(ranks)
+    require_fitting_start(run)
     folder = Path(ranks.exchange(str(folder))[0])
     with ExitStack() as held:
         ranks.broadcast_from_first(lambda: held.enter_context(record.lock(folder)))

@@ -14,7 +14,13 @@ from typing import Any
 
 from underpaint import config
 from underpaint.models.vit import ViTConfig
-from underpaint.models.weights import encoder_folder, load_encoder, read_description, save_encoder
+from underpaint.models.weights import (
+    encoder_folder,
+    load_encoder,
+    read_description,
+    read_encoder_config,
+    save_encoder,
+)
 from underpaint.run import Run
 
 REMARK = "What the baselines ({}) were trained on: their images may hold the test images of these tasks."
@@ -89,7 +95,7 @@ def _open(given: Path, like: ViTConfig) -> Baseline:
     description = read_description(folder)
     if description.get("type") != "vit":
         raise ValueError(f"the baseline {given} holds a {description.get('type')!r}, not an encoder")
-    stored = config.from_record(ViTConfig, description.get("config"), where=str(folder / "config.json"))
+    stored = read_encoder_config(folder)
     if stored.channels != like.channels:
         raise ValueError(
             f"the baseline {given} takes images of {stored.channels} channels, those of the study have {like.channels}"

@@ -18,8 +18,11 @@ import torch
 from underpaint import config, files
 from underpaint.core import DataInfo, as_objective, example_batch
 from underpaint.messages import duration, say
+from underpaint.models.vit import ViTConfig
+from underpaint.models.weights import require_same_form
 from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyResults
 from underpaint.run import Run, execute, record
+from underpaint.run.declare import HasEncoder
 from underpaint.training.devices import choose_device
 from underpaint.training.loop import LoopConfig, TrainState, train
 from underpaint.training.optim import build_optimizer
@@ -43,13 +46,15 @@ class TrainPart:
 class ComputePart:
     """Anything else that is computed once: its output is the JSON file ``DIR/evals/NAME.json``.
 
-    ``inputs`` are the run folders it reads; the output is computed anew when their weights have changed.
+    ``inputs`` are the run folders it reads; the output is computed anew when their weights have changed. A part that
+    leaves an encoder in ``DIR/NAME`` says which.
     """
 
     name: str
     compute: Callable[[Path], Any]
     settings: Any  # plain values; part of what decides whether a finished output is still the right one
     inputs: tuple[str, ...] = ()
+    encoder: ViTConfig | None = None
 
 
 Part = TrainPart | ComputePart
@@ -72,8 +77,10 @@ def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
     part is done.
 
     Raises:
-        ValueError: for a name or pattern that no part has, or a folder of another study or other settings.
+        ValueError: for a name or pattern that no part has, encoders that do not fit the parts that start from them, or
+            a folder of another study or other settings.
     """
+    require_fitting_starts(study)
     chosen = _named(study, only) if only else {part.name for part in study.parts}
     claim(study, folder)
     with record.lock(folder) if not only else nullcontext():  # single parts may run side by side
@@ -82,6 +89,21 @@ def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
                 say(f"[{number}/{len(study.parts)}] {part.name}")
                 run_part(part, folder)
     return all(is_done(part, folder) for part in study.parts)
+
+
+def require_fitting_starts(study: Study) -> None:
+    """Raises ValueError if a run of the study has another architecture than the part that it starts from."""
+    encoders = {part.name: _encoder_of(part) for part in study.parts}
+    for part in (part for part in study.parts if isinstance(part, TrainPart) and part.init_from):
+        source, target = encoders[part.init_from], encoders[part.name]
+        if source is not None and target is not None:
+            require_same_form(target, source, start=part.init_from, run=f"{part.name}, which starts from it,")
+
+
+def _encoder_of(part: Part) -> ViTConfig | None:
+    if isinstance(part, ComputePart):
+        return part.encoder
+    return part.run.objective.encoder if isinstance(part.run.objective, HasEncoder) else None
 
 
 def _named(study: Study, only: Sequence[str]) -> set[str]:
@@ -187,7 +209,11 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
     """What each training part will take: FLOPs in closed form, seconds from a few timed steps on this machine.
 
     Parts that do the same work are timed once: most of a study differ only in where they start.
+
+    Raises:
+        ValueError: for encoders that do not fit the parts that start from them.
     """
+    require_fitting_starts(study)
     rows = []
     measured: dict[str, tuple[float, int]] = {}
     for part in study.parts:

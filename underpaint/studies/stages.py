@@ -152,7 +152,9 @@ class _Setting:
 
     def copy_of(self, baseline: Baseline) -> ComputePart:
         """The part that puts a baseline into the study's folder, once for all seeds."""
-        return ComputePart(name=baseline.part, compute=baseline.copy_into, settings=baseline.describe())
+        return ComputePart(
+            name=baseline.part, compute=baseline.copy_into, settings=baseline.describe(), encoder=baseline.config
+        )
 
     def encoder_of(self, arm: Arm, seed: int) -> str:
         """The part whose folder holds the encoder of an arm."""
@@ -189,7 +191,8 @@ class _Setting:
             save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
             return {"seed": seed}
 
-        return ComputePart(name=name, compute=compute, settings=[config.record(encoder_of(self.mae.run)), seed])
+        encoder = encoder_of(self.mae.run)
+        return ComputePart(name=name, compute=compute, settings=[config.record(encoder), seed], encoder=encoder)
 
     def _transfer(self, arm: Arm, source: Source, seed: int) -> list[Part]:
         """Frozen features of an arm on one dataset, then finetuning and its accuracy."""
