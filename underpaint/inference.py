@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -19,9 +18,9 @@ from underpaint.data.loader import read_files
 from underpaint.evals.features import Pooling
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
-from underpaint.messages import duration, say
 from underpaint.models.image_text import ImageText
 from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
+from underpaint.progress import Progress
 from underpaint.run import record
 from underpaint.run.outputs import load_model
 from underpaint.training.devices import choose_device
@@ -81,17 +80,17 @@ def embed(
     parts = _claim(out, {"format": FORMAT, "weights": weights, "pooling": pooling, "images": stamps})
     device = choose_device("any")
     encoder.to(device)
-    started, first = time.perf_counter(), 0
-    for start in range(0, len(paths), PART_IMAGES):
-        chunk = paths[start : start + PART_IMAGES]
-        part = parts / f"{start:09d}.parquet"
-        if part.is_file():
-            first = start + len(chunk)
-            continue
-        files.write_bytes(part, _table(encoder, chunk, pooling=pooling, device=device))
-        done = start + len(chunk)
-        left = (time.perf_counter() - started) / (done - first) * (len(paths) - done)
-        say(f"{out.name}: {done:,}/{len(paths):,} images, {duration(left)} left")
+    chunks = {
+        parts / f"{start:09d}.parquet": paths[start : start + PART_IMAGES]
+        for start in range(0, len(paths), PART_IMAGES)
+    }
+    pending = {part: chunk for part, chunk in chunks.items() if not part.is_file()}
+    done = len(paths) - sum(map(len, pending.values()))
+    with Progress(out.name, total=len(paths), unit="images", done=done) as progress:
+        for part, chunk in pending.items():
+            files.write_bytes(part, _table(encoder, chunk, pooling=pooling, device=device))
+            done += len(chunk)
+            progress.update(done)
     tables = sorted(parts.glob("*.parquet"))
     bad, example = _problems(tables)
     if bad == len(paths):

@@ -11,8 +11,14 @@ def say(message: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """``1h02m``, ``3m05s`` or ``12s``."""
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
-    return f"{seconds // 60}m{seconds % 60:02d}s" if seconds >= 60 else f"{seconds}s"
+    """``2.6 days`` (from two on), ``1 h 02 min``, ``3 min 05 s``, ``12 s``, or ``1.5 s`` below ten seconds."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{seconds / 86_400:,.1f} days"

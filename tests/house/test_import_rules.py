@@ -17,7 +17,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "underpaint"
 
-FOUNDATION = {"_version", "core", "keyed_random", "files", "config", "contents", "messages", "suggest", "user_modules"}
+FOUNDATION = {
+    "_version",
+    "core",
+    "keyed_random",
+    "files",
+    "config",
+    "contents",
+    "messages",
+    "progress",
+    "suggest",
+    "user_modules",
+}
 EVERYTHING_TO_RUN = FOUNDATION | {
     "models",
     "costs",
@@ -29,20 +40,22 @@ EVERYTHING_TO_RUN = FOUNDATION | {
     "results",
 }
 MAY_IMPORT = {
-    # The foundation: no part of it knows another, but for the hint at a name that a field may have.
+    # The foundation: no part of it knows another, but for the hint at a name that a field may have,
+    # and for what is said of a step.
     **{part: set[str]() for part in FOUNDATION},
     "config": {"suggest"},
+    "progress": {"messages"},
     # The files that runs and studies leave, for everybody who writes or reads them.
     "results": {"files"},
     # The layers. `training` knows no objective, data, evaluation or model.
     "models": {"keyed_random", "files", "config", "core"},
     # The price of a network, for the planner.
     "costs": {"core", "models"},
-    "training": {"config", "core", "keyed_random", "files", "messages"},
+    "training": {"config", "core", "keyed_random", "files", "messages", "progress"},
     "tags": {"core", "keyed_random", "files"},
-    "data": {"core", "keyed_random", "files", "config", "messages", "suggest", "tags", "user_modules"},
+    "data": {"core", "keyed_random", "files", "config", "messages", "progress", "suggest", "tags", "user_modules"},
     # From what somebody owns to a prepared set.
-    "preparation": {"_version", "data", "keyed_random", "files", "messages", "tags"},
+    "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models", "results"},
     # Weights from and to other tools.
@@ -52,7 +65,7 @@ MAY_IMPORT = {
     "recipes": EVERYTHING_TO_RUN | {"run"},
     "plan": EVERYTHING_TO_RUN | {"run", "recipes"},
     "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
-    "report": {"files", "results"},
+    "report": {"files", "messages", "results"},
     "inference": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "verbs"},
@@ -60,7 +73,18 @@ MAY_IMPORT = {
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
 
-LIGHT = {"__init__", "__main__", "_version", "config", "contents", "files", "messages", "suggest", "user_modules"}
+LIGHT = {
+    "__init__",
+    "__main__",
+    "_version",
+    "config",
+    "contents",
+    "files",
+    "messages",
+    "progress",
+    "suggest",
+    "user_modules",
+}
 """The parts that `underpaint --help` imports, besides `cli`: the standard library only."""
 FIRST_CHOICE = {"torch", "jaxtyping"}
 IMAGES = {"numpy", "PIL", "torchvision"}

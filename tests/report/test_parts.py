@@ -28,7 +28,7 @@ from underpaint.report.headline import (
     points,
     study_contrasts,
 )
-from underpaint.report.html_tables import arm_totals, duration, flatten, flops, stage_costs
+from underpaint.report.html_tables import arm_totals, flatten, flops, stage_costs
 from underpaint.results.format_1 import translated
 from underpaint.results.run import read_log
 from underpaint.results.study import MEAN_TASK
@@ -179,13 +179,6 @@ def test_points(value: float, text: str) -> None:
 )
 def test_flops(value: float, text: str) -> None:
     assert flops(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(12.34, "12.3 s"), (179.6, "3 min 00 s"), (7199.7, "2 h 00 min"), (9000, "2 h 30 min")]
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_ticks_enclose_the_range_and_differ_in_print() -> None:

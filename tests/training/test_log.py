@@ -13,8 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from underpaint.messages import duration
-from underpaint.training.log import Progress, RunLog, read_log
+from underpaint.training.log import RunLog, read_log
 
 
 def write(folder: Path, steps: range, *, start: int = 0) -> None:
@@ -110,36 +109,3 @@ def test_a_full_disk_is_said_once_and_leaves_no_half_line(
     alarms = [line for line in capsys.readouterr().err.splitlines() if "ALARM" in line]
     assert len(alarms) == 1
     assert os.strerror(errno.ENOSPC) in alarms[0]
-
-
-def test_plain_progress_says_speed_and_time_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr("underpaint.training.log.time.monotonic", lambda: now[0])
-    progress = Progress("mae", samples=3_000, done=1_000)
-    for seconds, seen in ((4.0, 1_400), (20.0, 2_000), (40.0, 3_000)):
-        now[0] = 100.0 + seconds
-        progress.update(seen, loss=0.5)
-    progress.close()
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
-        "mae: 2,000/3,000 images  loss 0.5000  50 images/s  20s left",
-        "mae: 3,000/3,000 images  loss 0.5000  50 images/s  0s left",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (12.4, "12s"),
-        (59.6, "1m00s"),
-        (185, "3m05s"),
-        (3599.7, "1h00m"),
-        (3725, "1h02m"),
-        (360_000, "100h00m"),
-    ],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -11,10 +11,10 @@ from pathlib import Path
 import xxhash
 
 from underpaint import keyed_random
-from underpaint.data.progress import progress
 from underpaint.data.source import Files, Folder, Problem
 from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
+from underpaint.progress import progress
 
 _FORMAT = 1
 
@@ -63,7 +63,7 @@ def measure_files(
             return Problem(key=path, reason=f"cannot be read: {error.strerror}")
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        told = progress(pool.map(entry, paths), total=len(paths), description=description)
+        told = progress(pool.map(entry, paths), description, total=len(paths), unit="images")
         found = dict(zip(paths, told, strict=True))
     entries = {path: one for path, one in found.items() if not isinstance(one, Problem)}
     problems = [one for one in found.values() if isinstance(one, Problem)]

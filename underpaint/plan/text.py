@@ -44,7 +44,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         if name not in ("peak", "moment") and size:
             yield f"    {name:13} {size / GIB:8.2f} GiB"
     speed = plan.samples / plan.seconds
-    yield f"  time            {_long(plan.seconds)} for {plan.samples:,} samples, {speed:,.0f} images/s"
+    yield f"  time            {duration(plan.seconds)} for {plan.samples:,} samples, {speed:,.0f} images/s"
     step = plan.step
     bound = "computation" if step.computing >= step.exchanging else "communication"
     parts = f"computation {step.computing:.3g}, communication {step.exchanging:.3g}, update {step.update:.3g}"
@@ -59,10 +59,6 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield "assumed:"
     for line in plan.assumptions:
         yield f"  {line}"
-
-
-def _long(seconds: float) -> str:
-    return duration(seconds) if seconds < 172_800 else f"{seconds / 86_400:,.1f} days"
 
 
 def _command(plan: Plan) -> str:

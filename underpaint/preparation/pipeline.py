@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ from underpaint.preparation.fingerprinting import exclusion_folder, opened
 from underpaint.preparation.inputs import PreparedFrom, describe, require_apart
 from underpaint.preparation.joining import join_table
 from underpaint.preparation.labelling import LabelWork, Repeats
-from underpaint.preparation.meter import Meter
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut
 from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
+from underpaint.progress import Progress
 from underpaint.tags.labels import build_vocabulary
 
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
@@ -97,10 +97,17 @@ def _read(partitions: Sequence[Partition], work_folders: WorkFolders, engine: En
     pending = [name for name, partition in by_name.items() if not work_folders.rows_of(partition).is_file()]
     if done := len(by_name) - len(pending):
         say(f"{done:,} of {len(by_name):,} partitions were read before")
-    meter = Meter("reading", total=len(by_name), done=done)
     read = functools.partial(_read_named, partitions=by_name, work_folders=work_folders)
-    for told in engine.map(read, pending):
-        meter.add(partitions=1, images=told["images"])
+    with Progress("reading", total=len(by_name), unit="partitions", done=done) as progress:
+        _follow(engine.map(read, pending), progress, done=done)
+
+
+def _follow(answers: Iterable[dict[str, int]], progress: Progress, *, done: int) -> None:
+    """Show how many partitions are done and how many images were in those of this start."""
+    images = 0
+    for number, answer in enumerate(answers, done + 1):
+        images += answer["images"]
+        progress.update(number, f"{images:,} images  {images / max(progress.seconds, 1e-9):,.0f} images/s")
 
 
 def _deduped(partitions: Sequence[Partition], work_folders: WorkFolders) -> WorkFolders:
@@ -203,10 +210,9 @@ def _label(partitions: Sequence[Partition], sizes: Sequence[int], work: LabelWor
     size_of = {partition.name: size for partition, size in zip(partitions, sizes, strict=True)}
     pending = [name for name in size_of if not (work.folder / f"{name}.parquet").is_file()]
     groups = labelling.grouped(pending, [size_of[name] for name in pending])
-    meter = Meter("labelling", total=len(groups))
     items = [json.dumps(group) for group in groups]
-    for told in engine.map(functools.partial(labelling.label_partitions, work=work), items):
-        meter.add(partitions=1, images=told["images"])
+    with Progress("labelling", total=len(groups), unit="groups of partitions") as progress:
+        _follow(engine.map(functools.partial(labelling.label_partitions, work=work), items), progress, done=0)
 
 
 def _index_rows(rows: pa.Table, labels: pa.Table, repeats: Repeats) -> pa.Table:

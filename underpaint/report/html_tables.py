@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from underpaint.messages import duration
 from underpaint.report.folders import RunFolder, StudyFolder, is_number, stage_folder
 from underpaint.results.run import RunResult
 from underpaint.results.study import COMPARED_SPLITS, ScoreRow, StageRow
@@ -308,13 +309,3 @@ def flop_unit(number: float) -> tuple[str, int]:
         if number >= 10**power:
             return unit, power
     return "MFLOP", 6
-
-
-def duration(seconds: float) -> str:
-    """Seconds below two minutes, then minutes and seconds, then hours and minutes."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import files
+from underpaint.messages import duration
 from underpaint.report import ablations_page, curves, dots, embedded_pictures, headline, html_tables
 from underpaint.report.arms import SPARE, STAGES, marks
 from underpaint.report.folders import (
@@ -182,7 +183,7 @@ def _render(template: str, **content: Any) -> str:
         flatten=lambda value: list(html_tables.flatten(value)),
         command=_command,
         flops=html_tables.flops,
-        duration=html_tables.duration,
+        duration=duration,
         points=headline.points,
         task_name=html_tables.task_name,
         capital=headline.capital,

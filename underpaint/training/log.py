@@ -1,4 +1,4 @@
-"""The record of a run: ``log.jsonl`` (the source of truth), TensorBoard beside it, and what people see meanwhile."""
+"""The record of a run: ``log.jsonl`` (the source of truth) and TensorBoard beside it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import errno
 import json
 import math
 import os
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from underpaint.messages import duration, say
-
-PLAIN_EVERY_SECONDS = 10.0
+from underpaint.messages import say
 
 
 class RunLog:
@@ -100,46 +96,3 @@ def _tensorboard(folder: Path, step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-class Progress:
-    """Images per second and time left: a bar on a terminal, else a plain line now and then."""
-
-    def __init__(self, name: str, *, samples: int, done: int) -> None:
-        self.name, self.samples, self.last = name, samples, time.monotonic()
-        self.started, self.start_samples = time.monotonic(), done
-        self.bar: Any = _bar(name, samples, done) if sys.stderr.isatty() else None
-
-    def update(self, seen: int, *, loss: float) -> None:
-        rate = (seen - self.start_samples) / max(time.monotonic() - self.started, 1e-9)
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=seen, loss=f"{loss:.4f}", rate=f"{rate:,.0f}")
-        elif time.monotonic() - self.last >= PLAIN_EVERY_SECONDS or seen >= self.samples:
-            self.last = time.monotonic()
-            left = (self.samples - seen) / max(rate, 1e-9)
-            say(
-                f"{self.name}: {seen:,}/{self.samples:,} images  loss {loss:.4f}  {rate:,.0f} images/s  "
-                f"{duration(left)} left"
-            )
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def _bar(name: str, samples: int, done: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
-        TextColumn("loss {task.fields[loss]}"),
-        TextColumn("{task.fields[rate]} images/s"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True))
-    bar.add_task(name, total=samples, completed=done, loss="-", rate="-")
-    bar.start()
-    return bar

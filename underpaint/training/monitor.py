@@ -9,10 +9,11 @@ from typing import Any
 
 from underpaint.core import Evaluator
 from underpaint.messages import say
+from underpaint.progress import Progress
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.clock import TRAINING
 from underpaint.training.health import Watchdog, stragglers
-from underpaint.training.log import Progress, RunLog, read_log
+from underpaint.training.log import RunLog, read_log
 from underpaint.training.loop import TrainState
 from underpaint.training.parallel import ParallelConfig
 from underpaint.training.signals import Interrupted
@@ -58,9 +59,10 @@ class RunMonitor:
         self.meet, self.signalled = meet, signalled
         self.path = run.folder / "log.jsonl"
         self.record, self.progress = None, None
+        self.begun = state.step * run.batch_size
         if self.ranks.first:
             self.record = RunLog(run.folder, step=state.step)
-            self.progress = Progress(run.name, samples=run.samples, done=state.step * run.batch_size)
+            self.progress = Progress(run.name, total=run.samples, unit="images", done=self.begun)
         self.watchdog = Watchdog(run.parallel.hang_seconds)
         self.clock = dict(state.clock.seconds)
         self.saving, self.failures = state.step, 0
@@ -77,7 +79,8 @@ class RunMonitor:
         self.meet()
         if self.record is not None and self.progress is not None:
             self.record.write(state.step, seen, line)
-            self.progress.update(seen, loss=float(values["loss"]))
+            rate = (seen - self.begun) / max(self.progress.seconds, 1e-9)
+            self.progress.update(seen, f"loss {float(values['loss']):.4f}  {rate:,.0f} images/s")
 
     def _health(self, state: TrainState) -> dict[str, Any]:
         """Where the time went since the last line, who was slow, and the step that was skipped if one was."""

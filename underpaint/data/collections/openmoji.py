@@ -13,8 +13,8 @@ from pathlib import Path
 
 from underpaint.data.collections.emoji_concepts import TONES, Drawing, emoji_names, families, without_selector
 from underpaint.data.collections.emoji_concepts import records as concept_records
-from underpaint.data.progress import progress
 from underpaint.data.source import Record
+from underpaint.progress import progress
 
 __all__ = ["SIZE", "Drawing", "drawings", "families", "prepare", "records"]
 
@@ -73,7 +73,7 @@ def _draw(found: Sequence[Drawing], images: Path) -> None:
         (images / f"{drawing.file.stem}.png").write_bytes(_opaque(png))
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for _ in progress(pool.map(draw, found), total=len(found), description="Drawing OpenMoji"):
+        for _ in progress(pool.map(draw, found), "Drawing OpenMoji", total=len(found), unit="drawings"):
             pass
 
 

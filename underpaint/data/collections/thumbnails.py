@@ -17,8 +17,8 @@ from PIL import Image, ImageChops
 
 from underpaint.data.decode.image import EIGHT_BIT, decode
 from underpaint.data.decode.limits import BadImage
-from underpaint.data.progress import progress
 from underpaint.messages import say
+from underpaint.progress import progress
 
 SIDE = 128
 """Pixels of the longer side at most; smaller images keep their size."""
@@ -48,7 +48,7 @@ def write_thumbnails(files: Mapping[str, Path], images: Path, *, trim: bool, des
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         found = dict(
-            zip(files, progress(pool.map(write, files), total=len(files), description=description), strict=True)
+            zip(files, progress(pool.map(write, files), description, total=len(files), unit="images"), strict=True)
         )
     bad = {path: told.removeprefix("!") for path, told in found.items() if told.startswith("!")}
     if bad:

@@ -20,9 +20,9 @@ from underpaint.data.folders.folder import image_files
 from underpaint.data.near_duplicates.candidates import Candidates, Search, alike_in_colour
 from underpaint.data.near_duplicates.fingerprints import SIDE, Fingerprints, PerceptualHashes, Views, fingerprint
 from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
-from underpaint.data.progress import progress
 from underpaint.data.shards.tar import MAX_IMAGE_BYTES
 from underpaint.files import new_folder
+from underpaint.progress import progress
 
 _BATCH = 256
 _NAMES = "names.parquet"
@@ -182,7 +182,7 @@ def _looked_at(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, Fingerp
         fingerprints = pool.map(look, starts)
         yield from zip(
             starts,
-            progress(fingerprints, total=len(starts), description="Looking at the evaluation images to exclude"),
+            progress(fingerprints, "Looking at the evaluation images to exclude", total=len(starts), unit="batches"),
             strict=True,
         )
 
