@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from gpu_steps import Case, batch_of, release, state_of, take_steps
 
+from underpaint.core import on_device
 from underpaint.data.dataset import ImageData
 from underpaint.data.stream import Batching
-from underpaint.run.execute import on_device
 from underpaint.training.devices import usable_cpus
 
 WIDTH, HEIGHT, QUALITY, GRAIN = 500, 375, 92, 14.0
@@ -75,7 +75,7 @@ def fed(device: str, *, seconds: float, dry: bool) -> dict[str, Any]:
                 seed=0,
                 quarantine=Path(temporary) / f"bad_{decoding}.jsonl",
             )
-            batches = on_device(stream, torch.device(device))
+            batches = (on_device(batch, torch.device(device)) for batch in stream)
             found[f"fed, decoding={decoding}"] = _rate(
                 lambda steps, batches=batches: take_steps(state, batches, run, steps), run.budget.batch_size, seconds
             )

@@ -176,6 +176,17 @@ class Evaluator(Protocol):
     def __call__(self, objective: nn.Module) -> dict[str, float]: ...
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors moved, and anything else in it as it is.
+
+    A copy from pinned memory to a GPU goes on while the host works; the GPU's own work waits for it.
+    """
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
 class Data(Protocol):
     """An endless stream of batches whose whole state is one integer, the position of the next sample."""
 

@@ -15,10 +15,10 @@ from underpaint import files
 from underpaint.core import ImageInput
 from underpaint.data.folders.folder import image_files
 from underpaint.data.loader import read_files
-from underpaint.evals.features import Pooling
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.models.image_text import ImageText
+from underpaint.models.pooling import Pooling, pool
 from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
 from underpaint.progress import Progress
 from underpaint.run import record
@@ -188,7 +188,7 @@ def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: tor
         for start in range(0, len(paths), BATCH):
             image, problems = read_files(paths[start : start + BATCH], format=format)
             tokens = encoder(image.to(device)).float()
-            features = (tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)).cpu()
+            features = pool(tokens, pooling).cpu()
             problems = _with_overflow(problems, features)
             rows["embedding"] += [None if why else x for x, why in zip(features.numpy(), problems, strict=True)]
             rows["problem"] += problems

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -50,19 +49,18 @@ class Case:
     def execute(self, images: Path) -> None:
         """Run it, with its faults."""
         plain = EXECUTE.on_device
-        EXECUTE.on_device = lambda batches, device: self._disturbed(plain(batches, device))
+        EXECUTE.on_device = lambda batch, device: self._disturbed(plain(batch, device))
         try:
             execute(self.run(images), Path(self.out))
         finally:
             EXECUTE.on_device = plain
 
-    def _disturbed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            image = batch["image"].clone()
-            image[batch["position"] == self.poison] = float("nan")
-            if is_last_rank() and int(batch["position"][0]) >= 2 * BATCH:
-                time.sleep(self.asleep)
-            yield {**batch, "image": image}
+    def _disturbed(self, batch: Batch) -> Batch:
+        image = batch["image"].clone()
+        image[batch["position"] == self.poison] = float("nan")
+        if is_last_rank() and int(batch["position"][0]) >= 2 * BATCH:
+            time.sleep(self.asleep)
+        return {**batch, "image": image}
 
 
 def is_last_rank() -> bool:

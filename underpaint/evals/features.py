@@ -15,11 +15,8 @@ from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViTConfig
-
-Pooling = Literal["cls", "mean"]
-"""``cls``: the cls token after the final norm. ``mean``: the mean of the patch tokens."""
-
 
 UNKNOWN_CLASS = -1
 """No evaluation predicts it, so such a test image counts as wrong."""
@@ -99,8 +96,7 @@ def extract(
     with evaluation_mode(encoder, device):
         for image, weight in batches:
             tokens = encoder(image.to(device)).float()
-            pooled = tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)
-            features.append(pooled.cpu()[weight > 0])
+            features.append(pool(tokens, pooling).cpu()[weight > 0])
             kept.append(weight > 0)
     if not features or not any(len(part) for part in features):
         raise ValueError("none of the images to evaluate on could be read; check the files of the dataset")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from underpaint import core
 from underpaint.evals.mode import evaluation_mode
@@ -38,10 +37,5 @@ class HeldoutLoss:
         with evaluation_mode(objective, device):
             for batch in self.batches:
                 # The loss of a batch is sum(weight * loss) / size; undo its denominator to weigh every image alike.
-                total += float(objective(on_device(batch, device)).loss) * len(batch["weight"])
+                total += float(objective(core.on_device(batch, device)).loss) * len(batch["weight"])
         return {"heldout_loss": total / self.images}
-
-
-def on_device(batch: core.Batch, device: torch.device) -> Mapping[str, Any]:
-    """The batch with its tensors moved and its lists as they are."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

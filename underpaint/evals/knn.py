@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from underpaint.data.source import Source
-from underpaint.evals.features import Encoder, Pooling, TaskFeatures
+from underpaint.evals.features import Encoder, TaskFeatures
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
 from underpaint.evals.view import ViewSetting
+from underpaint.models.pooling import Pooling
 
 CHUNK = 1 << 24
 """Similarities held at once: 128 MiB of float64."""

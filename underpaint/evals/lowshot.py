@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from underpaint import keyed_random
 from underpaint.data.source import Source
 from underpaint.evals.class_splits import few_shot
-from underpaint.evals.features import Encoder, Pooling, TaskFeatures
+from underpaint.evals.features import Encoder, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
 from underpaint.evals.view import ViewSetting
+from underpaint.models.pooling import Pooling
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from underpaint.data.source import Source
-from underpaint.evals.features import Encoder, Pooling, TaskFeatures, extract_task
+from underpaint.evals.features import Encoder, TaskFeatures, extract_task
 from underpaint.evals.score import Score
 from underpaint.evals.view import ViewSetting
+from underpaint.models.pooling import Pooling
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from underpaint.core import PAD_LABEL, DataInfo, ImageInput, Inputs, LabelBatch,
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
+from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViT, ViTConfig, drop_path_factors, encoder_layer_of
 from underpaint.objectives.layers import HeadLayers
 from underpaint.objectives.scores import Reduction, Scores, score
@@ -31,7 +32,7 @@ class ClassifyConfig:
     encoder: ViTConfig = field(default_factory=ViTConfig)
     stage: Literal["wsp", "finetune", "linear"] = "wsp"
     loss: Loss = "softmax"
-    pooling: Literal["cls", "mean"] = "cls"  # cls after `norm`, or mean of the patch tokens and `fc_norm`
+    pooling: Pooling = "cls"  # cls after `norm`, or mean of the patch tokens and `fc_norm`
     label_smoothing: float = 0.0
     drop_path: float = 0.0  # rate at the last block
     frozen_encoder: bool = False
@@ -132,7 +133,7 @@ class Classify(nn.Module):
     ) -> Float[Tensor, "b d"]:
         """What the head scores."""
         tokens = self.encoder(image, drop_path=drop_path)
-        feature = tokens[:, 0] if self.config.pooling == "cls" else tokens[:, 1:].mean(dim=1)
+        feature = pool(tokens, self.config.pooling)
         return self.batch_norm(self.fc_norm(feature))
 
     def loss(self, scores: Scores, labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:

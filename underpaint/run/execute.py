@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from underpaint import keyed_random
-from underpaint.core import Batch, DataInfo
+from underpaint.core import Batch, DataInfo, on_device
 from underpaint.data.dataset import OpenDataset
 from underpaint.data.stream import Batching, Stream
 from underpaint.evals.heldout import HeldoutLoss
@@ -140,7 +140,7 @@ def _train(
         around.callback(monitor.close)
         train(
             state,
-            on_device(stream, device),
+            (on_device(batch, device) for batch in stream),
             config=_loop_config(run, ranks),
             schedule=run.lr_schedule(),
             log=monitor.log,
@@ -160,7 +160,7 @@ def _train(
 
     def save() -> RunResult:
         network = whole_network(run, data_info, state, product)
-        outputs.save_pictures(folder, network, on_device(heldout or stream, device))
+        outputs.save_pictures(folder, network, (on_device(batch, device) for batch in heldout or stream))
         bad = len(stream.quarantine)
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
@@ -244,11 +244,6 @@ def _result(
         "bad_records": bad_records,
         "metrics": dict(metrics),
     }
-
-
-def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    for batch in batches:
-        yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def _loop_config(run: Run, ranks: Ranks) -> LoopConfig:
