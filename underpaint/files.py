@@ -64,6 +64,26 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+@contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Turn pyarrow's errors on a damaged file into one ValueError that names it; those of a disk stay OSError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except OSError as error:  # pyarrow's own have no number
+        if error.errno is not None:
+            raise
+        raise _damaged(path, error) from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ValueError(f"{path} is damaged, or no Parquet file of this package: {reason}")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
     """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device.
 

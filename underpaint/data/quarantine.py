@@ -52,11 +52,17 @@ class Quarantine:
 
 
 def _read_keys(file: Path) -> Iterable[str]:
-    """The keys in the file; a line that a killed process left unfinished is cut off."""
+    """The keys in the file; a line that a killed process left unfinished is cut off.
+
+    Raises ValueError for a file that somebody else changed.
+    """
     if not file.exists():
         return []
     data = file.read_bytes()
     complete = data[: data.rfind(b"\n") + 1]
     if len(complete) < len(data):
         file.write_bytes(complete)
-    return [json.loads(line)["key"] for line in complete.splitlines()]
+    try:
+        return [json.loads(line)["key"] for line in complete.splitlines()]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged, remove it and its images are tried again: {error}") from error

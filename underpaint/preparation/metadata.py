@@ -60,7 +60,7 @@ def from_json(content: bytes) -> Metadata:
     """
     try:
         fields = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # among them a number of more digits than Python reads
         raise ValueError(f"it is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"it holds no JSON object but {type(fields).__name__}")

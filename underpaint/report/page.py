@@ -47,7 +47,8 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
 
     folder = Path(folder)
     try:
-        pages = _pages(folder, images=images)
+        with files.reading_parquet(folder):
+            pages = _pages(folder, images=images)
     except (ArithmeticError, LookupError, TypeError, AttributeError, jinja2.UndefinedError) as error:
         what = str(error) if isinstance(error, jinja2.UndefinedError) else repr(error)
         raise ValueError(f"a file in {folder} holds something else than this package writes: {what}") from error

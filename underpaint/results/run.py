@@ -136,14 +136,17 @@ def _content(path: Path) -> object:
 
 def _lines(path: Path) -> Iterator[tuple[str, object]]:
     """The values of a JSON-lines file with their places; a torn last line, as a killed run leaves it, is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 return
             raise ValueError(f"{where}, is not readable as JSON ({error})") from error

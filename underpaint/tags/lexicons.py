@@ -15,6 +15,8 @@ MAX_BYTES = 1024**3
 """The largest lexicons have a tenth of it."""
 OFFSET = re.compile(r"omw-.*-(\d{8})-([nvasr])")
 """The synsets of the Open Multilingual Wordnet are named by their offsets in WordNet 3.0."""
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""Errors of the package wn on XML that is none of its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entr
 
 def _parse(file: Path) -> list[Any]:
     """The lexicons of a file, as nested dictionaries."""
+    from xml.parsers.expat import ExpatError
+
     try:
         import wn
         import wn.lmf
@@ -68,8 +72,8 @@ def _parse(file: Path) -> list[Any]:
         raise ValueError(f"{file} has {size} bytes; a lexicon has at most {MAX_BYTES}")
     try:
         lexicons: list[Any] = wn.lmf.load(file, progress_handler=None)["lexicons"]
-    except (wn.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no lexicon in the format WN-LMF: {error}") from error
+    except (wn.Error, ExpatError, *_DAMAGE) as error:
+        raise ValueError(f"{file} is no lexicon in the format WN-LMF: {str(error) or repr(error)}") from error
     return lexicons
 
 
@@ -84,7 +88,7 @@ def _words(lexicon: Any, ids: dict[str, str]) -> Iterator[tuple[str, tuple[str, 
     """Every word, with the synsets of all its entries in their order."""
     found: dict[str, dict[str, None]] = {}
     for entry in lexicon["entries"]:
-        senses = [ids[sense["synset"]] for sense in entry["senses"] if sense["synset"] in ids]
+        senses = [ids[sense["synset"]] for sense in entry.get("senses", ()) if sense["synset"] in ids]
         for written in (entry["lemma"], *entry.get("forms", ())):
             word = squeeze(plain(written["writtenForm"]).lower())
             if word and senses:

@@ -25,7 +25,7 @@ def load_pickled(path: Path) -> Any:
     Raises:
         ValueError: for a file that needs anything else, is damaged, or was saved by a torch older than 1.6.
     """
-    if not zipfile.is_zipfile(path):
+    if not _is_zip(path):
         raise ValueError(f"{path} is damaged or was saved by a torch older than 1.6; load and save it with a newer one")
     try:
         try:
@@ -40,6 +40,13 @@ def load_pickled(path: Path) -> Any:
         ) from error
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged: {(str(error) or repr(error)).splitlines()[0]}") from error
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end says that it is one part of several
+        return False
 
 
 def _load(path: Path, mapping: int) -> Any:

@@ -26,6 +26,8 @@ def is_plain(data: bytes) -> bool:
     """Can Pillow read it without loss: up to 8 bits and four channels, or one channel of 16 bits?"""
     with _opened(data) as tiff:
         page = tiff.pages.first
+        if not isinstance(page.imagewidth, int) or not isinstance(page.imagelength, int):
+            raise BadImage("its width or height is no number")
         check_pixels(page.imagewidth, page.imagelength)
         if _channel_pages(tiff):
             return False

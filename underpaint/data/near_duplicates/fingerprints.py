@@ -233,7 +233,8 @@ def _views_of_file(file: Callable[[], bytes]) -> _View:
 
 def _views_of(data: bytes, *, least: int) -> _View:
     decoded = decode(data, channels=3, value_range=EIGHT_BIT, least=least)
-    assert decoded.dtype == torch.uint8
+    if decoded.dtype != torch.uint8:
+        raise BadImage("the pixels have more than 8 bits")
     return _views(Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())))
 
 

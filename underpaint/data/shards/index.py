@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from underpaint.data.source import SPLITS
-from underpaint.files import sync_file, sync_folder, write_json
+from underpaint.files import reading_parquet, sync_file, sync_folder, write_json
 
 FORMAT = 1
 PREPARED = "prepared.json"
@@ -197,7 +197,8 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
 
     if not (folder / VOCABULARY).is_file():
         return []
-    table = pq.read_table(folder / VOCABULARY, columns=["label", "name"])
+    with reading_parquet(folder / VOCABULARY):
+        table = pq.read_table(folder / VOCABULARY, columns=["label", "name"])
     return list(zip(table["label"].to_pylist(), table["name"].to_pylist(), strict=True))
 
 

@@ -22,7 +22,7 @@ from underpaint.data.shards.index import (
     shards_schema,
 )
 from underpaint.data.source import Split
-from underpaint.files import read_json
+from underpaint.files import read_json, reading_parquet
 from underpaint.tags.vocabulary import Vocabulary
 
 _COLUMNS = ("key", "offset", "size", "labels", "repeat", "split", "content_hash", "flags")
@@ -99,7 +99,9 @@ class PreparedSet:
     def _read_shards(self) -> None:
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.folder / SHARDS, schema=shards_schema(), use_threads=False).combine_chunks()
+        with reading_parquet(self.folder / SHARDS):
+            table = pq.read_table(self.folder / SHARDS, schema=shards_schema(), use_threads=False).combine_chunks()
+            table.validate(full=True)
         self._names = table["shard"].combine_chunks()
         self._part, self._group = (table[name].to_numpy() for name in ("part", "row_group"))
         self.images_of_shards = table["images"].to_numpy()
@@ -131,7 +133,11 @@ class PreparedSet:
     def rows(self, shard: int) -> Rows:
         """The rows of a shard: one row group is read, in milliseconds."""
         file, group = self._file(int(self._part[shard])), int(self._group[shard])
-        table = file.read_row_group(group, columns=list(_COLUMNS), use_threads=False)
+        if not 0 <= group < file.num_row_groups:
+            raise ValueError(f"{self.folder / INDEX} has {file.num_row_groups} row groups and no {group}: damaged")
+        with reading_parquet(self.folder / INDEX):
+            table = file.read_row_group(group, columns=list(_COLUMNS), use_threads=False)
+            table.validate(full=True)
         name, count = self.name_of(shard), int(self.images_of_shards[shard])
         if len(table) != count:
             raise ValueError(f"{self.folder / INDEX} has {len(table)} rows of the shard {name}, not {count}: damaged")
@@ -145,7 +151,7 @@ class PreparedSet:
             first_label=np.concatenate([[0], np.cumsum(labels.value_lengths().to_numpy())]),
             labels=labels.flatten().to_numpy(),
             repeats=fixed_repeats(columns["repeat"].to_numpy()),
-            splits=tuple(frozenset(one.split("+")) for one in split.dictionary.to_pylist()),
+            splits=tuple(frozenset(names.split("+")) for names in split.dictionary.to_pylist()),
             split=split.indices.to_numpy(),
             content_hash=np.frombuffer(b"".join(columns["content_hash"].to_pylist()), np.uint8).reshape(-1, 16),
             flip=_may_flip(columns["flags"]),
@@ -157,7 +163,8 @@ class PreparedSet:
 
         if part not in self._files:
             path = self.folder / INDEX
-            file = pq.ParquetFile(path / f"part-{part:05d}.parquet" if path.is_dir() else path, memory_map=True)
+            with reading_parquet(path):
+                file = pq.ParquetFile(path / f"part-{part:05d}.parquet" if path.is_dir() else path, memory_map=True)
             if not file.schema_arrow.equals(index_schema()):
                 raise ValueError(f"{path} has other columns than an index of format {FORMAT}; prepare it again")
             self._files[part] = file
@@ -181,8 +188,9 @@ class PreparedSet:
 
         if not (self.folder / VOCABULARY).is_file():
             return Vocabulary(labels=(), count=())
-        table = pq.read_table(self.folder / VOCABULARY, columns=["label", "name", "count"]).sort_by("label")
-        ids, names, count = (table[column].to_pylist() for column in ("label", "name", "count"))
+        with reading_parquet(self.folder / VOCABULARY):
+            table = pq.read_table(self.folder / VOCABULARY, columns=["label", "name", "count"]).sort_by("label")
+            ids, names, count = (table[column].to_pylist() for column in ("label", "name", "count"))
         if ids != list(range(len(ids))):
             raise ValueError(f"{self.folder / VOCABULARY}: the labels are not 0 to {len(ids) - 1}, each once")
         first: dict[str, int] = {}
