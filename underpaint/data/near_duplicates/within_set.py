@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from underpaint.data.near_duplicates.candidates import Candidates, Search, alike_in_colour
 from underpaint.data.near_duplicates.fingerprints import PerceptualHashes, Views
 from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
-from underpaint.data.progress import progress
+from underpaint.progress import progress
 
 BLOCK = 256
 """Images that are compared with each other at once: where all are frames of one scene, each pair is a candidate."""
@@ -50,7 +50,7 @@ def near_copies(prints: PerceptualHashes, read_views: ReadViews) -> Iterator[Nea
     kept = _Kept(prints)
     views = _RememberedViews(read_views)
     starts = range(0, len(prints.plain), BLOCK)
-    for start in progress(starts, total=len(starts), description="Comparing images"):
+    for start in progress(starts, "Comparing images", total=len(starts), unit="blocks"):
         block = np.arange(start, min(start + BLOCK, len(prints.plain)))
         copies = _first_of_each(_confirmed(kept.candidates(block), views))
         yield from copies.values()
