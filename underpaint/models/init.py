@@ -51,7 +51,7 @@ def swag_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
 
 
 def head_rule(std: float) -> Rule:
-    """A classifier's head: truncated normal weights (all zero for ``std=0``, as SWAG starts its 28K head)."""
+    """A classifier's head: normal weights, truncated at two deviations (all zero for ``std=0``, as SWAG's 28K head)."""
 
     def rule(name: str, value: Tensor, generator: torch.Generator) -> None:
         if value.ndim >= 2 and std > 0:

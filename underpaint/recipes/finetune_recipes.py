@@ -3,7 +3,8 @@
     underpaint train finetune_laptop data.source=digits init_from=runs/mae_wsp --out runs/finetuned
 
 The form is MAE's (paper.md 2.2): layer-wise learning rates, drop path, no decay of tokens and positions, a head that
-starts near zero on the cls token. RandAugment, mixup and the other strong augmentations of the large recipes are not
+starts near zero, cut off at two standard deviations (MAE: at 2, which is not at all), on the cls token. Precision is
+fp32 or bf16, where MAE has fp16. RandAugment, mixup and the other strong augmentations of the large recipes are not
 here yet, nor are the large recipes.
 """
 

@@ -3,7 +3,9 @@
     underpaint train linear_vit_b16 data.source=/data/imagenet init_from=runs/mae_vit_b16 --out runs/linear
 
 For small data, ``underpaint eval linear`` (logistic regression on features extracted once) is quicker and needs no
-learning rate. The head starts from N(0, 0.01), truncated; BatchNorm without affine parameters stands before it.
+learning rate. BatchNorm without affine parameters stands before the head. Two things differ from MAE's code:
+``precision`` is bf16, not fp16, and the head starts from N(0, 0.01) cut off at two standard deviations, where the
+bounds -2 and 2 of its call are absolute and cut nothing off.
 """
 
 from __future__ import annotations

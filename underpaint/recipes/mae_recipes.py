@@ -4,7 +4,8 @@
 
 Cost in H100 hours at 45% of the peak rate, from the FLOPs of models/flops.py, for 5 billion samples: about 180 (B),
 390 (L), 910 (H), 2,450 (2B), 8,000 (6.5B); nothing of this size was run by us. The values are those of the public MAE
-code, which the paper reuses unchanged (paper.md 1.3). Flags for what is not known:
+code, which the paper reuses unchanged (paper.md 1.3), but for the precision: bf16 autocast, where that code has fp16
+with a gradient scaler (``precision``; the paper's own is not known). Flags for what is not known:
 
 * the warm-up of the one-epoch run (``budget.warmup``): 5% here, as 40 of 800 epochs;
 * whether stage 1 saw the label-balanced stream (``data.resample``): no here.

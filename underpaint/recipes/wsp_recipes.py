@@ -5,6 +5,7 @@
 Without ``init_from`` it is the paper's baseline from random weights; nothing else differs (paper.md C16). One epoch is
 5 billion samples of the label-balanced stream. Optimizer, batch, warm-up, clipping and augmentation are the values
 recalled for SWAG and marked as unverified; its peak rate of 4e-4 at batch 8192 is ``base_lr`` 1.25e-5 per 256.
+``precision`` is bf16 where the paper has mixed fp16 (recalled, paper.md 1.4): the same memory, and no gradient scaler.
 Flags for what is not known:
 
 * ``reset_final_norm``: whether the final norm of MAE is handed over;
