@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 
+from support.ablations_example import make_ablations
 from support.html_page import Page
 from support.report_example import ARMS, bare_data, make_run, make_study, write_json
 from underpaint.report import write_report
+from underpaint.report.arms import title_of
 
 SHOWN_SPLITS = ("test", "mean")
 
@@ -53,7 +56,9 @@ def test_scores_equal_results_json(tmp_path: Path, seeds: tuple[int, ...]) -> No
     rows = Page(write_report(folder)).tables["results-table"]
     expected = expected_scores(folder)
     shown = {row[0][2].strip(): row[1:] for row in rows if len(row) > 1 and row[0][0] == "th" and row[1][0] == "td"}
-    assert set(shown) == {*ARMS, "guessing"}
+    label = {entry["arm"]: title_of(entry) for entry in results_of(folder)["arms"]}
+    assert list(shown) == [*(label[arm] for arm in ARMS), "guessing"]
+    shown = {arm: shown[label[arm]] for arm in ARMS} | {"guessing": shown["guessing"]}
     means = {one["arm"]: one["mean"] for one in json.loads((folder / "results.json").read_text())["arm_means"]}
     for arm, scores in expected.items():
         assert [float(str(attrs["data-value"])) for _, attrs, _ in shown[arm]] == [means[arm], *scores]
@@ -106,6 +111,17 @@ def test_costs_equal_results_json(study: Path) -> None:
         assert sum(stage["train_flops"] for stage in stages if stage["arm"] == arm) in values
     compute = {s["arm"]: sum(t["train_flops"] for t in stages if t["arm"] == s["arm"]) for s in stages}
     assert compute["mae_wsp"] / compute["wsp"] in values
+
+
+@pytest.mark.parametrize("make", [make_study, make_ablations])
+def test_arms_are_called_by_their_labels(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    """Names such as ``mae_wsp`` stand in the names of folders alone."""
+    page = Page(write_report(make(tmp_path / "study")))
+    names = re.findall(r"(?<![-\w/])(?:mae_wsp|wsp_equal_compute|mae_wsp - wsp)(?![-\w])", page.text)
+    assert not names
+    assert "MAE then WSP − WSP alone" in page.text
+    tips = {text for text in page.text.splitlines() if text.strip().startswith("WSP at equal compute")}
+    assert tips
 
 
 def test_strangers_text_is_escaped(tmp_path: Path) -> None:

@@ -260,8 +260,10 @@ def test_arms_differ_in_shape_and_keep_their_marks() -> None:
     given = marks(arms)
     assert len(set(given.values())) == len(given) == len(names)
     assert len({mark.shape for mark in MARKS.values()}) == len({mark.colour for mark in MARKS.values()}) == len(MARKS)
-    assert marks([arms[-1], arms[3]])["mae_wsp"] == MARKS["treatment"]
-    assert len(set(marks([arms[3], {**arms[3], "arm": "again"}]).values())) == 2, "two arms of one role"
+    assert len({(mark.shape, mark.colour) for mark in given.values()}) == len(names)
+    assert marks([arms[-1], arms[3]])["mae_wsp"] == replace(MARKS["treatment"], label="MAE then WSP")
+    twice = marks([arms[3], {**arms[3], "arm": "again"}]).values()
+    assert len({(mark.shape, mark.colour) for mark in twice}) == 2, "two arms of one role"
 
 
 def test_flatten() -> None:

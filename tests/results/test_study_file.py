@@ -44,7 +44,7 @@ def test_a_study_of_format_1_is_rendered_with_its_numbers(tmp_path: Path) -> Non
         assert {repr(line[key]) for key in ("mean", "low", "high")} <= values
     assert {repr(mean["mean"]) for mean in old["arms"]} <= values
     assert "At equal WSP steps pre-pretraining made no difference" in page.text
-    assert "MAE, then the same WSP" in page.text
+    assert "the same WSP, from the weights of MAE" in page.text
     assert "without the noise of the test images" not in page.text, "one seed: the images are all there is"
     assert "gains on" in page.text, "what WSP forgets"
 

@@ -22,6 +22,7 @@ from underpaint.data.near_duplicates.removal import Report
 from underpaint.data.open_source import open_source
 from underpaint.evals.score import Score
 from underpaint.report import write_report
+from underpaint.report.arms import title_of
 from underpaint.studies.ablations import Plan, plan_points
 from underpaint.studies.ablations_designs import ablations_design_of
 from underpaint.studies.ablations_results import Point, collect, transfer_name
@@ -278,9 +279,10 @@ def test_the_page_has_the_numbers_of_the_results(made_up: Path) -> None:
             tasks.setdefault((*place, row["dataset"], row["protocol"]), []).append(row["value"])
     for found in tasks.values():
         assert repr(fmean(found)) in values
+    labels = {entry["arm"]: title_of(entry) for entry in results["arms"]}
     for (axis, at, arm), by_seed in means.items():
         header, *rows = page.tables[f"table-{axis}"]
-        column = [text.strip() for _, _, text in header].index(arm)
+        column = [text.strip() for _, _, text in header].index(labels[arm])
         row = next(row for row in rows if row[0][2].split()[0] == at)
         mean = fmean(fmean(values) for values in by_seed.values())
         assert float(str(row[column][1]["data-value"])) == pytest.approx(mean, abs=1e-12)

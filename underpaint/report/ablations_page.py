@@ -69,7 +69,8 @@ def content(study: StudyFolder) -> dict[str, Any]:
     arms = sorted(study.arms, key=lambda arm: places.get(study.meaning[arm]["role"], len(places)))
     contrasts = headline.study_contrasts(study.results)
     asked = asked_contrast(study.results["contrasts"])
-    parts = [_axis_part(study, axis, by_arm, asked) for axis in _axes(study)]
+    titles = {contrast.name: contrast.title for contrast in contrasts}
+    parts = [_axis_part(study, axis, by_arm, titles, asked) for axis in _axes(study)]
     at_base, verdicts = _base_contrasts(study), _verdicts(parts, asked)
     return {
         "parts": parts,
@@ -82,8 +83,10 @@ def content(study: StudyFolder) -> dict[str, Any]:
         "base_lead": headline.lead(at_base),
         "caveat": headline.caveat(at_base or contrasts),
         "tasks": len({html_tables.task_key(row) for row in study.results["rows"]}),
-        "legend": [Key(name=arm, mark=by_arm[arm], meaning=study.meaning[arm]["description"]) for arm in arms],
-        "short_legend": [Key(name=arm, mark=by_arm[arm]) for arm in arms],
+        "legend": [
+            Key(name=by_arm[arm].label, mark=by_arm[arm], meaning=study.meaning[arm]["description"]) for arm in arms
+        ],
+        "short_legend": [Key(name=by_arm[arm].label, mark=by_arm[arm]) for arm in arms],
         "contrast_legend": contrast_legend(contrasts, by_arm),
         "cost": html_tables.measuring_cost(study.staged),
     }
@@ -111,7 +114,9 @@ def asked_contrast(contrasts: Sequence[ContrastEntry]) -> str:
     return next((entry["contrast"] for entry in contrasts if entry["equal"] == "compute"), "")
 
 
-def _axis_part(study: StudyFolder, axis: AxisEntry, by_arm: Mapping[str, Mark], asked: str) -> AxisPart:
+def _axis_part(
+    study: StudyFolder, axis: AxisEntry, by_arm: Mapping[str, Mark], titles: Mapping[str, str], asked: str
+) -> AxisPart:
     name, base = axis["axis"], axis["base"]
     places = {
         row["at"]: row["x"] for row in study.results["rows"] if "at" in row and "x" in row and row.get("axis") == name
@@ -126,7 +131,12 @@ def _axis_part(study: StudyFolder, axis: AxisEntry, by_arm: Mapping[str, Mark], 
         base=base,
         sentences=sentences([(lines.value, lines.mean.differences.get(asked)) for lines in values]),
         differences=value_chart(
-            "Differences in percentage points", label, _difference_series(values, by_arm), ticks, base=base, zero=True
+            "Differences in percentage points",
+            label,
+            _difference_series(values, by_arm, titles),
+            ticks,
+            base=base,
+            zero=True,
         ),
         accuracy=value_chart("Per cent correct, mean over tasks", label, _arm_series(values, by_arm), ticks, base=base),
         values=values,
@@ -182,7 +192,9 @@ def _flops(values: Sequence[float]) -> Cell:
     return Cell(text=html_tables.flops(mean), value=mean)
 
 
-def _difference_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> list[Series]:
+def _difference_series(
+    values: Sequence[ValueLines], by_arm: Mapping[str, Mark], titles: Mapping[str, str]
+) -> list[Series]:
     """One series per contrast, in per cent, drawn as the arm that it is measured against."""
     series = []
     for name in dict.fromkeys(name for value in values for name in value.mean.differences):
@@ -193,11 +205,11 @@ def _difference_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark])
                 y=100 * difference.mean,
                 low=None if difference.low is None else 100 * difference.low,
                 high=None if difference.high is None else 100 * difference.high,
-                tip=f"{difference.contrast} at {value.value}: {interval(difference)}",
+                tip=f"{titles[name]} at {value.value}: {interval(difference)}",
             )
             for value, difference in known
         )
-        series.append(Series(name=name, mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), values=measured))
+        series.append(Series(name=titles[name], mark=by_arm.get(name.partition(" - ")[2], UNKNOWN), values=measured))
     return series
 
 
@@ -206,9 +218,10 @@ def _arm_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> lis
     for arm in dict.fromkeys(arm for value in values for arm in value.mean.arms):
         known = [(value, value.mean.arms[arm]) for value in values if arm in value.mean.arms]
         measured = tuple(
-            Measured(x=value.x, y=100 * cell.value, tip=f"{arm} at {value.value}: {cell.text}") for value, cell in known
+            Measured(x=value.x, y=100 * cell.value, tip=f"{by_arm[arm].label} at {value.value}: {cell.text}")
+            for value, cell in known
         )
-        series.append(Series(name=arm, mark=by_arm[arm], values=measured))
+        series.append(Series(name=by_arm[arm].label, mark=by_arm[arm], values=measured))
     return series
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from underpaint.results.study import ArmEntry, Role
 
@@ -26,6 +26,7 @@ class Mark:
 
     colour: str  # a class of style.css, which holds a light and a dark value of a colour-blind safe palette
     shape: str  # a key of SHAPES: colour alone never tells two arms apart
+    label: str = ""  # the arm in words
 
     @property
     def path(self) -> str:
@@ -55,11 +56,21 @@ STAGES: dict[str, Mark] = {"mae": MARKS["mae"], "wsp": MARKS["wsp"]}
 def marks(arms: Iterable[ArmEntry]) -> dict[str, Mark]:
     """Give every arm its mark: that of its role, spare ones in turn where the role has none or gave it already."""
     chosen: dict[str, Mark] = {}
+    given = set[Role]()
     spare = 0
     for entry in arms:
-        mark = MARKS.get(entry["role"])
-        if mark is None or mark in chosen.values():
+        role = entry["role"]
+        if role in MARKS and role not in given:
+            mark = MARKS[role]
+            given.add(role)
+        else:
             mark = SPARE[spare % len(SPARE)]
             spare += 1
-        chosen[entry["arm"]] = mark
+        chosen[entry["arm"]] = replace(mark, label=title_of(entry))
     return chosen
+
+
+def title_of(arm: ArmEntry) -> str:
+    """An arm in words, as a heading; a baseline keeps the name of its folder."""
+    label = arm["label"]
+    return label if arm["role"] == "baseline" else label[:1].upper() + label[1:]

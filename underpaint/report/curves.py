@@ -41,7 +41,7 @@ def study_curves(study: StudyFolder, marks: dict[str, Mark]) -> list[Figure]:
     for stage in dict.fromkeys(record["stage"] for record in study.results["stages"]):
         curves = _stage_curves(study, stage, marks)
         if curves:
-            descriptions = {name: entry["description"] for name, entry in study.meaning.items()}
+            descriptions = {marks[arm].label: entry["description"] for arm, entry in study.meaning.items()}
             figures.append(loss_figure(f"{stage.upper()} loss", curves, descriptions))
     return figures
 
@@ -53,9 +53,9 @@ def _stage_curves(study: StudyFolder, stage: str, marks: dict[str, Mark]) -> lis
         arm_seed = (record["arm"], record["seed"])
         before = spent.get(arm_seed, 0.0)
         spent[arm_seed] = before + record["train_flops"]
-        run = study.run_of(record)
+        run, mark = study.run_of(record), marks[record["arm"]]
         if record["stage"] == stage and run is not None and run.log and run.path not in curves:
-            curves[run.path] = curve_of(run, name=record["arm"], mark=marks[record["arm"]], flops_before=before)
+            curves[run.path] = curve_of(run, name=mark.label, mark=mark, flops_before=before)
     return list(curves.values())
 
 

@@ -24,7 +24,7 @@ def results_plot(columns: Sequence[Column], marks: Mapping[str, Mark]) -> Chart:
         y = TOP + PITCH * (index + 0.5)
         rows.append(_row(f"{column.dataset} {column.protocol}", y))
         for number, (arm, cell) in enumerate(column.cells.items()):
-            tip = f"{arm}: {cell.text}"
+            tip = f"{marks[arm].label}: {cell.text}"
             place = y + _shift(number, len(column.cells))
             dots.append(Dot(x=x_of(100 * cell.value), y=place, mark=marks[arm], tip=tip))
         if column.chance is not None:
@@ -66,7 +66,7 @@ def contrast_plot(contrasts: Sequence[Contrast], marks: Mapping[str, Mark], *, b
             if difference is not None:
                 place = y + 11.0 * (number - (len(contrasts) - 1) / 2)
                 mark = contrast_mark(contrast, marks, by_first=by_first)
-                dots.append(_difference_dot(difference, place, mark, x_of))
+                dots.append(_difference_dot(difference, contrast.title, place, mark, x_of))
     return Chart(
         title="Differences with their intervals",
         x_label="difference in percentage points",
@@ -110,8 +110,8 @@ def _signed(value: float) -> str:
     return "0" if value == 0 else f"{value:+g}".replace("-", "−")
 
 
-def _difference_dot(line: Difference, y: float, mark: Mark, x_of: Scale) -> Dot:
-    tip = f"{line.contrast}, {line.task}: {points(line.mean)}"
+def _difference_dot(line: Difference, contrast: str, y: float, mark: Mark, x_of: Scale) -> Dot:
+    tip = f"{contrast}, {task_name(line.task)}: {points(line.mean)}"
     if line.low is None or line.high is None:
         return Dot(x=x_of(100 * line.mean), y=y, mark=mark, tip=tip)
     return Dot(

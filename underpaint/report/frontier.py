@@ -37,7 +37,7 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
             low=y_of(100 * mean["low"]),
             high=y_of(100 * mean["high"]),
             mark=marks[arm],
-            tip=f"{arm}: {100 * mean['mean']:.1f} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
+            tip=f"{marks[arm].label}: {100 * mean['mean']:.1f} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
         )
         for arm, mean in means.items()
     }
@@ -51,16 +51,14 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
         bottom=BOTTOM,
         x_ticks=x_of.ticks(),
         y_ticks=y_of.ticks(),
-        lines=tuple(
-            _ladder(name, rungs, marks.get(name, UNKNOWN)) for name, rungs in ladders.items() if len(rungs) > 1
-        ),
+        lines=tuple(_ladder(rungs, marks.get(name, UNKNOWN)) for name, rungs in ladders.items() if len(rungs) > 1),
         dots=tuple(reached.values()),
     )
 
 
-def _ladder(name: str, rungs: Sequence[Dot], mark: Mark) -> Line:
+def _ladder(rungs: Sequence[Dot], mark: Mark) -> Line:
     path = path_through([(dot.x, dot.y) for dot in sorted(rungs, key=attrgetter("x"))])
-    return Line(name=name, mark=mark, path=path, dashed=True)
+    return Line(name=mark.label, mark=mark, path=path, dashed=True)
 
 
 def _apart(places: Mapping[str, float]) -> dict[str, float]:

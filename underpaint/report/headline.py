@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from underpaint.report.arms import title_of
 from underpaint.report.html_tables import task_name
 from underpaint.results.study import MEAN_TASK, ArmEntry, ContrastEntry, ContrastRow, Equal, Noise, Role, StudyResults
 
@@ -87,7 +88,8 @@ class Contrast:
 
     @property
     def title(self) -> str:
-        return self.name.replace(" - ", " − ")
+        """Both arms in words."""
+        return f"{title_of(self.first_arm)} − {self.second_arm['label']}"
 
     @property
     def differences(self) -> tuple[Difference, ...]:

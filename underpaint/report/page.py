@@ -109,7 +109,10 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         leakage_sheet=embedded_pictures.leakage_sheet(study) if images else "",
         results=dots.results_plot(columns, by_arm),
         differences=dots.contrast_plot(asked, by_arm) if asked else None,
-        legend=[Key(name=arm, mark=by_arm[arm], meaning=study.meaning[arm]["description"]) for arm in study.arms],
+        legend=[
+            Key(name=by_arm[arm].label, mark=by_arm[arm], meaning=study.meaning[arm]["description"])
+            for arm in study.arms
+        ],
         contrast_legend=dots.contrast_legend(asked, by_arm),
         figures=curves.study_curves(study, by_arm),
         costs=costs,

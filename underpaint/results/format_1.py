@@ -10,53 +10,53 @@ from typing import Any
 
 from underpaint.results.study import OLD_NAMES, ArmEntry, ContrastEntry, Equal, Role
 
-BASELINE = "a baseline: an encoder from elsewhere, not trained here"
+BASELINE = "an encoder from elsewhere, not trained here"
 MAE, WSP, BOTH = ("mae",), ("wsp",), ("mae", "wsp")
 
 ARMS: Mapping[str, tuple[str, str, Role, tuple[str, ...], str]] = {
-    "random": ("the untrained encoder", "the untrained encoder, for comparison", "untrained", (), "wsp"),
-    "mae": ("MAE alone", "MAE alone: images, no tags", "mae", MAE, "mae_wsp"),
-    "wsp": ("WSP alone", "WSP alone, from scratch", "wsp", WSP, "wsp"),
-    "mae_wsp": ("MAE then WSP", "MAE, then the same WSP", "treatment", BOTH, "mae_wsp"),
+    "random": ("the untrained encoder", "its initial weights, for comparison", "untrained", (), "wsp"),
+    "mae": ("MAE alone", "images, no tags", "mae", MAE, "mae_wsp"),
+    "wsp": ("WSP alone", "from scratch", "wsp", WSP, "wsp"),
+    "mae_wsp": ("MAE then WSP", "the same WSP, from the weights of MAE", "treatment", BOTH, "mae_wsp"),
     "wsp_equal_compute": (
         "WSP at equal compute",
-        "WSP alone, lengthened to the training FLOPs of mae_wsp",
+        "WSP alone, lengthened to the training FLOPs of MAE then WSP",
         "equal_compute",
         WSP,
         "wsp",
     ),
     "wsp_equal_time": (
         "WSP at equal wall time",
-        "WSP alone, lengthened to the expected wall time of mae_wsp",
+        "WSP alone, lengthened to the expected wall time of MAE then WSP",
         "equal_time",
         WSP,
         "wsp",
     ),
     "mae_wsp_half": (
         "MAE then half of WSP",
-        "MAE, then half of that WSP: does it get there sooner?",
+        "half of that WSP: does it get there sooner?",
         "variant",
         BOTH,
         "mae_wsp",
     ),
-    "mae_tenth": ("a tenth of MAE", "a tenth of that MAE", "variant", MAE, ""),
+    "mae_tenth": ("a tenth of MAE", "images, no tags, for a tenth of the samples", "variant", MAE, ""),
     "mae_tenth_wsp": (
         "a tenth of MAE then WSP",
-        "a tenth of that MAE, then the same WSP: is a little enough?",
+        "the same WSP after it: is a little enough?",
         "variant",
         BOTH,
         "",
     ),
     "mae_wsp_low_rate": (
         "MAE then WSP at a low rate",
-        "MAE, then WSP at a quarter of its learning rate, to forget less",
+        "a quarter of the learning rate, to forget less",
         "variant",
         BOTH,
         "",
     ),
     "mae_wsp_layer_decay": (
         "MAE then WSP with layer decay",
-        "MAE, then WSP with smaller rates in lower layers, to forget less",
+        "smaller rates in lower layers, to forget less",
         "variant",
         BOTH,
         "",

@@ -49,7 +49,7 @@ class Arm:
 RANDOM = Arm(
     name="random",
     label="the untrained encoder",
-    description="the untrained encoder, for comparison",
+    description="its initial weights, for comparison",
     role="untrained",
     stage="none",
     ladder="wsp",
@@ -57,16 +57,16 @@ RANDOM = Arm(
 MAE = Arm(
     name="mae",
     label="MAE alone",
-    description="MAE alone: images, no tags",
+    description="images, no tags",
     role="mae",
     stage="mae",
     ladder="mae_wsp",
 )
-WSP = Arm(name="wsp", label="WSP alone", description="WSP alone, from scratch", role="wsp", stage="wsp", ladder="wsp")
+WSP = Arm(name="wsp", label="WSP alone", description="from scratch", role="wsp", stage="wsp", ladder="wsp")
 MAE_WSP = Arm(
     name="mae_wsp",
     label="MAE then WSP",
-    description="MAE, then the same WSP",
+    description="the same WSP, from the weights of MAE",
     role="treatment",
     stage="wsp",
     start="mae",
@@ -75,7 +75,7 @@ MAE_WSP = Arm(
 EQUAL_COMPUTE = Arm(
     name="wsp_equal_compute",
     label="WSP at equal compute",
-    description="WSP alone, lengthened to the training FLOPs of mae_wsp",
+    description="WSP alone, lengthened to the training FLOPs of MAE then WSP",
     role="equal_compute",
     stage="wsp",
     lengthened="compute",
@@ -84,7 +84,7 @@ EQUAL_COMPUTE = Arm(
 EQUAL_TIME = Arm(
     name="wsp_equal_time",
     label="WSP at equal wall time",
-    description="WSP alone, lengthened to the expected wall time of mae_wsp",
+    description="WSP alone, lengthened to the expected wall time of MAE then WSP",
     role="equal_time",
     stage="wsp",
     lengthened="time",
@@ -93,7 +93,7 @@ EQUAL_TIME = Arm(
 HALF = Arm(
     name="mae_wsp_half",
     label="MAE then half of WSP",
-    description="MAE, then half of that WSP: does it get there sooner?",
+    description="half of that WSP: does it get there sooner?",
     role="variant",
     stage="wsp",
     start="mae",
@@ -103,7 +103,7 @@ HALF = Arm(
 TENTH = Arm(
     name="mae_tenth",
     label="a tenth of MAE",
-    description="a tenth of that MAE",
+    description="images, no tags, for a tenth of the samples",
     role="variant",
     stage="mae",
     share=0.1,
@@ -111,7 +111,7 @@ TENTH = Arm(
 TENTH_WSP = Arm(
     name="mae_tenth_wsp",
     label="a tenth of MAE then WSP",
-    description="a tenth of that MAE, then the same WSP: is a little enough?",
+    description="the same WSP after it: is a little enough?",
     role="variant",
     stage="wsp",
     start="mae_tenth",
@@ -119,7 +119,7 @@ TENTH_WSP = Arm(
 GENTLE = Arm(
     name="mae_wsp_low_rate",
     label="MAE then WSP at a low rate",
-    description="MAE, then WSP at a quarter of its learning rate, to forget less",
+    description="a quarter of the learning rate, to forget less",
     role="variant",
     stage="wsp",
     start="mae",
@@ -128,7 +128,7 @@ GENTLE = Arm(
 LAYERWISE = Arm(
     name="mae_wsp_layer_decay",
     label="MAE then WSP with layer decay",
-    description="MAE, then WSP with smaller rates in lower layers, to forget less",
+    description="smaller rates in lower layers, to forget less",
     role="variant",
     stage="wsp",
     start="mae",
@@ -138,7 +138,7 @@ LAYERWISE = Arm(
 
 def imported_arm(name: str) -> Arm:
     """A baseline as an arm."""
-    description = "a baseline: an encoder from elsewhere, not trained here"
+    description = "an encoder from elsewhere, not trained here"
     return Arm(name=name, label=name, description=description, role="baseline", stage="baseline")
 
 

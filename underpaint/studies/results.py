@@ -43,7 +43,7 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     source, sources = images.source, images.tasks
     missing: list[str] = []
     if "wsp" not in arms:
-        missing.append("WSP: the images have no tags, so only the arms `random` and `mae` were run.")
+        missing.append("WSP: the images have no tags, so only MAE alone and the untrained encoder were measured.")
     if source.name not in {task.name for task in sources}:
         missing.append(
             "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
