@@ -128,6 +128,25 @@ def test_fast_mae_hides_more_decodes_with_one_block_and_sees_more_images(name: s
     assert cost < 0.51 * run.budget.samples * whole.flops_per_sample(DataInfo(seed=0))
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "share", "places"),
+    [
+        ("mae_fast_small", "mae_small", 1.13, ("README.md", "docs/results.md", "docs/results/mae_fast.md")),
+        ("mae_fast_small", "mae_deep_small", 0.34, ("docs/results/mae_fast.md",)),
+        ("mae_fast", "mae_vit_b16", 0.42, ("docs/results/mae_fast.md",)),
+    ],
+)
+def test_what_fast_mae_costs_beside_others_is_what_the_documentation_says(
+    name: str, beside: str, share: float, places: tuple[str, ...]
+) -> None:
+    fast, other = (recipes.find_recipe(each)() for each in (name, beside))
+    flops = [run.budget.samples * run.objective.flops_per_sample(DataInfo(seed=0)) for run in (fast, other)]
+    assert round(flops[0] / flops[1], 2) == share
+    for place in places:
+        assert f"{share}" in (Path(__file__).parents[2] / place).read_text(), place
+    assert f"{share}" in str(recipes.find_recipe(name).__doc__) or beside == "mae_deep_small"
+
+
 @pytest.mark.parametrize("size", ENCODERS)
 def test_wsp(size: str) -> None:
     """Table of paper.md 1.4."""
