@@ -105,6 +105,17 @@ def test_scores_on_square_images_are_what_they_were(tmp_path: Path) -> None:
         assert [replace(score, view="stretch") for score in now] == before
 
 
+@pytest.mark.parametrize(("thin", "kept"), [((2, 60_000), (2, 400)), ((60_000, 3), (600, 3))])
+def test_a_very_thin_image_takes_little_memory(thin: tuple[int, int], kept: tuple[int, int]) -> None:
+    """Enlarged whole to 256 by 7.7 million pixels it would take 23 GB; its middle is the same view."""
+    image = torch.from_numpy(noise(1, thin)).permute(2, 0, 1)
+    top, left = ((side - middle) // 2 for side, middle in zip(thin, kept, strict=True))
+    middle = image[:, top : top + kept[0], left : left + kept[1]]
+    seen = eval_view(image, size=(224, 224), view="crop_oblong", crop_share=0.875)
+    torch.testing.assert_close(seen, eval_view(middle, size=(224, 224), view="crop", crop_share=0.875))
+    assert float(seen.std()) > 0.1
+
+
 @pytest.mark.parametrize(
     ("encoder", "setting", "view", "share"),
     [

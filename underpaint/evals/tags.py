@@ -63,14 +63,14 @@ class TagRecall:
                 split=name,
                 metric=f"recall@{self.top}",
                 view=evaluation_input(classifier.image_input, self.view).view,
-                correct=tuple(hit for _, hit in found),
-                image=tuple(source.path[row] for row, _ in found),
-                family=tuple(source.family[row] for row, _ in found),
+                correct=tuple(hit for _, hit in hits),
+                image=tuple(source.path[row] for row, _ in hits),
+                family=tuple(source.family[row] for row, _ in hits),
                 settings={"labels": float((bin_of == BINS.index(name)).sum())},
                 remarks=(),
             )
-            for name, found in pairs.items()
-            if found
+            for name, hits in pairs.items()
+            if hits
         ]
 
     def _best(

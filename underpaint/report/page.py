@@ -26,7 +26,7 @@ from underpaint.report.folders import (
 )
 from underpaint.report.frame import Key
 from underpaint.report.frontier import frontier
-from underpaint.report.views import views_told
+from underpaint.report.views import views_shown
 from underpaint.results.run import RUN_FILE
 from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE
 
@@ -102,7 +102,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         floor=headline.floor(at_floor, len(columns)),
         below_the_floor=headline.below_the_floor(contrasts),
         columns=columns,
-        views=views_told(study.results["rows"]),
+        views=views_shown(study.results["rows"]),
         datasets=[(dataset, list(group)) for dataset, group in groupby(columns, key=attrgetter("dataset"))],
         tag_recall=html_tables.tag_recall(study),
         tags_held_out=html_tables.tags_held_out(study),

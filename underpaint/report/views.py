@@ -11,16 +11,16 @@ VIEWS = {
     "crop": "the centre of every image",
     "stretch": "the whole image, stretched to the encoder's size",
 }
-"""In the order in which they are told."""
+"""In the order in which they are named."""
 PROTOCOLS = {"linear": "linear", "lowshot": "low-shot", "knn": "kNN", "finetune": "finetuned"}
 
 
-def views_told(rows: Sequence[ScoreRow]) -> str:
+def views_shown(rows: Sequence[ScoreRow]) -> str:
     """What each protocol showed; "" for results that do not record it."""
     protocols: dict[str, list[str]] = {}
     for row in rows:
         name, known = PROTOCOLS.get(row["protocol"], row["protocol"]), protocols.setdefault(row.get("view", ""), [])
         if row["split"] in COMPARED_SPLITS and name not in known:
             known.append(name)
-    told = [f"{', '.join(protocols[view])}: {text}" for view, text in VIEWS.items() if protocols.get(view)]
-    return f"Shown to the encoder: {'; '.join(told)}." if told else ""
+    shown = [f"{', '.join(protocols[view])}: {text}" for view, text in VIEWS.items() if protocols.get(view)]
+    return f"Shown to the encoder: {'; '.join(shown)}." if shown else ""

@@ -75,11 +75,11 @@ def _vit_of(objective: nn.Module, run: Run) -> ViT:
 def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:
     """The decoder of an earlier MAE goes on with its encoder; where it has none of this form it is a fresh one."""
     shapes = {name: value.shape for name, value in objective.state_dict().items()}
-    found = decoder_to_start_from(run.init_from, shapes)
+    decoder = decoder_to_start_from(run.init_from, shapes)
     trained = any(name == "encoder.cls_token" and p.requires_grad for name, p in objective.named_parameters())
-    if not found and trained and "decoder.mask_token" in shapes and join().first:
+    if not decoder and trained and "decoder.mask_token" in shapes and join().first:
         say(f"{run.init_from} has no such decoder, so it is fresh (objective.frozen_encoder=true trains it first)")
-    return found
+    return decoder
 
 
 def whole_network(run: Run, data_info: DataInfo, state: TrainState, weights: dict[str, Tensor]) -> nn.Module:

@@ -60,7 +60,7 @@ def stages(
     seeds = tuple(seeds) or design.seeds
     setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines)
     refuse_idle(overrides, setting.idle(overrides))
-    parts: list[Part] = [setting.copy_of(one) for one in setting.baselines.values()]
+    parts: list[Part] = [setting.copy_of(baseline) for baseline in setting.baselines.values()]
     parts += [part for seed in seeds for part in setting.parts_of(seed)]
     arms = [arm.name for arm in setting.arms]
     encoders = {arm.name: setting.encoder_of(arm, seeds[0]) for arm in setting.arms}
@@ -115,7 +115,8 @@ class _Setting:
         tagged = any(self.source.tags[row] for row in rows)
         arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
         taken, like = [arm.name for arm in design.arms], encoder_of(self.mae.run)
-        self.baselines = {one.name: one for one in open_baselines(baselines, taken=taken, like=like)}
+        opened = open_baselines(baselines, taken=taken, like=like)
+        self.baselines = {baseline.name: baseline for baseline in opened}
         self.arms = (*arms, *map(imported_arm, self.baselines))
         self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
         self.finetune = run_on(design.finetune, data, encoder)

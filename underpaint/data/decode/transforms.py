@@ -17,6 +17,10 @@ RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 """Crops drawn until one fits into the image; else the largest central crop of an allowed shape."""
 
+THIN = 16
+"""Sides further apart than so many times the view's are cut to their middle before a crop: resized whole, the line of
+pixels that a broken scan leaves would take gigabytes."""
+
 
 def train_view(
     image: Num[Tensor, "c h w"], *, size: tuple[int, int], scale: tuple[float, float], flip: bool, seed: int
@@ -70,6 +74,8 @@ def eval_view(
     height, width = image.shape[-2:]
     if view == "stretch" or (view == "crop_oblong" and height * size[1] == width * size[0]):
         return _resized(image, size, interpolation)
+    image = _middle(image, size)
+    height, width = image.shape[-2:]
     rows, columns = (math.floor(side / crop_share) for side in size)
     if height * columns <= width * rows:  # height is what just covers
         covering = rows, max(columns, int(rows * width / height))
@@ -78,6 +84,16 @@ def eval_view(
     resized = _resized(image, covering, interpolation)
     top, left = (round((whole - side) / 2) for whole, side in zip(covering, size, strict=True))
     return resized[:, top : top + size[0], left : left + size[1]]
+
+
+def _middle(image: Num[Tensor, "c h w"], size: tuple[int, int]) -> Num[Tensor, "c h2 w2"]:
+    """The image without the ends of a very long side, none of which a centre crop of this shape shows."""
+    height, width = image.shape[-2:]
+    rows, columns = size
+    kept_height = min(height, -(-THIN * width * rows // columns))
+    kept_width = min(width, -(-THIN * height * columns // rows))
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    return image[:, top : top + kept_height, left : left + kept_width]
 
 
 def _resized(
