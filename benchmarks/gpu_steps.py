@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from plan_memory import noise
 from torch import Tensor, nn
 
+from underpaint.core import Batch
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.recompute import make_lean
 from underpaint.objectives.classify import ClassifyConfig
@@ -26,9 +28,9 @@ from underpaint.plan.accelerators import GPUS
 from underpaint.plan.parameters import assumed_data
 from underpaint.recipes.mae_recipes import mae
 from underpaint.recipes.wsp_recipes import wsp
-from underpaint.run import Run
+from underpaint.run import Run, bare_steps
 from underpaint.training import float8
-from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.training.loop import TrainState
 from underpaint.training.optim import build_optimizer
 from underpaint.training.parallel import prepare_blocks
 
@@ -38,7 +40,6 @@ TAGS = 5
 ACCUMULATION = 4
 """Microbatches of a step: the recipes take 16 to 64, whose steps are too long to be repeated in minutes."""
 REPEATS = 3
-NEVER = 1 << 40  # steps
 VARIANTS = ("eager", "compiled", "lean", "checkpointed", "float8")
 
 
@@ -109,39 +110,21 @@ def fill(network: nn.Module) -> None:
 
 
 def batch_of(run: Run, device: str, count: int) -> dict[str, Tensor]:
-    encoder = run.objective.encoder
-    return {
-        "image": torch.randn(count, encoder.channels, *encoder.size, device=device),
-        "position": torch.arange(count, device=device),
-        "weight": torch.ones(count, device=device),
-        "labels": torch.randint(LABELS, (count, TAGS), device=device),
-    }
+    labels = torch.randint(LABELS, (count, TAGS), device=device)
+    return noise(run.objective.encoder, count, device=device) | {"labels": labels}
 
 
-def take_steps(state: TrainState, batches: Iterator[Any], run: Run, steps: int) -> list[float]:
+def take_steps(state: TrainState, batches: Iterator[Batch], run: Run, steps: int) -> list[float]:
     """So many more steps of the real loop; the losses. Returns when the device has done them."""
     losses: list[Tensor] = []
-    config = LoopConfig(
-        steps=state.step + steps,
-        batch_size=run.budget.batch_size,
-        accumulation=run.budget.accumulation(),
-        clip=run.optim.clip,
-        precision=run.precision,
-        ema_decay=0.0,
-        log_every=1,
-        save_every=NEVER,
-        evaluate_every=NEVER,
-        max_skipped=3,
-    )
-    train(
+    bare_steps.take_steps(
         state,
         batches,
-        config=config,
-        schedule=lambda samples: 1e-5,
-        log=lambda state, values: losses.append(values["loss"].detach()),
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
+        run,
+        steps=steps,
+        accumulation=run.budget.accumulation(),
+        rate=1e-5,
+        log=lambda values: losses.append(values["loss"].detach()),
     )
     return torch.stack(losses).tolist()  # waits for the device
 

@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan_memory import allocated, case, noise, state_of, take_steps
+from plan_memory import allocated, case, noise, state_of
 from torch import Tensor, nn
 
 from underpaint.models.sizes import SIZES
 from underpaint.objectives import scores
 from underpaint.objectives.classify import softmax_cross_entropy, target_mass
 from underpaint.run import Run
+from underpaint.run.bare_steps import take_steps
 from underpaint.training.loop import TrainState
 
 MIB = 1 << 20
@@ -148,7 +149,7 @@ def one_step(state: TrainState, run: Run, labels: int, *, size: int) -> float:
     generator, losses = torch.Generator().manual_seed(state.step), list[float]()
     batch = noise(run.objective.encoder, size, generator)
     batch["labels"] = torch.randint(0, labels, (size, TAGS), generator=generator)
-    take_steps(state, iter([batch]), run, count=1, log=lambda values: losses.append(float(values["loss"])))
+    take_steps(state, iter([batch]), run, steps=1, log=lambda values: losses.append(float(values["loss"])))
     return losses[0]
 
 

@@ -33,6 +33,7 @@ from underpaint.models.vit import ViTConfig
 from underpaint.objectives.mae import MAE, MAEConfig
 from underpaint.plan.parameters import assumed_data
 from underpaint.run import Run
+from underpaint.run.bare_steps import take_steps
 
 MIB = 1 << 20
 TAGS = 5
@@ -182,7 +183,7 @@ def our_steps(stage: str, size: Size, count: int, *, variant: str) -> tuple[nn.M
     batches = itertools.repeat(batch_of(size, count))
 
     def more(steps: int) -> None:
-        plan_memory.take_steps(state, batches, run, count=steps, rate=1e-4)
+        take_steps(state, batches, run, steps=steps, rate=1e-4)
 
     return state.objective, state.optimizer, more
 

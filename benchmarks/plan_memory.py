@@ -13,7 +13,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from underpaint import recipes
-from underpaint.core import Batch
 from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
 from underpaint.models.vit import ViTConfig
@@ -29,12 +28,12 @@ from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parallel_layout import Layout
 from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.run import Run
-from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.run.bare_steps import take_steps
+from underpaint.training.loop import TrainState
 from underpaint.training.optim import build_optimizer
 from underpaint.training.parallel import prepare_blocks
 
 GIB = 1 << 30
-NEVER = 1 << 40  # steps
 TOLERANCE = 0.10
 LABELS = 28_000
 MICROBATCHES = {
@@ -77,7 +76,7 @@ def measured(run: Run, *, labels: int, checkpointing: bool = False) -> int:
             noise(run.objective.encoder, count) | {"labels": torch.zeros(count, 1, dtype=torch.int64)}
             for count in (1, run.budget.forward_size)
         )
-        take_steps(state, batches, run, count=2)
+        take_steps(state, batches, run, steps=2)
 
     return allocated(two_steps)
 
@@ -104,47 +103,15 @@ def state_of(run: Run, *, labels: int, checkpointing: bool = False, compiled: bo
     return TrainState(network, build_optimizer(network, run.optim, layer_of=network.layer_of))
 
 
-def noise(encoder: ViTConfig, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+def noise(
+    encoder: ViTConfig, count: int, generator: torch.Generator | None = None, *, device: str = "cpu"
+) -> dict[str, Tensor]:
     """A batch of images that are noise, without labels."""
     return {
-        "image": torch.randn(count, encoder.channels, *encoder.size, generator=generator),
-        "position": torch.arange(count),
-        "weight": torch.ones(count),
+        "image": torch.randn(count, encoder.channels, *encoder.size, generator=generator, device=device),
+        "position": torch.arange(count, device=device),
+        "weight": torch.ones(count, device=device),
     }
-
-
-def take_steps(
-    state: TrainState,
-    batches: Iterator[Batch],
-    run: Run,
-    *,
-    count: int,
-    rate: float = 0.0,
-    log: Callable[[dict[str, Any]], None] = lambda values: None,
-) -> None:
-    """So many more steps of the real loop, a microbatch each; each is logged, nothing is saved or evaluated."""
-    config = LoopConfig(
-        steps=state.step + count,
-        batch_size=run.budget.batch_size,
-        accumulation=1,
-        clip=run.optim.clip,
-        precision=run.precision,
-        ema_decay=0.0,
-        log_every=1,
-        save_every=NEVER,
-        evaluate_every=NEVER,
-        max_skipped=3,
-    )
-    train(
-        state,
-        batches,
-        config=config,
-        schedule=lambda samples: rate,
-        log=lambda state, values: log(values),
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
-    )
 
 
 def main() -> int:

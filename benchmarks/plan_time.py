@@ -17,12 +17,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from plan_memory import case, noise, state_of, take_steps
+from plan_memory import case, noise, state_of
 
 from underpaint.plan.compute import measured_seconds, update_seconds, work
 from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.plan.rates import Calibration, measure_rates
 from underpaint.run import Run
+from underpaint.run.bare_steps import take_steps
 
 TOLERANCE = 0.20
 LABELS = 1_000
@@ -54,7 +55,7 @@ def measured(run: Run, clock: Callable[[], float]) -> float:
     size, times = run.budget.forward_size, list[float]()
     batch = noise(run.objective.encoder, size) | {"labels": torch.zeros(size, 1, dtype=torch.int64)}
     state = state_of(run, labels=LABELS)
-    take_steps(state, itertools.repeat(batch), run, count=4, log=lambda values: times.append(clock()))
+    take_steps(state, itertools.repeat(batch), run, steps=4, log=lambda values: times.append(clock()))
     return (times[3] - times[1]) / 2
 
 

@@ -24,8 +24,8 @@ from underpaint.models.recompute import make_lean
 from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import assumed_data
 from underpaint.run import Run
+from underpaint.run.bare_steps import bare_loop
 from underpaint.training import parallel
-from underpaint.training.loop import LoopConfig
 from underpaint.training.loop import _forward_backward as forward_backward  # pyright: ignore[reportPrivateUsage]
 from underpaint.training.optim import build_optimizer
 from underpaint.training.ranks import Ranks
@@ -65,7 +65,7 @@ def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun
             tracker = FSDPMemTracker(network)
             tracker.track_inputs((batch,))
             with tracker:
-                forward_backward(network, iter((batch,)), _one_step(run, microbatch))
+                forward_backward(network, iter((batch,)), bare_loop(run, steps=1))
             local = _local(network)
             optimizer = build_optimizer(local, run.optim, layer_of=lambda name: 0)
             optimizer.step()
@@ -124,21 +124,6 @@ def _local(network: nn.Module) -> nn.Module:
             piece.grad = parameter.grad.to_local()
         local.append(piece)
     return local
-
-
-def _one_step(run: Run, size: int) -> LoopConfig:
-    return LoopConfig(
-        steps=1,
-        batch_size=size,
-        accumulation=1,
-        clip=run.optim.clip,
-        precision=run.precision,
-        ema_decay=0.0,
-        log_every=1,
-        save_every=1,
-        evaluate_every=1,
-        max_skipped=1,
-    )
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

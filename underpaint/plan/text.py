@@ -53,8 +53,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"  data            {plan.data_bytes / 1e12:,.3g} TB to read, {rate / 1e6:,.1f} MB/s"
     money = f", {plan.cost:,.2f} at {plan.price:g} an hour" if plan.price else ""
     yield f"  {'hours    ' if device.is_cpu else 'GPU hours'}       {plan.gpu_hours:,.1f}{money}"
-    yield f"  command         {_command(plan)}"
-    if FIRST_NODE in _command(plan):
+    command = _command(plan)
+    yield f"  command         {command}"
+    if FIRST_NODE in command:
         yield f"                  on every node, with the name of the first for {FIRST_NODE}"
     yield "assumed:"
     for line in plan.assumptions:

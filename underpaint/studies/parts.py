@@ -22,9 +22,10 @@ from underpaint.models.vit import ViTConfig
 from underpaint.models.weights import require_same_form
 from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyResults
 from underpaint.run import Run, execute, record
+from underpaint.run.bare_steps import take_steps
 from underpaint.run.declare import HasEncoder
 from underpaint.training.devices import choose_device
-from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.training.loop import TrainState
 from underpaint.training.optim import build_optimizer
 
 FORMAT = 1
@@ -255,26 +256,6 @@ def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
     optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
     state = TrainState(objective, optimizer)
     times: list[float] = []
-    train(
-        state,
-        iter(lambda: batch, None),
-        config=LoopConfig(
-            steps=5,
-            batch_size=size,
-            accumulation=1,
-            clip=run.optim.clip,
-            precision=run.precision,
-            ema_decay=0.0,
-            log_every=1,
-            save_every=6,
-            evaluate_every=6,
-            max_skipped=5,
-        ),
-        schedule=lambda seen: 0.0,
-        log=lambda state, values: times.append(time.perf_counter()),
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
-    )
+    take_steps(state, iter(lambda: batch, None), run, steps=5, log=lambda values: times.append(time.perf_counter()))
     seconds = sorted(after - before for before, after in itertools.pairwise(times))
     return seconds[len(seconds) // 2] / size, sum(p.numel() for p in objective.parameters())
