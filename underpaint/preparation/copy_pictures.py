@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.label_pictures import small_jpeg
 from underpaint.preparation.arrow_files import read_table, write_table
-from underpaint.preparation.deduplication import COPIES
+from underpaint.preparation.deduplication import COPIES, CopyRow, ImageRow
 
 PICTURES, PAGE = "copy_pictures.parquet", "near_copies.html"
 MAX_GROUPS = 150
 """Kept images that are shown with their copies: the most doubtful ones."""
 MAX_COPIES = 8
-"""Of one kept image."""
+"""Copies that are shown of one kept image."""
 
 _SCHEMA = pa.schema(
     {
@@ -34,7 +34,23 @@ _SCHEMA = pa.schema(
         "image": pa.binary(),
     }
 )
-"""Of each group first the image that is kept, with the number of its near copies, then the copies that are shown."""
+"""Each group begins with the image that is kept and the number of its near copies; the copies follow."""
+
+
+class PictureRow(TypedDict, total=False):
+    """A row of PICTURES."""
+
+    group: int
+    kept: bool
+    key: str
+    source: str
+    width: int
+    height: int
+    tags: list[str]
+    copies: int
+    difference: float
+    mirrored: bool
+    image: bytes
 
 
 def write_copy_pictures(folder: Path) -> int:
@@ -47,7 +63,7 @@ def write_copy_pictures(folder: Path) -> int:
         for file in (target, folder / PAGE):
             file.unlink(missing_ok=True)
         return 0
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int], list[CopyRow]] = {}
     for row in read_table(folder / COPIES).to_pylist():
         if row["kind"] == "near":
             groups.setdefault((row["kept"]["shard"], row["kept"]["offset"]), []).append(row)
@@ -57,20 +73,30 @@ def write_copy_pictures(folder: Path) -> int:
     return len(ordered)
 
 
-def _pictured(number: int, group: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+def _pictured(number: int, group: list[CopyRow], folder: Path) -> Iterator[PictureRow]:
     kept = group[0]["kept"]
-    yield _row(number, kept, folder) | {"kept": True, "copies": len(group)}
-    for row in sorted(group, key=lambda row: -row["difference"])[:MAX_COPIES]:
-        known = {"difference": row["difference"], "mirrored": row["mirrored"]}
-        yield _row(number, row["copy"], folder) | {"kept": False} | known
+    first = _row(number, kept, folder)
+    first["kept"], first["copies"] = True, len(group)
+    yield first
+    for pair in sorted(group, key=lambda pair: -pair["difference"])[:MAX_COPIES]:
+        row = _row(number, pair["copy"], folder)
+        row["kept"], row["difference"], row["mirrored"] = False, pair["difference"], pair["mirrored"]
+        yield row
 
 
-def _row(number: int, image: dict[str, Any], folder: Path) -> dict[str, Any]:
-    fields = ("key", "source", "width", "height", "tags")
-    return {"group": number, "image": _picture(image, folder), **{name: image[name] for name in fields}}
+def _row(number: int, image: ImageRow, folder: Path) -> PictureRow:
+    return {
+        "group": number,
+        "key": image["key"],
+        "source": image["source"],
+        "width": image["width"],
+        "height": image["height"],
+        "tags": image["tags"] or [],
+        "image": _picture(image, folder),
+    }
 
 
-def _picture(image: dict[str, Any], folder: Path) -> bytes:
+def _picture(image: ImageRow, folder: Path) -> bytes:
     try:
         with (folder / image["shard"]).open("rb") as shard:
             shard.seek(image["offset"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +63,37 @@ pixels, from 0 to 1; both are 0 for exact copies.
 """
 
 
+class ImageRow(TypedDict):
+    """The columns of ``partition_reader.ROWS`` that are looked at here; a row has all of them."""
+
+    key: str
+    source: str
+    shard: str
+    offset: int
+    size: int
+    width: int
+    height: int
+    tags: list[str] | None
+    caption: str | None
+    language: str | None
+    problem: str | None
+
+
+class CopyRow(TypedDict):
+    """A row of COPIES."""
+
+    kind: Literal["exact", "near"]
+    copy: ImageRow
+    kept: ImageRow
+    distance: int
+    difference: float
+    mirrored: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Copy:
     kept: int
-    kind: str
+    kind: Literal["exact", "near"]
     distance: int = 0
     difference: float = 0.0
     mirrored: bool = False
@@ -88,12 +115,12 @@ def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None
     with new_folder(target) as part:
         rows = images.rows({*copies, *(copy.kept for copy in copies.values())})
         changed = _merged(rows, copies)
-        by_file: dict[int, dict[int, dict[str, Any]]] = {}
+        by_file: dict[int, dict[int, ImageRow]] = {}
         for image, row in changed.items():
             by_file.setdefault(images.file_of(image), {})[images.row_of(image)] = row
         for number, file in enumerate(files):
             pq.write_table(_replaced(read_table(file), by_file.get(number, {})), part / file.name, compression="zstd")
-        pairs = [
+        pairs: list[CopyRow] = [
             {
                 "kind": copy.kind,
                 "copy": rows[image],
@@ -144,15 +171,17 @@ class _Images:
         """Its place among the rows of its partition."""
         return int(self._rows[image])
 
-    def rows(self, images: set[int]) -> dict[int, dict[str, Any]]:
+    def rows(self, images: set[int]) -> dict[int, ImageRow]:
         """The rows of some images, without their fingerprints."""
-        rows: dict[int, dict[str, Any]] = {}
+        rows: dict[int, ImageRow] = {}
         by_file: dict[int, list[int]] = {}
         for image in sorted(images):
             by_file.setdefault(self.file_of(image), []).append(image)
-        for number, own in by_file.items():
+        for number, members in by_file.items():
             table = read_table(self._files[number], [name for name in ROWS.names if name != "fingerprint"])
-            for image, row in zip(own, table.take([self.row_of(image) for image in own]).to_pylist(), strict=True):
+            for image, row in zip(
+                members, table.take([self.row_of(image) for image in members]).to_pylist(), strict=True
+            ):
                 rows[image] = row
         return rows
 
@@ -165,7 +194,7 @@ class _Images:
             return shard.read(int(self._size[image]))
 
 
-def _packed(column: Any, width: int) -> np.ndarray:
+def _packed(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """Values of one width as an array of them, without a copy."""
     values = column.combine_chunks()
     if not len(values):
@@ -173,7 +202,7 @@ def _packed(column: Any, width: int) -> np.ndarray:
     return np.frombuffer(values.buffers()[1], dtype=f"V{width}", count=len(values), offset=values.offset * width)
 
 
-def _replaced(table: pa.Table, rows: dict[int, dict[str, Any]]) -> pa.Table:
+def _replaced(table: pa.Table, rows: dict[int, ImageRow]) -> pa.Table:
     """The table with these rows in place of its own."""
     if not rows:
         return table
@@ -201,25 +230,25 @@ def _copies(images: _Images) -> dict[int, _Copy]:
     return {image: near.get(copy.kept, copy) for image, copy in copies.items()} | near
 
 
-def _merged(rows: dict[int, dict[str, Any]], copies: dict[int, _Copy]) -> dict[int, dict[str, Any]]:
+def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, ImageRow]:
     """The rows that change: those that leave get a problem and lose their tags, which those that stay get."""
-    changed = {
+    changed: dict[int, ImageRow] = {
         image: {**rows[image], "key": _shown(rows[image]), "problem": REASONS[copies[image].kind], "tags": []}
         for image in sorted(copies)
     }
     for image, copy in sorted(copies.items()):
-        kept = changed.setdefault(copy.kept, dict(rows[copy.kept]))
+        kept = changed.setdefault(copy.kept, {**rows[copy.kept]})
         said = _said(kept).merged_with(_said(rows[image]))
-        kept["tags"], kept["caption"] = said.tags, said.caption or None
+        kept["tags"], kept["caption"] = list(said.tags or ()), said.caption or None
         kept["language"] = said.language or None
     return changed
 
 
-def _shown(row: dict[str, Any]) -> str:
+def _shown(row: ImageRow) -> str:
     """The key among the images that are left out, with the name of the tar where that is read in place."""
     shard = Path(row["shard"])
     return f"{shard.name}/{row['key']}" if shard.is_absolute() else row["key"]
 
 
-def _said(row: dict[str, Any]) -> Metadata:
+def _said(row: ImageRow) -> Metadata:
     return Metadata(tags=tuple(row["tags"] or ()), caption=row["caption"] or "", language=row["language"] or "")

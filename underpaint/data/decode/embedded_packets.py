@@ -1,4 +1,4 @@
-"""Where XMP and IPTC lie in an image file: the bytes of the two, without decoding a pixel.
+"""The bytes of XMP and IPTC in an image file, without decoding a pixel.
 
 The containers are read here and not by Pillow: it stops at the first pixels of a PNG, behind which ExifTool writes XMP,
 keeps one of several APP13 segments, and allocates the canvas of a WebP to open it. Sources: ITU-T T.81 (JPEG), PNG 3rd
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from underpaint.data.decode.limits import BadImage
 
 MAX_PACKET_BYTES = 1 << 20
-"""Of XMP or IPTC; those of photographs have some 10 kB, and a tenfold of that holds any list of keywords."""
+"""The limit for XMP or IPTC; those of photographs have some 10 kB, and a tenfold of that holds any list of keywords."""
 MAX_EXTENDED_BYTES = 1 << 24
-"""Of the extended XMP of a JPEG, in which phones keep depth maps as well."""
+"""The limit for the extended XMP of a JPEG, in which phones keep depth maps as well."""
 
 _XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_OF_JPEG = b"http://ns.adobe.com/xmp/extension/\0"
@@ -34,7 +34,7 @@ class BadPacket(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Packets:
-    """What an image file says about itself in the two formats; b"" where there is none."""
+    """The bytes of the two formats in one file; b"" where there is none."""
 
     xmp: bytes = b""
     extended: Mapping[str, bytes] = field(default_factory=dict)
@@ -179,11 +179,11 @@ def _of_tiff(data: bytes) -> Packets:
     from underpaint.data.decode import tiff
 
     try:
-        found = tiff.stored_bytes(data, (_XMP_OF_TIFF, _IPTC_OF_TIFF, _PHOTOSHOP_OF_TIFF), limit=MAX_PACKET_BYTES)
+        stored = tiff.stored_bytes(data, (_XMP_OF_TIFF, _IPTC_OF_TIFF, _PHOTOSHOP_OF_TIFF), limit=MAX_PACKET_BYTES)
     except BadImage as error:
         raise BadPacket(str(error)) from error
-    iptc = found.get(_IPTC_OF_TIFF) or _iptc_of_resources(found.get(_PHOTOSHOP_OF_TIFF, b""))
-    return Packets(xmp=found.get(_XMP_OF_TIFF, b""), iptc=iptc)
+    iptc = stored.get(_IPTC_OF_TIFF) or _iptc_of_resources(stored.get(_PHOTOSHOP_OF_TIFF, b""))
+    return Packets(xmp=stored.get(_XMP_OF_TIFF, b""), iptc=iptc)
 
 
 def _check_size(name: str, size: int) -> None:

@@ -15,7 +15,7 @@ from underpaint.data.decode.iptc_keywords import iptc_keywords
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
 
 MAX_TAGS = 1000
-"""Of one image; agencies allow 50, and a hundred fold of synonyms in many languages happens."""
+"""The tags of one image; agencies allow 50, and a hundred fold of synonyms in many languages happens."""
 MAX_TAG_LETTERS = 200
 
 _NOTES_OF_PROGRAMS = ("darktable", "_Digikam_Internal_Tags_")
@@ -24,7 +24,7 @@ _NOTES_OF_PROGRAMS = ("darktable", "_Digikam_Internal_Tags_")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """What an image says it shows."""
+    """The keywords of one image."""
 
     tags: tuple[str, ...]
     """Distinct, as they were written, in order: ``dc:subject``, IPTC, then the last words of hierarchical keywords that

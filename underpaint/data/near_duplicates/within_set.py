@@ -37,7 +37,7 @@ class NearCopy:
     distance: int
     """Bits of the hashes that differ."""
     difference: float
-    """Of the pixels, from 0 for the same to DUPLICATE."""
+    """The difference of the pixels, from 0 for the same to DUPLICATE."""
     mirrored: bool
 
 

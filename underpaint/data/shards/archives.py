@@ -51,7 +51,7 @@ def unread_archive(name: str) -> str:
 
 
 def packed_with(first_bytes: bytes) -> str:
-    """What a file that is called a tar really is, by its first bytes; "" for none of the known archives."""
+    """The program that a file was packed with, by its first bytes; "" for none of the known archives."""
     return next((kind for start, kind in _FIRST_BYTES.items() if first_bytes.startswith(start)), "")
 
 

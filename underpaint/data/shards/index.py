@@ -14,13 +14,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import xxhash
 
 from underpaint.data.source import SPLITS
 from underpaint.files import reading_parquet, sync_file, sync_folder, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FORMAT = 1
 PREPARED = "prepared.json"
@@ -32,7 +36,7 @@ ceil. Every float32 from 1 on is such a multiple."""
 MOST_REPEATS = 32_768
 SHARDS_OF_PART = 256
 MOST_ROWS = 1_000_000
-"""Of one shard: they are decoded at once."""
+"""The rows of one shard are decoded at once."""
 
 MAY_BE_MISSING = ("width", "height", "caption", "language", "perceptual_hash", "licence")
 NO_FLIP = "no_flip"
@@ -40,7 +44,7 @@ NO_FLIP = "no_flip"
 
 
 @functools.cache
-def index_schema() -> Any:
+def index_schema() -> pa.Schema:
     """The ``pyarrow.Schema`` of ``index.parquet``: one row per image.
 
     * ``key``: of the sample in its shard (``tar.Member.key``), once per shard;
@@ -57,7 +61,7 @@ def index_schema() -> Any:
     """
     import pyarrow as pa
 
-    def required(name: str, kind: Any) -> Any:
+    def required(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, kind, nullable=name in MAY_BE_MISSING)
 
     text, whole = pa.string(), pa.int32()
@@ -83,7 +87,7 @@ def index_schema() -> Any:
 
 
 @functools.cache
-def shards_schema() -> Any:
+def shards_schema() -> pa.Schema:
     """The ``pyarrow.Schema`` of ``shards.parquet``: one row per shard, in the order of the index.
 
     ``part`` and ``row_group`` say where its rows are, ``digest`` what they hold. ``splits`` has an entry for each split
@@ -104,6 +108,28 @@ def fixed_repeats(repeat: np.ndarray) -> np.ndarray:
     return np.maximum(np.rint(repeat.astype(np.float64) * REPEAT_UNIT), 1).astype(np.int64)
 
 
+class SplitSums(TypedDict):
+    """The sums over the images of one split in a shard; see ``shards_schema``."""
+
+    split: str
+    images: int
+    repeats: int
+    labelled: int
+    labelled_repeats: int
+    most_labels: int
+
+
+class ShardRow(TypedDict):
+    """A row of ``shards.parquet``."""
+
+    shard: str
+    part: int
+    row_group: int
+    images: int
+    digest: bytes
+    splits: list[SplitSums]
+
+
 class IndexWriter:
     """Writes the index of a set, shard by shard; the set is whole when ``finish`` returns.
 
@@ -115,9 +141,9 @@ class IndexWriter:
         self._part = folder / f"{INDEX}.part"
         shutil.rmtree(self._part, ignore_errors=True)
         self._part.mkdir(parents=True)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[ShardRow] = []
         self._names: set[str] = set()
-        self._writer: Any = None
+        self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -130,7 +156,7 @@ class IndexWriter:
             self._writer = None
         shutil.rmtree(self._part, ignore_errors=True)
 
-    def add(self, table: Any) -> None:
+    def add(self, table: pa.Table) -> None:
         """The rows of one shard, as a table with the columns of ``index_schema``; they are sorted by offset.
 
         Raises:
@@ -149,10 +175,19 @@ class IndexWriter:
             how: dict[str, Any] = {"compression": "zstd", "write_statistics": ["key", "shard"]}
             how["use_dictionary"] = ["source", "shard", "language", "split", "licence"]
             self._writer = pq.ParquetWriter(self._part / f"part-{number:05d}.parquet", index_schema(), **how)
+        assert self._writer is not None
         self._writer.write_table(rows, row_group_size=len(rows))
         self._names.add(name)
-        place = {"shard": name, "part": number, "row_group": group, "images": len(rows)}
-        self._rows.append({**place, "digest": _digest(rows), "splits": list(_sums(rows))})
+        self._rows.append(
+            {
+                "shard": name,
+                "part": number,
+                "row_group": group,
+                "images": len(rows),
+                "digest": _digest(rows),
+                "splits": list(_sums(rows)),
+            }
+        )
 
     def finish(self, *, name: str, licence: str, attribution: str) -> None:
         """Write what is left, ``prepared.json`` last. ``vocabulary.parquet`` must be there if any image has labels."""
@@ -161,6 +196,7 @@ class IndexWriter:
 
         if not self._rows:
             raise ValueError(f"{self.folder}: there is not one shard with images")
+        assert self._writer is not None
         self._writer.close()
         self._writer = None
         shards = pa.Table.from_pylist(self._rows, shards_schema())
@@ -184,7 +220,7 @@ class IndexWriter:
         sync_folder(old.parent)
 
     def _content_hash(self) -> str:
-        """Of the rows and the labels' names; where the shards lie does not count, so that a set may be moved."""
+        """The hash of the rows and the labels' names; the place of the shards does not count, so a set may be moved."""
         state = xxhash.xxh3_128(b"".join(row["digest"] for row in self._rows))
         for label, name in read_labels(self.folder):
             state.update(f"{label}\x1f{name}\n".encode())
@@ -202,7 +238,7 @@ def read_labels(folder: Path) -> list[tuple[int, str]]:
     return list(zip(table["label"].to_pylist(), table["name"].to_pylist(), strict=True))
 
 
-def _check(rows: Any) -> str:
+def _check(rows: pa.Table) -> str:
     """The name of the one shard that these rows are of."""
     import pyarrow.compute as pc
 
@@ -225,8 +261,8 @@ def _check(rows: Any) -> str:
     return names[0]
 
 
-def _digest(rows: Any) -> bytes:
-    """Of all that decides what is trained on."""
+def _digest(rows: pa.Table) -> bytes:
+    """The hash of all that decides what is trained on."""
     labels = rows["labels"].combine_chunks()
     state = xxhash.xxh3_128()
     for column in (rows["key"], rows["split"]):
@@ -239,13 +275,13 @@ def _digest(rows: Any) -> bytes:
     return state.digest()
 
 
-def _sums(rows: Any) -> Iterator[dict[str, Any]]:
+def _sums(rows: pa.Table) -> Iterator[SplitSums]:
     split = np.array(rows["split"].to_pylist(), dtype=str)
     repeats = fixed_repeats(rows["repeat"].to_numpy())
     labels = np.asarray(rows["labels"].combine_chunks().value_lengths())
     for name in SPLITS:
         values, value = np.unique(split, return_inverse=True)
-        chosen = np.array([name in one.split("+") for one in values])[value]
+        chosen = np.array([name in splits.split("+") for splits in values])[value]
         if chosen.any():
             labelled = chosen & (labels > 0)
             yield {

@@ -1,4 +1,4 @@
-"""What stands at each position of a stream over the shards of a prepared set."""
+"""The image at each position of a stream over the shards of a prepared set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Selection:
     resampled: bool
     """As often as their repeat factor says; else once."""
     share: float = 1.0
-    """Of the images, by their content, so that copies stay together and smaller shares lie within larger ones."""
+    """Part of the images, by their content, so that copies stay together and smaller shares lie within larger ones."""
     left_out: frozenset[tuple[int, int]] = frozenset()
     """Shard and row of images that are not drawn (near duplicates of test images)."""
 
@@ -42,12 +42,12 @@ class Selection:
             chosen &= rows.is_labelled
         if self.left_out:
             chosen &= np.array([(shard, row) not in self.left_out for row in range(len(rows))], dtype=bool)
-        found = np.flatnonzero(chosen)
+        places = np.flatnonzero(chosen)
         if self.share < 1:
             below = self.share * 2**63
-            hashes = rows.content_hash[found]
-            found = found[[keyed_random.key("share", row.tobytes().hex()) < below for row in hashes]]
-        return found
+            hashes = rows.content_hash[places]
+            places = places[[keyed_random.key("share", row.tobytes().hex()) < below for row in hashes]]
+        return places
 
     def sums(self, prepared: PreparedSet) -> tuple[int, np.ndarray]:
         """The number of images, and the sum of the factors of each shard in 1 / index.REPEAT_UNIT.
@@ -66,7 +66,7 @@ class Selection:
         return count, sums
 
     def factors(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
-        """Of the chosen rows, in 1 / index.REPEAT_UNIT."""
+        """The repeat factors of the chosen rows, in 1 / index.REPEAT_UNIT."""
         return rows.repeats[chosen] if self.resampled else np.full(len(chosen), REPEAT_UNIT, dtype=np.int64)
 
 

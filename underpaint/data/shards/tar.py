@@ -1,4 +1,4 @@
-"""What lies where in a tar file: a strict reader of headers, for shards in the WebDataset layout.
+"""The places of the files in a tar: a strict reader of headers, for shards in the WebDataset layout.
 
 Nothing is ever extracted. Python's own ``tarfile`` would do more than is wanted here (links, sparse members, headers of
 any size) and tells the place of a member only on the way to reading it. Written against POSIX.1-2001 (ustar, pax) and
@@ -25,7 +25,7 @@ MAX_TEXT_BYTES = 1024 * 1024
 MAX_NAME_BYTES = 4096
 MAX_PAX_BYTES = 64 * 1024
 MAX_MEMBERS = 2_000_000
-"""Of one tar: a shard has some thousands, and the keys are held in memory."""
+"""Members of one tar: a shard has some thousands, and the keys are held in memory."""
 MAX_ZEROS = 64 * 1024 * 1024
 """Between the end mark of a tar and what follows; tar pads to some kilobytes."""
 
@@ -43,7 +43,7 @@ _SIZE_OF_PAX_LINE = 20  # digits of a length, at most
 
 @runtime_checkable
 class SeekableFile(Protocol):
-    """What a tar is read from: an open binary file, one of fsspec, or bytes in memory."""
+    """The file that a tar is read from: an open binary file, one of fsspec, or bytes in memory."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
     def read(self, size: int = -1, /) -> bytes: ...
@@ -58,7 +58,7 @@ class Member:
     extension: str
     """Behind that dot, in lower case, one of IMAGE_EXTENSIONS or TEXT_EXTENSIONS."""
     offset: int
-    """Of the first byte of the content, in the tar."""
+    """The place of the first byte of the content in the tar."""
     size: int
 
 
@@ -265,7 +265,7 @@ def _header_name(header: bytes) -> bytes:
 
 
 def _extension(file: SeekableFile, kind: bytes, start: int, size: int, end: int) -> dict[str, bytes]:
-    """What a pax header or a GNU long name says about the next header."""
+    """The fields of the next header that a pax header or a GNU long name replaces."""
     most = MAX_PAX_BYTES if kind in b"xg" else MAX_NAME_BYTES + 1
     if size > most:
         raise _Broken(f"an extended header of {size} bytes at {start - BLOCK} is refused; at most {most} are read")
