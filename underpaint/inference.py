@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from underpaint import files
 from underpaint.core import ImageInput
-from underpaint.data.folders.folder import image_files
+from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
@@ -150,17 +150,19 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     Raises:
         ValueError: if one does not exist, or there are no images at all.
     """
-    found: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for given in map(Path, images):
         if given.is_dir():
-            found |= dict.fromkeys(given / path for path in image_files(given.resolve())[0])
+            listing = list_folder(given.resolve())
+            say_skipped(given, listing)
+            paths |= dict.fromkeys(given / path for path in listing.images)
         elif given.is_file():
-            found[given] = None
+            paths[given] = None
         else:
             raise ValueError(f"{given} does not exist; name image files or folders of images")
-    if not found:
+    if not paths:
         raise ValueError(f"no images in {', '.join(map(str, images))}; name image files or folders of images")
-    return list(found)
+    return list(paths)
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> Path:

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from support.image_files import encoded, png_chunk
-from underpaint.data.decode.image import FORMATS, decode
+from underpaint.data.decode.formats import FORMATS
+from underpaint.data.decode.image import decode
 from underpaint.data.decode.limits import MAX_PIXELS, BadImage
 
 EIGHT = (0.0, 255.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import xxhash
 
-from underpaint.data.folders.folder import image_files
+from underpaint.data.folders.listing import list_folder
 from underpaint.data.near_duplicates.exclusion import Exclusion, write_exclusion
 from underpaint.data.near_duplicates.fingerprints import fingerprint
 from underpaint.preparation.samples import LeftOut, Sample
@@ -45,7 +45,7 @@ def _looked_at(batch: Sequence[Sample | LeftOut], exclusion: Path | None) -> Ite
         if isinstance(sample, LeftOut):
             yield sample
             continue
-        if fingerprints.problems[number] and "deep" not in sample.header.flags:  # deep pixels are not looked at here
+        if fingerprints.problems[number]:
             yield LeftOut(name=sample.name, reason=fingerprints.problems[number])
         elif pairs := shows.get(str(number)):
             yield LeftOut(name=sample.name, reason=f"near duplicate of {pairs[0]['set']}", shows=tuple(pairs))
@@ -72,7 +72,7 @@ def exclusion_folder(folders: Sequence[str], work: Path) -> Path | None:
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"--exclude {path} is no folder of evaluation images")
-    files = [(str(path.resolve()), file) for path in paths for file in image_files(path.resolve())[0]]
+    files = [(str(path.resolve()), file) for path in paths for file in list_folder(path.resolve()).images]
     stamps = [(Path(path, file).stat().st_size, Path(path, file).stat().st_mtime_ns) for path, file in files]
     digest = xxhash.xxh3_64_hexdigest(json.dumps([files, stamps], ensure_ascii=True).encode())
     target = work / f"exclusion-{digest}"

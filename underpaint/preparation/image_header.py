@@ -8,22 +8,30 @@ from io import BytesIO
 import xxhash
 from PIL import Image
 
-from underpaint.data.decode.image import FORMATS, check_kind, decoding
+from underpaint.data.decode import deep, tiff
+from underpaint.data.decode.formats import formats_of
+from underpaint.data.decode.image import decoding
 from underpaint.data.decode.limits import BadImage, check_pixels
 from underpaint.data.shards.tar import MAX_IMAGE_BYTES
 
 EXTENSION = {
     "JPEG": "jpg",
+    "MPO": "jpg",
     "PNG": "png",
     "WEBP": "webp",
     "TIFF": "tif",
     "GIF": "gif",
     "BMP": "bmp",
     "PPM": "ppm",
+    "AVIF": "avif",
+    "HEIF": "heic",
 }
 """What a member of a shard is called, by what its bytes are and not by its old name."""
 
 _ORIENTATION = 0x0112
+_TURNS = range(2, 9)
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+"""In other formats further pictures are pages, or what a camera keeps beside the picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +45,8 @@ class ImageHeader:
     """XXH3-128 of the bytes, big-endian."""
     extension: str
     flags: tuple[str, ...]
-    """``animated`` (the first frame is read), ``cmyk``, ``deep`` (more than 8 bits) and ``rotated``, for people."""
+    """``animated`` (the first frame is read), ``cmyk``, ``deep`` (more than 8 bits), ``rotated`` and ``many_channels``
+    (more than four), for people."""
 
 
 def examine(data: bytes) -> ImageHeader:
@@ -46,20 +55,34 @@ def examine(data: bytes) -> ImageHeader:
     Raises:
         BadImage: for what no decoder here would take, with the reason.
     """
-    check_kind(data)
     if len(data) > MAX_IMAGE_BYTES:
         raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
-    with decoding(), Image.open(BytesIO(data), formats=FORMATS) as image:
-        check_pixels(*image.size)
-        return _facts(image, data)
+    with decoding():
+        formats = formats_of(data)
+        if tiff.is_tiff(data) and not (header := tiff.read_header(data)).plain:
+            return _of_tiff(header, data)
+        with Image.open(BytesIO(data), formats=formats) as image:
+            check_pixels(*image.size)
+            return _of_image(image, data)
 
 
-def _facts(image: Image.Image, data: bytes) -> ImageHeader:
+def _of_tiff(header: tiff.TiffHeader, data: bytes) -> ImageHeader:
+    unusual = {"deep": header.deep, "rotated": header.rotated, "many_channels": header.channels > 4}
+    return ImageHeader(
+        width=header.width,
+        height=header.height,
+        content_hash=xxhash.xxh3_128_digest(data),
+        extension=EXTENSION["TIFF"],
+        flags=tuple(flag for flag, is_so in unusual.items() if is_so),
+    )
+
+
+def _of_image(image: Image.Image, data: bytes) -> ImageHeader:
     unusual = {
-        "animated": getattr(image, "n_frames", 1) > 1 and image.format != "TIFF",
+        "animated": getattr(image, "n_frames", 1) > 1 and image.format in _ANIMATED,
         "cmyk": image.mode == "CMYK",
-        "deep": image.mode.startswith(("I", "F")),
-        "rotated": image.getexif().get(_ORIENTATION, 1) != 1,
+        "deep": deep.is_deep(image) or (image.format in ("PNG", "PPM") and deep.is_reduced(image, data)),
+        "rotated": image.getexif().get(_ORIENTATION) in _TURNS,
     }
     return ImageHeader(
         width=image.size[0],

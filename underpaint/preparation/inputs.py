@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from underpaint.data.folders.folder import image_files, refuse_unreadable, unread_images
+from underpaint.data.folders.listing import list_folder, refuse_unreadable
 from underpaint.data.shards.archives import is_tar, unread_archive, unread_archives
 from underpaint.data.source import Problem
 from underpaint.preparation import tag_tables
@@ -56,7 +56,7 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
 
 def passed_over(source: PreparedFrom) -> list[Problem]:
     """What lies in a folder and is not read, though images or tags may be in it."""
-    problems = [*unread_images(source.root), *unread_archives(source.root)]
+    problems = [*list_folder(source.root).unread, *unread_archives(source.root)]
     if source.table or not tar_files(source.root):
         return problems
     table = _own_table(source.root)
@@ -76,9 +76,9 @@ def _kinds(path: Path) -> Iterator[tuple[Kind, str]]:
         yield "folder", table
         return
     yield "tars", ""
-    images, problems = image_files(path)
-    if images or problems or unread_images(path) or unread_archives(path) or table:
-        yield "folder", table if images else ""
+    listing = list_folder(path)
+    if listing.images or listing.links or listing.unread or unread_archives(path) or table:
+        yield "folder", table if listing.images else ""
 
 
 def _kind_of_file(path: Path) -> Kind:

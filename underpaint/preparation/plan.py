@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from underpaint.data.folders.folder import image_files
+from underpaint.data.folders.listing import list_folder
 from underpaint.preparation import tag_tables
 from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
@@ -148,7 +148,8 @@ def _path_hash(path: str) -> int:
 def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
     """The images below a folder, sorted, with the name of their first folder where that is their class."""
     root = source.root
-    paths, problems = image_files(root)
+    listing = list_folder(root)
+    paths = listing.images
     folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
     are_classes = not source.table and all(folders) and len(set(folders)) > 1
     for path, folder in zip(paths, folders, strict=True):
@@ -157,7 +158,7 @@ def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
             continue
         status = (root / path).stat()
         yield _Planned((path,), folder=folder if are_classes else "", size=status.st_size, stamp=status.st_mtime_ns)
-    for problem in (*problems, *passed_over(source)):
+    for problem in (*listing.links, *passed_over(source)):
         key = problem.key if _is_utf_8(problem.key) else ascii(problem.key)[1:-1]
         yield _Planned((key,), problem=problem.reason)
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.nn import functional as F
 
 from underpaint import files, keyed_random
 from underpaint.core import ImageInput
-from underpaint.data.decode.image import decode
+from underpaint.data.decode.image import preview
 from underpaint.data.decode.transforms import eval_view
 from underpaint.data.loader import read_images
 from underpaint.data.near_duplicates.removal import sheet
@@ -121,7 +122,7 @@ class _Pictures:
         path = f"{self.source.name}/{self.source.path[row]}"
         name = hashlib.blake2b(path.encode(), digest_size=8).hexdigest() + ".png"
         if not (self.folder / name).exists():
-            image = decode(self.source.files.read(self.source.path[row]), channels=3, value_range=(0, 255))
+            image = torch.from_numpy(preview(self.source.files.read(self.source.path[row]))).permute(2, 0, 1)
             _, height, width = image.shape
             shrink = max(1.0, max(height, width) / SIDE)
             small = eval_view(image, size=(max(1, round(height / shrink)), max(1, round(width / shrink))))

@@ -1,8 +1,8 @@
 """From the bytes of an image file to a tensor.
 
-Pillow reads everything but deep or many-channel TIFF files, which ``tiff.py`` reads. Nothing is decoded before the
-size that the header states was checked. Eight-bit images stay uint8, which is the fast path: the views convert the
-crop, not the picture. Everything else becomes float32 in [0, 1] by the declared range of stored values.
+Pillow reads 8-bit images, ``deep.py`` and ``tiff.py`` what has more. Nothing is decoded before the size that the header
+states was checked. Eight-bit images stay uint8, which is the fast path: the views convert the crop, not the picture.
+Everything else becomes float32 in [0, 1] by the declared range of stored values.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from underpaint.data.decode import deep, tiff
+from underpaint.data.decode.deep import EIGHT_BIT
+from underpaint.data.decode.formats import JPEG, formats_of
 from underpaint.data.decode.limits import DECODER_ERRORS, BadImage, check_pixels
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"}
-_BRANDS |= dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")
-
-EIGHT_BIT = (0.0, 255.0)
 
 
 def decode(
@@ -36,13 +31,28 @@ def decode(
 
     uint8 for eight-bit images declared as (0, 255); else float32, ``value_range`` mapped to [0, 1] and clamped. Grey
     becomes RGB by repetition and RGB grey by its luma; any other difference in channels raises BadImage, as does
-    everything that cannot be read. With ``least`` above 0 a JPEG is decoded at a half, a quarter or an eighth of its
-    size, in a fraction of the time, where each side keeps so many pixels.
+    everything that cannot be read, and values of more than 8 bits declared as (0, 255). Colours of 16 bits in PNG and
+    PPM are for screens: declared as (0, 255) their upper 8 bits are read. With ``least`` above 0 a JPEG is decoded at a
+    half, a quarter or an eighth of its size, in a fraction of the time, where each side keeps so many pixels.
     """
-    check_kind(data)
     with decoding():
-        values = _values(data, channels, value_range, least)
-    return _scaled(torch.from_numpy(values), value_range)
+        values = _in_channels(_stored(data, channels, value_range, least), channels)
+        if values.dtype == np.uint8 and value_range == EIGHT_BIT:
+            return torch.from_numpy(np.ascontiguousarray(values))
+        return torch.from_numpy(deep.scaled(values, value_range))
+
+
+def preview(data: bytes, *, least: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """Pixels to look at, of an image of any depth and any number of channels; ``least`` as in ``decode``.
+
+    Eight-bit images are as ``decode`` reads them. Others are stretched between their lowest and highest value, and of
+    other numbers of channels than 1 and 3 the mean is shown. Raises BadImage for what cannot be read.
+    """
+    with decoding():
+        values = _stored(data, None, None, least)
+        eight = values.dtype == np.uint8 and len(values) in (1, 3)
+        planes = _in_channels(values, 3) if eight else deep.stretched(values)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 @contextmanager
@@ -60,45 +70,22 @@ def decoding() -> Iterator[None]:
         raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
-def check_kind(data: bytes) -> None:
-    """Raise BadImage for no bytes, and for known formats that are not read, by name."""
-    if not data:
-        raise BadImage("the file is empty")
-    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
-        raise BadImage(f"{_BRANDS[data[8:12]]} is not read; convert it to JPEG")
-
-
-def _values(data: bytes, channels: int, value_range: tuple[float, float], least: int) -> np.ndarray:
-    """The stored values as (c, h, w), of any type."""
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        from underpaint.data.decode import tiff
-
-        if not tiff.is_plain(data):
-            return _in_channels(tiff.read(data, channels), channels)
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
+def _stored(
+    data: bytes, channels: int | None, value_range: tuple[float, float] | None, least: int
+) -> Shaped[np.ndarray, "c h w"]:
+    """The values, upright: uint8 as they are shown, or deep ones as they are stored; None is any number or range."""
+    formats = formats_of(data)
+    if tiff.is_tiff(data) and not tiff.read_header(data).plain:
+        return tiff.read(data, channels, value_range)
+    with Image.open(BytesIO(data), formats=formats) as image:
         check_pixels(*image.size)
-        if least:
+        if deep.is_deep(image):
+            return deep.read_grey(image, value_range)
+        if value_range not in (None, EIGHT_BIT) and deep.is_reduced(image, data):
+            return deep.read_colour(image, data, channels or 3)
+        if least and image.format in JPEG:
             image.draft(None, (least, least))
-        if image.mode.startswith(("I", "F")):
-            return _in_channels(_deep(image, value_range), channels)
-        if _is_reduced(data) and value_range != EIGHT_BIT:
-            raise BadImage("a PNG with 16-bit colour is read with 8 bits only; store it as TIFF")
-        return _eight_bit(image, channels)
-
-
-def _is_reduced(data: bytes) -> bool:
-    """Is this a PNG with 16 bits per channel and more than one channel? Pillow drops the lower 8 bits."""
-    return data[:4] == b"\x89PNG" and data[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")
-
-
-def _deep(image: Image.Image, value_range: tuple[float, float]) -> np.ndarray:
-    if value_range == EIGHT_BIT:
-        raise BadImage(
-            f"the pixels have more than 8 bits (mode {image.mode}), but value_range is (0, 255); declare the range of "
-            f"the stored values, for example (0, 65535)"
-        )
-    ImageOps.exif_transpose(image, in_place=True)
-    return np.array(image)[None]
+        return _eight_bit(image, channels or 3)
 
 
 def _eight_bit(image: Image.Image, channels: int) -> np.ndarray:
@@ -137,12 +124,3 @@ def _in_channels(values: np.ndarray, channels: int) -> np.ndarray:
         luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow's own
         return np.tensordot(luma, values.astype(np.float32), axes=1)[None]
     raise BadImage(f"the image has {have} channels, {channels} are declared")
-
-
-def _scaled(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    if values.dtype == torch.uint8 and value_range == EIGHT_BIT:
-        return values
-    if values.is_floating_point() and not torch.isfinite(values).all():
-        raise BadImage("pixels are NaN or infinite")
-    low, high = value_range
-    return ((values.to(torch.float32) - low) / (high - low)).clamp_(0, 1)

@@ -9,6 +9,8 @@ from PIL import Image
 
 MAX_PIXELS = 100_000_000
 """Height times width beyond which an image is refused as a decompression bomb."""
+MAX_BYTES = 4 * MAX_PIXELS
+"""Of decoded values: what the largest colour image takes with 8 bits. Deep images, and of many channels, take more."""
 MAX_SIDE = 65_535
 """Of a JPEG, by its header; a longer side is that of no picture."""
 
@@ -44,3 +46,9 @@ def check_pixels(width: int, height: int) -> None:
         raise BadImage(f"{width} x {height} pixels are outside the limit of 2 to {MAX_PIXELS}")
     if max(width, height) > MAX_SIDE:
         raise BadImage(f"{width} x {height} pixels: a side is longer than {MAX_SIDE}")
+
+
+def check_bytes(size: int) -> None:
+    """Raise BadImage for more decoded values than fit into memory with a few copies of them."""
+    if size > MAX_BYTES:
+        raise BadImage(f"its values take {size} bytes; at most {MAX_BYTES} are read: cut it into smaller images")

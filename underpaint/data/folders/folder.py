@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from underpaint.data.cache import hash_files
-from underpaint.data.decode.image import EXTENSIONS
+from underpaint.data.decode.formats import EXTENSIONS
 from underpaint.data.folders.annotations import misplaced, normal_path, read_classes, read_tags
+from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.source import Problem, Record, Source, Split, make_source
 from underpaint.data.splits import TESTED_SHARE, given_splits, own_splits, split_folders
-
-UNREAD = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"}
-UNREAD |= dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "a camera's raw format")
 
 TAGS_FILES = ("tags.csv", "tags.parquet")
 
@@ -31,10 +28,13 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
     root = folder.resolve()
-    paths, links = image_files(root)
-    if not paths:
-        raise ValueError(f"{folder} holds no images; looked in it and its sub-folders for {' '.join(EXTENSIONS)}")
-    family, unreadable = hash_files(root, paths)
+    listing = list_folder(root)
+    if not listing.images:
+        skipped = f"; {listing.skipped()}" if listing.skipped() else ""
+        looked = f"looked in it and its sub-folders for {' '.join(EXTENSIONS)}"
+        raise ValueError(f"{folder} holds no images; {looked}{skipped}")
+    say_skipped(folder, listing)
+    family, unreadable = hash_files(root, listing.images)
     tags_file = _tags_file(folder, tags)
     tags_of, untagged = _tags(tags_file, root, family) if tags_file else ({}, [])
     label_of, unlabelled = _classes(labels, root, family) if labels else ({}, [])
@@ -58,7 +58,7 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
         root.name,
         root,
         records=records,
-        problems=[*links, *unreadable, *untagged, *unlabelled],
+        problems=[*listing.links, *unreadable, *untagged, *unlabelled],
         licence="your own images",
         attribution=str(folder),
         notes=_notes(split_of, splits),
@@ -76,50 +76,6 @@ def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]]) ->
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
     notes += [f"{count:,} images of {name}/ are left out" for name, count in sorted(left_out.items())]
     return tuple(notes)
-
-
-def image_files(root: Path) -> tuple[list[str], list[Problem]]:
-    """The image files below ``root``, sorted, and the symbolic links that were not followed."""
-    paths: list[str] = []
-    problems: list[Problem] = []
-    for path in _walk(root):
-        file = root / path
-        if file.is_symlink() and not _stays_inside(file, root):
-            problems.append(Problem(key=path, reason="a symbolic link that leads out of the folder, or nowhere"))
-        elif file.is_dir():
-            problems.append(Problem(key=path, reason="a symbolic link to a folder is not followed"))
-        elif file.is_file():
-            paths.append(path)
-    return sorted(paths), sorted(problems, key=lambda problem: problem.key)
-
-
-def unread_images(root: Path) -> list[Problem]:
-    """Files below ``root`` that hold images which no decoder here reads, by their extension; sorted."""
-    paths = [path for path in _walk(root, tuple(UNREAD)) if (root / path).is_file()]
-    kinds = {path: UNREAD[Path(path).suffix.lower()] for path in sorted(paths)}
-    return [Problem(key=path, reason=f"{kind} is not read; convert it to JPEG") for path, kind in kinds.items()]
-
-
-def _walk(root: Path, extensions: tuple[str, ...] = EXTENSIONS) -> Iterator[str]:
-    """Paths of files with such an extension, and of links to folders; nothing hidden (``._a.jpg`` of a Mac)."""
-    for folder, folders, files in os.walk(root, onerror=refuse_unreadable):
-        base = Path(folder)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if (base / name).is_symlink()]
-        images = [name for name in files if not name.startswith(".") and name.lower().endswith(extensions)]
-        yield from ((base / name).relative_to(root).as_posix() for name in links + images)
-
-
-def refuse_unreadable(error: OSError) -> None:
-    """A folder that may not be read would leave what is in it out without a word."""
-    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
-
-
-def _stays_inside(link: Path, root: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # dangling, or a circle
-        return False
 
 
 def _tags_file(folder: Path, tags: str) -> Path | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data.folders.folder import image_files
+from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.near_duplicates.candidates import Candidates, Search, alike_in_colour
 from underpaint.data.near_duplicates.fingerprints import SIDE, Fingerprints, PerceptualHashes, Views, fingerprint
 from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
@@ -165,10 +165,11 @@ class Exclusion:
 def _images(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder of evaluation images to exclude")
-    paths, _ = image_files(folder.resolve())
-    if not paths:
+    listing = list_folder(folder.resolve())
+    if not listing.images:
         raise ValueError(f"{folder} has no images to exclude; looked in it and its sub-folders")
-    return paths
+    say_skipped(folder, listing)
+    return list(listing.images)
 
 
 def _looked_at(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, Fingerprints]]:

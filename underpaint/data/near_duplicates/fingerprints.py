@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64, UInt8, UInt64
 from PIL import Image
 
 from underpaint.data.cache import measure_files
-from underpaint.data.decode.image import EIGHT_BIT, decode
+from underpaint.data.decode.image import preview
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.source import Source
 
@@ -33,7 +32,7 @@ as it is; and, for the hash only, ``INNER``, the box without its edges, which fi
 INNER_EDGE = 0.04
 """Of the width and of the height, cut off on each side of ``INNER``."""
 
-_KIND = "fingerprints-1"
+_KIND = "fingerprints-2"
 _BLANK = " ".join(["0"] * 6 + ["111", "00" * 96])
 _WORKING_SIDE = 128
 _LEAST_DECODED = _WORKING_SIDE
@@ -174,7 +173,7 @@ class Fingerprints:
 def fingerprint(images: Sequence[bytes]) -> Fingerprints:
     """Decode these image files, JPEGs at a reduced size, for their views, hashes and fields.
 
-    Eight-bit images only; of others the problem is told, as of damaged ones.
+    Images of other than 8 bits, or of many channels, are looked at as ``preview`` shows them.
     """
     views, problems = zip(*map(_views_or_problem, images), strict=True) if images else ((), ())
     stacked = _stacked(views)
@@ -232,10 +231,7 @@ def _views_of_file(file: Callable[[], bytes]) -> _View:
 
 
 def _views_of(data: bytes, *, least: int) -> _View:
-    decoded = decode(data, channels=3, value_range=EIGHT_BIT, least=least)
-    if decoded.dtype != torch.uint8:
-        raise BadImage("the pixels have more than 8 bits")
-    return _views(Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())))
+    return _views(Image.fromarray(preview(data, least=least)))
 
 
 def _views(image: Image.Image) -> _View:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from underpaint.data.folders.folder import refuse_unreadable
+from underpaint.data.folders.listing import refuse_unreadable
 from underpaint.data.source import Problem
 
 TAR = ".tar"

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xxhash
 from PIL import Image
 
-from underpaint.data.decode.image import EIGHT_BIT, decode
+from underpaint.data.decode.image import preview
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.index import INDEX, read_labels
 from underpaint.data.shards.shard_files import Patience, Shards
@@ -89,9 +88,7 @@ def _picture(shards: Shards, row: dict[str, Any]) -> bytes:
 
 def small_jpeg(data: bytes) -> bytes:
     """An image of at most SIDE pixels each way; raises BadImage."""
-    pixels = decode(data, channels=3, value_range=EIGHT_BIT, least=SIDE)
-    assert pixels.dtype == torch.uint8
-    image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+    image = Image.fromarray(preview(data, least=SIDE))
     image.thumbnail((SIDE, SIDE))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)

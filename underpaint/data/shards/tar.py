@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from underpaint.data.decode.image import EXTENSIONS
+from underpaint.data.decode.formats import EXTENSIONS
 from underpaint.data.shards.archives import packed_with
 from underpaint.data.source import Problem
 

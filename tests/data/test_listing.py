@@ -1,0 +1,131 @@
+"""Which files of a folder are images, and what is said of all others."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.image_files import encoded, noise
+from underpaint.data.folders import listing
+from underpaint.data.folders.listing import LINK, LOOP, list_folder
+from underpaint.data.open_source import open_source
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def written(root: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded(Image.fromarray(noise(number)), "JPEG"))
+    return root
+
+
+def keys(problems: tuple[listing.Problem, ...]) -> list[str]:
+    return [problem.key for problem in problems]
+
+
+def test_every_spelling_of_an_extension_is_found(tmp_path: Path) -> None:
+    names = "jpg JPG jpeg Jpeg jfif JFIF jpe JPE mpo png PNG tif TIFF webp bmp gif ppm avif AVIF heic HEIC heif hif"
+    names = [f"{number}.{suffix}" for number, suffix in enumerate(names.split())]
+    found = list_folder(written(tmp_path, *names, ".hidden.jpg", ".trash/a.jpg", "._mac.jpg"))
+    assert found.images == tuple(sorted(names))
+    assert found.skipped() == ""
+
+
+def test_what_is_skipped_is_counted_by_kind_with_advice(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "g.tar.gz", "h.xyz", "notes.txt", "tags.csv"]
+    written(tmp_path, *names, "IMG_0001", "sub/i.dng")
+    (tmp_path / "README").write_text("no image")
+    (tmp_path / "out.jpg").symlink_to(tmp_path.parent / "elsewhere.jpg")
+    found = list_folder(tmp_path)
+    assert found.images == ("a.jpg",)
+    assert keys(found.unread) == ["IMG_0001", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "sub/i.dng"]
+    assert found.others == ("g.tar.gz", "h.xyz")
+    raw = "(a camera's raw format: convert it to TIFF or JPEG)"
+    line = found.skipped()
+    assert line.startswith(f"skipped 10 files: 2 .cr2 {raw}, ")
+    assert f"1 .nef {raw}" in line
+    assert "1 .tar.gz (an archive" in line
+    assert "1 nameless (an image without an extension: give it one)" in line
+    assert "1 .xyz (no extension of an image)" in line
+    assert line.endswith("1 links (lead out of the folder or nowhere: put the files into it)")
+    counts = [int(part.split()[0]) for part in line.removeprefix("skipped 10 files: ").split("), ")]
+    assert sum(counts) == 10
+
+
+def test_many_kinds_stay_one_line(tmp_path: Path) -> None:
+    found = list_folder(written(tmp_path, "a.jpg", *(f"{letter}.x{letter}" for letter in "abcdefghijkl")))
+    assert found.skipped().endswith("4 of 4 further kinds")
+    assert "\n" not in found.skipped()
+
+
+def test_without_the_extra_phones_pictures_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tuple(suffix for suffix in listing.EXTENSIONS if suffix not in (".heic", ".heif", ".hif"))
+    monkeypatch.setattr(listing, "EXTENSIONS", plain)
+    written(tmp_path, "a.jpg", *(f"{number}.heic" for number in range(8)), "x.cr2", "y.cr2", "z.cr2", "w.cr2")
+    assert list_folder(tmp_path).skipped() == (
+        "skipped 12 files: 8 .heic (pip install 'underpaint[heif]'), "
+        "4 .cr2 (a camera's raw format: convert it to TIFF or JPEG)"
+    )
+
+
+def test_links_inside_the_folder_are_followed_and_others_told(tmp_path: Path) -> None:
+    root = written(tmp_path / "root", "pool/cat/a.jpg", "pool/dog/b.jpg", "c.jpg")
+    outside = written(tmp_path / "outside", "secret.jpg")
+    (root / "train").mkdir()
+    (root / "train" / "cat").symlink_to("../pool/cat")
+    (root / "train" / "dog").symlink_to(root / "pool" / "dog")
+    (root / "d.jpg").symlink_to("pool/cat/a.jpg")
+    (root / "e.jpg").symlink_to(outside / "secret.jpg")
+    (root / "gone.jpg").symlink_to("nowhere.jpg")
+    (root / "circle.jpg").symlink_to("circle.jpg")
+    (root / "tree").symlink_to(outside)
+    (root / "pool" / "up").symlink_to("..")
+    (root / "again").symlink_to("pool/cat")
+    found = list_folder(root)
+    inside = ["c.jpg", "d.jpg", "pool/cat/a.jpg", "pool/dog/b.jpg"]
+    assert [path for path in found.images if not path.startswith(("train/", "again/"))] == inside
+    assert len(found.images) == 6
+    assert [(problem.key, problem.reason) for problem in found.links if problem.reason == LINK] == [
+        (key, LINK) for key in ("circle.jpg", "e.jpg", "gone.jpg", "tree")
+    ]
+    assert [problem.reason for problem in found.links if problem.reason == LOOP] == [LOOP] * 2
+    assert "pool/up" in keys(found.links)
+
+
+def test_folders_full_of_links_take_little_time(tmp_path: Path) -> None:
+    """Each leads to all others: 12! paths, were they all followed."""
+    names = [f"d{number}" for number in range(12)]
+    written(tmp_path, *(f"{name}/a.jpg" for name in names))
+    for one, other in itertools.permutations(names, 2):
+        (tmp_path / one / other).symlink_to(f"../{other}")
+    start = time.perf_counter()
+    found = list_folder(tmp_path)
+    assert time.perf_counter() - start < 5
+    assert {f"{name}/a.jpg" for name in names} <= set(found.images)
+    assert len(found.images) <= 2 * len(names)
+
+
+def test_a_folder_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, "a.jpg", "b.jpg", "c.cr2")
+    open_source(f"{tmp_path}/")
+    assert "skipped 1 file: 1 .cr2 (a camera's raw format" in capsys.readouterr().err
+    empty = written(tmp_path / "raw", "a.nef")
+    with pytest.raises(ValueError, match=r"no images.*skipped 1 file: 1 \.nef"):
+        open_source(f"{empty}/")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+def test_names_that_are_no_text_are_listed(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/\xff.jpg", "wb") as file:
+        file.write(encoded(Image.fromarray(np.zeros((4, 4, 3), np.uint8)), "JPEG"))
+    assert len(list_folder(tmp_path).images) == 1

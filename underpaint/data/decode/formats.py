@@ -1,0 +1,76 @@
+"""Which files hold images that are read: formats by their bytes, extensions by what is installed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+from PIL import features
+
+from underpaint.data.decode.limits import BadImage
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Pillow's names of the formats that are always read."""
+
+JPEG = ("JPEG", "MPO")
+"""What Pillow calls a JPEG: MPO where further pictures follow, as cameras write them; the first one is read."""
+
+_ALWAYS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm")
+_ALWAYS += (".tif", ".tiff", ".webp")
+_AVIF, _HEIF = (".avif", ".avifs"), (".heic", ".heif", ".hif")
+
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+ADVICE_ON_HEIF = "pip install 'underpaint[heif]'"
+ADVICE_ON_AVIF = "install a Pillow that has AVIF"
+
+
+def reads_avif() -> bool:
+    """Was this Pillow built with AVIF, as the published ones are?"""
+    return bool(features.check("avif"))
+
+
+def reads_heif() -> bool:
+    """Is pillow-heif installed (the extra ``heif``)?"""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+EXTENSIONS = tuple(sorted((*_ALWAYS, *(_AVIF if reads_avif() else ()), *(_HEIF if reads_heif() else ()))))
+"""Lower-cased extensions of the files that are looked for; read is what the bytes are."""
+
+
+def formats_of(data: bytes) -> tuple[str, ...]:
+    """Pillow's names of the formats that these bytes may be in.
+
+    Raises:
+        BadImage: for no bytes, and for known formats that are not read here, by name.
+    """
+    if not data:
+        raise BadImage("the file is empty")
+    if data[4:8] != b"ftyp":
+        return FORMATS
+    brands = {data[8:12], *(data[start : start + 4] for start in range(16, _box_end(data), 4))}
+    if brands.intersection(_AVIF_BRANDS):
+        if not reads_avif():
+            raise BadImage(f"AVIF is not read here: {ADVICE_ON_AVIF}, or convert it to JPEG")
+        return ("AVIF",)
+    if brands.intersection(_HEIF_BRANDS):
+        if not reads_heif():
+            raise BadImage(f"HEIC is not read here: {ADVICE_ON_HEIF}, or convert it to JPEG")
+        _register_heif()
+        return ("HEIF",)
+    return FORMATS
+
+
+def _box_end(data: bytes) -> int:
+    """The end of the box of brands, as far as a sensible one goes."""
+    return min(int.from_bytes(data[:4], "big"), len(data), 256)
+
+
+@functools.cache
+def _register_heif() -> None:
+    """Once in each process, and only where there is such a file."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)

@@ -1,0 +1,194 @@
+"""What lies in a folder: the images that are read, and everything else that might be one, with what to do about it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from underpaint.data.decode.formats import ADVICE_ON_AVIF, ADVICE_ON_HEIF, EXTENSIONS
+from underpaint.data.source import Problem
+from underpaint.messages import say
+
+_ADVICE_BY_KIND = {
+    ADVICE_ON_AVIF: ".avif .avifs",
+    ADVICE_ON_HEIF: ".heic .heif .hif",
+    "a camera's raw format: convert it to TIFF or JPEG": (
+        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf "
+        ".srw .x3f"
+    ),
+    "convert it to JPEG or PNG": (
+        ".bpg .cur .dcm .dds .dib .eps .exr .fits .hdr .icns .ico .j2k .jp2 .jpf .jpx .jxl .jxr .nii .pcx .pfm .psd "
+        ".qoi .sgi .svg .svgz .tga .wdp .xcf"
+    ),
+    "a video: save its frames as images": ".avi .m4v .mkv .mov .mp4 .mts .webm",
+}
+_ADVICE = {suffix: advice for advice, suffixes in _ADVICE_BY_KIND.items() for suffix in suffixes.split()}
+
+_NO_IMAGES = (
+    ".aae",
+    ".bib",
+    ".cls",
+    ".csv",
+    ".db",
+    ".gz",
+    ".htm",
+    ".html",
+    ".ini",
+    ".ipynb",
+    ".json",
+    ".jsonl",
+    ".lnk",
+)
+_NO_IMAGES += (".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst", ".sh", ".sqlite", ".tab", ".toml")
+_NO_IMAGES += (".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml")
+"""What lies beside images and is missed by nobody: tables, texts, settings."""
+
+_ARCHIVES = (".7z", ".rar", ".tar", ".tbz", ".tbz2", ".tgz", ".txz", ".zip")
+_ARCHIVE = "an archive: `underpaint prepare` reads tars, unpack others"
+_UNKNOWN = "no extension of an image"
+_NAMELESS = "an image without an extension: give it one"
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
+_KINDS_SHOWN = 8
+
+LINK = "a symbolic link that leads out of the folder, or nowhere"
+LOOP = "a symbolic link to a folder that it lies in, or that another link leads to"
+_ADVICE_ON_LINKS = {
+    LINK: "lead out of the folder or nowhere: put the files into it",
+    LOOP: "lead to folders read already",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files below a folder, each sorted by its path; nothing hidden (``._a.jpg`` of a Mac)."""
+
+    images: tuple[str, ...]
+    """By their extension, relative to the folder, with ``/``."""
+    links: tuple[Problem, ...]
+    """Symbolic links that are not followed."""
+    unread: tuple[Problem, ...]
+    """Files that hold images and are not read."""
+    others: tuple[str, ...]
+    """Archives, and files of extensions that are not known; not tables, texts and the like."""
+
+    def skipped(self) -> str:
+        """One line that counts by kind what is not read, with advice; "" where that is nothing.
+
+        ``skipped 12 files: 8 .heic (pip install 'underpaint[heif]'), 4 .cr2 (a camera's raw format: ...)``
+        """
+        paths = [*(problem.key for problem in self.unread), *self.others]
+        kinds = Counter((_suffix(path), _advice(path)) for path in paths)
+        parts = [f"{count:,} {suffix or 'nameless'} ({advice})" for (suffix, advice), count in kinds.most_common()]
+        if len(parts) > _KINDS_SHOWN:
+            rest = sum(count for _, count in kinds.most_common()[_KINDS_SHOWN:])
+            parts = [*parts[:_KINDS_SHOWN], f"{rest:,} of {len(parts) - _KINDS_SHOWN} further kinds"]
+        links = Counter(problem.reason for problem in self.links)
+        parts += [f"{count:,} links ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
+        total = len(paths) + len(self.links)
+        return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(parts)}" if total else ""
+
+
+def list_folder(root: Path) -> Listing:
+    """Look at every file below ``root``, an absolute path without links in it.
+
+    Symbolic links are followed inside the folder, to files and to folders, each folder once.
+
+    Raises:
+        ValueError: if a folder may not be read.
+    """
+    images: list[str] = []
+    links: list[Problem] = []
+    unread: list[Problem] = []
+    others: list[str] = []
+    for path in _walk(root, links):
+        file, suffix = root / path, _suffix(path)
+        if suffix in _NO_IMAGES:
+            continue
+        if file.is_symlink() and not _stays_inside(file, root):
+            links.append(Problem(key=path, reason=LINK))
+        elif not file.is_file():
+            continue
+        elif suffix in EXTENSIONS:
+            images.append(path)
+        elif suffix in _ADVICE or (not suffix and _looks_like_an_image(file)):
+            unread.append(Problem(key=path, reason=f"{suffix or 'it'} is not read ({_advice(path)})"))
+        elif suffix:
+            others.append(path)
+    return Listing(
+        images=tuple(sorted(images)), links=_sorted(links), unread=_sorted(unread), others=tuple(sorted(others))
+    )
+
+
+def say_skipped(root: Path, listing: Listing) -> None:
+    """Tell people what is not read, once in each process."""
+    if skipped := listing.skipped():
+        _say_once(f"{root}: {skipped}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    say(line)
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """A folder that may not be read would leave what is in it out without a word."""
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
+
+
+def _walk(root: Path, links: list[Problem]) -> Iterator[str]:
+    """Paths of files and of links to files; links to folders that are not followed go into ``links``."""
+    waiting, linked = [root], set[Path]()
+    while waiting:
+        for folder, folders, files in os.walk(waiting.pop(), onerror=refuse_unreadable):
+            base = Path(folder)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in folders:
+                link = base / name
+                if not link.is_symlink():
+                    continue
+                target, path = link.resolve(), link.relative_to(root).as_posix()
+                if not target.is_relative_to(root):
+                    links.append(Problem(key=path, reason=LINK))
+                elif target in linked or base.resolve().is_relative_to(target):
+                    links.append(Problem(key=path, reason=LOOP))
+                else:
+                    linked.add(target)
+                    waiting.append(link)
+            yield from ((base / name).relative_to(root).as_posix() for name in files if not name.startswith("."))
+
+
+def _stays_inside(link: Path, root: Path) -> bool:
+    try:
+        return link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # dangling, or a circle
+        return False
+
+
+def _looks_like_an_image(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(12)
+    except OSError:
+        return False
+    return start.startswith(_SIGNATURES) or start[4:8] == b"ftyp" or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def _advice(path: str) -> str:
+    suffix = _suffix(path)
+    if suffix in _ARCHIVES or suffix.startswith(".tar."):
+        return _ARCHIVE
+    return _ADVICE.get(suffix, _UNKNOWN) if suffix else _NAMELESS
+
+
+def _suffix(path: str) -> str:
+    """The extension in lower case, of packed tars both (``.tar.gz``)."""
+    *others, last = ["", *Path(path.lower()).suffixes]
+    return f".tar{last}" if others[-1:] == [".tar"] else last
+
+
+def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: problem.key))
