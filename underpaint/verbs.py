@@ -29,7 +29,7 @@ from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import RECORD, WORK, PrepareOptions, continued
 from underpaint.report import write_report
-from underpaint.results.run import RunResult
+from underpaint.results.run import EVALUATIONS_FOLDER, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
@@ -156,7 +156,7 @@ def evaluate(
 
     ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
     folder. ``objective`` names the config's class of an objective of one's own, ``module:Class``. The rows are returned
-    with what is remarkable about them, and kept in ``FOLDER/evals/``.
+    with what is remarkable about them, and kept in ``FOLDER/evals/``, which the next report of a run shows.
 
     Raises:
         ValueError: for input the user can mend.
@@ -172,7 +172,7 @@ def evaluate(
         say(f"{source.name}: {note}")
     scores = chosen(network.to(device), source=source, device=device, seed=seed)
     rows = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
-    target = (encoder_folder(folder).parent if frozen else Path(folder)) / "evals"
+    target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     settings = {"evaluation": config.record(chosen), "seed": seed, "data": source.content_hash}
     name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"

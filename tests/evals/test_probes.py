@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 
@@ -12,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from underpaint import keyed_random
+from underpaint.evals import linear, lowshot
 from underpaint.evals.class_splits import few_shot
 from underpaint.evals.features import UNKNOWN_CLASS, LabelledFeatures, TaskFeatures
 from underpaint.evals.knn import Knn, neighbour_votes
 from underpaint.evals.linear import Linear, standardisation
+from underpaint.evals.logistic import fit_logistic
 from underpaint.evals.lowshot import LowShot
 from underpaint.evals.score import Score
 
@@ -72,8 +75,20 @@ def test_linear_equals_scikit_learn_with_the_chosen_penalty() -> None:
 def test_ties_go_to_the_stronger_penalty() -> None:
     data = task()
     easy = replace(data, train=replace(data.train, x=torch.nn.functional.one_hot(data.train.y, D).float()))
-    l2, top1 = Linear(dataset="toy", l2=(1.0, 0.1, 0.01)).tune(easy, seed=0)
-    assert (l2, top1) == (1.0, 1.0)
+    l2, top1, remarks = Linear(dataset="toy", l2=(1.0, 0.1, 0.01)).tune(easy, seed=0)
+    assert (l2, top1, remarks) == (1.0, 1.0, [])
+
+
+def test_a_fit_that_did_not_converge_is_said_of_tuning_and_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "fit_logistic", functools.partial(fit_logistic, max_iterations=1))
+    (score,) = Linear(dataset="toy", l2=(0.01, 1e-4)).score(task(), seed=0)
+    tuning = [remark for remark in score.remarks if remark.startswith("while the penalty was tuned, ")]
+    assert [remark.split(" with ")[1].split()[0] for remark in tuning] == ["l2=0.01", "l2=0.0001"]
+    assert score.remarks[-1].startswith("the logistic regression with l2=")
+    monkeypatch.setattr(lowshot, "fit_logistic", functools.partial(fit_logistic, max_iterations=1))
+    scores = LowShot(dataset="toy", splits=2).score(task(), seed=0)
+    for split in ("split 0", "split 1"):
+        assert any(remark.startswith(f"{split}: the logistic regression") for remark in scores[-1].remarks)
 
 
 def test_a_constant_feature_changes_nothing() -> None:

@@ -252,6 +252,29 @@ def test_run_page(study: Path) -> None:
     assert "61.3%" in page.text
 
 
+def test_run_page_shows_its_evaluations_and_what_they_remark(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", stage="mae", samples=1000, flops=1e6, speed=10.0)
+    page = Page(write_report(folder))
+    assert "evaluations-table" not in page.tables
+    row = {"dataset": "photos", "shots": 0, "split": "test", "language": "", "metric": "top1", "n_test": 190}
+    linear = {**row, "protocol": "linear", "value": 0.4213, "remarks": ["10 of 200 test images could not be read"]}
+    shots = [{**row, "protocol": "lowshot", "shots": 5, "split": split, "value": 0.3} for split in ("0", "1", "mean")]
+    shots[-1]["remarks"] = ["2 of 9 classes have fewer than 5 training images", "split 1: stopped at a gradient"]
+    for name, rows in (("linear-photos-1", [linear]), ("lowshot-photos-2", shots)):
+        write_json(folder / "evals" / f"{name}.json", {"format": 1, "evaluation": {}, "seed": 0, "rows": rows})
+    table = [[text for _, _, text in line] for line in Page(write_report(folder)).tables["evaluations-table"]]
+    assert table[1] == [
+        *("photos", "linear", "test", "top1", "42.1% of 190"),
+        "10 of 200 test images could not be read",
+    ]
+    assert table[2][:5] == ["photos", "5-shot", "mean", "top1", "30.0% of 190"]
+    assert table[2][5] == "2 of 9 classes have fewer than 5 training images; split 1: stopped at a gradient"
+    assert len(table) == 3, "single splits are not shown"
+    write_json(folder / "evals" / "torn.json", {"format": 1, "rows": [{"dataset": 3}]})
+    with pytest.raises(ValueError, match=r"torn\.json: rows\[0\]"):
+        write_report(folder)
+
+
 def test_unfinished_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", stage="wsp", samples=1000, flops=1e6, speed=10.0, lines=16)
     (folder / "result.json").unlink()

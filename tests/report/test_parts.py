@@ -291,7 +291,14 @@ def test_a_bad_image_of_several_runs_counts_once(tmp_path: Any) -> None:
 
     def run(*bad: tuple[str, str]) -> RunFolder:
         return RunFolder(
-            path=tmp_path, record=record, environment=None, result=None, log=(), evals=(), bad_records=frozenset(bad)
+            path=tmp_path,
+            record=record,
+            environment=None,
+            result=None,
+            log=(),
+            evals=(),
+            scores=(),
+            bad_records=frozenset(bad),
         )
 
     runs = [run(("a", "torn"), ("b", "torn")), run(("a", "torn"), ("c", "no image"))]

@@ -183,7 +183,7 @@ def score(dataset: str, protocol: str, correct: tuple[float, ...], *, split: str
         image=names,
         family=names,
         settings={},
-        remarks=(f"remark on {dataset}",),
+        remarks=("remark on all",),
     )
 
 
@@ -224,7 +224,11 @@ def test_results_from_small_outputs_equal_those_by_hand(tmp_path: Path) -> None:
     ]
     found = collect(tmp_path, points=points, seeds=(0, 1), datasets=["a"], data={**bare_data(), "pretraining": "b"})
     assert (found["format"], found["study"], found["page"]) == (2, "ablations", "axes")
-    assert found["data"] == {**bare_data(), "pretraining": "b", "remarks": ["remark on a"]}
+    assert found["data"] == {
+        **bare_data(),
+        "pretraining": "b",
+        "remarks": ["a 5-shot: remark on all", "a linear: remark on all"],
+    }
 
     def difference(axis: str, contrast: str, task: str) -> dict[str, Any]:
         lines = [one for one in found["summary"] if (one["axis"], one["contrast"]) == (axis, contrast)]

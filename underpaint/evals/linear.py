@@ -54,7 +54,7 @@ class Linear:
         return transfer(encoder, source, protocols=(self,), seed=seed, device=device)
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
-        l2, tuning_top1 = self.tune(task, seed=seed)
+        l2, tuning_top1, tuning_remarks = self.tune(task, seed=seed)
         model, scaling = fit_standardised(task.train, classes=len(task.classes), l2=(l2,))
         correct = model[0].logits(scaling(task.test.x)).argmax(dim=1) == task.test.y
         return [
@@ -65,12 +65,12 @@ class Linear:
                 image=task.test.image,
                 family=task.test.family,
                 settings={"l2": l2, "tuning_top1": tuning_top1},
-                remarks=(*task.remarks, *model[0].remarks()),
+                remarks=(*task.remarks, *tuning_remarks, *model[0].remarks()),
             )
         ]
 
-    def tune(self, task: TaskFeatures, *, seed: int) -> tuple[float, float]:
-        """The penalty that wins on held-out training images, and the accuracy it has there."""
+    def tune(self, task: TaskFeatures, *, seed: int) -> tuple[float, float, list[str]]:
+        """The penalty that wins on held-out training images, the accuracy it has there, and what to remark."""
         fitting, tuning = hold_out(
             task.train, share=self.tuning_share, key=keyed_random.key(seed, "linear", "hold out")
         )
@@ -78,7 +78,8 @@ class Linear:
         x, y = scaling(task.train.x[tuning]), task.train.y[tuning]
         top1 = [float((model.logits(x).argmax(dim=1) == y).double().mean()) for model in models]
         best = max(range(len(models)), key=lambda index: top1[index])  # the first, which is the strongest, of equals
-        return self.l2[best], top1[best]
+        remarks = [f"while the penalty was tuned, {remark}" for model in models for remark in model.remarks()]
+        return self.l2[best], top1[best], remarks
 
 
 class Scaling(NamedTuple):

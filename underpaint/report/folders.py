@@ -15,12 +15,14 @@ from underpaint.results.pictures import PICTURES_FILE, PicturesEntry
 from underpaint.results.run import (
     RESULT_FILE,
     RUN_FILE,
+    EvaluationRow,
     LogLine,
     RunEnvironment,
     RunRecord,
     RunResult,
     read_bad_records,
     read_environment,
+    read_evaluations,
     read_log,
     read_record,
     read_result,
@@ -41,6 +43,7 @@ class RunFolder:
     result: RunResult | None
     log: tuple[LogLine, ...]  # lines with a loss, by step
     evals: tuple[LogLine, ...]  # lines with an "eval", by step
+    scores: tuple[EvaluationRow, ...]  # of the evaluations that were called on it
     bad_records: frozenset[tuple[str, str]]  # key and reason of each image that could not be used
 
     @property
@@ -143,6 +146,7 @@ def read_run(folder: Path) -> RunFolder:
         result=read_result(folder) if (folder / RESULT_FILE).is_file() else None,
         log=log,
         evals=evals,
+        scores=tuple(read_evaluations(folder)),
         bad_records=frozenset((line["key"], line["reason"]) for line in read_bad_records(folder)),
     )
 

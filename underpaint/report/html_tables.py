@@ -256,6 +256,18 @@ def imported_encoders(study: StudyFolder) -> list[Imported]:
     return lines
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A score of a run, for a line of a table."""
+
+    dataset: str
+    protocol: str
+    part: str  # "test", "mean" of the low-shot splits, or a third of the tags
+    metric: str
+    score: Cell
+    remarks: tuple[str, ...]
+
+
 def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
     """What a run measured: (when, metric, value), from its result, or so far from its last evaluation."""
     if run.result:
@@ -266,6 +278,22 @@ def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
         return []
     numbers = {name: value for name, value in metrics.items() if is_number(value)}
     return [(when, name, Cell(text=f"{value:.4g}", value=value)) for name, value in numbers.items()]
+
+
+def evaluations_of(run: RunFolder) -> list[Evaluation]:
+    """The scores of a run, without those of single low-shot splits."""
+    return [
+        Evaluation(
+            dataset=row["dataset"],
+            protocol=f"{row['shots']}-shot" if row["shots"] else row["protocol"],
+            part=row["split"],
+            metric=row["metric"],
+            score=Cell(text=f"{100 * row['value']:.1f}%", value=row["value"], note=f"of {row['n_test']:,}"),
+            remarks=tuple(row.get("remarks", ())),
+        )
+        for row in run.scores
+        if not row["split"].isdigit()
+    ]
 
 
 def flatten(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -156,6 +156,7 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
         images=images,
         figures=curves.run_charts(run, mark),
         metrics=html_tables.metrics_of(run),
+        evaluations=html_tables.evaluations_of(run),
         bad_records=count_reasons([run]),
         preview=embedded_pictures.data_uri(run.preview) if images and run.preview else "",
         flat=html_tables.flat_patches([run]),

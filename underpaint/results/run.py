@@ -9,13 +9,14 @@ from typing import NotRequired, TypedDict
 
 from underpaint import files
 from underpaint.results.check import checked
-from underpaint.results.study import EnvironmentEntry
+from underpaint.results.study import EnvironmentEntry, ScoreEntry
 
 RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
 ENVIRONMENT_FILE = "env.json"
 LOG_FILE = "log.jsonl"
 BAD_RECORDS_FILE = "bad_records.jsonl"
+EVALUATIONS_FOLDER = "evals"
 FORMAT = 1
 
 
@@ -44,6 +45,19 @@ class RunEnvironment(TypedDict):
     format: int
     lineage: Lineage
     starts: list[EnvironmentEntry]
+
+
+class EvaluationRow(ScoreEntry):
+    """A score of this run, and what the reader must know of it."""
+
+    remarks: NotRequired[list[str]]
+
+
+class EvaluationFile(TypedDict):
+    """``evals/NAME.json``: the scores of one evaluation with one setting."""
+
+    format: int
+    rows: list[EvaluationRow]
 
 
 class RunMeasures(TypedDict):
@@ -151,6 +165,16 @@ def _lines(path: Path) -> Iterator[tuple[str, object]]:
                 return
             raise ValueError(f"{where}, is not readable as JSON ({error})") from error
         yield where, value
+
+
+def read_evaluations(folder: Path) -> list[EvaluationRow]:
+    """The rows of all evaluations of a run or an imported model, in the order of their files' names.
+
+    Raises:
+        ValueError: if a file is damaged; the message names it and the field.
+    """
+    paths = sorted((folder / EVALUATIONS_FOLDER).glob("*.json"))
+    return [row for path in paths for row in checked(EvaluationFile, _content(path), where=str(path))["rows"]]
 
 
 def read_result(folder: Path) -> RunResult:

@@ -22,6 +22,7 @@ from underpaint.run import record
 from underpaint.studies.ablations_designs import Axis
 from underpaint.studies.designs import EQUAL_COMPUTE, MAE, MAE_WSP, WSP, Contrast, arm_entries
 from underpaint.studies.pretraining_images import StudyImages
+from underpaint.studies.remarks import Remarks
 from underpaint.studies.results import compare, describe, read_scores, stage_of
 
 ARMS = (MAE, MAE_WSP, WSP, EQUAL_COMPUTE)
@@ -119,7 +120,7 @@ def collect(
         "summary": summary,
         "dataset_summary": [],
         "tag_summary": [],
-        "data": {**data, "remarks": sorted(outputs.remarks)},
+        "data": {**data, "remarks": outputs.remarks.lines()},
         "environment": record.environment(),
     }
 
@@ -132,7 +133,7 @@ class _Outputs:
     def __init__(self, folder: Path, *, runs: Sequence[str], seeds: Sequence[int], datasets: Sequence[str]) -> None:
         self.seeds = seeds
         self.rows: dict[tuple[str, int], list[ScoreEntry]] = {}
-        self.remarks: set[str] = set()
+        self.remarks = Remarks()
         self._scores: dict[tuple[str, int], list[Score]] = {}
         self._compared: dict[tuple[str, str], list[ContrastRow]] = {}
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -141,7 +142,7 @@ class _Outputs:
                 names = [transfer_name(run, dataset, seed) for dataset in datasets]
                 scores = read_scores(names, folder)
                 self.rows[run, seed] = [score.row() for score in scores]
-                self.remarks |= {remark for score in scores for remark in score.remarks}
+                self.remarks.add(run, scores)
                 self._scores[run, seed] = [self._lean(score) for score in scores if score.split in COMPARED_SPLITS]
 
     def _lean(self, score: Score) -> Score:

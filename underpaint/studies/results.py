@@ -157,11 +157,12 @@ def _datasets(mean: Score) -> tuple[str, ...]:
 
 def tasks_of(scores: Sequence[Score]) -> dict[str, Score]:
     """The scores of transfer that are compared, by the name of their task; single low-shot splits are not."""
-    return {
-        f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}": score
-        for score in scores
-        if score.split in COMPARED_SPLITS
-    }
+    return {task_of(score): score for score in scores if score.split in COMPARED_SPLITS}
+
+
+def task_of(score: Score) -> str:
+    """The name of the task that a score is of, such as ``digits 5-shot``."""
+    return f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}"
 
 
 def mean_of(tasks: dict[str, Score]) -> Score:

@@ -14,6 +14,7 @@ from underpaint.run import record
 from underpaint.studies.baselines import part_of
 from underpaint.studies.designs import Arm, Contrast, arm_entries, imported_arm
 from underpaint.studies.parts import are_there, read_output
+from underpaint.studies.remarks import Remarks
 from underpaint.studies.results import (
     compare,
     compare_by_dataset,
@@ -62,9 +63,10 @@ def collect(
         for seed, of_seed in by_seed.items()
         for score in of_seed
     ]
-    remarks = {
-        remark for by_seed in scores.values() for of_seed in by_seed.values() for s in of_seed for remark in s.remarks
-    }
+    remarks = Remarks()
+    for arm, by_seed in scores.items():
+        for of_seed in by_seed.values():
+            remarks.add(arm, of_seed)
     contrasts = _contrasts(arms)
     return {
         "format": FORMAT,
@@ -83,7 +85,7 @@ def collect(
         "summary": _summary(scores, compare, contrasts),
         "dataset_summary": _summary(scores, compare_by_dataset, contrasts),
         "tag_summary": _summary(scores, _compare_tags, contrasts),
-        "data": {**data, "remarks": sorted(remarks)},
+        "data": {**data, "remarks": remarks.lines()},
         "environment": record.environment(),
     }
 
