@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyexiv2
 import pytest
 import xxhash
 from PIL import Image
@@ -486,3 +487,18 @@ def test_keywords_that_are_not_read_are_said(tmp_path: Path, capsys: pytest.Capt
     assert main(["prepare", str(folder), "--out", str(tmp_path / "set")]) == 0
     assert "not read 1 times: an XMP keyword with bytes that are no text" in capsys.readouterr().out
     assert sorted(map(len, names_of(tmp_path / "set").values())) == [1, 2]
+
+
+def test_xmp_beside_an_image_is_read(tmp_path: Path) -> None:
+    """Under both names that programs give it, written by Exiv2 (digiKam's library), and in UTF-16."""
+    writer = tmp_path / "writer.jpg"
+    writer.write_bytes(encoded(photograph(0), "JPEG"))
+    with pyexiv2.Image(str(writer)) as image:
+        image.modify_xmp({"Xmp.dc.subject": ["owl", "北京"]})
+        packet = image.read_raw_xmp()
+    images = {f"{name}.jpg": encoded(photograph(number), "JPEG") for number, name in enumerate("abcd")}
+    beside = {"a.xmp": packet.encode(), "b.jpg.xmp": packet.encode("utf-16"), "c.xmp": b"<x:xmpmeta subject"}
+    out = prepared(tmp_path / "set", write_files(tmp_path / "photos", {**images, **beside}))
+    rows = pq.read_table(next((out / "prepare_work" / "rows").glob("*.parquet"))).to_pylist()
+    assert {row["key"]: row["tags"] for row in rows} == {"a": ["owl", "北京"], "b": ["owl", "北京"], "c": [], "d": []}
+    assert {row["key"]: bool(row["refused"]) for row in rows} == {"a": False, "b": False, "c": True, "d": False}

@@ -13,8 +13,9 @@ EXAMPLES = """\
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
-Sources: folders of images (with class folders, .txt, .json or tags.csv), tables (.csv, .tsv, .parquet, YFCC100M's) and
-tar shards, which are read where they lie. Run the same command again to continue; a further source is added."""
+Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
+tables (.csv, .tsv, .parquet, YFCC100M's)
+and tar shards, which are read where they lie. Run the same command again to continue; a further source is added."""
 
 SPEECH = ("nouns", "all")
 UNKNOWN = ("keep", "drop")

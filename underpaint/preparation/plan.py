@@ -24,7 +24,7 @@ from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
 from underpaint.preparation.metadata import NOTHING, Metadata
 from underpaint.preparation.tag_tables import TableRow
 
-READ_FORMAT = 3
+READ_FORMAT = 4
 """Counted up with every change of what reading a partition gives: those of an older one are read again."""
 
 MAX_PARTITION_BYTES = 256 * 1024**2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from underpaint.data.decode.embedded_tags import embedded_tags
+from underpaint.data.decode.embedded_tags import embedded_tags, packet_tags
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
 from underpaint.preparation import metadata
@@ -64,14 +64,15 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
     except OSError as error:
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
     beside, flags = _sidecars(file)
+    keywords, refused = _xmp_sidecars(file)
     own = Metadata(
         tags=None if row["tags"] is None else tuple(row["tags"]),
         caption=row["caption"],
         language=row["language"],
         licence=row["licence"],
     )
-    told = own.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside)
-    return _sample(path, data, told, flags=flags, folder=row["folder"])
+    told = own.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(keywords)
+    return _sample(path, data, told, flags=flags, refused=refused, folder=row["folder"])
 
 
 def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
@@ -106,20 +107,28 @@ def names_of_sample(sample: list[Member]) -> tuple[str, ...]:
 
 
 def _sample(
-    name: str, data: bytes, told: Metadata, *, flags: tuple[str, ...], folder: str = "", offset: int = 0
+    name: str,
+    data: bytes,
+    told: Metadata,
+    *,
+    flags: tuple[str, ...],
+    refused: tuple[str, ...] = (),
+    folder: str = "",
+    offset: int = 0,
 ) -> Sample | LeftOut:
     try:
         header = examine(data)
     except BadImage as error:
         return LeftOut(name=name, reason=str(error))
     embedded = embedded_tags(data)
+    refused = (*refused, *embedded.refused)
     return Sample(
         name=name,
         data=data,
         header=header,
         said=_with_tags(told.merged_with(Metadata(tags=metadata.distinct(embedded.tags))), folder),
-        flags=(*flags, "unread_keywords") if embedded.refused else flags,
-        refused=embedded.refused,
+        flags=(*flags, "unread_keywords") if refused else flags,
+        refused=refused,
         offset=offset,
     )
 
@@ -155,6 +164,22 @@ def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
             except (OSError, ValueError):
                 flags = (*flags, "unread_sidecar")
     return told, flags
+
+
+def _xmp_sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
+    """The keywords of ``photo.xmp`` or ``photo.jpg.xmp``, and why some were not read."""
+    said, refused = NOTHING, ()
+    for beside in (file.with_suffix(".xmp"), file.with_name(f"{file.name}.xmp")):
+        if beside.is_symlink() or not beside.is_file():
+            continue
+        try:
+            keywords = packet_tags(_bounded(beside, MAX_TEXT_BYTES))
+        except OSError as error:
+            refused = (*refused, f"an XMP file that cannot be read: {error.strerror}")
+            continue
+        said = said.merged_with(Metadata(tags=metadata.distinct(keywords.tags)))
+        refused = (*refused, *keywords.refused)
+    return said, refused
 
 
 def _content(file: BinaryIO, member: Member) -> bytes:

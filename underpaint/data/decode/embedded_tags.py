@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from underpaint.data.decode.embedded_packets import BadPacket, Packets, read_packets
+from underpaint.data.decode.embedded_packets import MAX_PACKET_BYTES, BadPacket, Packets, read_packets
 from underpaint.data.decode.iptc_keywords import iptc_keywords
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
 
@@ -35,7 +35,17 @@ class Embedded:
 
 def embedded_tags(data: bytes) -> Embedded:
     """The keywords embedded in an image file, given as a whole; none where it has none. Nothing is decoded."""
-    packets = read_packets(data)
+    return _keywords(read_packets(data))
+
+
+def packet_tags(packet: bytes) -> Embedded:
+    """The keywords of an XMP packet that is a file beside the image, as Lightroom and darktable write it."""
+    if len(packet) > MAX_PACKET_BYTES:
+        return Embedded(tags=(), refused=(f"XMP of {len(packet)} bytes; at most {MAX_PACKET_BYTES} are read",))
+    return _keywords(Packets(xmp=packet))
+
+
+def _keywords(packets: Packets) -> Embedded:
     refused = list(packets.refused)
     flat: list[str] = []
     leaves: list[str] = []
