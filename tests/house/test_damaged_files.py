@@ -143,6 +143,16 @@ def read_image(file: Path) -> object:
     return decode(data, channels=3, value_range=(0.0, 65535.0) if deep or b"II*" in data[:4] else (0.0, 255.0))
 
 
+def read_heic(file: Path) -> object:
+    """Refused by its name, with the package to install, where pillow-heif is not there."""
+    try:
+        return read_image(file)
+    except BadImage as error:
+        if "install" in str(error) or "HEIC" in str(error):
+            return str(error)
+        raise
+
+
 def make_tar(folder: Path) -> Path:
     members = [(f"folder/{n}.{kind}", content) for n in range(2) for kind, content in sample(n).items()]
     write_tar(folder / "a.tar", members)
@@ -265,6 +275,8 @@ READERS = [
         Reader(f"image {kind}", written(f"a.{kind}", picture(kind)), read_image)
         for kind in ("GIF", "BMP", "PPM", "TIFF")
     ),
+    Reader("image AVIF", written("a.avif", picture("AVIF")), read_image),
+    Reader("image HEIC", written("a.heic", (EMBEDDED / "phone.heic").read_bytes()), read_heic),
     Reader("image deep TIFF", written("a.tif", deep_tiff()), read_image),
     *(
         Reader(f"keywords {path.name}", written("a", path.read_bytes()), lambda f: embedded_tags(f.read_bytes()), True)

@@ -67,7 +67,8 @@ def decoding() -> Iterator[None]:
     except UnidentifiedImageError as error:  # its own message names an address in memory
         raise BadImage("it is no image of a known format") from error
     except DECODER_ERRORS as error:
-        raise BadImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__  # libheif's messages have line ends
+        raise BadImage(f"cannot be decoded: {reason}") from error
 
 
 def _stored(
