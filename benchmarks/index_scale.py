@@ -105,11 +105,10 @@ def measure(folder: Path) -> dict[str, float]:
     items = ShardSampleIndex(
         prepared,
         open_shards(folder),
-        Selection(split="pretrain", labelled=True, resampled=True),
+        Selection(split="pretrain", targets="tags", resampled=True),
         lanes=Lanes(),
         batch_size=BATCH,
         seed=0,
-        targets=True,
     )
     items.at(0)
     opened = time.perf_counter() - start

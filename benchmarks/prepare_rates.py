@@ -53,7 +53,7 @@ from underpaint.preparation.settings import Preparation
 from underpaint.preparation.shard_writer import ShardWriter
 from underpaint.report.prepared_files import read_images
 from underpaint.tags.canonical import TagRules
-from underpaint.tags.labels import TagVocabulary, build_vocabulary
+from underpaint.tags.labels import LabelSpace, build_label_space
 
 SEED = 4
 SCALE = 3_000_000_000
@@ -287,8 +287,8 @@ def distinct_tags(forms: int) -> str:
     """What deciding on the tags costs, which grows with their distinct forms and not with the images."""
     rng = np.random.default_rng(SEED)
     counts = pa.table({"tag": tags.forms(rng)[:forms], "count": rng.integers(1, 1000, forms)})
-    made: list[TagVocabulary] = []
-    decided, memory = timed(lambda: made.append(build_vocabulary(counts, TagRules())), forms / 1e6, 1)
+    made: list[LabelSpace] = []
+    decided, memory = timed(lambda: made.append(build_label_space(counts, TagRules())), forms / 1e6, 1)
     scale = 1e6 / forms
     audit = made[0].audit.nbytes / 2**20
     return (

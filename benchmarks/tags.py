@@ -36,7 +36,7 @@ import pyarrow.parquet
 
 from underpaint.files import xxh3
 from underpaint.tags.canonical import TagRules
-from underpaint.tags.labels import Labeller, build_vocabulary
+from underpaint.tags.labels import Labeller, build_label_space
 from underpaint.tags.posts import count_tags, hashtags
 from underpaint.tags.segment import english
 from underpaint.tags.wordnet import wordnet
@@ -152,7 +152,7 @@ def measure(file: Path, out: Path, threads: int) -> dict[str, Any]:
         lap("read, find hashtags")
         counts = count_tags(tags)
         lap("count")
-        vocabulary = build_vocabulary(counts, TagRules(vocabulary_size=28_000))
+        vocabulary = build_label_space(counts, TagRules(vocabulary_size=28_000))
         lap("decide, merge, cut")
         labels = list(pool.map(Labeller(vocabulary).labels, tags))
         lap("label")

@@ -3,6 +3,7 @@
 A field with ``metadata=OPERATIONAL`` may change when a run is resumed (paths, workers, cadences); every other field is
 part of the run's identity. A field with ``metadata=LATER`` came after the first records were written: one without it
 means the default, and none is written for it, so that records and identities of older releases stay what they are.
+A field with ``metadata=formerly(NAME)`` was called so; overrides and records may still say it.
 The field with ``metadata=SHORT`` is what its group is set by as a whole: ``data=DIR`` is ``data.source=DIR``.
 """
 
@@ -24,6 +25,11 @@ LATER = {"later": True}
 SHORT = {"short": True}
 
 
+def formerly(name: str) -> dict[str, str]:
+    """Metadata of a field that had another name, which overrides and records may still use."""
+    return {"formerly": name}
+
+
 def override(config: T, assignments: Sequence[str]) -> T:
     """Apply ``a.b=value`` assignments, all at once, so that values which only fit together may come in any order.
 
@@ -42,7 +48,9 @@ def override(config: T, assignments: Sequence[str]) -> T:
 
 def _note(changes: dict[str, Any], config: Any, *, path: list[str], text: str, full_name: str) -> None:
     """Put the parsed value into ``changes``, a tree like the configuration; the last of a name counts."""
-    names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
+    names = [field.name for field in fields]
+    path = [next((f.name for f in fields if f.metadata.get("formerly") == path[0]), path[0]), *path[1:]]
     if path[0] not in names:
         raise ValueError(_unknown(full_name, path, names))
     value = getattr(config, path[0])
@@ -169,6 +177,8 @@ def from_record(kind: type[T], value: object, *, where: str) -> T:
         raise ValueError(f"{where}: {kind.__name__} is not a group of fields but {value!r:.40}")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    now = {str(field.metadata["formerly"]): name for name, field in fields.items() if "formerly" in field.metadata}
+    value = {now.get(str(name), str(name)): each for name, each in value.items()}
     given = set(value) - {"type"}
     wrong = sorted(name for name in given ^ fields.keys() if name in given or not fields[name].metadata.get("later"))
     if wrong:

@@ -22,3 +22,8 @@ def duration(seconds: float) -> str:
     if whole < 172_800:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{seconds / 86_400:,.1f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image`` or ``1,200 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

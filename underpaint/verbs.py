@@ -26,6 +26,7 @@ from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.preparation.copy_pictures import write_copy_pictures
 from underpaint.preparation.engine import EngineName
 from underpaint.preparation.inputs import require_apart
+from underpaint.preparation.joining import MAX_UNMATCHED
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import RECORD, WORK, PrepareOptions, continued
 from underpaint.report import write_report
@@ -57,14 +58,15 @@ def prepare(
     out: str | Path,
     *,
     engine: EngineName = "native",
+    max_unmatched: float = MAX_UNMATCHED,
     **options: Unpack[PrepareOptions],
 ) -> dict[str, Any]:
     """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
 
     A set that is there already is continued: sources are added to its own, and what is not given stays as it was.
     Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
-    they lie. ``options`` stand in ``PrepareOptions``, among them ``dedupe=True`` and fields of ``TagRules`` such as
-    ``vocabulary_size=5000``.
+    they lie. ``max_unmatched`` is the share of a table's rows that may fit no image. ``options`` stand in
+    ``PrepareOptions``, among them ``dedupe=True`` and fields of ``TagRules`` such as ``vocabulary_size=5000``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -72,7 +74,8 @@ def prepare(
     folder = Path(out)
     require_apart(sources, folder)
     with lock(folder, marks=(RECORD, WORK)):
-        record = prepare_set(continued(folder, sources, options), folder, engine=engine)
+        wanted = continued(folder, sources, options)
+        record = prepare_set(wanted, folder, engine=engine, max_unmatched=max_unmatched)
         write_examples(folder)
         write_copy_pictures(folder)
         say(f"page: {write_report(folder)}")

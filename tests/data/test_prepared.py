@@ -20,7 +20,7 @@ from support.image_files import noise
 from support.prepared_example import NAMES, image_bytes, prepare_example, rows_of, write_tar
 from underpaint import keyed_random
 from underpaint.core import PAD_LABEL, ImageInput, LabelBatch, LabelInput
-from underpaint.data.dataset import ImageData, ShardDataset
+from underpaint.data.dataset import ImageData
 from underpaint.data.decode.transforms import train_view
 from underpaint.data.loader import ImageStream
 from underpaint.data.open_source import open_source
@@ -28,6 +28,7 @@ from underpaint.data.quarantine import TooManyBadRecords
 from underpaint.data.shards.index import IndexWriter, index_schema
 from underpaint.data.shards.lanes import Lanes
 from underpaint.data.shards.prepared_set import PreparedSet
+from underpaint.data.shards.shard_dataset import ShardDataset
 from underpaint.data.shards.shard_files import Patience, Shards, ShardUnavailable, scheme_of
 from underpaint.data.shards.shard_samples import ShardSampleIndex
 from underpaint.data.stream import Batching
@@ -429,7 +430,7 @@ def test_what_does_not_fit_a_set_is_named(tmp_path: Path) -> None:
     prepare_example(tmp_path)
     with pytest.raises(ValueError, match="its own labels"):
         opened(tmp_path, labels="labels.csv")
-    with pytest.raises(ValueError, match="several labels"):
+    with pytest.raises(ValueError, match="has no classes; add them with underpaint prepare --labels"):
         opened(tmp_path, targets="class")
     with pytest.raises(ValueError, match="no images in its split 'test'"):
         opened(tmp_path, split="test", targets="none")

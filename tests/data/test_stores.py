@@ -17,10 +17,11 @@ import torch
 
 from support.prepared_example import image_bytes, prepare_example
 from underpaint.core import ImageInput
-from underpaint.data.dataset import ImageData, ShardDataset
+from underpaint.data.dataset import ImageData
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.lanes import Lanes
 from underpaint.data.shards.prepared_set import PreparedSet
+from underpaint.data.shards.shard_dataset import ShardDataset
 from underpaint.data.shards.shard_files import Patience, Shards, ShardUnavailable
 from underpaint.data.shards.shard_samples import ShardSampleIndex
 from underpaint.data.stream import Batching

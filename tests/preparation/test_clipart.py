@@ -44,7 +44,7 @@ def compare(folder: Path, images: int) -> dict[str, set[str]]:
         "csv": write_csv(write_files(folder / "csv", files) / "posts.csv", tags),
         "xmp": write_files(folder / "xmp", {name: xmp_png(one, tags[name]) for name, one in files.items()}),
     }
-    rules = TagRules(minimum_count=2)
+    rules = TagRules(min_count=2)
     sets = {form: prepared(folder / f"{form}-set", one, rules=rules) for form, one in sources.items()}
     found = {form: labels_of(out, tuple(files) if form == "tars" else ()) for form, out in sets.items()}
     assert found["files"] == found["tars"] == found["csv"] == found["xmp"]

@@ -278,9 +278,9 @@ def test_other_rules_need_no_reading(tmp_path: Path, photos: Path, monkeypatch) 
 def test_a_table_is_read_once_whatever_the_number_of_partitions(tmp_path: Path, photos: Path, monkeypatch) -> None:
     write_csv(photos / "tags.csv", TAGS)
     calls: list[str] = []
-    hashed, read = joining.xxh3, joining.read_rows
+    hashed, read = joining.xxh3, joining.TagTable.rows
     monkeypatch.setattr(joining, "xxh3", lambda file: (calls.append("hash"), hashed(file))[1])
-    monkeypatch.setattr(joining, "read_rows", lambda file: (calls.append("read"), read(file))[1])
+    monkeypatch.setattr(joining.TagTable, "rows", lambda table: (calls.append("read"), read(table))[1])
     out = prepared(tmp_path / "set", photos, shard_images=1)
     assert len(list((out / "shards").iterdir())) > 2
     assert calls == ["hash", "read"]
@@ -296,7 +296,7 @@ def test_files_of_tags_beside_a_set_are_refused(tmp_path: Path, photos: Path, ca
     assert "are the same option" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["read_partition", "build_vocabulary", "IndexWriter", "write_json"])
+@pytest.mark.parametrize("place", ["read_partition", "build_label_space", "IndexWriter", "write_json"])
 def test_an_interrupted_start_is_continued_to_the_same_bytes(
     tmp_path: Path, photos: Path, monkeypatch, place: str
 ) -> None:
@@ -443,8 +443,8 @@ def test_every_option_of_the_command_reaches_the_set(tmp_path: Path, photos: Pat
     given += ["--min-count", "1", "--vocabulary-size", "5", "--shard-images", "2"]
     assert main(["prepare", str(sidecar_txt(photos)), "--out", str(tmp_path / "set"), *given]) == 0
     settings = json.loads((tmp_path / "set" / "prepare.json").read_text())["settings"]
-    rules = {"parts": "nouns", "outside": "drop", "languages": ["en", "fr"], "lexicons": [french]}
-    rules |= {"minimum_count": 1, "vocabulary_size": 5}
+    rules = {"parts_of_speech": "nouns", "unknown_tags": "drop", "languages": ["en", "fr"], "lexicons": [french]}
+    rules |= {"min_count": 1, "vocabulary_size": 5}
     assert settings["rules"].items() >= rules.items()
     assert settings["shard_images"] == 2
     labels = pq.read_table(tmp_path / "set" / "vocabulary.parquet").to_pylist()
@@ -455,7 +455,7 @@ def test_every_option_of_the_command_reaches_the_set(tmp_path: Path, photos: Pat
 
 
 def test_the_audit_explains_every_tag(tmp_path: Path, photos: Path) -> None:
-    out = prepared(tmp_path / "set", sidecar_txt(photos), rules=TagRules(minimum_count=2))
+    out = prepared(tmp_path / "set", sidecar_txt(photos), rules=TagRules(min_count=2))
     audit = {row["tag"]: row for row in pq.read_table(out / "tags_audit.parquet").to_pylist()}
     assert audit.keys() == {tag.lstrip("#") for tags in TAGS.values() for tag in tags}
     assert audit["BrownBear"]["label"] == audit["ursusarctos"]["label"] is not None

@@ -134,7 +134,7 @@ def walk(run: Run, fields: Sequence[str], folder: Path, image: Path) -> tuple[se
 
 
 NO_TRAINED_LAYERS = {"optim.layer_decay", "optim.decay_tokens"}
-TAGS = {"data.vocabulary_size", "data.min_tag_count", "data.resample_ratio"}
+TAGS = {"data.vocabulary_size", "data.min_count", "data.resample_ratio", "data.tag_rules"}
 NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
 ALWAYS = {
     *("data.lanes.count", "data.lanes.window"),  # a folder
@@ -196,9 +196,12 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
     run = shrunk(recipes.wsp_vit_b16(), prepared)
     fields = [field for field, _, _ in fields_of(run) if field.startswith("data.") and field != "data.decoding"]
     acting, idle = walk(
-        run, sorted({*fields} - {"data.split", "data.targets", "data.max_bad"}), tmp_path, images / "000.jpg"
+        run,
+        sorted({*fields} - {"data.split", "data.targets", "data.max_bad", "data.tag_rules"}),
+        tmp_path,
+        images / "000.jpg",
     )
-    assert idle == TAGS
+    assert idle == TAGS - {"data.tag_rules"}, "which is refused on opening, too"
     assert acting >= {"data.lanes.count", "data.lanes.window", "data.resample", "data.share", "data.views"}
 
 
@@ -206,7 +209,8 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
     ("override", "message"),
     [
         ("data.vocabulary_size=5", r"SET is a prepared set, which has its own labels; .* --vocabulary-size"),
-        ("data.min_tag_count=2", r"SET is a prepared set, which has its own labels; .* --min-count"),
+        ("data.min_count=2", r"SET is a prepared set, which has its own labels; .* --min-count"),
+        ("data.tag_rules=words", r"SET is a prepared set, which has its own labels; .* `underpaint prepare`"),
         ("data.resample_ratio=3", r"SET is a prepared set, which has its own repeat factors; leave it out"),
         ("data.lanes.count=2", r"IMAGES is not a prepared set; leave it out, or make one with `underpaint prepare`"),
         ("data.cache_gib=2", r"IMAGES is not a prepared set; leave it out"),

@@ -58,7 +58,7 @@ def posts(count: int) -> list[tuple[str, bytes, tuple[str, ...]]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_set(tmp_path_factory.mktemp("prepared") / "set", posts(150), minimum_count=3)
+    folder = make_set(tmp_path_factory.mktemp("prepared") / "set", posts(150), min_count=3)
     add_losses(folder)
     write_examples(folder)
     return folder
@@ -262,7 +262,7 @@ def test_a_long_tail_stays_a_small_page(own: Path) -> None:
     tags = pa.array([f"tag{n}" for n in range(200_000)])
     decision = pa.array(["text"] * 50_000 + ["cut"] * 150_000)
     label = pa.array([*range(50_000), *[None] * 150_000], pa.int32())
-    reason = pa.array(["not in WordNet"] * 50_000 + ["not in WordNet; rarer than minimum_count=21"] * 150_000)
+    reason = pa.array(["not in WordNet"] * 50_000 + ["not in WordNet; rarer than min_count=21"] * 150_000)
     audit = {"tag": tags, "count": count, "decision": decision, "label": label, "reason": reason}
     pq.write_table(pa.table(audit), own / "tags_audit.parquet")
     vocabulary = {
@@ -277,7 +277,7 @@ def test_a_long_tail_stays_a_small_page(own: Path) -> None:
     page = Page(path)
     assert path.stat().st_size < 150_000
     assert [float(str(row[1][1]["data-value"])) for row in page.tables["tail"][1:]] == list(range(49_981, 50_001))
-    assert rows_of(page, "lost-tags") == {"rarer than minimum_count=21": [150_000, int(count[50_000:].sum())]}
+    assert rows_of(page, "lost-tags") == {"rarer than min_count=21": [150_000, int(count[50_000:].sum())]}
     lines = [str(found["d"]) for tag, found in page.tags if tag == "path" and "curve" in str(found.get("class"))]
     assert len(lines) == 2
     assert all(100 <= line.count("L") <= 260 for line in lines)

@@ -13,7 +13,7 @@ import torch
 
 from support.small_runs import mae_run, make_images, wsp_run
 from underpaint import verbs
-from underpaint.data.dataset import OpenDataset
+from underpaint.data.open_dataset import OpenDataset
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import FORM, save_encoder, save_module
 from underpaint.plan import make_plan

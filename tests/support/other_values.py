@@ -56,7 +56,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.split": ("data.split=train", "data.split=pretrain"),
     "data.targets": ("data.targets=tags", "data.targets=class"),
     "data.vocabulary_size": ("data.vocabulary_size=2",),
-    "data.min_tag_count": ("data.min_tag_count=20",),
+    "data.min_count": ("data.min_count=20",),
     "data.resample_ratio": ("data.resample_ratio=1.2",),
     "data.scale": ("data.scale=0.9,1",),
     "data.share": ("data.share=0.6",),
@@ -104,6 +104,10 @@ def alternatives(run: Run, name: str, kind: Any) -> list[list[str]]:
     return [overrides for overrides in sets if config.override(run, overrides) != run]
 
 
+NAMES = (("tree", 1), ("trees", 5), ("cat", 2), ("boat", 3), ("horse", 10))
+"""Tags, two of one meaning, and every how many images have them."""
+
+
 def make_odd_images(folder: Path) -> Path:
     """JPEG files that are not square, most with tags of very different frequency and a class, some unreadable."""
     folder.mkdir()
@@ -116,7 +120,7 @@ def make_odd_images(folder: Path) -> Path:
         content = BytesIO()
         texture.save(content, "JPEG")
         file.write_bytes(b"broken %d" % number if number % 15 == 7 else content.getvalue())
-        names = [tag for tag, every in (("all", 1), ("half", 2), ("third", 3), ("tenth", 10)) if number % every == 0]
+        names = [tag for tag, every in NAMES if number % every == 0]
         if number % 8:
             tags.append((file.name, ";".join(names)))
         labels.append((file.name, "abc"[number % 3]))

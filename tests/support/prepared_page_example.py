@@ -17,7 +17,7 @@ from support.prepared_example import write_tar
 from underpaint.data.shards.index import IndexWriter, index_schema
 from underpaint.files import write_json
 from underpaint.tags.canonical import TagRules
-from underpaint.tags.labels import Labeller, build_vocabulary
+from underpaint.tags.labels import Labeller, build_label_space
 
 Post = tuple[str, bytes, tuple[str, ...]]
 """Key, image file, tags."""
@@ -27,7 +27,7 @@ def make_set(folder: Path, posts: Sequence[Post], *, shard_size: int = 20, **rul
     """Write the set; licences, languages, splits and repeats follow from the place of an image."""
     folder.mkdir(parents=True)
     counts = Counter(tag for _, _, tags in posts for tag in tags)
-    vocabulary = build_vocabulary(
+    vocabulary = build_label_space(
         pa.table({"tag": list(counts), "count": pa.array(counts.values(), pa.int64())}), TagRules(**rules)
     )
     pq.write_table(vocabulary.table, folder / "vocabulary.parquet")

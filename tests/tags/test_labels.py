@@ -10,15 +10,15 @@ import pyarrow.parquet
 import pytest
 
 from underpaint.tags.canonical import TagRules
-from underpaint.tags.labels import Labeller, TagVocabulary, build_vocabulary
+from underpaint.tags.labels import Labeller, LabelSpace, build_label_space
 
 
 def counted(counts: dict[str, int]) -> pyarrow.Table:
     return pyarrow.table({"tag": list(counts), "count": pyarrow.array(counts.values(), pyarrow.int64())})
 
 
-def built(counts: dict[str, int], **rules: object) -> TagVocabulary:
-    return build_vocabulary(counted(counts), TagRules(**rules))  # type: ignore[arg-type]
+def built(counts: dict[str, int], **rules: object) -> LabelSpace:
+    return build_label_space(counted(counts), TagRules(**rules))  # type: ignore[arg-type]
 
 
 BEARS = {
@@ -53,12 +53,12 @@ def test_tags_of_one_meaning_are_one_label() -> None:
 
 
 def test_cuts_are_told() -> None:
-    found = built(BEARS, minimum_count=3, vocabulary_size=1)
+    found = built(BEARS, min_count=3, vocabulary_size=1)
     audit = {row["tag"]: row for row in found.audit.to_pylist()}
     assert found.table.column("name").to_pylist() == ["brown bear"]
     assert (audit["dog"]["decision"], audit["dog"]["label"]) == ("cut", None)
     assert "vocabulary_size=1" in audit["dog"]["reason"]
-    assert "minimum_count=3" in audit["#wolkenbruch"]["reason"]
+    assert "min_count=3" in audit["#wolkenbruch"]["reason"]
 
 
 def test_the_mapping_wins_over_all() -> None:
@@ -90,7 +90,7 @@ def test_the_order_of_the_rows_does_not_matter_and_bytes_repeat() -> None:
     files: set[bytes] = set()
     for _ in range(3):
         rng.shuffle(rows)
-        found = build_vocabulary(counted(dict(rows)), TagRules())
+        found = build_label_space(counted(dict(rows)), TagRules())
         for table in (found.table, found.audit):
             pyarrow.parquet.write_table(table, buffer := io.BytesIO())
             files.add(buffer.getvalue())

@@ -41,7 +41,7 @@ def test_a_lexicon_tells_what_words_mean(french: str) -> None:
     assert keys["lunette"] == Canonicaliser(TagRules()).decide("lunette").key
     assert keys["œil_de_bœuf"] in ("n03438257", "n14881303")
     assert Canonicaliser(rules).decide("roue").reason == "lexicon omw-fr"
-    assert Canonicaliser(TagRules(lexicons=(french,), parts="nouns")).decide("aller").key == ""
+    assert Canonicaliser(TagRules(lexicons=(french,), parts_of_speech="nouns")).decide("aller").key == ""
 
 
 def test_other_lexicons_are_linked_by_the_index(french: str, tmp_path: Path) -> None:

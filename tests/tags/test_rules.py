@@ -86,13 +86,17 @@ def test_known_tags(tag: str, right: str) -> None:
 
 
 def test_nouns_only_and_words_outside() -> None:
-    assert key("dance")[0] == key("dance", parts="nouns")[0] == "n"
+    assert key("dance")[0] == key("dance", parts_of_speech="nouns")[0] == "n"
     assert key("exploding")[0] == "v"
-    assert key("exploding", parts="nouns")[0] == "t"
+    assert key("exploding", parts_of_speech="nouns")[0] == "t"
     assert key("beautiful")[0] == "a"
-    assert key("beautiful", parts="nouns") == "text:beautiful"
-    assert key("beautiful", parts="nouns", outside="drop") == key("wolkenbruch", parts="nouns", outside="drop") == ""
-    assert key("dog", parts="nouns", outside="drop") == "n02084071"
+    assert key("beautiful", parts_of_speech="nouns") == "text:beautiful"
+    assert (
+        key("beautiful", parts_of_speech="nouns", unknown_tags="drop")
+        == key("wolkenbruch", parts_of_speech="nouns", unknown_tags="drop")
+        == ""
+    )
+    assert key("dog", parts_of_speech="nouns", unknown_tags="drop") == "n02084071"
 
 
 def test_of_which_languages_posts_are_decides_on_rare_words() -> None:
@@ -105,7 +109,7 @@ def test_of_which_languages_posts_are_decides_on_rare_words() -> None:
         TagRules(languages=("klingon",))
 
 
-@pytest.mark.parametrize("wrong", [{"minimum_count": 0}, {"vocabulary_size": 0}])
+@pytest.mark.parametrize("wrong", [{"min_count": 0}, {"vocabulary_size": 0}])
 def test_wrong_rules_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TagRules(**wrong)  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_ids_are_distinct_sorted_and_in_the_vocabulary() -> None:
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ([("a",), ("a", "b")], r"min_tag_count=2 training images; the most frequent is 'a' on 2"),
+        ([("a",), ("a", "b")], r"min_count=2 training images; the most frequent is 'a' on 2"),
         ([(), ()], r"there are no tags at all"),
     ],
 )
@@ -71,8 +71,8 @@ def test_one_label_is_no_vocabulary(tags: list[tuple[str, ...]], message: str) -
 
 
 def by_formula(targets: list[tuple[int, ...]], count: tuple[int, ...], threshold: float) -> list[float]:
-    """r(label) = max(1, sqrt(t / f)), f its share of the images; r(image) = max over its labels; 1 without a label."""
-    images = len(targets)
+    """r(label) = max(1, sqrt(t / f)), f its share of the labelled images; r(image) = max over its labels, 1 without."""
+    images = sum(map(bool, targets))
     per_label = [max(1.0, math.sqrt(threshold / (n / images))) for n in count]
     return [max((per_label[label] for label in own), default=1.0) for own in targets]
 
@@ -83,14 +83,15 @@ def test_repeat_factors_are_the_formula_at_the_threshold_that_gives_the_ratio(ra
     vocabulary = count_vocabulary(tags, min_count=1, size=1000)
     targets = [vocabulary.ids(own) for own in tags]
     factors = repeat_factors(targets, vocabulary.count, ratio=ratio)
-    assert sum(factors) / len(factors) == pytest.approx(ratio, rel=1e-9)
+    drawn = [factor for factor, ids in zip(factors, targets, strict=True) if ids]
+    assert sum(drawn) / len(drawn) == pytest.approx(ratio, rel=1e-9), "over the images that WSP draws from"
     assert min(factors) >= 1
     assert all(factor == 1 for factor, own in zip(factors, targets, strict=True) if not own)
     # recover the threshold from any repeated image, then every image must follow the formula
     if ratio > 1:
         top = max(range(len(targets)), key=lambda image: factors[image])
         rarest = min(vocabulary.count[label] for label in targets[top])
-        threshold = factors[top] ** 2 * rarest / len(targets)
+        threshold = factors[top] ** 2 * rarest / len(drawn)
         assert factors == pytest.approx(by_formula(targets, vocabulary.count, threshold), rel=1e-6)
 
 
@@ -115,18 +116,16 @@ labelled = st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 500)), min_
 
 
 @settings(max_examples=100, deadline=None)
-@given(pairs=labelled, unlabelled=st.integers(0, 300), ratio=st.floats(1.001, 8.0))
-def test_the_threshold_is_the_root_that_scipy_finds(
-    pairs: list[tuple[int, int]], unlabelled: int, ratio: float
-) -> None:
+@given(pairs=labelled, ratio=st.floats(1.001, 8.0))
+def test_the_threshold_is_the_root_that_scipy_finds(pairs: list[tuple[int, int]], ratio: float) -> None:
     frequency = np.array([f / 10_000 for f, _ in pairs])
     rarest = np.array([n for _, n in pairs])
-    images = rarest.sum() + unlabelled
+    images = rarest.sum()
 
     def excess(root: float) -> float:
-        return float((np.maximum(1, root / np.sqrt(frequency)) * rarest).sum() + unlabelled - ratio * images)
+        return float((np.maximum(1, root / np.sqrt(frequency)) * rarest).sum() - ratio * images)
 
-    found = solve_threshold(frequency, rarest, unlabelled=unlabelled, ratio=ratio)
+    found = solve_threshold(frequency, rarest, ratio=ratio)
     assert math.sqrt(found) == pytest.approx(brentq(excess, 0, ratio * images, xtol=1e-13), rel=1e-6)
 
 
@@ -136,9 +135,10 @@ def test_partitions_give_the_factors_of_the_whole(rule: RepeatRule) -> None:
     rows = [sorted(rng.sample(range(12), rng.randint(0, 4))) for _ in range(400)]
     images = [sum(label in own for own in rows) for label in range(12)]
     tags = [n * (1 + label % 3) for label, n in enumerate(images)]
-    frequency = label_frequencies(images, len(rows), rule=rule, instances=tags)
+    total = sum(bool(own) for own in rows)
+    frequency = label_frequencies(images, total, rule=rule, instances=tags)
     expected = [
-        n / 400 if rule == "sqrt" else math.sqrt(n / 400 * t / sum(tags)) for n, t in zip(images, tags, strict=True)
+        n / total if rule == "sqrt" else math.sqrt(n / total * t / sum(tags)) for n, t in zip(images, tags, strict=True)
     ]
     assert frequency.tolist() == pytest.approx(expected)
     parts = [pyarrow.array(rows[at : at + 150], pyarrow.list_(pyarrow.int32())) for at in range(0, 400, 150)]
@@ -147,9 +147,9 @@ def test_partitions_give_the_factors_of_the_whole(rule: RepeatRule) -> None:
         min(own, key=lambda one: frequency[one], default=-1) for own in rows
     ]
     numbers = sum((np.bincount(part[part >= 0], minlength=12) for part in rarest), np.zeros(12, dtype=int))
-    threshold = solve_threshold(frequency, numbers, unlabelled=400 - int(numbers.sum()), ratio=5 / 3)
+    threshold = solve_threshold(frequency, numbers, ratio=5 / 3)
     factors = np.concatenate([factors_of(part, frequency, threshold) for part in rarest])
-    assert factors.mean() == pytest.approx(5 / 3)
+    assert factors[[bool(own) for own in rows]].mean() == pytest.approx(5 / 3)
     by_loop = [max((max(1, math.sqrt(threshold / frequency[one])) for one in own), default=1) for own in rows]
     assert factors.tolist() == pytest.approx(by_loop)
     if rule == "sqrt":

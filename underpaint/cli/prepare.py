@@ -9,6 +9,7 @@ from underpaint.cli.verb import Verb, old_spelling
 EXAMPLES = """\
   underpaint prepare ./photos --out sets/photos
   underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
+  underpaint prepare ./photos --out sets/photos --labels classes.csv
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
     add("--tags", metavar="FILE", help="table with the columns path (or key) and tags, for the images of all sources")
+    add(
+        "--labels", metavar="FILE", help="table with the columns path (or key), class and perhaps split, to transfer to"
+    )
+    unmatched = "largest share of the rows of such tables that may fit no image (default: 0.05)"
+    add("--max-unmatched", metavar="SHARE", type=float, default=0.05, help=unmatched)
     add(
         "--engine", choices=("native", "ray"), default="native", help="this process, or a Ray cluster (default: native)"
     )
@@ -53,14 +59,16 @@ def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
     from underpaint.preparation.settings import summary
 
-    rules = {"vocabulary_size": options.vocabulary_size, "minimum_count": options.min_count}
-    rules |= {"parts": options.parts_of_speech, "outside": options.unknown_tags}
+    rules = {"vocabulary_size": options.vocabulary_size, "min_count": options.min_count}
+    rules |= {"parts_of_speech": options.parts_of_speech, "unknown_tags": options.unknown_tags}
     rules |= {"lexicons": options.lexicon, "languages": options.language}
     record = verbs.prepare(
         options.sources,
         options.out,
-        tags=options.tags,
         engine=options.engine,
+        max_unmatched=options.max_unmatched,
+        tags=options.tags,
+        labels=options.labels,
         mapping=options.mapping,
         exclude=options.exclude,
         shard_images=options.shard_images,

@@ -13,6 +13,7 @@ from underpaint.data.folders import folder
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
 from underpaint.data.source import SPLITS, Files, Problem, Source, Split
+from underpaint.tags.label_names import TagRulesName
 from underpaint.user_modules import import_function
 
 __all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
@@ -21,13 +22,13 @@ STAGES: tuple[Split, ...] = ("pretrain", "heldout")
 """The splits of MAE and WSP."""
 
 
-def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
+def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: TagRulesName = "canonical") -> Source:
     """Open images by name; the name tells what it is.
 
-    * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a CSV or Parquet file with the columns
-      ``path`` and ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``labels`` is
-      a CSV file with the columns ``path`` and ``class``, the transfer task; "" takes class folders where the images
-      lie in such;
+    * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a table with the columns ``path`` and
+      ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``tag_rules`` says how they
+      become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
+      task; "" takes class folders where the images lie in such;
     * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
     * with a ``:``: ``module:function`` of one's own, which returns a Source (docs/extend.md);
     * with a ``+``: several of the catalog or one's own to pretrain on, see ``join``;
@@ -38,17 +39,27 @@ def open_source(source: str, *, tags: str = "", labels: str = "") -> Source:
     if is_prepared_name(source):
         if tags or labels:
             raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")
+        _require_canonical(source, "a prepared set", tag_rules)
         return prepared_source(PreparedSet(Path(source).expanduser()))
     if "/" in source or os.sep in source or source.startswith("."):
-        return folder.open_folder(Path(source).expanduser(), tags=tags, labels=labels)
+        return folder.open_folder(Path(source).expanduser(), tags=tags, labels=labels, tag_rules=tag_rules)
     if tags or labels:
         raise ValueError(
             f"the collection '{source}' brings its own tags and labels: leave out tags={tags!r} and labels={labels!r}, "
             f"or name a folder, with a '/' in it"
         )
+    _require_canonical(source, "a collection", tag_rules)
     if "+" in source:
         return join([open_source(name) for name in source.split("+")])
     return _own(source) if ":" in source else catalog.open_collection(source)
+
+
+def _require_canonical(source: str, kind: str, tag_rules: TagRulesName) -> None:
+    if tag_rules != "canonical":
+        raise ValueError(
+            f"data.tag_rules={tag_rules} says how the tags of a folder become labels; '{source}' is {kind}, whose "
+            f"labels are made already: leave it out"
+        )
 
 
 def join(sources: Sequence[Source]) -> Source:

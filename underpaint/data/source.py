@@ -16,6 +16,9 @@ Split = Literal["pretrain", "heldout", "train", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+Targets = Literal["none", "tags", "class"]
+"""What a run learns of an image beside its pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -76,7 +79,7 @@ class Source:
     path: tuple[str, ...]
     """Relative to ``root``, with ``/``, sorted."""
     tags: tuple[tuple[str, ...], ...]
-    """Raw tags, lower-cased, in the order given; () where there are none."""
+    """Tags in the order given, or the names of the labels they became; () where there are none."""
     label: tuple[str, ...]
     """Class name of the transfer task, "" where there is none."""
     family: tuple[str, ...]
@@ -93,7 +96,9 @@ class Source:
     """xxh3 of everything above and of the file sizes: the identity of the data."""
     files: Files = field(compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """Sentences about how the images were read that a person should see."""
+    """Sentences about how classes and splits were read that a person should see."""
+    notes_on_tags: tuple[str, ...] = field(default=(), compare=False)
+    """The same about tags."""
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""
@@ -110,6 +115,7 @@ def make_source(
     licence: str,
     attribution: str,
     notes: tuple[str, ...] = (),
+    notes_on_tags: tuple[str, ...] = (),
 ) -> Source:
     """Sort the records by path and turn them into columns."""
     ordered = sorted(records, key=lambda record: record.path)
@@ -128,6 +134,7 @@ def make_source(
         content_hash=_content_hash(root, ordered),
         files=Folder(root=root),
         notes=notes,
+        notes_on_tags=notes_on_tags,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from underpaint import keyed_random
 from underpaint.data.source import Split
@@ -80,6 +81,23 @@ TESTED_FOLDERS = ("test", "val", "valid", "validation")
 """Names of folders beside ``train`` that are splits, the first that has classes is tested on."""
 
 
+SPLIT_NAMES = {"train": "train", "training": "train", "": ""} | dict.fromkeys(TESTED_FOLDERS, "test")
+"""What a column of splits may say, and what it means; an image without a word takes no part in the transfer task."""
+
+
+def split_of_name(name: str, file: Path) -> str:
+    """``train``, ``test`` or nothing.
+
+    Raises:
+        ValueError: naming the file, for a word that is no split.
+    """
+    try:
+        return SPLIT_NAMES[name.strip().lower()]
+    except KeyError:
+        known = ", ".join(word for word in SPLIT_NAMES if word)
+        raise ValueError(f"{file} has the split {name!r}; write one of {known}, or leave it empty") from None
+
+
 def split_folders(paths: Iterable[str]) -> dict[str, str]:
     """The first folder of each path, where every image lies in ``train`` or in one of TESTED_FOLDERS and both
     occur; empty where the folders are no splits.
@@ -92,25 +110,27 @@ def split_folders(paths: Iterable[str]) -> dict[str, str]:
 def given_splits(
     folder: Mapping[str, str], family: Mapping[str, str], label: Mapping[str, str]
 ) -> dict[str, tuple[Split, ...]]:
-    """The splits of images that lie in split folders, from ``split_folders``, the family and the class of each path.
+    """The splits of images whose split is known, as the name of a folder or a word of a table, from it, the family
+    and the class of each path.
 
     ``test`` is tested on where its images have classes, else ``val``; the one that is not is kept out of everything.
-    Images of ``train`` that are exact copies of a tested one are kept out as well, as ``own_splits`` does.
+    Images of ``train`` that are exact copies of a tested one are kept out as well, as ``own_splits`` does. Images that
+    no split is known of ("") serve pretraining.
     """
     with_class = {folder[path] for path in folder if label[path]}
-    tested_name = next((name for name in TESTED_FOLDERS if name in with_class), "")
+    tested_name = next((name for name in TESTED_FOLDERS if name in with_class), "-")
     tested = {family[path] for path in folder if folder[path] == tested_name}
-    trained = [path for path in folder if folder[path] == "train" and family[path] not in tested]
+    trained = [path for path in folder if folder[path] in ("train", "") and family[path] not in tested]
     sizes = {name: len(paths) for name, paths in by_family(trained, family.__getitem__).items()}
     heldout = heldout_families(sizes)
 
     def splits(path: str) -> tuple[Split, ...]:
         if folder[path] == tested_name:
             return ("test",) if label[path] else ()
-        if folder[path] != "train" or family[path] in tested:
+        if folder[path] not in ("train", "") or family[path] in tested:
             return ()
         stage: Split = "heldout" if family[path] in heldout else "pretrain"
-        return (stage, "train") if label[path] else (stage,)
+        return (stage, "train") if label[path] and folder[path] else (stage,)
 
     return {path: splits(path) for path in family}
 

@@ -22,10 +22,10 @@ import xxhash
 
 from underpaint.data.near_duplicates.fingerprints import PACKED_BYTES, PerceptualHashes, Views, fingerprint
 from underpaint.data.near_duplicates.within_set import near_copies
+from underpaint.data.tables.metadata import Metadata
 from underpaint.files import new_folder
 from underpaint.messages import say
 from underpaint.preparation.arrow_files import read_table, write_table
-from underpaint.preparation.metadata import Metadata
 from underpaint.preparation.partition_reader import ROWS
 
 COPIES = "copies.parquet"
@@ -76,6 +76,8 @@ class ImageRow(TypedDict):
     tags: list[str] | None
     caption: str | None
     language: str | None
+    class_name: str | None
+    given_split: str | None
     problem: str | None
 
 
@@ -241,6 +243,7 @@ def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, Im
         said = _said(kept).merged_with(_said(rows[image]))
         kept["tags"], kept["caption"] = list(said.tags or ()), said.caption or None
         kept["language"] = said.language or None
+        kept["class_name"], kept["given_split"] = said.label or None, said.split
     return changed
 
 
@@ -251,4 +254,10 @@ def _shown(row: ImageRow) -> str:
 
 
 def _said(row: ImageRow) -> Metadata:
-    return Metadata(tags=tuple(row["tags"] or ()), caption=row["caption"] or "", language=row["language"] or "")
+    return Metadata(
+        tags=tuple(row["tags"] or ()),
+        caption=row["caption"] or "",
+        language=row["language"] or "",
+        label=row["class_name"] or "",
+        split=row["given_split"],
+    )

@@ -11,7 +11,7 @@ from typing import Literal
 from underpaint.data.folders.listing import list_folder, refuse_unreadable
 from underpaint.data.shards.archives import is_tar, unread_archive, unread_archives
 from underpaint.data.source import Problem
-from underpaint.preparation import tag_tables
+from underpaint.data.tables import tag_tables
 
 Kind = Literal["folder", "table", "tars"]
 

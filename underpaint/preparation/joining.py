@@ -1,54 +1,179 @@
-"""A table that is joined to images read elsewhere: ``--tags FILE``, or ``tags.csv`` of a folder."""
+"""Tables that are joined to images read elsewhere: ``--tags FILE``, ``--labels FILE``, and ``tags.csv`` of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
 
+from underpaint.data.splits import split_of_name
+from underpaint.data.tables.matching import Match, match_rows, spellings
+from underpaint.data.tables.metadata import NOTHING, Metadata
+from underpaint.data.tables.separators import describe
+from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.files import xxh3
-from underpaint.preparation.arrow_files import write_table
-from underpaint.preparation.metadata import NOTHING, Metadata
-from underpaint.preparation.tag_tables import read_rows
+from underpaint.messages import counted
+from underpaint.preparation.arrow_files import read_table, write_table
 
 JOINED = pa.schema(
     {
         "name": pa.string(),
+        "row": pa.int64(),
         "tags": pa.list_(pa.string()),
         "caption": pa.string(),
         "language": pa.string(),
         "licence": pa.string(),
+        "class": pa.string(),
+        "split": pa.string(),
     }
 )
 ROWS_OF_GROUP = 65_536
+MOST_NAMES = 1000
+"""Names that the first rows without an image are looked for in."""
+MAX_UNMATCHED = 0.05
+"""Share of a table's rows that may be about no image: more of them mean that its paths are of another place."""
 
 
-def join_table(file: Path, folder: Path) -> Path:
-    """Sort what a table says by the names of its images, so that each partition reads its own; the sorted file.
+@dataclass(frozen=True, kw_only=True)
+class JoinedTable:
+    """A table as the partitions read it."""
 
-    The table is held in memory once: some 200 bytes a row.
+    file: Path
+    """Sorted by the names of images."""
+    rows: int
+    named: int
+    """Rows that name an image."""
+    by_end: int
+    """Rows that are matched by the end of their path."""
+    separated: str
+    """What separates tags, in words; nothing where lists hold them."""
+    is_of: str
+    """``tags`` or ``classes``."""
+    written: str
+    """The file that was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFit:
+    """How many rows of a table are about an image."""
+
+    file: str
+    is_of: str
+    rows: int
+    """That name an image."""
+    unnamed: int
+    matched: int
+    by_end: int
+    separated: str
+    examples: tuple[str, ...]
+    """Some that are about none."""
+
+    def __str__(self) -> str:
+        text = f"{Path(self.file).name}: {self.matched:,} of {counted(self.rows, 'row')} fit an image"
+        text += f", {self.by_end:,} of them by the end of the path" if self.by_end else ""
+        text += f"; not {', '.join(map(repr, self.examples))}" if self.examples else ""
+        text += f"; {counted(self.unnamed, 'row')} without a name" if self.unnamed else ""
+        return text + (f"; tags are separated by {self.separated}" if self.separated else "")
+
+
+def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, is_of: str) -> JoinedTable:
+    """Sort what a table says by the names of its images, so that each partition reads its own rows.
+
+    ``known`` are the paths of loose images, which rows are matched with; with ``by_key`` there are others too, of
+    shards and other tables, which are matched by their keys when they are read. The table is held in memory once: some
+    200 bytes a row. It is made anew only where it, or a path that it is matched with, changed; its name is that of its
+    content.
 
     Raises:
-        ValueError: if it is no table that names images.
+        ValueError: if it is no table that names images, or has no column of what is asked of it.
     """
-    target = folder / f"{xxh3(file)}.parquet"
-    if not target.is_file():
-        rows = [
-            {
-                "name": name,
-                "tags": row.said.tags,
-                "caption": row.said.caption,
-                "language": row.said.language,
-                "licence": row.said.licence,
-            }
-            for block in read_rows(file)
-            for row in block
-            for name in (*row.keys, *(as_path(path) for path in row.paths if not row.keys))
-        ]
-        write_table(pa.Table.from_pylist(rows, JOINED).sort_by("name"), target, rows_of_group=ROWS_OF_GROUP)
-    return target
+    inputs = [
+        xxh3(file),
+        is_of,
+        by_key,
+        xxhash.xxh3_64_hexdigest("\n".join(sorted(known)).encode("utf-8", "backslashreplace")),
+    ]
+    about = folder / f"{xxhash.xxh3_64_hexdigest(json.dumps(inputs).encode())}.json"
+    if about.is_file():
+        kept = json.loads(about.read_bytes())
+        if (folder / kept["file"]).is_file():
+            return JoinedTable(**{**kept, "file": folder / kept["file"], "written": str(file)})
+    table = TagTable(file)
+    _require_column(table, is_of)
+    rows = [row for block in table.rows() for row in block]
+    matches = match_rows(rows, known)
+    joined = pa.Table.from_pylist(list(_named_rows(rows, matches, table, by_key=by_key, is_of=is_of)), JOINED).sort_by(
+        "name"
+    )
+    target = folder / f"{_content_hash(joined)}.parquet"
+    write_table(joined, target, rows_of_group=ROWS_OF_GROUP)
+    made = JoinedTable(
+        file=target,
+        rows=len(rows),
+        named=sum(bool(row.paths or row.keys) for row in rows),
+        by_end=sum(match.by_end for match in matches),
+        separated=describe(table.separator) if table.separator and is_of == "tags" else "",
+        is_of=is_of,
+        written=str(file),
+    )
+    about.write_text(json.dumps(asdict(made) | {"file": target.name}))
+    return made
+
+
+def _require_column(table: TagTable, is_of: str) -> None:
+    needed = {"tags": ("tags", "caption"), "classes": ("class",)}[is_of]
+    if not table.is_yfcc and not any(name in table.columns for name in needed):
+        raise ValueError(
+            f"{table.file} has columns for {', '.join(table.columns)}, and none for {needed[0]}; name one "
+            f"{' or '.join(map(repr, needed))}"
+        )
+
+
+def _named_rows(
+    rows: Sequence[TableRow], matches: Sequence[Match], table: TagTable, *, by_key: bool, is_of: str
+) -> Iterator[dict[str, object]]:
+    """Each row once for every name that its image may have."""
+    stems = Counter(PurePosixPath(path).stem for row in rows for path in {_plain(path) for path in row.paths[:1]})
+    for number, (row, match) in enumerate(zip(rows, matches, strict=True)):
+        # the joined tags are those of tags' tables, classes those of classes' alone
+        said = row.said if is_of == "tags" else NOTHING
+        values = {
+            "row": number,
+            "tags": said.tags,
+            "caption": said.caption,
+            "language": said.language,
+            "licence": said.licence,
+            "class": row.label if is_of == "classes" else "",
+            "split": split_of_name(row.split, table.file) if is_of == "classes" and "split" in table.columns else None,
+        }
+        names = [as_path(match.path)] if match.path else []
+        names += [as_path(path) for path in row.paths]
+        if by_key:
+            # of a shard's sample only the key is known, which often is the last word of the path
+            ends = [PurePosixPath(_plain(path)).stem for path in row.paths[:1]]
+            names += [*row.keys, *(end for end in ends if stems[end] == 1)]
+        names = names or list(row.keys)
+        for name in dict.fromkeys(names):
+            yield {"name": name, **values}
+
+
+def _plain(path: str) -> str:
+    return next(iter(spellings(path.replace("\\", "/"))))
+
+
+def _content_hash(table: pa.Table) -> str:
+    state = xxhash.xxh3_64()
+    for batch in table.to_batches(max_chunksize=ROWS_OF_GROUP):
+        state.update(json.dumps(batch.to_pydict()).encode())
+    return state.hexdigest()
 
 
 def as_path(path: str) -> str:
@@ -56,16 +181,90 @@ def as_path(path: str) -> str:
     return f"/{path.removeprefix('./')}"
 
 
+def read_joined(tables: Sequence[JoinedTable], names: Iterable[str]) -> tuple[dict[str, Metadata], pa.Table]:
+    """Everything that the tables say of any of these names, and which of their rows that was (``table``, ``row``)."""
+    said: dict[str, Metadata] = {}
+    used: list[pa.Table] = []
+    wanted = list(dict.fromkeys(names))
+    for number, table in enumerate(tables if wanted else ()):
+        rows = pq.read_table(table.file, filters=[("name", "in", wanted)], use_threads=False)
+        for name, metadata in said_by_name(rows.to_pylist()).items():
+            said[name] = said.get(name, NOTHING).merged_with(metadata)
+        of_table = pa.array(np.full(len(rows), number, dtype=np.int32))
+        used.append(pa.table({"table": of_table, "row": rows["row"].combine_chunks()}))
+    empty = pa.table({"table": pa.array([], pa.int32()), "row": pa.array([], pa.int64())})
+    return said, pa.concat_tables([empty, *used])
+
+
 def said_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, Metadata]:
     """Rows of a joined table by the name that they are about; those of one name together."""
-    found: dict[str, Metadata] = {}
+    said: dict[str, Metadata] = {}
     for row in rows:
         tags = row["tags"]
-        said = Metadata(
+        metadata = Metadata(
             tags=None if tags is None else tuple(tags),
             caption=row["caption"],
             language=row["language"],
             licence=row["licence"],
+            label=row["class"],
+            split=row["split"],
         )
-        found[row["name"]] = found.get(row["name"], NOTHING).merged_with(said)
-    return found
+        said[row["name"]] = said.get(row["name"], NOTHING).merged_with(metadata)
+    return said
+
+
+def table_fits(
+    tables: Mapping[str, Sequence[JoinedTable]],
+    matched_rows: Iterable[tuple[str, Path]],
+    *,
+    keys: Sequence[str],
+    most: float,
+) -> list[TableFit]:
+    """How the rows of each table fit the images; ``matched_rows`` are names of sources and files of the rows
+    that are about their images.
+
+    Raises:
+        ValueError: if more than ``most`` of a table's rows fit no image, with some of them and of the ``keys``.
+    """
+    matched: dict[Path, np.ndarray] = {}
+    by_file = {table.file: table for of_source in tables.values() for table in of_source}
+    for file, table in by_file.items():
+        matched[file] = np.zeros(table.rows, dtype=bool)
+    for source, file in matched_rows:
+        read = read_table(file)
+        number, row = (read[name].to_numpy() for name in ("table", "row"))
+        for place, table in enumerate(tables[source]):
+            matched[table.file][row[number == place]] = True
+    fits = [_fit(table, matched[file]) for file, table in by_file.items()]
+    for fit in fits:
+        missing = fit.rows - fit.matched
+        if not fit.rows:
+            raise ValueError(f"{fit.file} has no row that names an image; fill it, or leave it out")
+        if missing > most * fit.rows:
+            raise ValueError(
+                f"{missing:,} of {counted(fit.rows, 'row')} of {fit.file} fit no image, such as "
+                f"{', '.join(map(repr, fit.examples))}; images are called {', '.join(map(repr, keys))}. Mend the "
+                f"paths, or allow it with --max-unmatched {min(missing / fit.rows + 0.005, 1):.2f}"
+            )
+    return fits
+
+
+def _fit(table: JoinedTable, matched: np.ndarray) -> TableFit:
+    unmatched = read_table(table.file, ["name", "row"]).filter(pa.array(~matched[_rows_of(table)]))
+    names: dict[int, str] = {}
+    for name, row in zip(*(unmatched[:MOST_NAMES][column].to_pylist() for column in ("name", "row")), strict=True):
+        names.setdefault(row, name.removeprefix("/"))
+    return TableFit(
+        file=table.written,
+        is_of=table.is_of,
+        rows=table.named,
+        unnamed=table.rows - table.named,
+        matched=int(matched.sum()),
+        by_end=table.by_end,
+        separated=table.separated,
+        examples=tuple(names[row] for row in sorted(names)[:3]),
+    )
+
+
+def _rows_of(table: JoinedTable) -> np.ndarray:
+    return read_table(table.file, ["row"])["row"].to_numpy()

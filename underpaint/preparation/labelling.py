@@ -15,7 +15,8 @@ import torch
 from underpaint import keyed_random
 from underpaint.data.splits import HELDOUT_FEWEST, HELDOUT_SHARE, HELDOUT_WORTHWHILE
 from underpaint.preparation.arrow_files import read_table, write_table
-from underpaint.tags.labels import Labeller, TagVocabulary
+from underpaint.preparation.transfer_task import read_task
+from underpaint.tags.labels import Labeller, LabelSpace
 from underpaint.tags.sampling import RepeatRule, factors_of, label_frequencies, rarest_labels, solve_threshold
 
 ROWS_AT_ONCE = 200_000
@@ -23,7 +24,13 @@ ROWS_AT_ONCE = 200_000
 
 Resampling = RepeatRule | Literal["none"]
 
-LABELS = pa.schema({"labels": pa.list_(pa.field("element", pa.int32(), nullable=False)), "split": pa.string()})
+LABELS = pa.schema(
+    {
+        "labels": pa.list_(pa.field("element", pa.int32(), nullable=False)),
+        "class": pa.int32(),
+        "split": pa.string(),
+    }
+)
 """One row for each usable row of a partition."""
 
 
@@ -36,8 +43,8 @@ class LabelWork:
     heldout: float
     """Share of the held-out images."""
 
-    def vocabulary(self) -> TagVocabulary:
-        return TagVocabulary(
+    def vocabulary(self) -> LabelSpace:
+        return LabelSpace(
             table=read_table(self.folder / "vocabulary.parquet"), audit=read_table(self.folder / "tags_audit.parquet")
         )
 
@@ -64,15 +71,19 @@ def grouped(names: Sequence[str], images: Sequence[int]) -> list[list[str]]:
 
 def label_partitions(names: str, work: LabelWork) -> dict[str, int]:
     """Write the labels of some partitions, named in a JSON list; one file for each."""
-    columns = ["tags", "content_hash", "problem"]
+    columns = ["tags", "class_name", "given_split", "content_hash", "problem"]
     tables = {name: usable(read_table(work.rows / f"{name}.parquet", columns)) for name in json.loads(names)}
     labels = Labeller(work.vocabulary()).labels(pa.concat_tables(tables.values())["tags"].combine_chunks())
+    task = read_task(work.folder)
     start = 0
     for name, table in tables.items():
-        own = labels.slice(start, len(table))
+        stage = _stages(table["content_hash"], work.heldout)
+        classes, split = (
+            task.columns(table, stage) if task else (pa.nulls(len(table), pa.int32()), pa.array(stage, pa.string()))
+        )
+        columns_of_labels = [labels.slice(start, len(table)), classes, split]
         start += len(table)
-        split = _splits(table["content_hash"], work.heldout)
-        write_table(pa.table([own, split], schema=LABELS), work.folder / f"{name}.parquet")
+        write_table(pa.table(columns_of_labels, schema=LABELS), work.folder / f"{name}.parquet")
     return {"images": start}
 
 
@@ -81,15 +92,15 @@ def usable(table: pa.Table) -> pa.Table:
     return table.filter(table["problem"].is_null())
 
 
-def _splits(hashes: Any, heldout: float) -> pa.Array:
+def _stages(hashes: Any, heldout: float) -> np.ndarray:
     """``heldout`` where a draw from the content's hash says so, else ``pretrain``; copies are on the same side."""
     first = np.frombuffer(b"".join(one[:8] for one in hashes.to_pylist()), dtype="<i8")
     drawn = keyed_random.uniform(keyed_random.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
-    return pa.array(np.where(drawn < heldout, "heldout", "pretrain").tolist(), pa.string())
+    return np.where(drawn < heldout, "heldout", "pretrain")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repeats:
+class RepeatFactors:
     """The repeat factor of every image, by its labels."""
 
     frequency: np.ndarray
@@ -103,11 +114,11 @@ class Repeats:
         return factors_of(rarest_labels(labels, self.frequency), self.frequency, self.threshold).astype(np.float32)
 
 
-NO_REPEATS = Repeats(frequency=np.empty(0), threshold=0.0)
+NO_REPEATS = RepeatFactors(frequency=np.empty(0), threshold=0.0)
 
 
-def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampling, ratio: float) -> Repeats:
-    """The threshold that gives the images that are trained on the mean factor ``ratio``.
+def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampling, ratio: float) -> RepeatFactors:
+    """The threshold that gives the labelled images that are trained on the mean factor ``ratio``.
 
     ``instances`` is the ``count`` of the vocabulary. Two passes over the labels' files; a number per label in memory.
     """
@@ -116,22 +127,21 @@ def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampl
     images, total = np.zeros(len(instances), dtype=np.int64), 0
     for labels in _trained(files):
         images += np.bincount(labels.flatten().to_numpy(), minlength=len(instances))
-        total += len(labels)
+        total += int(np.count_nonzero(labels.value_lengths()))
     if not images.any():
         return NO_REPEATS
     # a label of held-out images alone counts as one of the rarest
     frequency = label_frequencies(np.maximum(images, 1), total, rule=rule, instances=instances)
-    rarest, unlabelled = np.zeros(len(instances), dtype=np.int64), 0
+    rarest = np.zeros(len(instances), dtype=np.int64)
     for labels in _trained(files):
-        found = rarest_labels(labels, frequency)
-        rarest += np.bincount(found[found >= 0], minlength=len(instances))
-        unlabelled += int((found < 0).sum())
-    threshold = solve_threshold(frequency, rarest, unlabelled=unlabelled, ratio=ratio)
-    return Repeats(frequency=frequency, threshold=threshold)
+        rows = rarest_labels(labels, frequency)
+        rarest += np.bincount(rows[rows >= 0], minlength=len(instances))
+    return RepeatFactors(frequency=frequency, threshold=solve_threshold(frequency, rarest, ratio=ratio))
 
 
 def _trained(files: Sequence[Path]) -> Iterator[Any]:
     """The labels of each file's rows that are trained on."""
     for file in files:
         table = read_table(file)
-        yield table.filter(pa.array(table["split"].to_numpy() == "pretrain"))["labels"].combine_chunks()
+        trained = np.isin(table["split"].to_numpy(zero_copy_only=False), ("pretrain", "pretrain+train"))
+        yield table.filter(pa.array(trained))["labels"].combine_chunks()

@@ -6,20 +6,19 @@ that nothing disappears without a reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from underpaint.data.near_duplicates.fingerprints import PACKED_BYTES
 from underpaint.data.shards.tar import Member, list_members
+from underpaint.data.tables.metadata import Metadata
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.fingerprinting import checked
-from underpaint.preparation.joining import said_by_name
-from underpaint.preparation.metadata import NOTHING, Metadata
+from underpaint.preparation.joining import JoinedTable, read_joined
 from underpaint.preparation.plan import Partition
 from underpaint.preparation.samples import (
     LeftOut,
@@ -51,6 +50,8 @@ ROWS = pa.schema(
         "width": pa.int32(),
         "height": pa.int32(),
         "tags": pa.list_(pa.string()),
+        "class_name": pa.string(),
+        "given_split": pa.string(),
         "caption": pa.string(),
         "language": pa.string(),
         "licence": pa.string(),
@@ -71,8 +72,8 @@ class WorkFolders:
     """The folders that partitions are read from and written to."""
 
     out: Path
-    tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-    """What is joined to the images of each source, as ``joining.join_table`` makes it; the first has the first word."""
+    tables: Mapping[str, tuple[JoinedTable, ...]] = field(default_factory=dict)
+    """The tables that are joined to the images of each source; the first has the first word."""
     exclusion: Path | None = None
     """The evaluation images whose near duplicates are left out."""
     deduped: Path | None = None
@@ -100,6 +101,11 @@ class WorkFolders:
         return self.work / "joined"
 
     @property
+    def matched(self) -> Path:
+        """Which rows of the tables are about images of each partition."""
+        return self.work / "matched"
+
+    @property
     def shards(self) -> Path:
         return self.out / "shards"
 
@@ -123,7 +129,7 @@ def _of_files(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[
     """Copy the planned images into a shard of their own; there is none if not one can be used."""
     planned = read_table(work_folders.planned / f"{partition.name}.parquet").to_pylist()
     names = [name for row in planned for path in row["paths"] for name in names_of_path(path)]
-    joined = _joined(work_folders.tables[partition.source.name], names)
+    joined = _joined(partition, work_folders, names)
     samples = (read_file(partition.source.root, row, joined) for row in planned)
     shard = work_folders.shards / f"{partition.name}.tar"
     taken: set[str] = set()
@@ -175,7 +181,7 @@ def _of_tar(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[st
         for member in members:
             by_key.setdefault(member.key, []).append(member)
         names = [word for sample in by_key.values() for word in names_of_sample(sample)]
-        joined = _joined(work_folders.tables[partition.source.name], names)
+        joined = _joined(partition, work_folders, names)
         for sample in checked((read_member(file, one, joined) for one in by_key.values()), work_folders.exclusion):
             if isinstance(sample, LeftOut):
                 yield _left_out(sample, partition, f"{name}/{sample.name}")
@@ -190,6 +196,8 @@ def _row(sample: Sample, partition: Partition) -> dict[str, Any]:
         "width": sample.header.width,
         "height": sample.header.height,
         "tags": sample.said.tags or (),
+        "class_name": sample.said.label or None,
+        "given_split": sample.said.split,
         "caption": sample.said.caption or None,
         "language": sample.said.language or None,
         "licence": sample.said.licence or None,
@@ -205,12 +213,8 @@ def _left_out(sample: LeftOut, partition: Partition, key: str) -> dict[str, Any]
     return {"key": key, "source": partition.source.name, "problem": sample.reason, "shows": list(sample.shows)}
 
 
-def _joined(tables: Sequence[Path], names: list[str]) -> dict[str, Metadata]:
-    """What the joined tables say about any of these names."""
-    found: dict[str, Metadata] = {}
-    wanted = list(dict.fromkeys(names))
-    for table in tables:
-        rows = pq.read_table(table, filters=[("name", "in", wanted)], use_threads=False).to_pylist() if wanted else []
-        for name, told in said_by_name(rows).items():
-            found[name] = found.get(name, NOTHING).merged_with(told)
-    return found
+def _joined(partition: Partition, work_folders: WorkFolders, names: list[str]) -> dict[str, Metadata]:
+    """What the tables say about any of these names; which rows that was is kept beside."""
+    joined, matched = read_joined(work_folders.tables[partition.source.name], names)
+    write_table(matched, work_folders.matched / f"{partition.name}.parquet")
+    return joined

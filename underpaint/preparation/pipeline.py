@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from underpaint._version import __version__
+from underpaint.data.folders.listing import list_folder
 from underpaint.data.near_duplicates.exclusion import excluded_schema
-from underpaint.data.shards.index import PREPARED, VOCABULARY, IndexWriter, index_schema
+from underpaint.data.shards.index import CLASSES, PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
 from underpaint.messages import say
 from underpaint.preparation import deduplication, labelling
@@ -30,13 +31,14 @@ from underpaint.preparation.arrow_files import read_table, replacing, write_tabl
 from underpaint.preparation.engine import Engine, EngineName, open_engine
 from underpaint.preparation.fingerprinting import exclusion_folder, opened
 from underpaint.preparation.inputs import PreparedFrom, describe, require_apart
-from underpaint.preparation.joining import join_table
-from underpaint.preparation.labelling import LabelWork, Repeats
+from underpaint.preparation.joining import MAX_UNMATCHED, JoinedTable, TableFit, join_table, table_fits
+from underpaint.preparation.labelling import LabelWork, RepeatFactors
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut
 from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
+from underpaint.preparation.transfer_task import decide_task, read_task
 from underpaint.progress import Progress
-from underpaint.tags.labels import build_vocabulary
+from underpaint.tags.labels import build_label_space
 
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
 
@@ -46,8 +48,12 @@ _HALF_WRITTEN = re.compile(r".+\.\d+\.part")
 _DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
 
 
-def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native") -> dict[str, Any]:
+def prepare_set(
+    wanted: Preparation, out: Path, *, engine: EngineName = "native", max_unmatched: float = MAX_UNMATCHED
+) -> dict[str, Any]:
     """Prepare a set into ``out``, or continue; the content of its ``prepare.json``.
+
+    ``max_unmatched`` is the share of a table's rows that may fit no image.
 
     Raises:
         ValueError: for what the user can mend.
@@ -58,27 +64,63 @@ def prepare_set(wanted: Preparation, out: Path, *, engine: EngineName = "native"
     with open_engine(engine) as opened:
         partitions = _plan(sources, wanted, work_folders)
         _read(partitions, work_folders, opened)
+        fits = _fits(partitions, work_folders, max_unmatched)
         if wanted.dedupe:
             work_folders = _deduped(partitions, work_folders)
-        return _write_set(sources, partitions, wanted, work_folders=work_folders, engine=opened)
+        return _write_set(sources, partitions, wanted, work_folders=work_folders, engine=opened, fits=fits)
 
 
 def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -> WorkFolders:
     work_folders = WorkFolders(out=out.absolute())  # workers on Ray work elsewhere
-    for folder in (work_folders.planned, work_folders.rows, work_folders.shards, work_folders.joined):
+    folders = ("planned", "rows", "matched", "shards", "joined")
+    for folder in (getattr(work_folders, name) for name in folders):
         folder.mkdir(parents=True, exist_ok=True)
     for part in (*out.glob("*.part"), *work_folders.shards.glob("*.part"), *work_folders.work.rglob("*.part")):
         if _HALF_WRITTEN.fullmatch(part.name):
             part.unlink()
-    file = Path(wanted.tags).expanduser()
-    if wanted.tags and not file.is_file():
-        raise ValueError(f"--tags {file} does not exist; give a table with a path or key, and tags")
-    of_all = (join_table(file, work_folders.joined),) if wanted.tags else ()
-    tables = {
-        source.name: (*of_all, join_table(Path(source.table), work_folders.joined)) if source.table else of_all
-        for source in sources
-    }
+    paths = {source.name: list_folder(source.root).images for source in sources if source.kind == "folder"}
+    known = sorted({path for of_source in paths.values() for path in of_source})
+    by_key = any(source.kind != "folder" for source in sources)
+    of_all = [
+        join_table(_table(option, given, needs), work_folders.joined, known=known, by_key=by_key, is_of=is_of)
+        for option, given, is_of, needs in (
+            ("--tags", wanted.tags, "tags", "tags"),
+            ("--labels", wanted.labels, "classes", "class"),
+        )
+        if given
+    ]
+    tables = {source.name: (*of_all, *_own_table(source, paths, work_folders)) for source in sources}
     return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
+
+
+def _table(option: str, given: str, needs: str) -> Path:
+    file = Path(given).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{option} {file} does not exist; give a table with a path or key, and {needs}")
+    return file
+
+
+def _own_table(
+    source: PreparedFrom, paths: Mapping[str, Sequence[str]], work_folders: WorkFolders
+) -> tuple[JoinedTable, ...]:
+    """A folder's ``tags.csv``."""
+    if not source.table:
+        return ()
+    known = paths.get(source.name, ())
+    return (join_table(Path(source.table), work_folders.joined, known=known, by_key=False, is_of="tags"),)
+
+
+def _fits(partitions: Sequence[Partition], work_folders: WorkFolders, most: float) -> list[TableFit]:
+    """How the tables fit the images that were read; an error where they do not."""
+    if not any(work_folders.tables.values()):
+        return []
+    keys: list[str] = []
+    for partition in partitions:
+        keys += read_table(work_folders.rows_of(partition), ["key"])["key"].slice(0, 3).to_pylist()
+        if len(keys) >= 3:
+            break
+    matched = ((partition.source.name, work_folders.matched / f"{partition.name}.parquet") for partition in partitions)
+    return table_fits(work_folders.tables, matched, keys=keys[:3], most=most)
 
 
 def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: WorkFolders) -> list[Partition]:
@@ -86,7 +128,7 @@ def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: Wo
     excluded = [work_folders.exclusion.name] if work_folders.exclusion else []
     partitions: list[Partition] = []
     for source in sources:
-        given = [*(table.name for table in work_folders.tables[source.name]), *excluded]
+        given = [*(table.file.name for table in work_folders.tables[source.name]), *excluded]
         partitions += cut(source, folder=work_folders.planned, images=wanted.shard_images, given=" ".join(given))
     return partitions
 
@@ -130,6 +172,7 @@ def _write_set(
     *,
     work_folders: WorkFolders,
     engine: Engine,
+    fits: Sequence[TableFit],
 ) -> dict[str, Any]:
     settings = _settings(sources, wanted)
     digest = _digest([settings, [partition.name for partition in partitions]])
@@ -145,6 +188,11 @@ def _write_set(
     )
     _label(partitions, sizes, work, engine)
     vocabulary = work.vocabulary()
+    if wanted.tags and not len(vocabulary.table):
+        raise ValueError(
+            f"not one image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
+            f"{work.folder / AUDIT} says what became of each tag"
+        )
     labelled = [work.folder / file.name for file in files]
     repeats = labelling.solve_repeats(
         labelled, vocabulary.table["count"].to_numpy(), rule=wanted.resample, ratio=wanted.resample_ratio
@@ -159,13 +207,26 @@ def _write_set(
         (work_folders.out / PREPARED).unlink(missing_ok=True)
         write_table(vocabulary.table, work_folders.out / VOCABULARY)
         write_table(vocabulary.audit, work_folders.out / AUDIT)
+        classes = _write_classes(work, work_folders.out)
         writer.finish(name=work_folders.out.name, licence="of each image, see the index", attribution="")
     counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
+    counts["classes"] = classes
     record = {"format": FORMAT, "digest": digest, "settings": settings, "counts": counts}
+    record["tables"] = [str(fit) for fit in fits]
     record |= {"excluded": excluded, "copies": copies, "refused": _refusals(files)}
     write_json(work_folders.out / RECORD, record)
     _clear(work_folders, {partition.name for partition in partitions}, work.folder)
     return record
+
+
+def _write_classes(work: LabelWork, out: Path) -> int:
+    """The classes of the set; how many there are."""
+    if read_task(work.folder) is None:
+        (out / CLASSES).unlink(missing_ok=True)
+        return 0
+    classes = read_table(work.folder / CLASSES)
+    write_table(classes, out / CLASSES)
+    return len(classes)
 
 
 def _images_of(file: Path) -> int:
@@ -200,7 +261,8 @@ def _decide(
     if not (folder / AUDIT).is_file():
         say("Counting the tags, and deciding on each")
         counts = engine.count([work_folders.used / f"{partition.name}.parquet" for partition in partitions], "tags")
-        vocabulary = build_vocabulary(counts, wanted.rules)
+        vocabulary = build_label_space(counts, wanted.rules)
+        decide_task([work_folders.used / f"{partition.name}.parquet" for partition in partitions], folder)
         write_table(vocabulary.table, folder / VOCABULARY)
         write_table(vocabulary.audit, folder / AUDIT)
     return work
@@ -215,11 +277,12 @@ def _label(partitions: Sequence[Partition], sizes: Sequence[int], work: LabelWor
         _follow(engine.map(functools.partial(labelling.label_partitions, work=work), items), progress, done=0)
 
 
-def _index_rows(rows: pa.Table, labels: pa.Table, repeats: Repeats) -> pa.Table:
+def _index_rows(rows: pa.Table, labels: pa.Table, repeats: RepeatFactors) -> pa.Table:
     """The rows of the index of one shard."""
     used = labelling.usable(rows)
     factors = repeats.of(labels["labels"].combine_chunks())
-    used = used.append_column("labels", labels["labels"]).append_column("split", labels["split"])
+    for name in ("labels", "split", "class"):
+        used = used.append_column(name, labels[name])
     used = used.append_column("repeat", pa.array(factors, pa.float32()))
     return used.select(index_schema().names)
 
@@ -274,6 +337,9 @@ def _settings(sources: Sequence[PreparedFrom], wanted: Preparation) -> dict[str,
         "tags": tags,
         "tags_hash": xxh3(Path(tags)) if tags else "",
     }
+    if wanted.labels:
+        file = Path(wanted.labels).expanduser().resolve()
+        read |= {"labels": str(file), "labels_hash": xxh3(file)}
     return {"underpaint": __version__, **asdict(wanted), **read}
 
 
@@ -288,7 +354,7 @@ def _finished(out: Path) -> dict[str, Any]:
 
 def _clear(work_folders: WorkFolders, names: set[str], labels: Path) -> None:
     """Take away what no partition of the set is any more: only files that are named as ours are."""
-    for folder in (work_folders.planned, work_folders.rows, work_folders.shards):
+    for folder in (work_folders.planned, work_folders.rows, work_folders.matched, work_folders.shards):
         for file in folder.iterdir():
             if _PARTITION.fullmatch(file.name) and file.stem not in names:
                 file.unlink()

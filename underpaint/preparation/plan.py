@@ -18,11 +18,10 @@ import pyarrow as pa
 import xxhash
 
 from underpaint.data.folders.listing import list_folder
-from underpaint.preparation import tag_tables
+from underpaint.data.tables.metadata import NOTHING, Metadata
+from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
-from underpaint.preparation.metadata import NOTHING, Metadata
-from underpaint.preparation.tag_tables import TableRow
 
 READ_FORMAT = 4
 """Counted up with every change of what reading a partition gives: those of an older one are read again."""
@@ -185,7 +184,7 @@ def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
 
 
 def _rows(file: Path) -> Iterator[TableRow]:
-    for block in tag_tables.read_rows(file):
+    for block in TagTable(file).rows():
         yield from block
 
 

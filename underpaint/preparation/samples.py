@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 from underpaint.data.decode.embedded_tags import embedded_tags, packet_tags
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
-from underpaint.preparation import metadata
+from underpaint.data.tables import metadata
+from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.preparation.image_header import ImageHeader, examine
 from underpaint.preparation.joining import as_path
-from underpaint.preparation.metadata import NOTHING, Metadata
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

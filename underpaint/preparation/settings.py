@@ -18,12 +18,17 @@ WORK = "prepare_work"
 """The folder of what was read and decided, so that nothing is done twice."""
 
 
+FORMER_RULES = {"parts": "parts_of_speech", "outside": "unknown_tags", "minimum_count": "min_count"}
+"""Fields of TagRules as older records name them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
     """Everything that decides what a prepared set holds, besides the engine, which decides nothing."""
 
     sources: tuple[str, ...]
     tags: str = ""  # a table that is joined to the images of all sources
+    labels: str = ""  # a table of their classes, and perhaps splits, for the transfer task
     exclude: tuple[str, ...] = ()  # folders of evaluation images whose near duplicates are left out
     rules: TagRules = field(default_factory=TagRules)
     resample: Resampling = "sqrt"  # what the column `repeat` holds; a run takes it or not
@@ -41,17 +46,24 @@ class Preparation:
 
 
 class PrepareOptions(TypedDict, total=False):
-    """What may be asked for besides the sources; what is not given stays as it was in a set that is continued."""
+    """What may be asked of a set; what is left out stays as it was, or has its default."""
 
-    tags: str | None  # a table that is joined to the images of all sources; "" for none
-    mapping: str | None  # a CSV file with tag and label; "" for none
-    exclude: Sequence[str | Path] | None  # folders of evaluation images whose near duplicates are left out
+    tags: str | None
+    """A table of tags for the images of all sources."""
+    labels: str | None
+    """A table of their classes, and perhaps splits, for the transfer task."""
+    mapping: str | None
+    """Your own rules for tags: CSV with ``tag`` and ``label``."""
+    exclude: Sequence[str | Path] | None
+    """Folders of evaluation images, whose near duplicates are left out."""
     shard_images: int | None
+    """Loose images of a shard that is written, on average."""
     dedupe: bool | None
-    vocabulary_size: int  # this and what follows are fields of ``TagRules``
-    minimum_count: int
-    parts: Parts
-    outside: Literal["keep", "drop"]
+    """Leave out all but one of the copies of a picture."""
+    vocabulary_size: int
+    min_count: int
+    parts_of_speech: Parts
+    unknown_tags: Literal["keep", "drop"]
     languages: Sequence[str] | Literal["all"]
     lexicons: Sequence[str]
 
@@ -59,27 +71,25 @@ class PrepareOptions(TypedDict, total=False):
 def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions) -> Preparation:
     """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
 
-    Raises ValueError for a value that cannot be, or a record of another release.
+    Raises:
+        ValueError: for a value that cannot be, or a record of another release.
     """
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     record = read_record(out).get("settings", {})
     before = _restored(record) if record else Preparation(sources=())
-    given = {name: value for name, value in options.items() if value is not None}
+    mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
+    plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "dedupe") if name in given}
     known = [field.name for field in fields(TagRules) if field.name != "mapping"]
-    plain = ("tags", "mapping", "exclude", "shard_images", "dedupe")
-    if unknown := given.keys() - {*known, *plain}:
+    if unknown := given.keys() - set(known):
         raise ValueError(f"unknown rules for tags: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    rules = {name: given[name] for name in known if name in given}
-    changed: dict[str, Any] = {name: _tuples(value) for name, value in rules.items()}
-    if "lexicons" in options:
-        changed["lexicons"] = _absolute(options["lexicons"])
-    if (mapping := options.get("mapping")) is not None:
+    changed = {name: _absolute(value) if name == "lexicons" else _tuples(value) for name, value in given.items()}
+    if mapping is not None:
         changed["mapping"] = read_mapping(Path(mapping).expanduser()) if mapping else {}
-    exclude = options.get("exclude")
     return replace(
         before,
-        **{name: given[name] for name in ("tags", "shard_images", "dedupe") if name in given},
         sources=tuple(dict.fromkeys([*before.sources, *_absolute(sources)])),
         exclude=before.exclude if exclude is None else _absolute(exclude),
+        **plain,
         rules=replace(before.rules, **changed),
     )
 
@@ -88,13 +98,18 @@ def _restored(settings: dict[str, Any]) -> Preparation:
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
         tags=settings["tags"],
+        labels=settings.get("labels", ""),
         exclude=tuple(settings["exclude"]),
-        rules=TagRules(**{name: _tuples(value) for name, value in settings["rules"].items()}),
+        rules=TagRules(**_rules(settings["rules"])),
         resample=settings["resample"],
         resample_ratio=settings["resample_ratio"],
         shard_images=settings["shard_images"],
         dedupe=settings.get("dedupe", False),
     )
+
+
+def _rules(settings: dict[str, Any]) -> dict[str, Any]:
+    return {FORMER_RULES.get(name, name): _tuples(value) for name, value in settings.items()}
 
 
 def _tuples(value: Any) -> Any:
@@ -111,6 +126,8 @@ def summary(record: dict[str, Any], out: str | Path) -> str:
     counts = record["counts"]
     lines = [
         f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
+        *(f"  {fit}" for fit in record.get("tables", ())),
+        *([f"  {counts['classes']:,} classes to transfer to"] if counts.get("classes") else []),
         *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
         *(
             f"  {one['removed']:,} near duplicates of {one['duplicated']:,} of {one['images']:,} images of "

@@ -78,7 +78,7 @@ def wsp_laptop() -> Run:
     return Run(
         name="wsp_laptop",
         objective=ClassifyConfig(encoder=replace(SIZES["vit_laptop8"], positions="sincos_trained"), init="mae"),
-        data=ImageData(source="openmoji", targets="tags", min_tag_count=5, scale=(0.3, 1.0)),
+        data=ImageData(source="openmoji", targets="tags", min_count=5, scale=(0.3, 1.0)),
         budget=Budget(samples=9_600, batch_size=64, microbatch=64, warmup=960),
         optim=OptimConfig(base_lr=2e-3, weight_decay=0.1, betas=(0.9, 0.95), clip=1.0),
         cadence=Cadence(log=640, save=6_400, keep=10_000_000, evaluate=6_400),

@@ -10,7 +10,7 @@ from torch import nn
 
 from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import DataInfo, Evaluator, Inputs
-from underpaint.data.dataset import OpenDataset
+from underpaint.data.open_dataset import OpenDataset
 from underpaint.models.vit import ViTConfig
 from underpaint.run.budget import Budget, Cadence
 from underpaint.training.devices import usable_cpus

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from underpaint import keyed_random
 from underpaint.core import Batch, DataInfo, on_device
-from underpaint.data.dataset import OpenDataset
+from underpaint.data.open_dataset import OpenDataset
 from underpaint.data.stream import Batching, Stream
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say

@@ -61,15 +61,18 @@ def _of_data(data: ImageData) -> Idle:
     if is_prepared_name(data.source):
         labels = f"{data.source} is a prepared set, which has its own"
         idle["data.vocabulary_size"] = f"{labels} labels; leave it out, or prepare the set with --vocabulary-size"
-        idle["data.min_tag_count"] = f"{labels} labels; leave it out, or prepare the set with --min-count"
+        idle["data.min_count"] = f"{labels} labels; leave it out, or prepare the set with --min-count"
         idle["data.resample_ratio"] = f"{labels} repeat factors; leave it out"
+        idle["data.tag_rules"] = f"{labels} labels; leave it out, or give the rules to `underpaint prepare`"
         return idle
     if not _may_be_elsewhere(data.source):
         prepared = f"{data.source} is not a prepared set; leave it out, or make one with `underpaint prepare`"
         idle |= dict.fromkeys(("data.lanes.count", "data.lanes.window", "data.cache_gib"), prepared)
     if data.targets != "tags" and not repeated:
         unused = f"data.targets={data.targets} and data.resample=none use no tags; set one of them with it"
-        idle |= dict.fromkeys(("data.vocabulary_size", "data.min_tag_count"), unused)
+        idle |= dict.fromkeys(("data.vocabulary_size", "data.min_count", "data.tag_rules"), unused)
+    elif "/" not in data.source and not data.source.startswith("."):
+        idle["data.tag_rules"] = f"{data.source} is a collection, whose tags are labels already; leave it out"
     if not repeated:
         idle["data.resample_ratio"] = "no image is repeated; set data.resample=sqrt with it"
     return idle

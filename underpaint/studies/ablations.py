@@ -174,7 +174,7 @@ class _Base:
         if data_info.images < batch:
             raise ValueError(f"{data_info.images} images are fewer than one batch of {batch}")
         if run.objective.stage == "wsp" and len(data_info.labels) < 2:
-            least = getattr(run.data, "min_tag_count", 1)
+            least = getattr(run.data, "min_count", 1)
             raise ValueError(f"fewer than two tags stand on {least} images or more")
         return Recipe(run=run, data_info=data_info)
 

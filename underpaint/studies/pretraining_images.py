@@ -12,6 +12,7 @@ from underpaint.data.loader import channel_statistics
 from underpaint.data.near_duplicates.removal import Report, without_duplicates
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
+from underpaint.messages import say
 from underpaint.run import Run, encoder_of
 from underpaint.studies.designs import BESIDE
 
@@ -51,6 +52,8 @@ def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str])
         ValueError: if there are no images, or a file of tags or labels does not fit them.
     """
     source = open_source(names, tags=tags, labels=labels)
+    for note in (*source.notes, *source.notes_on_tags):
+        say(f"{source.name}: {note}")
     beside = tuple(name for name in transfer or (BESIDE,) if name != source.name)
     source, leakage = without_duplicates(source, [open_source(name) for name in beside])
     own = bool(source.rows("train") and source.rows("test")) and (not transfer or source.name in transfer)

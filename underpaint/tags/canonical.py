@@ -25,22 +25,24 @@ ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon"
 class TagRules:
     """How tags become labels."""
 
-    parts: Parts = "all"  # of speech: "nouns", as Mahajan et al. (2018), or "all", as the paper
-    outside: Literal["keep", "drop"] = "keep"  # tags that WordNet lacks: a label of their own, or none, as the paper
-    minimum_count: int = 1  # of a label, over all its tags
+    parts_of_speech: Parts = "all"  # of speech: "nouns", as Mahajan et al. (2018), or "all", as the paper
+    unknown_tags: Literal["keep", "drop"] = (
+        "keep"  # tags that WordNet lacks: a label of their own, or none, as the paper
+    )
+    min_count: int = 1  # of a label, over all its tags
     vocabulary_size: int = 28_000  # the most frequent labels that are kept (the paper has 28 thousand)
     languages: tuple[str, ...] | Literal["all"] = "all"  # whose function words are dropped besides English (ISO 639-1)
     lexicons: tuple[str, ...] = ()  # files of other languages' words in WN-LMF, such as those of the OMW
     mapping: Mapping[str, str] = field(default_factory=dict)  # the user's own: tag to words, synset, text:words or ""
 
     def __post_init__(self) -> None:
-        if self.parts not in ("nouns", "all"):
-            raise ValueError(f"parts={self.parts!r} must be 'nouns' or 'all'")
-        if self.outside not in ("keep", "drop"):
-            raise ValueError(f"outside={self.outside!r} must be 'keep' or 'drop'")
-        if self.minimum_count < 1 or self.vocabulary_size < 1:
+        if self.parts_of_speech not in ("nouns", "all"):
+            raise ValueError(f"parts_of_speech={self.parts_of_speech!r} must be 'nouns' or 'all'")
+        if self.unknown_tags not in ("keep", "drop"):
+            raise ValueError(f"unknown_tags={self.unknown_tags!r} must be 'keep' or 'drop'")
+        if self.min_count < 1 or self.vocabulary_size < 1:
             raise ValueError(
-                f"minimum_count={self.minimum_count} and vocabulary_size={self.vocabulary_size} must be at least 1"
+                f"min_count={self.min_count} and vocabulary_size={self.vocabulary_size} must be at least 1"
             )
         if self.languages != "all" and (unknown := set(self.languages) - stopwords().keys() - {"en"}):
             raise ValueError(
@@ -70,7 +72,7 @@ class Canonicaliser:
         """
         self._rules = rules
         self._known = wordnet()
-        self._meanings = Meanings(self._known, rules.parts, multilingual=rules.languages != ("en",))
+        self._meanings = Meanings(self._known, rules.parts_of_speech, multilingual=rules.languages != ("en",))
         self._segmenter = Segmenter(english())
         chosen = (
             stopwords()
@@ -89,7 +91,7 @@ class Canonicaliser:
     def _read_lexicons(self, files: tuple[str, ...]) -> dict[str, Entry]:
         """The words of the lexicons, where the rules take all their parts of speech; else those with a noun."""
         found = read_lexicons(files, self._known) if files else {}
-        if self._rules.parts == "all":
+        if self._rules.parts_of_speech == "all":
             return found
         nouns = {
             word: replace(entry, synsets=tuple(id_ for id_ in entry.synsets if id_[0] == "n"))
@@ -126,8 +128,8 @@ class Canonicaliser:
         parted = self._segmenter.part(form.run)
         if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
             return self._synset(found.synset, f"{found.reason}, run together")
-        reason = "not in WordNet" if self._rules.parts == "all" else "no noun of WordNet"
-        if self._rules.outside == "drop":
+        reason = "not in WordNet" if self._rules.parts_of_speech == "all" else "no noun of WordNet"
+        if self._rules.unknown_tags == "drop":
             return _drop(reason)
         return _text(" ".join(parted or form.words), reason + (", run together" if parted else ""))
 

@@ -12,14 +12,14 @@ import numpy as np
 from underpaint.tags.canonical import TEXT, Canonicaliser, Decision, TagRules
 
 CUT = {
-    "rare": "rarer than minimum_count={rules.minimum_count}",
+    "rare": "rarer than min_count={rules.min_count}",
     "beyond": "not among the vocabulary_size={rules.vocabulary_size} most frequent labels",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagVocabulary:
-    """Labels, and what became of every tag."""
+class LabelSpace:
+    """The labels, and what became of every tag."""
 
     table: Any
     """``vocabulary.parquet``: label (int32, from 0 on), name, synset (or null), count, tags (the most frequent first).
@@ -42,7 +42,7 @@ class _Label:
     """Tags with their counts."""
 
 
-def build_vocabulary(counts: Any, rules: TagRules) -> TagVocabulary:
+def build_label_space(counts: Any, rules: TagRules) -> LabelSpace:
     """Decide on every tag, merge those of one meaning, and cut what is too rare.
 
     ``counts`` is a table of ``tag`` (string) and ``count`` (int64), the images or posts that carry it; a tag that
@@ -55,20 +55,18 @@ def build_vocabulary(counts: Any, rules: TagRules) -> TagVocabulary:
     tags = _ranked(counts)
     decisions = _without_plurals([canonicaliser.decide(tag) for tag, _ in tags])
     merged = sorted(_merge(tags, decisions), key=lambda label: (-label.count, label.decision.name, label.decision.key))
-    frequent = [label for label in merged if label.count >= rules.minimum_count]
+    frequent = [label for label in merged if label.count >= rules.min_count]
     kept = frequent[: rules.vocabulary_size]
     number = {label.decision.key: index for index, label in enumerate(kept)}
     cut = {label.decision.key: CUT["beyond"].format(rules=rules) for label in frequent[len(kept) :]}
-    cut |= {
-        label.decision.key: CUT["rare"].format(rules=rules) for label in merged if label.count < rules.minimum_count
-    }
-    return TagVocabulary(table=_table(kept), audit=_audit(tags, decisions, number, cut))
+    cut |= {label.decision.key: CUT["rare"].format(rules=rules) for label in merged if label.count < rules.min_count}
+    return LabelSpace(table=_table(kept), audit=_audit(tags, decisions, number, cut))
 
 
 class Labeller:
     """The labels of posts, by the vocabulary's audit; tags that were not counted there have none."""
 
-    def __init__(self, vocabulary: TagVocabulary) -> None:
+    def __init__(self, vocabulary: LabelSpace) -> None:
         import pyarrow.compute
 
         compute: Any = pyarrow.compute

@@ -14,7 +14,8 @@ _ADDRESS = re.compile(
 _MACHINE = re.compile(r"[a-z]\w*:\w+=.*|hash\(.*\)|0x[0-9a-f]+")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "ARMENIAN", "GEORGIAN")
-_SQUEEZED = re.compile(r"[\W_]+")
+MAX_TAG_LETTERS = 200
+"""No word of any language has more; a longer tag is a text in the wrong place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def normalise(tag: str) -> Form | Nothing:
     What is dropped here has no words in any language: addresses, @names, machine tags, numbers, codes, single letters
     of alphabets and mere signs.
     """
+    if len(tag) > MAX_TAG_LETTERS:
+        return Nothing(f"longer than {MAX_TAG_LETTERS} letters")
     text = plain(tag)
     lowered = _lower(text)
     if not lowered.isalpha() and (reason := _machine_made(lowered)):
@@ -70,8 +73,11 @@ def normalise(tag: str) -> Form | Nothing:
 
 
 def squeeze(text: str) -> str:
-    """Letters and digits alone: what two spellings of one compound have in common."""
-    return _SQUEEZED.sub("", text) if not text.isalnum() else text
+    """Letters, digits and the signs combined with them: what two spellings of one compound have in common.
+
+    A vowel sign of Hindi, Thai, Arabic or Hebrew tells words apart as a letter does.
+    """
+    return text if text.isalnum() else "".join(mark for mark in text if mark.isalnum() or _combines(mark))
 
 
 def _machine_made(lowered: str) -> str:
@@ -101,7 +107,11 @@ def _words(text: str) -> list[str]:
 
 
 def _is_of_a_word(mark: str) -> bool:
-    return mark.isalnum() or mark in _KEPT_FORMAT or mark == "'" or unicodedata.category(mark)[0] == "M"
+    return mark.isalnum() or mark in _KEPT_FORMAT or mark == "'" or _combines(mark)
+
+
+def _combines(mark: str) -> bool:
+    return unicodedata.category(mark)[0] == "M"
 
 
 def _part_at_capitals(text: str) -> str:

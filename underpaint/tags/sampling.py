@@ -52,10 +52,10 @@ def rarest_labels(labels: Any, frequency: np.ndarray) -> np.ndarray:
     return _rarest(labels.flatten().to_numpy(zero_copy_only=False), lengths, frequency)
 
 
-def solve_threshold(frequency: np.ndarray, rarest: np.ndarray, *, unlabelled: int, ratio: float) -> float:
-    """The threshold t at which the mean repeat factor of all images is ``ratio``.
+def solve_threshold(frequency: np.ndarray, rarest: np.ndarray, *, ratio: float) -> float:
+    """The threshold t at which the mean repeat factor of the images with a label is ``ratio``.
 
-    ``rarest`` is the number of images whose rarest label is each one; ``unlabelled`` images have the factor 1.
+    ``rarest`` is the number of images whose rarest label is each one.
 
     Raises:
         ValueError: if the ratio is below 1, or no image has a label.
@@ -69,8 +69,8 @@ def solve_threshold(frequency: np.ndarray, rarest: np.ndarray, *, unlabelled: in
     f, n = frequency[order], rarest[order].astype(np.float64)
     # with t between one frequency and the next the sum of factors is linear in sqrt(t): the rarer labels are repeated
     repeated = np.cumsum(n / np.sqrt(f))
-    once = n.sum() - np.cumsum(n) + unlabelled
-    wanted = ratio * (n.sum() + unlabelled)
+    once = n.sum() - np.cumsum(n)
+    wanted = ratio * n.sum()
     at_frequency = np.sqrt(f) * repeated + once
     place = max(int(np.searchsorted(at_frequency, wanted, side="right")) - 1, 0)
     return float(((wanted - once[place]) / repeated[place]) ** 2)
@@ -83,16 +83,18 @@ def factors_of(rarest: np.ndarray, frequency: np.ndarray, threshold: float) -> n
 
 
 def repeat_factors(targets: Sequence[tuple[int, ...]], count: Sequence[int], *, ratio: float) -> tuple[float, ...]:
-    """One factor >= 1 per image, with the mean ``ratio``, by the rule ``sqrt``; images without a label have 1.
+    """One factor >= 1 per image, by the rule ``sqrt``; images without a label have 1, and do not count.
+
+    The mean over the images that have a label is ``ratio``: those are what WSP draws from, and what the paper counts.
 
     Raises:
         ValueError: if the ratio is below 1, or no image has a label.
     """
-    frequency = label_frequencies(count, len(targets))
     lengths = np.array([len(ids) for ids in targets])
+    frequency = label_frequencies(count, max(int((lengths > 0).sum()), 1))
     rarest = _rarest(np.array([*chain.from_iterable(targets)], dtype=np.int64), lengths, frequency)
     numbers = np.bincount(rarest[rarest >= 0], minlength=len(frequency))
-    threshold = solve_threshold(frequency, numbers, unlabelled=int((rarest < 0).sum()), ratio=ratio)
+    threshold = solve_threshold(frequency, numbers, ratio=ratio)
     return tuple(factors_of(rarest, frequency, threshold).tolist())
 
 

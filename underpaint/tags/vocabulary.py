@@ -35,5 +35,5 @@ def count_vocabulary(tags: Sequence[Sequence[str]], *, min_count: int, size: int
     kept = [(tag, n) for tag, n in ranked if n >= min_count][:size]
     if len(kept) < 2:
         most = f"the most frequent is {ranked[0][0]!r} on {ranked[0][1]}" if ranked else "there are no tags at all"
-        raise ValueError(f"fewer than two tags stand on at least min_tag_count={min_count} training images; {most}")
+        raise ValueError(f"fewer than two tags stand on at least min_count={min_count} training images; {most}")
     return Vocabulary(labels=tuple(tag for tag, _ in kept), count=tuple(n for _, n in kept))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from underpaint.data.decode.embedded_packets import MAX_PACKET_BYTES, BadPacket, Packets, read_packets
 from underpaint.data.decode.iptc_keywords import iptc_keywords
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
+from underpaint.tags.normalise import MAX_TAG_LETTERS
 
 MAX_TAGS = 1000
 """The tags of one image; agencies allow 50, and a hundred fold of synonyms in many languages happens."""
-MAX_TAG_LETTERS = 200
 
 _NOTES_OF_PROGRAMS = ("darktable", "_Digikam_Internal_Tags_")
 """The first words of hierarchies in which these programs keep marks of their own."""

@@ -1,135 +1,125 @@
-"""Tags and classes that stand in a file beside the images."""
+"""Tags and classes of a folder's images, out of a table that stands beside them."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
-from io import StringIO
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from underpaint.data.source import Problem
+from underpaint.data.splits import split_of_name
+from underpaint.data.tables.matching import Match, match_rows
+from underpaint.data.tables.separators import describe
+from underpaint.data.tables.tag_tables import TableRow, TagTable
+from underpaint.messages import counted
 
 
-def read_tags(file: Path) -> list[tuple[str, tuple[str, ...]]]:
-    """(path, tags) of each row of a CSV or Parquet file with the columns ``path`` and ``tags``.
+@dataclass(frozen=True, kw_only=True)
+class TagsFile:
+    """The tags of a folder's images as they were written."""
 
-    In CSV, only ``;`` separates tags if the file contains any, else spaces. In Parquet the column holds lists, or
-    strings to which the same rule applies. Tags are lower-cased, without surrounding spaces and a leading ``#``.
+    tags: Mapping[str, tuple[str, ...]]
+    """By path; the tags of several rows for one image are merged."""
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsFile:
+    """The transfer task of a folder's images."""
+
+    label: Mapping[str, str]
+    """The class by path; the first one where a file gives several."""
+    split: Mapping[str, str]
+    """``train`` or ``test`` by path, empty where the file has no column of splits."""
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
+    """The tags of the ``known`` images of ``root``; rows that are about none of them are problems.
+
+    Raises:
+        ValueError: if the file is no table of tags, or not one image has a tag in it.
     """
-    if file.suffix.lower() == ".parquet":
-        rows = _parquet(file, ("path", "tags"))
-        texts = [tags for _, tags in rows if isinstance(tags, str)]
-        semicolons = any(";" in text for text in texts)
-    else:
-        text = _text(file)
-        rows = _csv(file, text, ("path", "tags"))
-        semicolons = ";" in text
-    return [(str(path), _clean(split_tags(tags, semicolons))) for path, tags in rows]
+    table = _opened(file, "tags")
+    merged: dict[str, dict[str, None]] = {}
+    problems: list[Problem] = []
+    by_end = 0
+    for row, match in _matched(table, known):
+        if match.path:
+            merged.setdefault(match.path, {}).update(dict.fromkeys(row.said.tags or ()))
+            by_end += match.by_end
+        else:
+            problems.append(_problem(row, match, root))
+    tags = {path: tuple(words) for path, words in merged.items()}
+    _require_any(file, root, tags)
+    if not any(tags.values()):
+        raise ValueError(f"no row of {file} that names an image has a tag; fill the column tags, or leave the file out")
+    separated = f"; tags are separated by {describe(table.separator)}" if table.separator else ""
+    notes = [f"{counted(len(tags), 'image')} have a row in {file.name}{separated}", *_notes_on_ends(file, by_end)]
+    return TagsFile(tags=tags, problems=tuple(problems), notes=tuple(notes))
 
 
-def read_classes(file: Path) -> list[tuple[str, str]]:
-    """(path, class) of each row of a CSV file with the columns ``path`` and ``class``."""
-    return [(path, name.strip()) for path, name in _csv(file, _text(file), ("path", "class"))]
+def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
+    """The classes, and perhaps the splits, of the ``known`` images of ``root``.
+
+    Raises:
+        ValueError: if the file is no table of classes, names a split that is none, or names not one image.
+    """
+    table = _opened(file, "class")
+    label: dict[str, str] = {}
+    split: dict[str, str] = {}
+    problems: list[Problem] = []
+    by_end = 0
+    for row, match in _matched(table, known):
+        path = match.path
+        if not path:
+            problems.append(_problem(row, match, root))
+        elif label.setdefault(path, row.label) != row.label:
+            problems.append(Problem(key=path, reason=f"a second class, {row.label!r} after {label[path]!r}"))
+        elif "split" in table.columns:
+            split[path] = split_of_name(row.split, file)
+        by_end += match.by_end
+    _require_any(file, root, label)
+    return LabelsFile(label=label, split=split, problems=tuple(problems), notes=tuple(_notes_on_ends(file, by_end)))
 
 
-def misplaced(path: str, root: Path, known: Iterable[str]) -> Problem | None:
-    """Why a row's path names none of the ``known`` images of ``root``; no problem where it does."""
-    pure = PurePosixPath(path)
-    if path in known:
-        return None
+def _opened(file: Path, column: str) -> TagTable:
+    table = TagTable(file)
+    if not table.is_yfcc and column not in table.columns:
+        raise ValueError(
+            f"{file} has columns for {', '.join(table.columns)}, and none called {column!r}; it needs 'path' and "
+            f"{column!r}, separated by a comma"
+        )
+    return table
+
+
+def _matched(table: TagTable, known: Collection[str]) -> Iterator[tuple[TableRow, Match]]:
+    rows = [row for block in table.rows() for row in block]
+    return zip(rows, match_rows(rows, sorted(known)), strict=True)
+
+
+def _problem(row: TableRow, match: Match, root: Path) -> Problem:
+    """Why a row is about none of the images."""
+    written = (*row.paths, *row.keys, "")[0]
+    pure = PurePosixPath(written)
     if pure.is_absolute() or ".." in pure.parts:
-        return Problem(key=path, reason="the path leaves the folder")
+        return Problem(key=written, reason="the path leaves the folder")
     try:
-        there = (root / path).is_file()
+        there = bool(written) and (root / written).is_file()
     except (OSError, ValueError):  # a name too long, or with a NUL
         there = False
-    return Problem(key=path, reason="not an image file that is read" if there else "missing file")
+    reason = "not an image file that is read" if there else row.refusal or match.reason or "missing file"
+    return Problem(key=written, reason=reason)
 
 
-def normal_path(path: str) -> str:
-    """The path as a folder listing spells it: without spaces around it and without ``./``."""
-    return str(PurePosixPath(path.strip()))
+def _notes_on_ends(file: Path, by_end: int) -> list[str]:
+    if not by_end:
+        return []
+    return [f"{counted(by_end, 'row')} of {file.name} {'is' if by_end == 1 else 'are'} matched by the end of the path"]
 
 
-def split_tags(tags: object, semicolons: bool) -> Iterable[str]:
-    """One cell's tags: a list as it is, a text at ``;`` where the file has any, else at spaces."""
-    if tags is None:
-        return ()
-    if isinstance(tags, str):
-        return tags.split(";") if semicolons else tags.split()
-    return [str(tag) for tag in tags if tag is not None]  # type: ignore[union-attr]  # a list column
-
-
-def _clean(tags: Iterable[str]) -> tuple[str, ...]:
-    """Distinct tags in the order given. Real normalisation of hashtags is the vocabulary's business."""
-    cleaned = (tag.strip().removeprefix("#").strip().lower() for tag in tags)
-    return tuple(dict.fromkeys(tag for tag in cleaned if tag))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not a CSV file in UTF-8: {error}; save it as UTF-8") from error
-
-
-def _csv(file: Path, text: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
-    reader = csv.DictReader(StringIO(text, newline=""), strict=True)
-    rows: list[tuple[str, str]] = []
-    try:
-        _require(file, columns, tuple(reader.fieldnames or ()))
-        for row in reader:
-            if None in row:
-                raise ValueError(
-                    f"{file} line {reader.line_num} has more fields than the header: put what holds a comma in double "
-                    f"quotes, and ';' or spaces between tags"
-                )
-            rows.append((row[columns[0]] or "", row[columns[1]] or ""))
-        return rows
-    except csv.Error as error:
-        # the reader counts the lines of whole rows; its word for a quote that is never closed is the end of the file
-        what = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
-        raise ValueError(f"{file}: the row that begins in line {reader.line_num + 1} is not CSV: {what}") from error
-
-
-def _parquet(file: Path, columns: tuple[str, str]) -> list[tuple[object, object]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        schema = pyarrow.parquet.read_schema(file)
-        _require(file, columns, tuple(schema.names))
-        _require_text(file, schema, columns)
-        table = pyarrow.parquet.read_table(file, columns=list(columns))
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{file} is not a Parquet file: {error}") from error
-    return list(zip(table[columns[0]].to_pylist(), table[columns[1]].to_pylist(), strict=True))
-
-
-def _require_text(file: Path, schema: Any, columns: tuple[str, str]) -> None:
-    """The first column holds strings, the second strings or lists of them; nulls are none of our business."""
-    from pyarrow import types
-
-    def is_text(kind: Any) -> bool:
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-
-    path, values = (schema.field(name).type for name in columns)
-    lists = types.is_list(values) or types.is_large_list(values) or types.is_fixed_size_list(values)
-    if not is_text(path):
-        raise ValueError(f"{file} has the column {columns[0]!r} of type {path}; it must hold text")
-    if not is_text(values) and not (lists and is_text(values.value_type)) and not types.is_null(values):
-        raise ValueError(f"{file} has the column {columns[1]!r} of type {values}; it must hold text or lists of text")
-
-
-def _require(file: Path, columns: tuple[str, str], found: tuple[str, ...]) -> None:
-    missing = [name for name in columns if name not in found]
-    if missing:
-        raise ValueError(
-            f"{file} has the columns {', '.join(map(repr, found)) or 'none'}; it needs {columns[0]!r} and "
-            f"{columns[1]!r}, separated by a comma"
-        )
-    twice = [name for name in columns if found.count(name) > 1]
-    if twice:
-        raise ValueError(f"{file} has the column {twice[0]!r} twice; which one counts? Remove or rename the other")
+def _require_any(file: Path, root: Path, matched: Collection[str]) -> None:
+    if not matched:
+        raise ValueError(f"{file} names no existing image; its paths must be relative to {root}, or end as those in it")

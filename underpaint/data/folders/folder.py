@@ -8,22 +8,27 @@ from pathlib import Path
 
 from underpaint.data.cache import hash_files
 from underpaint.data.decode.formats import EXTENSIONS
-from underpaint.data.folders.annotations import misplaced, normal_path, read_classes, read_tags
+from underpaint.data.folders.annotations import LabelsFile, TagsFile, read_labels, read_tags
 from underpaint.data.folders.listing import list_folder, say_skipped
-from underpaint.data.source import Problem, Record, Source, Split, make_source
+from underpaint.data.source import Record, Source, Split, make_source
 from underpaint.data.splits import TESTED_SHARE, given_splits, own_splits, split_folders
+from underpaint.tags.label_names import TagRulesName, label_names
 
-TAGS_FILES = ("tags.csv", "tags.parquet")
+TAGS_FILES = ("tags.csv", "tags.parquet", "tags.tsv", "tags.jsonl")
 
 
-def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
-    """The images below ``folder``; see ``sources.open_source`` for the arguments.
+NO_TAGS = TagsFile(tags={}, problems=(), notes=())
+NO_LABELS = LabelsFile(label={}, split={}, problems=(), notes=())
+
+
+def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName = "canonical") -> Source:
+    """The images below ``folder``; see ``open_source`` for the arguments.
 
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
-    Where the first folders are ``train`` and ``val`` or ``test``, they are the splits, and the second folders the
-    classes (ImageNet's layout); else splits are drawn. ``Source.notes`` says which.
-    Exact copies are one family. Problems, not errors, are: rows without an image, symbolic links that lead out of the
-    folder, files that cannot be read, a second class for one image.
+    Where the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these
+    are the splits (and the second folders the classes: ImageNet's layout); else splits are drawn. ``Source.notes`` says
+    which. Exact copies are one family. Problems, not errors, are: rows without an image, symbolic links that lead out
+    of the folder, files that cannot be read, a second class for one image.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
@@ -35,19 +40,21 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
         raise ValueError(f"{folder} holds no images; {looked}{skipped}")
     say_skipped(folder, listing)
     family, unreadable = hash_files(root, listing.images)
-    tags_file = _tags_file(folder, tags)
-    tags_of, untagged = _tags(tags_file, root, family) if tags_file else ({}, [])
-    label_of, unlabelled = _classes(labels, root, family) if labels else ({}, [])
-    split_of = split_folders(family)
-    if not tags_file and not labels:
+    tags_file, labels_file = _tags_file(folder, tags), _existing(labels) if labels else None
+    tagged = read_tags(tags_file, root, family) if tags_file else NO_TAGS
+    labelled = read_labels(labels_file, root, family) if labels_file else NO_LABELS
+    split_of = {path: labelled.split.get(path, "") for path in family} if labelled.split else split_folders(family)
+    label_of = labelled.label
+    if not tags_file and not labels_file:
         label_of = _class_folders(family, below=split_of)
-    labelled = {path: label_of.get(path, "") for path in family}
-    splits = given_splits(split_of, family, labelled) if split_of else own_splits(family, labelled)
+    label_of = {path: label_of.get(path, "") for path in family}
+    splits = given_splits(split_of, family, label_of) if split_of else own_splits(family, label_of)
+    names, notes_on_tags = label_names(tagged.tags, tag_rules) if tags_file else ({}, ())
     records = [
         Record(
             path=path,
-            tags=tags_of.get(path, ()),
-            label=label_of.get(path, ""),
+            tags=names.get(path, ()),
+            label=label_of[path],
             family=family[path],
             splits=splits[path],
             flip=True,
@@ -58,19 +65,23 @@ def open_folder(folder: Path, *, tags: str, labels: str) -> Source:
         root.name,
         root,
         records=records,
-        problems=[*listing.links, *unreadable, *untagged, *unlabelled],
+        problems=[*listing.links, *unreadable, *tagged.problems, *labelled.problems],
         licence="your own images",
         attribution=str(folder),
-        notes=_notes(split_of, splits),
+        notes=(*labelled.notes, *_notes(split_of, splits, named_by=labels if labelled.split else "")),
+        notes_on_tags=(*tagged.notes, *notes_on_tags),
     )
 
 
-def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]]) -> tuple[str, ...]:
-    """Where the splits of the transfer task come from, and who is left out."""
+def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *, named_by: str) -> tuple[str, ...]:
+    """Where the splits of the transfer task come from, and who is left out; ``named_by`` is the file, if it is one."""
     if not split_of:
         drawn = any("test" in names for names in splits.values())
         share = f"{TESTED_SHARE:.0%} of each class are drawn to be tested on, by a hash"
         return (f"{share}: there are no folders train/ and val/",) * drawn
+    if named_by:
+        counts = Counter(split for names in splits.values() for split in names)
+        return (f"{named_by} says what is trained and tested on: {counts['train']:,} and {counts['test']:,} images",)
     tested = sorted({split_of[path] for path, names in splits.items() if "test" in names})
     notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
@@ -91,45 +102,6 @@ def _existing(file: str) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     return path
-
-
-def _tags(file: Path, root: Path, known: dict[str, str]) -> tuple[dict[str, tuple[str, ...]], list[Problem]]:
-    """The tags of each image; those of several rows for one image are merged."""
-    merged: dict[str, dict[str, None]] = {}
-    problems: list[Problem] = []
-    for written, tags in read_tags(file):
-        path = normal_path(written)
-        problem = misplaced(path, root, known)
-        if problem:
-            problems.append(problem)
-        else:
-            merged.setdefault(path, {}).update(dict.fromkeys(tags))
-    found = {path: tuple(tags) for path, tags in merged.items()}
-    _require_any(file, root, found)
-    if not any(found.values()):
-        raise ValueError(f"no row of {file} that names an image has a tag; fill the column tags, or leave the file out")
-    return found, problems
-
-
-def _classes(labels: str, root: Path, known: dict[str, str]) -> tuple[dict[str, str], list[Problem]]:
-    """The class of each image; the first one where a file gives several."""
-    file = _existing(labels)
-    found: dict[str, str] = {}
-    problems: list[Problem] = []
-    for written, name in read_classes(file):
-        path = normal_path(written)
-        problem = misplaced(path, root, known)
-        if problem:
-            problems.append(problem)
-        elif found.setdefault(path, name) != name:
-            problems.append(Problem(key=path, reason=f"a second class, {name!r} after {found[path]!r}"))
-    _require_any(file, root, found)
-    return found, problems
-
-
-def _require_any(file: Path, root: Path, found: Collection[str]) -> None:
-    if not found:
-        raise ValueError(f"{file} names no existing image; its paths must be relative to {root}")
 
 
 def _class_folders(paths: Collection[str], *, below: dict[str, str]) -> dict[str, str]:

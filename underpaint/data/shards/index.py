@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 PREPARED = "prepared.json"
 INDEX, SHARDS, VOCABULARY = "index.parquet", "shards.parquet", "vocabulary.parquet"
+CLASSES = "classes.parquet"
+"""The classes of the transfer task, by name: ``class`` (int32, from 0 on), ``name``, ``count``; mostly no such file."""
 
 REPEAT_UNIT = 1 << 24
 """Repeat factors are counted in whole multiples of 1 / REPEAT_UNIT: sums of billions are exact, and so is floor or
@@ -38,7 +40,7 @@ SHARDS_OF_PART = 256
 MOST_ROWS = 1_000_000
 """The rows of one shard are decoded at once."""
 
-MAY_BE_MISSING = ("width", "height", "caption", "language", "perceptual_hash", "licence")
+MAY_BE_MISSING = ("width", "height", "caption", "language", "perceptual_hash", "licence", "class")
 NO_FLIP = "no_flip"
 """The flag of an image that may not be mirrored; the other flags are for people."""
 
@@ -57,7 +59,8 @@ def index_schema() -> pa.Schema:
     * ``split``: names of ``records.SPLITS`` joined by ``+``; empty for an image that is kept out of everything;
     * ``content_hash``: XXH3-128 of the image's bytes, big-endian (``xxhash.xxh3_128(data).digest()``);
     * ``perceptual_hash``: 64 bits;
-    * ``flags``: words; ``no_flip`` is known to the loader.
+    * ``flags``: words; ``no_flip`` is known to the loader;
+    * ``class``: id of ``classes.parquet``, null for an image without one; missing in older sets.
     """
     import pyarrow as pa
 
@@ -82,8 +85,14 @@ def index_schema() -> pa.Schema:
         "perceptual_hash": pa.uint64(),
         "licence": text,
         "flags": pa.list_(pa.field("element", text, nullable=False)),
+        "class": whole,
     }
     return pa.schema([required(name, kind) for name, kind in kinds.items()])
+
+
+def is_index_schema(schema: Any) -> bool:
+    """Whether a file has these columns, or those of a set without classes."""
+    return any(schema.equals(known) for known in (index_schema(), index_schema().remove(len(index_schema()) - 1)))
 
 
 @functools.cache
@@ -162,8 +171,11 @@ class IndexWriter:
         Raises:
             ValueError: if they are no rows of one shard, or a value cannot be.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if "class" not in table.column_names:
+            table = table.append_column("class", pa.nulls(len(table), pa.int32()))
         rows = table.select(index_schema().names).cast(index_schema()).combine_chunks().sort_by("offset")
         name = _check(rows)
         if name in self._names:
@@ -224,18 +236,20 @@ class IndexWriter:
         state = xxhash.xxh3_128(b"".join(row["digest"] for row in self._rows))
         for label, name in read_labels(self.folder):
             state.update(f"{label}\x1f{name}\n".encode())
+        for label, name in read_labels(self.folder, CLASSES, column="class"):
+            state.update(f"class {label}\x1f{name}\n".encode())
         return state.hexdigest()
 
 
-def read_labels(folder: Path) -> list[tuple[int, str]]:
-    """The ids and names of ``vocabulary.parquet``; nothing where there is no such file."""
+def read_labels(folder: Path, file: str = VOCABULARY, *, column: str = "label") -> list[tuple[int, str]]:
+    """The ids and names of ``vocabulary.parquet``, or of the classes; nothing where there is no such file."""
     import pyarrow.parquet as pq
 
-    if not (folder / VOCABULARY).is_file():
+    if not (folder / file).is_file():
         return []
-    with reading_parquet(folder / VOCABULARY):
-        table = pq.read_table(folder / VOCABULARY, columns=["label", "name"])
-    return list(zip(table["label"].to_pylist(), table["name"].to_pylist(), strict=True))
+    with reading_parquet(folder / file):
+        table = pq.read_table(folder / file, columns=[column, "name"])
+    return list(zip(table[column].to_pylist(), table["name"].to_pylist(), strict=True))
 
 
 def _check(rows: pa.Table) -> str:
@@ -272,6 +286,8 @@ def _digest(rows: pa.Table) -> bytes:
     state.update(np.asarray(labels.flatten(), dtype="<i4").tobytes())
     state.update(fixed_repeats(rows["repeat"].to_numpy()).astype("<i8").tobytes())
     state.update("\n".join(" ".join(sorted(flags)) for flags in rows["flags"].to_pylist()).encode())
+    if rows["class"].null_count < len(rows):
+        state.update(np.asarray(rows["class"].fill_null(-1), dtype="<i4").tobytes())
     return state.digest()
 
 

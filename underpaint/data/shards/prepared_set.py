@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from underpaint.data.shards.index import (
+    CLASSES,
     FORMAT,
     INDEX,
     NO_FLIP,
@@ -18,10 +20,10 @@ from underpaint.data.shards.index import (
     SHARDS,
     VOCABULARY,
     fixed_repeats,
-    index_schema,
+    is_index_schema,
     shards_schema,
 )
-from underpaint.data.source import Split
+from underpaint.data.source import Split, Targets
 from underpaint.files import read_json, reading_parquet
 from underpaint.tags.vocabulary import Vocabulary
 
@@ -52,6 +54,8 @@ class Rows:
     content_hash: np.ndarray
     """(rows, 16) bytes"""
     flip: np.ndarray
+    classes: np.ndarray
+    """The class of each image, -1 where it has none."""
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -65,9 +69,11 @@ class Rows:
     def is_in(self, split: Split) -> np.ndarray:
         return np.array([split in names for names in self.splits], dtype=bool)[self.split]
 
-    @property
-    def is_labelled(self) -> np.ndarray:
-        return np.diff(self.first_label) > 0
+    def has_target(self, targets: Targets) -> np.ndarray:
+        """Which rows have something to be learnt beside the image; all of them where nothing is."""
+        if targets == "none":
+            return np.ones(len(self), dtype=bool)
+        return self.classes >= 0 if targets == "class" else np.diff(self.first_label) > 0
 
 
 class PreparedSet:
@@ -135,8 +141,9 @@ class PreparedSet:
         file, group = self._file(int(self._part[shard])), int(self._group[shard])
         if not 0 <= group < file.num_row_groups:
             raise ValueError(f"{self.folder / INDEX} has {file.num_row_groups} row groups and no {group}: damaged")
+        read = [*_COLUMNS, "class"] if "class" in file.schema_arrow.names else list(_COLUMNS)
         with reading_parquet(self.folder / INDEX):
-            table = file.read_row_group(group, columns=list(_COLUMNS), use_threads=False)
+            table = file.read_row_group(group, columns=read, use_threads=False)
             table.validate(full=True)
         name, count = self.name_of(shard), int(self.images_of_shards[shard])
         if len(table) != count:
@@ -155,6 +162,7 @@ class PreparedSet:
             split=split.indices.to_numpy(),
             content_hash=np.frombuffer(b"".join(columns["content_hash"].to_pylist()), np.uint8).reshape(-1, 16),
             flip=_may_flip(columns["flags"]),
+            classes=np.asarray(table["class"].fill_null(-1)) if "class" in read else np.full(count, -1, np.int32),
         )
 
     def _file(self, part: int) -> Any:
@@ -165,7 +173,7 @@ class PreparedSet:
             path = self.folder / INDEX
             with reading_parquet(path):
                 file = pq.ParquetFile(path / f"part-{part:05d}.parquet" if path.is_dir() else path, memory_map=True)
-            if not file.schema_arrow.equals(index_schema()):
+            if not is_index_schema(file.schema_arrow):
                 raise ValueError(f"{path} has other columns than an index of format {FORMAT}; prepare it again")
             self._files[part] = file
             if len(self._files) > 8:
@@ -177,6 +185,18 @@ class PreparedSet:
         """The rows of all shards, one after the other; they are not kept."""
         for shard in range(len(self)):
             yield self.rows(shard)
+
+    @cached_property
+    def classes(self) -> Vocabulary:
+        """The classes of the transfer task with the images of each; none where the set was prepared without."""
+        import pyarrow.parquet as pq
+
+        if not (self.folder / CLASSES).is_file():
+            return Vocabulary(labels=(), count=())
+        table = pq.read_table(self.folder / CLASSES, columns=["class", "name", "count"]).sort_by("class")
+        if table["class"].to_pylist() != list(range(len(table))):
+            raise ValueError(f"{self.folder / CLASSES}: the classes are not 0 to {len(table) - 1}, each once")
+        return Vocabulary(labels=tuple(table["name"].to_pylist()), count=tuple(table["count"].to_pylist()))
 
     def vocabulary(self) -> Vocabulary:
         """The names of the labels 0, 1, ... and their counts; a name that two labels share stands with its id.

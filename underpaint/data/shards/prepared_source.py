@@ -28,7 +28,7 @@ def open_shards(folder: Path, *, cache_gib: float = CACHE_GIB) -> Shards:
 
 
 def prepared_source(prepared: PreparedSet) -> Source:
-    """The images of a set with the names of their labels as tags; of one label, as the class in a transfer task.
+    """The images of a set with the names of their labels as tags, and their classes.
 
     Raises:
         ValueError: for more than MOST_IMAGES images.
@@ -39,8 +39,10 @@ def prepared_source(prepared: PreparedSet) -> Source:
             f"known of each in memory, of at most {MOST_IMAGES:,}. Training reads sets of any size"
         )
     names = np.array(prepared.vocabulary().labels, dtype=object)
+    class_names = (*prepared.classes.labels, "")  # the last one for -1
     path: list[str] = []
     tags: list[tuple[str, ...]] = []
+    label: list[str] = []
     splits: list[tuple[Split, ...]] = []
     family: list[str] = []
     flip: list[bool] = []
@@ -51,6 +53,7 @@ def prepared_source(prepared: PreparedSet) -> Source:
         hashes = [row.tobytes() for row in rows.content_hash]
         path += keys
         tags += [tuple(names[list(rows.labels_of(row))].tolist()) for row in range(len(rows))]
+        label += [class_names[number] for number in rows.classes.tolist()]
         splits += [ordered[number] for number in rows.split.tolist()]
         family += [content.hex() for content in hashes]
         flip += rows.flip.tolist()
@@ -61,10 +64,7 @@ def prepared_source(prepared: PreparedSet) -> Source:
         root=prepared.folder,
         path=tuple(path),
         tags=tuple(tags),
-        label=tuple(
-            own[0] if len(own) == 1 and {"train", "test"} & set(split) else ""
-            for own, split in zip(tags, splits, strict=True)
-        ),
+        label=tuple(label),
         family=tuple(family),
         splits=tuple(splits),
         flip=tuple(flip),

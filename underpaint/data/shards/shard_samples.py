@@ -15,7 +15,7 @@ from underpaint.data.shards.index import REPEAT_UNIT
 from underpaint.data.shards.lanes import LaneOrder, Lanes
 from underpaint.data.shards.prepared_set import PreparedSet, Rows
 from underpaint.data.shards.shard_files import Shards
-from underpaint.data.source import Problem, Split
+from underpaint.data.source import Problem, Split, Targets
 
 WARM_ROWS = 200_000
 """Rows that are kept at least, about 100 bytes each; as many more as the open windows of all lanes need."""
@@ -26,8 +26,8 @@ class Selection:
     """Which images of a set are drawn, and how often each stands in an epoch."""
 
     split: Split
-    labelled: bool
-    """Those with a label alone."""
+    targets: Targets
+    """Those with a label, or with a class, alone; all of them where nothing is learnt beside the image."""
     resampled: bool
     """As often as their repeat factor says; else once."""
     share: float = 1.0
@@ -37,9 +37,7 @@ class Selection:
 
     def chosen(self, rows: Rows, shard: int) -> np.ndarray:
         """The rows of a shard, ascending."""
-        chosen = rows.is_in(self.split)
-        if self.labelled:
-            chosen &= rows.is_labelled
+        chosen = rows.is_in(self.split) & rows.has_target(self.targets)
         if self.left_out:
             chosen &= np.array([(shard, row) not in self.left_out for row in range(len(rows))], dtype=bool)
         places = np.flatnonzero(chosen)
@@ -52,11 +50,12 @@ class Selection:
     def sums(self, prepared: PreparedSet) -> tuple[int, np.ndarray]:
         """The number of images, and the sum of the factors of each shard in 1 / index.REPEAT_UNIT.
 
-        Where it is not known beforehand, of a share or without some images, all rows are read.
+        Where it is not known beforehand, of a share, of classes or without some images, all rows are read.
         """
-        if self.share == 1 and not self.left_out:
-            images = prepared.images_in(self.split, labelled=self.labelled)
-            sums = prepared.repeats_in(self.split, labelled=self.labelled) if self.resampled else images * REPEAT_UNIT
+        if self.share == 1 and not self.left_out and self.targets != "class":
+            labelled = self.targets == "tags"
+            images = prepared.images_in(self.split, labelled=labelled)
+            sums = prepared.repeats_in(self.split, labelled=labelled) if self.resampled else images * REPEAT_UNIT
             return int(images.sum()), sums
         count, sums = 0, np.zeros(len(prepared), dtype=np.int64)
         for shard, rows in enumerate(prepared.scan()):
@@ -64,6 +63,16 @@ class Selection:
             count += len(chosen)
             sums[shard] = self.factors(rows, chosen).sum()
         return count, sums
+
+    def target(self, rows: Rows, row: int) -> tuple[int, ...]:
+        """The ids that a run learns of an image."""
+        if self.targets == "class":
+            return (int(rows.classes[row]),)
+        return rows.labels_of(row) if self.targets == "tags" else ()
+
+    def longest_target(self, prepared: PreparedSet) -> int:
+        """Ids of one image, at most."""
+        return {"none": 0, "class": 1}.get(self.targets, prepared.most_labels(self.split))
 
     def factors(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
         """The repeat factors of the chosen rows, in 1 / index.REPEAT_UNIT."""
@@ -101,12 +110,11 @@ class ShardSampleIndex:
         lanes: Lanes,
         batch_size: int,
         seed: int,
-        targets: bool,
     ) -> None:
-        self.prepared, self.shards, self.selection, self.targets = prepared, shards, selection, targets
+        self.prepared, self.shards, self.selection = prepared, shards, selection
         self.name, self.parts = prepared.name, lanes.count
         self.images, sums = selection.sums(prepared)
-        self.longest_target = prepared.most_labels(selection.split) if targets else 0
+        self.longest_target = selection.longest_target(prepared)
         self.order = LaneOrder(sums, key=keyed_random.key(seed, "shards"), lanes=lanes, batch_size=batch_size)
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         most = int((sums // REPEAT_UNIT).max()) + 1
@@ -118,8 +126,8 @@ class ShardSampleIndex:
         drawn = self._shard(place.shard)
         row = int(drawn.chosen[drawn.running.searchsorted(place.reach)])
         rows = drawn.rows
-        labels = rows.labels_of(row) if self.targets else ()
-        return Item(_Member(place.shard, row), f"{rows.shard}/{rows.key(row)}", labels, bool(rows.flip[row]))
+        key, target = f"{rows.shard}/{rows.key(row)}", self.selection.target(rows, row)
+        return Item(_Member(place.shard, row), key, target, bool(rows.flip[row]))
 
     def read(self, item: Item) -> bytes:
         assert isinstance(item.image, _Member)
@@ -142,7 +150,7 @@ class ShardSampleIndex:
 
 def members_of(prepared: PreparedSet, selection: Selection) -> Iterator[tuple[Rows, int]]:
     """The chosen images in the order of the index, as their shard's rows and the number of the row."""
-    for shard in np.flatnonzero(prepared.images_in(selection.split, labelled=selection.labelled)).tolist():
+    for shard in np.flatnonzero(prepared.images_in(selection.split, labelled=selection.targets == "tags")).tolist():
         rows = prepared.rows(shard)
         for row in selection.chosen(rows, shard).tolist():
             yield rows, row

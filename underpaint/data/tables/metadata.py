@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow as pa
-
-from underpaint.data.decode.embedded_tags import MAX_TAG_LETTERS, MAX_TAGS
+from underpaint.data.tables.separators import MARKS, SeparatorCount, split_tags
 from underpaint.tags import posts
+from underpaint.tags.function_words import english_function_words
+from underpaint.tags.normalise import MAX_TAG_LETTERS
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "filename", "file", "image", "image_path"),
@@ -20,12 +19,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "text", "description", "title"),
     "language": ("language", "lang"),
     "licence": ("licence", "license", "license_name", "licensename", "licence_url", "license_url"),
+    "class": ("class", "label", "category"),
+    "split": ("split", "subset"),
 }
 """The names that a column of a table, or a field of a JSON file, may have; of several, the first counts."""
 
 MAX_CAPTION_LETTERS = 10_000
 
-_SEPARATED = re.compile(r"[;,\n]")
+MAX_TAG_WORDS = 5
+"""A text with a longer piece between its separators is a caption, not a list of tags."""
+
+FUNCTION_WORD_SHARE = 0.2
+"""Share of English function words from which a text is prose."""
+
+_SENTENCE = re.compile(r"[^\s.][.!?\u3002](?:\s|$)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +44,10 @@ class Metadata:
     caption: str = ""
     language: str = ""
     licence: str = ""
+    label: str = ""
+    """The class of the transfer task."""
+    split: str | None = None
+    """``train``, ``test``, or nothing where a table of classes gives no split; None where there is no such table."""
 
     def merged_with(self, other: Metadata) -> Metadata:
         """Both, this one first: its tags before the other's, and the other's caption where it has none."""
@@ -46,6 +57,8 @@ class Metadata:
             caption=self.caption or other.caption,
             language=self.language or other.language,
             licence=self.licence or other.licence,
+            label=self.label or other.label,
+            split=other.split if self.split is None else self.split,
         )
 
 
@@ -67,24 +80,20 @@ def from_json(content: bytes) -> Metadata:
     return from_fields(fields)
 
 
-def from_fields(fields: Mapping[str, Any]) -> Metadata:
+def from_fields(fields: Mapping[str, object]) -> Metadata:
     """Some of the fields of COLUMNS, in whatever case; the tags as a list or as one text."""
     known = {name.lower(): value for name, value in fields.items()}
 
-    def found(what: str) -> Any:
-        return next((known[name] for name in COLUMNS[what] if known.get(name) is not None), None)
+    def field(meaning: str) -> object:
+        return next((known[name] for name in COLUMNS[meaning] if known.get(name) is not None), None)
 
-    def text(what: str) -> str:
-        value = found(what)
+    def text(meaning: str) -> str:
+        value = field(meaning)
         return value.strip() if isinstance(value, str) else ""
 
-    tags = found("tags")
-    if isinstance(tags, str):
-        listed: Iterable[str] | None = tags_of_text(tags)
-    else:
-        listed = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else None
+    tags = field("tags")
     return Metadata(
-        tags=None if listed is None else distinct(listed),
+        tags=None if tags is None else distinct(split_tags(tags)),
         caption=text("caption")[:MAX_CAPTION_LETTERS],
         language=text("language"),
         licence=text("licence"),
@@ -97,36 +106,47 @@ def from_caption(content: bytes) -> Metadata:
 
 
 def from_sidecar(content: bytes) -> Metadata:
-    """A ``.txt`` file beside an image: tags, where something separates them (lines, ``;``, ``,`` or ``#``).
-
-    A single line without any of these is a caption, unless it is one word. Raises ValueError where it is not UTF-8.
-    """
+    """A ``.txt`` file beside an image, tags or a caption (``is_caption``). Raises ValueError where it is not UTF-8."""
     text = _decoded(content).strip()
-    if _SEPARATED.search(text) or "#" in text or " " not in text:
-        return Metadata(tags=distinct(tags_of_text(text)))
-    return Metadata(caption=text[:MAX_CAPTION_LETTERS])
+    if is_caption(text):
+        return Metadata(caption=text[:MAX_CAPTION_LETTERS])
+    return Metadata(tags=distinct(split_tags(text)))
 
 
-def tags_of_text(text: str) -> list[str]:
-    """The tags of one text: only lines and ``;`` separate them where there are any, else ``,``, else spaces."""
-    if "\n" in text.strip() or ";" in text:
-        return re.split(r"[\n;]", text)
-    return text.split(",") if "," in text else text.split()
+def is_caption(text: str) -> bool:
+    """Whether a text that no column names is prose: words that nothing separates, or a sentence.
+
+    Prose has commas and lines too. But tags have few words, no full stop, and hardly an "a", "on" or "the".
+    """
+    if text.startswith("["):
+        return False
+    count = SeparatorCount()
+    count.add([text])
+    words = text.split()
+    if count.choose() == "blanks":
+        return len(words) > 1 and not all(word.startswith(MARKS) for word in words)
+    if _SENTENCE.search(text) or any(len(tag.split()) > MAX_TAG_WORDS for tag in split_tags(text)):
+        return True
+    function_words = sum(word.strip(".,;").lower() in english_function_words() for word in words)
+    return function_words > 1 and function_words >= FUNCTION_WORD_SHARE * len(words)
 
 
 def hashtags(caption: str) -> tuple[str, ...]:
     """The words that a caption marks with ``#``."""
-    if "#" not in caption and "\uff03" not in caption:
+    if not any(mark in caption for mark in MARKS):
         return ()
+    import pyarrow as pa
+
     return distinct(posts.hashtags(pa.array([caption], pa.string()))[0].as_py())
 
 
 def distinct(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags without what surrounds them, each once. Case stays: #BrownBear says where its words begin."""
+    """Tags without what surrounds them, each once. Case stays: #BrownBear says where its words begin.
+
+    One of more than MAX_TAG_LETTERS is cut behind them, so that the audit can say why it became no label.
+    """
     cleaned = (" ".join(tag.strip().lstrip("#").split()) for tag in tags)
-    return tuple(dict.fromkeys(tag for tag in cleaned if tag and len(tag) <= MAX_TAG_LETTERS and _is_text(tag)))[
-        :MAX_TAGS
-    ]
+    return tuple(dict.fromkeys(tag[: MAX_TAG_LETTERS + 1] for tag in cleaned if tag and _is_text(tag)))
 
 
 def _is_text(tag: str) -> bool:

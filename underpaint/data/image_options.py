@@ -1,0 +1,62 @@
+"""What a run may choose of its images: which they are, which of their labels, and how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from underpaint.config import LATER, OPERATIONAL, SHORT, formerly
+from underpaint.data.loader import Decoding
+from underpaint.data.shards.lanes import Lanes
+from underpaint.data.source import Split, Targets
+from underpaint.tags.label_names import TagRulesName
+
+MAX_WORKERS = 256
+"""Processes that one rank may start: more is a slip of the keyboard, and would take the machine down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Images with nothing, their tags or their class as the target."""
+
+    # Paths may change when a run goes on, for a new mount point; what lies there may not.
+    source: str = field(
+        metadata=SHORT | OPERATIONAL
+    )  # a collection's name; with a "/" or "." in front: a folder or set
+    # File of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one.
+    tags: str = field(default="", metadata=OPERATIONAL)
+    # Table path,class[,split] of the transfer task; "" takes class folders.
+    labels: str = field(default="", metadata=OPERATIONAL)
+    # Collections or folders joined by +, whose test images' near duplicates are not trained on.
+    exclude: str = field(default="", metadata=OPERATIONAL)
+    split: Split = "pretrain"
+    targets: Targets = "none"
+    # How a folder's tags become labels; a prepared set's and a collection's have become them already.
+    tag_rules: TagRulesName = field(default="canonical", metadata=LATER)
+    # A prepared set has its vocabulary and repeat factors; of a folder's or a collection's tags they are counted:
+    vocabulary_size: int = 28_000  # targets=tags: the most frequent labels that are kept
+    min_count: int = field(default=1, metadata=formerly("min_tag_count"))  # training images a label must stand on
+    resample: Literal["none", "sqrt"] = "none"  # repeat images with rare tags within an epoch (paper.md 1.2)
+    resample_ratio: float = 5 / 3  # resample=sqrt: samples of an epoch per image (the paper's 5 billion from 3)
+    scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
+    share: float = field(default=1.0, metadata=LATER)  # of the split's families; smaller shares lie within larger
+    lanes: Lanes = field(default=Lanes(), metadata=LATER)  # the order of a prepared set
+    cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # local copies of shards that lie in a store
+    views: int = field(default=1, metadata=LATER)  # random views of each decoded image, at consecutive positions
+    decoding: Decoding = field(default="full", metadata=LATER)  # scaled: JPEG is decoded small where the crop allows it
+    max_bad: float = 0.01  # largest share of bad records
+    workers: int = field(default=0, metadata=OPERATIONAL)  # processes that read and decode
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("data.source is empty; name a collection (see `underpaint list`) or a folder")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"data.scale={self.scale} must be (low, high) with 0 < low <= high <= 1")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"data.share={self.share} must lie in (0, 1]; 0.25 is a quarter of the images")
+        if self.views < 1:
+            raise ValueError(f"data.views={self.views} must be 1 or more views of each image")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"data.max_bad={self.max_bad} must be a share between 0 and 1, for example 0.01")
+        if not 0 <= self.workers <= MAX_WORKERS:
+            raise ValueError(f"data.workers={self.workers} must lie between 0 and {MAX_WORKERS}; each is a process")

@@ -1,0 +1,147 @@
+"""Which image a row of a table is about: a table is written elsewhere, so its paths seldom are those of the folder."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import urllib.parse
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from underpaint.data.tables.tag_tables import TableRow
+
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """The image that a written path means."""
+
+    path: str
+    """As the folder spells it; "" where the row fits no image, or one cannot tell which."""
+    by_end: bool = False
+    """Only the ends of the two paths agree: the table was written for another folder above."""
+    reason: str = ""
+    """Why nothing fits."""
+
+
+def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
+    """For each row of a table the one of the ``known`` images that it is about, by its paths, else by its keys.
+
+    A key is a path without its extension, or the end of one.
+    """
+    by_path = match_paths([row.paths[0] if row.paths else "" for row in rows], known)
+    # YFCC100M's rows name several places: the first that is there counts
+    known_set = set(known)
+    other = [next((path for path in row.paths[1:] if path in known_set), "") for row in rows]
+    stems: dict[str, list[str]] = defaultdict(list)
+    for path in known:
+        stems[str(PurePosixPath(path).with_suffix(""))].append(path)
+    open_keys = [row.keys[0] if row.keys and not match.path else "" for row, match in zip(rows, by_path, strict=True)]
+    by_key = match_paths(open_keys, stems) if any(open_keys) else [Match(path="")] * len(rows)
+    return [
+        path_match
+        if path_match.path or not (another or key_match.path)
+        else Match(path=another)
+        if another
+        else _of_stem(key_match, stems[key_match.path])
+        for path_match, another, key_match in zip(by_path, other, by_key, strict=True)
+    ]
+
+
+def _of_stem(match: Match, paths: list[str]) -> Match:
+    if len(paths) > 1:
+        return Match(path="", reason=f"may be {paths[0]} or {paths[1]}")
+    return Match(path=paths[0], by_end=match.by_end)
+
+
+def match_paths(written: Sequence[str], known: Iterable[str]) -> list[Match]:
+    """For each written path the one of the ``known`` paths that it means.
+
+    A path fits that is spelled alike, up to Unicode's normal forms, backslashes, percent-encoding and ``./``. Else the
+    one fits that ends as this one does, or that this one ends as (an absolute path, a folder more or less), if there is
+    no second such image and no second row for it.
+    """
+    folder = _Folder(known)
+    exact = [folder.find_exact(path) for path in written]
+    taken = {path for path in exact if path}
+    candidates = {
+        number: folder.find_by_end(path) - taken
+        for number, (path, match) in enumerate(zip(written, exact, strict=True))
+        if not match
+    }
+    claims = Counter(
+        path
+        for path, _ in {(path, _spelled(written[number])) for number, paths in candidates.items() for path in paths}
+    )
+    matches: list[Match] = []
+    for number, path in enumerate(exact):
+        if path:
+            matches.append(Match(path=path))
+            continue
+        matches.append(_the_only(sorted(candidates[number]), claims))
+    return matches
+
+
+def _the_only(candidates: list[str], claims: Counter[str]) -> Match:
+    if not candidates:
+        return Match(path="", reason="missing file")
+    if len(candidates) > 1:
+        return Match(path="", reason=f"may be {candidates[0]} or {candidates[1]}")
+    if claims[candidates[0]] > 1:
+        return Match(path="", reason=f"other rows end as {candidates[0]} does, too")
+    return Match(path=candidates[0], by_end=True)
+
+
+def spellings(path: str) -> Iterator[str]:
+    """The path as it may be spelled in a folder, likeliest first: as it stands, with slashes, decoded."""
+    plain = path.strip()
+    forms = [plain, plain.removeprefix("file://")]
+    if "\\" in plain:
+        forms.append(plain.replace("\\", "/"))
+    if _ESCAPED.search(plain):
+        forms += [urllib.parse.unquote(forms[1]), urllib.parse.unquote_plus(forms[1])]
+    yield from dict.fromkeys(_spelled(form) for form in forms)
+
+
+def _spelled(path: str) -> str:
+    """Composed letters, without ``./`` and doubled slashes."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(path.strip())))
+
+
+class _Folder:
+    """The images of a folder by their paths and by the last words of these."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = set(known)
+        self.spelled: dict[str, list[str]] = defaultdict(list)
+        self.by_name: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+        for path in sorted(self.known):
+            spelled = _spelled(path)
+            self.spelled[spelled].append(path)
+            parts = tuple(spelled.split("/"))
+            self.by_name[parts[-1]].append((parts, path))
+
+    def find_exact(self, written: str) -> str:
+        if not written:
+            return ""
+        if written in self.known:
+            return written
+        return next((paths[0] for form in spellings(written) if len(paths := self.spelled.get(form, [])) == 1), "")
+
+    def find_by_end(self, written: str) -> set[str]:
+        for form in spellings(written):
+            if ".." in (parts := tuple(part for part in form.split("/") if part)):
+                continue
+            paths = {path for known, path in self.by_name.get(parts[-1] if parts else "", ()) if _ends(known, parts)}
+            if paths:
+                return paths
+        return set()
+
+
+def _ends(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether one path is the end of the other."""
+    shorter = min(len(first), len(second))
+    return first[-shorter:] == second[-shorter:]

@@ -1,0 +1,88 @@
+"""The transfer task of a prepared set: classes out of ``--labels FILE``, and who is trained and tested on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from underpaint.data.splits import TESTED_SHARE, test_families
+from underpaint.preparation.arrow_files import read_table, write_table
+
+CLASSES = pa.schema({"class": pa.int32(), "name": pa.string(), "count": pa.int64()})
+_TASK = "task.parquet"
+_MEMBERS = pa.schema({"content_hash": pa.binary(16), "tested": pa.bool_()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTask:
+    """Classes, and the images that are tested on."""
+
+    names: tuple[str, ...]
+    """By class."""
+    tested: frozenset[bytes]
+    """Content hashes: copies of a tested image are tested on too, or kept out of everything."""
+
+    def columns(self, rows: pa.Table, stage: np.ndarray) -> tuple[pa.Array, pa.Array]:
+        """``class`` and ``split`` of rows with ``class_name``, ``given_split`` and ``content_hash``.
+
+        ``stage`` is the split of each in pretraining.
+        """
+        number = {name: index for index, name in enumerate(self.names)}
+        classes = [None if name is None else number[name] for name in rows["class_name"].to_pylist()]
+        splits = [
+            self._split(known is not None, given, content, where)
+            for known, given, content, where in zip(
+                classes, rows["given_split"].to_pylist(), rows["content_hash"].to_pylist(), stage.tolist(), strict=True
+            )
+        ]
+        return pa.array(classes, pa.int32()), pa.array(splits, pa.string())
+
+    def _split(self, has_class: bool, given: str | None, content: bytes, stage: str) -> str:
+        if content in self.tested:
+            return "test" if has_class and given != "train" else ""
+        return f"{stage}+train" if has_class and given != "" else stage
+
+
+def decide_task(files: Sequence[Path], folder: Path) -> None:
+    """Write the classes of all partitions, and who is tested on, to ``folder``, where any image has a class.
+
+    Where no row says which split an image is of, a share of each class is drawn to be tested on, as for a folder.
+    """
+    counts: Counter[str] = Counter()
+    class_of: dict[bytes, str] = {}
+    tested: set[bytes] = set()
+    has_splits = False
+    for file in files:
+        rows = read_table(file, ["class_name", "given_split", "content_hash", "problem"])
+        for row in rows.filter(rows["problem"].is_null()).filter(pc.field("class_name").is_valid()).to_pylist():
+            counts[row["class_name"]] += 1
+            class_of.setdefault(row["content_hash"], row["class_name"])
+            has_splits |= row["given_split"] is not None
+            if row["given_split"] == "test":
+                tested.add(row["content_hash"])
+    if not counts:
+        return
+    if not has_splits:
+        drawn = test_families({content.hex(): name for content, name in class_of.items()}, share=TESTED_SHARE)
+        tested = {bytes.fromhex(content) for content in drawn}
+    members = {"content_hash": sorted(class_of), "tested": [content in tested for content in sorted(class_of)]}
+    write_table(pa.table(members, _MEMBERS), folder / _TASK)
+    names = sorted(counts)
+    classes = {"class": range(len(names)), "name": names, "count": [counts[name] for name in names]}
+    write_table(pa.table({k: list(v) for k, v in classes.items()}, CLASSES), folder / "classes.parquet")
+
+
+def read_task(folder: Path) -> TransferTask | None:
+    """What ``decide_task`` wrote; None where no image has a class."""
+    if not (folder / _TASK).is_file():
+        return None
+    members = read_table(folder / _TASK)
+    tested = members.filter(members["tested"])["content_hash"].to_pylist()
+    names = read_table(folder / "classes.parquet")["name"].to_pylist()
+    return TransferTask(names=tuple(names), tested=frozenset(tested))
