@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -118,6 +119,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     os.replace(part, path)
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool = True) -> Iterator[None]:
+    """One process at a time; the kernel frees the lock however a process ends.
+
+    The file is opened without emptying it and without following a link: somebody's file of this name stays as it is.
+
+    Raises:
+        BlockingIOError: if another process holds the lock and ``wait`` is false.
+    """
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)) as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def sync_file(path: Path) -> None:

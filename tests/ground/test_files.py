@@ -6,6 +6,9 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -186,3 +189,36 @@ def test_xxh3_is_the_checksum_of_the_content(tmp_path: Path) -> None:
     for content in (b"", b"a", os.urandom((1 << 20) + 17)):
         path.write_bytes(content)
         assert files.xxh3(path) == xxhash.xxh3_64_hexdigest(content)
+
+
+def test_a_lock_keeps_out_another_holder_until_it_is_let_go(tmp_path: Path) -> None:
+    with files.locked(tmp_path / "lock"), pytest.raises(BlockingIOError), files.locked(tmp_path / "lock", wait=False):
+        pass
+    with files.locked(tmp_path / "lock", wait=False):
+        pass
+
+
+def test_a_lock_waits_for_a_process_and_is_freed_when_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from underpaint.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError), files.locked(tmp_path / "lock", wait=False):
+            pass
+        threading.Timer(0.2, holder.kill).start()
+        with files.locked(tmp_path / "lock"):
+            assert holder.wait() == -signal.SIGKILL
+
+
+def test_a_lock_leaves_files_of_others_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with files.locked(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").read_text() == "somebody's"
+    with pytest.raises(OSError, match="link"), files.locked(tmp_path / "link"):
+        pass

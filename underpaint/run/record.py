@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,9 @@ def lock(folder: Path, *, marks: Sequence[str] = (RUN_FILE, STUDY_FILE)) -> Iter
     if not any((folder / name).exists() for name in marks):
         _refuse_strangers(folder)  # before anything is written there
     folder.mkdir(parents=True, exist_ok=True)
-    # opened without emptying it and without following a link: somebody else's file of this name stays as it is
-    with os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)) as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(files.locked(folder / ".lock", wait=False))
         except BlockingIOError as error:
             raise BlockingIOError(
                 f"another process is working in {folder}; wait for it or choose another folder"

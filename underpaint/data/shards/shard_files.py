@@ -8,11 +8,9 @@ files is opened: a ``pipe:`` runs no command here.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import xxhash
 
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.tar import MAX_IMAGE_BYTES
-from underpaint.files import sync_file
+from underpaint.files import locked, sync_file
 
 STORES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 """The address schemes that are opened, and the package that opens each."""
@@ -83,7 +81,8 @@ class Shards:
             return self.folder / shard
         copy = self._copy_of(shard)
         if not copy.exists():
-            with _locked(copy.with_suffix(".lock")):
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with locked(copy.with_suffix(".lock")):
                 if not copy.exists():  # else another process was faster
                     self._fetch(shard, copy)
         os.utime(copy)
@@ -98,7 +97,7 @@ class Shards:
         path = store._strip_protocol(shard)
         size = int(_ask(store, "_info", path, timeout=self.patience.timeout)["size"])
         part = copy.with_suffix(".part")
-        with _locked(self.cache / "space.lock"):
+        with locked(self.cache / "space.lock"):
             self._make_room(shard, size)
             with part.open("wb") as file:
                 file.truncate(size)  # other processes count it from now on
@@ -220,19 +219,9 @@ def _part(file: Path, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """One process at a time; the kernel frees the lock however a process ends."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
-
-
 def _is_free(lock: Path) -> bool:
-    with lock.open("ab") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+    try:
+        with locked(lock, wait=False):
+            return True
+    except BlockingIOError:
+        return False
