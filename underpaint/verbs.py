@@ -28,8 +28,9 @@ from underpaint.preparation.engine import EngineName
 from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.joining import MAX_UNMATCHED
 from underpaint.preparation.pipeline import prepare_set
-from underpaint.preparation.settings import RECORD, WORK, PrepareOptions, continued
+from underpaint.preparation.settings import WORK, PrepareOptions, continued
 from underpaint.report import write_report
+from underpaint.results.preparation import RECORD, PrepareRecord
 from underpaint.results.run import EVALUATIONS_FOLDER, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
@@ -60,7 +61,7 @@ def prepare(
     engine: EngineName = "native",
     max_unmatched: float = MAX_UNMATCHED,
     **options: Unpack[PrepareOptions],
-) -> dict[str, Any]:
+) -> PrepareRecord:
     """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
 
     A set that is there already is continued: sources are added to its own, and what is not given stays as it was.

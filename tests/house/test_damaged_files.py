@@ -44,7 +44,7 @@ from underpaint.models.weights import load_encoder, save_encoder
 from underpaint.preparation.image_header import examine
 from underpaint.preparation.mapping import read_mapping
 from underpaint.preparation.samples import read_member
-from underpaint.preparation.settings import read_record as read_preparation
+from underpaint.results.preparation import read_record as read_preparation
 from underpaint.results.run import read_bad_records, read_environment, read_log, read_record, read_result
 from underpaint.results.study_file import read_results
 from underpaint.tags.lexicons import read_lexicons
@@ -55,6 +55,14 @@ from underpaint.weights.weight_files import open_weights
 
 PACKAGE = Path(underpaint.__file__).parent
 EMBEDDED = Path(__file__).parents[1] / "data" / "embedded"
+
+
+PREPARED = (
+    '{"format": 1, "digest": "0", "settings": {"underpaint": "0.1.0", "sources": [{"name": "a", "path": "/a", '
+    '"kind": "folder", "table": ""}], "tags": "", "tags_hash": "", "exclude": [], "rules": {}, "resample": "sqrt", '
+    '"resample_ratio": 1.5, "shard_images": 10}, "counts": {"partitions": 1, "images": 2, "labels": 3, "dropped": 0, '
+    '"reasons": {}}, "excluded": [], "refused": {}}'
+)
 
 
 @dataclass(frozen=True)
@@ -319,9 +327,7 @@ READERS = [
     Reader("bad records of a resumed run", written("bad_records.jsonl", BAD_RECORDS), read_quarantine),
     Reader("log of a resumed run", written("log.jsonl", LOG), truncate_log, never_refuses=True),
     Reader("result.json", run_file("result.json"), lambda file: read_result(file.parent)),
-    Reader(
-        "prepare.json", written("prepare.json", '{"format": 1, "settings": {}}'), lambda f: read_preparation(f.parent)
-    ),
+    Reader("prepare.json", written("prepare.json", PREPARED), lambda f: read_preparation(f.parent)),
     *(
         Reader(name, set_file(name), read_set)
         for name in ("prepared.json", "index.parquet", "shards.parquet", "vocabulary.parquet")

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "tags": {"core", "keyed_random", "files"},
     "data": {"core", "keyed_random", "files", "config", "messages", "progress", "suggest", "tags", "user_modules"},
     # From what somebody owns to a prepared set.
-    "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "tags"},
+    "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "results", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models", "results"},
     # Weights from and to other tools.

@@ -84,8 +84,20 @@ def add_losses(folder: Path) -> None:
     names = ("name", "images", "unreadable_or_flat", "duplicated", "removed")
     record = {
         "format": 1,
-        "settings": {"sources": [{"path": "pictures"}], "resample": "sqrt"},
-        "excluded": [dict(zip(names, one, strict=True)) for one in sets],
+        "digest": "0123456789abcdef",
+        "settings": {
+            "underpaint": "0.1.0",
+            "sources": [{"name": "pictures", "path": "pictures", "kind": "folder", "table": ""}],
+            "tags": "",
+            "tags_hash": "",
+            "exclude": [],
+            "rules": {},
+            "resample": "sqrt",
+            "resample_ratio": 5 / 3,
+            "shard_images": 1000,
+        },
+        "counts": {"partitions": 2, "images": 150, "labels": 7, "dropped": len(rows), "reasons": {}},
+        "excluded": [dict(zip(names, counts, strict=True)) for counts in sets],
         "refused": {"XMP with a document type or entities": 2},
     }
     write_json(folder / "prepare.json", record)

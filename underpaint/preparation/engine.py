@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -47,6 +47,13 @@ _at_work: set[int] = set()
 _FAILURES: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSError}
 
 
+@runtime_checkable
+class _Items(Protocol):
+    """A column of Daft."""
+
+    def to_pylist(self) -> list[str]: ...
+
+
 class Engine:
     """Maps a function over partitions, and counts."""
 
@@ -54,7 +61,7 @@ class Engine:
         self._daft = daft
         self._name = name
 
-    def map(self, function: Callable[[str], dict[str, Any]], items: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def map(self, function: Callable[[str], dict[str, int]], items: Sequence[str]) -> Iterator[dict[str, int]]:
         """What the function says of each item, as it is done; ValueError and OSError are those of the function.
 
         The function is called in other threads, on Ray in other processes, with as many items at once as there are
@@ -120,7 +127,7 @@ def _raise(told: dict[str, str]) -> None:
     raise _FAILURES[told["failure"]](told["message"])
 
 
-def _all_told(function: Callable[[str], dict[str, Any]], given: Any) -> list[str]:
+def _all_told(function: Callable[[str], dict[str, int]], given: _Items) -> list[str]:
     """At the top of the module, since Daft pickles what it calls, and what is in a function may not be pickled."""
     thread = threading.get_ident()
     _at_work.add(thread)
@@ -130,7 +137,7 @@ def _all_told(function: Callable[[str], dict[str, Any]], given: Any) -> list[str
         _at_work.discard(thread)
 
 
-def _told(function: Callable[[str], dict[str, Any]], item: str) -> str:
+def _told(function: Callable[[str], dict[str, int]], item: str) -> str:
     """The answer as text; a failure as well, since engines wrap exceptions in their own."""
     if _stopping.is_set():
         return json.dumps({"failure": _STOPPED})

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,9 +34,18 @@ from underpaint.preparation.joining import MAX_UNMATCHED, JoinedTable, TableFit,
 from underpaint.preparation.labelling import LabelWork, RepeatFactors
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut
-from underpaint.preparation.settings import FORMAT, RECORD, Preparation, read_record
+from underpaint.preparation.settings import Preparation, recorded
 from underpaint.preparation.transfer_task import decide_task, read_task
 from underpaint.progress import Progress
+from underpaint.results.preparation import (
+    FORMAT,
+    RECORD,
+    DroppedCounts,
+    ExcludedCounts,
+    PrepareCounts,
+    PrepareRecord,
+    read_record,
+)
 from underpaint.tags.labels import build_label_space
 
 AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
@@ -50,7 +58,7 @@ _DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.st
 
 def prepare_set(
     wanted: Preparation, out: Path, *, engine: EngineName = "native", max_unmatched: float = MAX_UNMATCHED
-) -> dict[str, Any]:
+) -> PrepareRecord:
     """Prepare a set into ``out``, or continue; the content of its ``prepare.json``.
 
     ``max_unmatched`` is the share of a table's rows that may fit no image.
@@ -173,11 +181,11 @@ def _write_set(
     work_folders: WorkFolders,
     engine: Engine,
     fits: Sequence[TableFit],
-) -> dict[str, Any]:
-    settings = _settings(sources, wanted)
+) -> PrepareRecord:
+    settings = recorded(sources, wanted)
     digest = _digest([settings, [partition.name for partition in partitions]])
     before = _finished(work_folders.out)
-    if before.get("digest") == digest:
+    if before is not None and before["digest"] == digest:
         say(f"{work_folders.out} is prepared already")
         return before
     files = [work_folders.used / f"{partition.name}.parquet" for partition in partitions]
@@ -209,11 +217,18 @@ def _write_set(
         write_table(vocabulary.audit, work_folders.out / AUDIT)
         classes = _write_classes(work, work_folders.out)
         writer.finish(name=work_folders.out.name, licence="of each image, see the index", attribution="")
-    counts = {"partitions": len(partitions), "images": sum(sizes), "labels": len(vocabulary.table), **dropped}
-    counts["classes"] = classes
-    record = {"format": FORMAT, "digest": digest, "settings": settings, "counts": counts}
-    record["tables"] = [str(fit) for fit in fits]
-    record |= {"excluded": excluded, "copies": copies, "refused": _refusals(files)}
+    made, labels = len(partitions), len(vocabulary.table)
+    counts: PrepareCounts = {"partitions": made, "images": sum(sizes), "labels": labels, "classes": classes, **dropped}
+    record: PrepareRecord = {
+        "format": FORMAT,
+        "digest": digest,
+        "settings": settings,
+        "counts": counts,
+        "tables": [str(fit) for fit in fits],
+        "excluded": excluded,
+        "copies": copies,
+        "refused": _refusals(files),
+    }
     write_json(work_folders.out / RECORD, record)
     _clear(work_folders, {partition.name for partition in partitions}, work.folder)
     return record
@@ -293,7 +308,7 @@ def _problems(file: Path) -> Iterator[tuple[str, str, str]]:
         yield row["key"], row["source"], row["problem"]
 
 
-def _write_dropped(files: Sequence[Path], target: Path) -> dict[str, Any]:
+def _write_dropped(files: Sequence[Path], target: Path) -> DroppedCounts:
     """What was left out and why, as a table; the number, and the most frequent reasons."""
     reasons: Counter[str] = Counter()
     with replacing(target) as file, pq.ParquetWriter(file, _DROPPED, compression="zstd") as writer:
@@ -305,7 +320,7 @@ def _write_dropped(files: Sequence[Path], target: Path) -> dict[str, Any]:
     return {"dropped": reasons.total(), "reasons": dict(sorted(reasons.most_common(20)))}
 
 
-def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[dict[str, Any]]:
+def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[ExcludedCounts]:
     """Which near duplicates of evaluation images were left out, as a table; the numbers per evaluation set."""
     if work_folders.exclusion is None:
         (work_folders.out / EXCLUDED).unlink(missing_ok=True)
@@ -318,7 +333,16 @@ def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[di
     ]
     table = pa.Table.from_pylist(pairs, excluded_schema())
     write_table(table, work_folders.out / EXCLUDED)
-    return [asdict(one) for one in opened(work_folders.exclusion).count(table)]
+    return [
+        {
+            "name": counted.name,
+            "images": counted.images,
+            "unreadable_or_flat": counted.unreadable_or_flat,
+            "duplicated": counted.duplicated,
+            "removed": counted.removed,
+        }
+        for counted in opened(work_folders.exclusion).count(table)
+    ]
 
 
 def _refusals(files: Sequence[Path]) -> dict[str, int]:
@@ -329,27 +353,13 @@ def _refusals(files: Sequence[Path]) -> dict[str, int]:
     return dict(sorted(reasons.most_common(20)))
 
 
-def _settings(sources: Sequence[PreparedFrom], wanted: Preparation) -> dict[str, Any]:
-    """As they are recorded: where everything lies, and the hash of a table that may change."""
-    tags = str(Path(wanted.tags).expanduser().resolve()) if wanted.tags else ""
-    read = {
-        "sources": [asdict(source) for source in sources],
-        "tags": tags,
-        "tags_hash": xxh3(Path(tags)) if tags else "",
-    }
-    if wanted.labels:
-        file = Path(wanted.labels).expanduser().resolve()
-        read |= {"labels": str(file), "labels_hash": xxh3(file)}
-    return {"underpaint": __version__, **asdict(wanted), **read}
-
-
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
-def _finished(out: Path) -> dict[str, Any]:
-    """The record of the set that stands there whole; nothing where there is none."""
-    return read_record(out) if (out / PREPARED).is_file() else {}
+def _finished(out: Path) -> PrepareRecord | None:
+    """The record of the set that stands there whole; None where there is none."""
+    return read_record(out) if (out / PREPARED).is_file() else None
 
 
 def _clear(work_folders: WorkFolders, names: set[str], labels: Path) -> None:

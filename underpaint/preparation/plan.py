@@ -8,10 +8,9 @@ more or less changes the one partition that it lies in. A tar is a partition by 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +115,7 @@ def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: 
     return partition
 
 
-def _digest(identity: list[Any]) -> str:
+def _digest(identity: Sequence[object]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(identity, ensure_ascii=True).encode())
 
 

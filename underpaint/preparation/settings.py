@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from underpaint.files import read_json
+from underpaint._version import __version__
+from underpaint.files import xxh3
+from underpaint.preparation.inputs import PreparedFrom
 from underpaint.preparation.labelling import Resampling
 from underpaint.preparation.mapping import read_mapping
+from underpaint.results.preparation import PrepareRecord, PrepareSettings, read_record
 from underpaint.tags.canonical import Parts, TagRules
 
-FORMAT = 1
-RECORD = "prepare.json"
 WORK = "prepare_work"
 """The folder of what was read and decided, so that nothing is done twice."""
 
@@ -75,8 +76,8 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
         ValueError: for a value that cannot be, or a record of another release.
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    record = read_record(out).get("settings", {})
-    before = _restored(record) if record else Preparation(sources=())
+    record = read_record(out)
+    before = _restored(record["settings"]) if record else Preparation(sources=())
     mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
     plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "dedupe") if name in given}
     known = [field.name for field in fields(TagRules) if field.name != "mapping"]
@@ -94,7 +95,7 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
     )
 
 
-def _restored(settings: dict[str, Any]) -> Preparation:
+def _restored(settings: PrepareSettings) -> Preparation:
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
         tags=settings["tags"],
@@ -108,11 +109,11 @@ def _restored(settings: dict[str, Any]) -> Preparation:
     )
 
 
-def _rules(settings: dict[str, Any]) -> dict[str, Any]:
+def _rules(settings: dict[str, object]) -> dict[str, Any]:
     return {FORMER_RULES.get(name, name): _tuples(value) for name, value in settings.items()}
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> Any:
     """A list of JSON, or of a caller, as the tuple that it was."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -121,13 +122,37 @@ def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
     return tuple(str(Path(path).expanduser().resolve()) for path in paths)
 
 
-def summary(record: dict[str, Any], out: str | Path) -> str:
+def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSettings:
+    """As they are recorded: where everything lies, and the hash of a table that may change."""
+    tags = str(Path(wanted.tags).expanduser().resolve()) if wanted.tags else ""
+    settings: PrepareSettings = {
+        "underpaint": __version__,
+        "sources": [
+            {"name": source.name, "path": source.path, "kind": source.kind, "table": source.table} for source in sources
+        ],
+        "tags": tags,
+        "tags_hash": xxh3(Path(tags)) if tags else "",
+        "labels": "",
+        "exclude": list(wanted.exclude),
+        "rules": asdict(wanted.rules),
+        "resample": wanted.resample,
+        "resample_ratio": wanted.resample_ratio,
+        "shard_images": wanted.shard_images,
+        "dedupe": wanted.dedupe,
+    }
+    if wanted.labels:
+        file = Path(wanted.labels).expanduser().resolve()
+        settings["labels"], settings["labels_hash"] = str(file), xxh3(file)
+    return settings
+
+
+def summary(record: PrepareRecord, out: str | Path) -> str:
     """What a set holds and what was left out, for people."""
     counts = record["counts"]
     lines = [
         f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
         *(f"  {fit}" for fit in record.get("tables", ())),
-        *([f"  {counts['classes']:,} classes to transfer to"] if counts.get("classes") else []),
+        *([f"  {classes:,} classes to transfer to"] if (classes := counts.get("classes")) else []),
         *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
         *(
             f"  {one['removed']:,} near duplicates of {one['duplicated']:,} of {one['images']:,} images of "
@@ -154,13 +179,3 @@ def _copies(copies: dict[str, int], out: str | Path) -> list[str]:
 
 def _most(reasons: dict[str, int], count: int) -> list[tuple[str, int]]:
     return sorted(reasons.items(), key=lambda item: -item[1])[:count]
-
-
-def read_record(out: Path) -> dict[str, Any]:
-    file = out / RECORD
-    if not file.is_file():
-        return {}
-    record = read_json(file)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{file} is no record of this release; choose another --out")
-    return record

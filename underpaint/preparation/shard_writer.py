@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import BinaryIO
 
 MAX_KEY_BYTES = 90
 """With an extension, what the name of a member may have at most in the plainest of headers."""
@@ -29,7 +30,7 @@ class ShardWriter:
         self._write(bytes(-len(content) % _BLOCK))
         return offset
 
-    def add_json(self, name: str, value: dict[str, Any]) -> None:
+    def add_json(self, name: str, value: Mapping[str, object]) -> None:
         """What is known of an image, without what is empty."""
         told = {field: one for field, one in value.items() if one}
         self.add(name, json.dumps(told, ensure_ascii=False, sort_keys=True).encode())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from underpaint.files import read_json
-from underpaint.report.prepared_files import RECORD
+from underpaint.results.preparation import read_record
 
 PICTURES = "copy_pictures.parquet"
 SHOWN_TAGS = 6
@@ -38,10 +37,25 @@ class Group:
     """Copies that are not shown."""
 
 
-def content(folder: Path, *, images: bool) -> dict[str, Any]:
+class _Row(TypedDict):
+    """A row of PICTURES; ``copies`` is that of a kept image, ``difference`` and ``mirrored`` those of a copy."""
+
+    group: int
+    key: str
+    source: str
+    width: int
+    height: int
+    tags: list[str]
+    copies: int
+    difference: float | None
+    mirrored: bool | None
+    image: bytes
+
+
+def content(folder: Path, *, images: bool) -> dict[str, object]:
     """Everything that ``templates/near_copies.html.j2`` shows."""
-    record = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-    counts = record.get("copies") or {"exact": 0, "near": 0}
+    record = read_record(folder)
+    counts = (record.get("copies") if record else None) or {"exact": 0, "near": 0}
     groups = _groups(folder, images=images)
     shown = sum(len(group.copies) + group.more for group in groups)
     return {
@@ -56,7 +70,7 @@ def content(folder: Path, *, images: bool) -> dict[str, Any]:
 def _groups(folder: Path, *, images: bool) -> list[Group]:
     import pyarrow.parquet as pq
 
-    rows: dict[int, list[dict[str, Any]]] = {}
+    rows: dict[int, list[_Row]] = {}
     for row in pq.read_table(folder / PICTURES).to_pylist():
         rows.setdefault(row["group"], []).append(row)
     return [
@@ -69,7 +83,7 @@ def _groups(folder: Path, *, images: bool) -> list[Group]:
     ]
 
 
-def _shown(row: dict[str, Any], *, images: bool) -> Shown:
+def _shown(row: _Row, *, images: bool) -> Shown:
     encoded = base64.b64encode(row["image"]).decode() if images else ""
     return Shown(
         key=row["key"],

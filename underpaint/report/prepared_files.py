@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from underpaint.files import read_json
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-RECORD = "prepare.json"
 INDEX, SHARDS = "index.parquet", "shards.parquet"
 VOCABULARY, AUDIT = "vocabulary.parquet", "tags_audit.parquet"
 DROPPED, EXAMPLES = "dropped.parquet", "examples.parquet"
@@ -92,12 +92,7 @@ class Images:
     """Of ``licence``, ``language``, ``source`` and ``flags``; "" where nothing is said."""
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """``prepare.json``; nothing where it is missing."""
-    return read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-
-
-def read_vocabulary(folder: Path) -> Any:
+def read_vocabulary(folder: Path) -> pa.Table:
     """The table, without the tags, which ``tags_of`` reads; an empty one where there is no such file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -154,14 +149,13 @@ class _Counted:
         self.largest = 0.0
         self.values: dict[str, Counter[str]] = {}
 
-    def add(self, batch: Any) -> None:
-        import pyarrow.compute
+    def add(self, batch: pa.RecordBatch) -> None:
+        import pyarrow.compute as pc
 
-        compute: Any = pyarrow.compute
         self.images += len(batch)
-        self.kept_out += compute.sum(compute.equal(batch["split"], "")).as_py() or 0
-        self.bytes += compute.sum(batch["size"]).as_py() or 0
-        lengths = compute.list_value_length(batch["labels"]).to_numpy(zero_copy_only=False)
+        self.kept_out += pc.equal(batch["split"], "").true_count  # pyright: ignore[reportAttributeAccessIssue]
+        self.bytes += int(batch["size"].to_numpy().sum(dtype=np.int64))
+        lengths = batch["labels"].value_lengths().to_numpy(zero_copy_only=False)
         self.labels += np.bincount(np.minimum(lengths, LABEL_EDGES), minlength=LABEL_EDGES + 1)
         repeat = batch["repeat"].to_numpy(zero_copy_only=False).astype(np.float64)
         place = np.searchsorted(REPEAT_EDGES, repeat)
@@ -172,14 +166,14 @@ class _Counted:
             self._tally(name, batch[name])
         self._tally("flags", batch["flags"].flatten())
 
-    def _tally(self, name: str, column: Any) -> None:
+    def _tally(self, name: str, column: pa.Array) -> None:
         counter = self.values.setdefault(name, Counter())
         for one in column.value_counts().to_pylist():
             value = one["values"] or ""
             counter[value if value in counter or len(counter) < MAX_VALUES else "further values"] += one["counts"]
 
 
-def _index_batches(folder: Path, columns: list[str]) -> Iterator[Any]:
+def _index_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     index = folder / INDEX
@@ -188,13 +182,13 @@ def _index_batches(folder: Path, columns: list[str]) -> Iterator[Any]:
             yield from file.iter_batches(columns=columns, batch_size=_BATCH)
 
 
-def _shards(folder: Path) -> Any:
+def _shards(folder: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / SHARDS, columns=["images", "splits"])
 
 
-def _splits(shards: Any) -> Iterator[Split]:
+def _splits(shards: pa.Table) -> Iterator[Split]:
     rows = [one for splits in shards["splits"].to_pylist() for one in splits]
     for name in dict.fromkeys(row["split"] for row in rows):
         own = [row for row in rows if row["split"] == name]
@@ -231,7 +225,7 @@ def _ranks(rows: int) -> np.ndarray:
     return np.unique(np.geomspace(1, max(rows, 1), _POINTS).round().astype(np.int64))
 
 
-def _add_reasons(reasons: dict[tuple[str, str], Reason], batch: Any, count: np.ndarray) -> None:
+def _add_reasons(reasons: dict[tuple[str, str], Reason], batch: pa.RecordBatch, count: np.ndarray) -> None:
     """Group by decision and reason; the rows come with the most frequent tag first."""
     pair = [batch[name].dictionary_encode() for name in ("decision", "reason")]
     size = len(pair[1].dictionary)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from underpaint.report.arms import Mark
 from underpaint.report.frame import BOTTOM, LEFT, RIGHT, TOP, Chart, Key, Line, Point, Scale, path_through
@@ -21,10 +21,13 @@ from underpaint.report.prepared_files import (
     read_dropped,
     read_examples,
     read_images,
-    read_record,
     read_vocabulary,
     tags_of,
 )
+from underpaint.results.preparation import read_record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ENDS = 20
 """Labels that are listed from the head and from the tail of the vocabulary."""
@@ -64,7 +67,7 @@ class Label:
     """Keys and data URIs."""
 
 
-def content(folder: Path, *, images: bool) -> dict[str, Any]:
+def content(folder: Path, *, images: bool) -> dict[str, object]:
     """What ``templates/prepared.html.j2`` shows of a prepared set."""
     counted, audit, record = read_images(folder), read_audit(folder), read_record(folder)
     vocabulary = read_vocabulary(folder)
@@ -88,18 +91,18 @@ def content(folder: Path, *, images: bool) -> dict[str, Any]:
         "tail": tail,
         "lost": _most([reason for reason in audit.reasons if reason.decision in ("cut", "drop")]),
         "dropped": read_dropped(folder),
-        "excluded": record.get("excluded", []),
-        "copies": record.get("copies", {}),
-        "refused": Counter(record.get("refused", {})).most_common(),
+        "excluded": record["excluded"] if record else [],
+        "copies": record.get("copies", {}) if record else {},
+        "refused": Counter(record["refused"] if record else {}).most_common(),
         "labels_per_image": _bars([str(n) for n in range(LABEL_EDGES)] + [f"{LABEL_EDGES} or more"], counted.labels),
         "repeats": _repeats(counted),
         "epoch": sum(counted.repeated),
         "values": {name: _values(counter, counted.images) for name, counter in counted.values.items()},
-        "record": record.get("settings", {}),
+        "record": record["settings"] if record else {},
     }
 
 
-def _ends(folder: Path, vocabulary: Any, examples: dict[int, list[tuple[str, bytes]]]) -> tuple[list[Label], ...]:
+def _ends(folder: Path, vocabulary: pa.Table, examples: dict[int, list[tuple[str, bytes]]]) -> tuple[list[Label], ...]:
     """The most frequent labels, and the rarest; each once where there are few."""
     rows = vocabulary.num_rows
     places = [range(min(ENDS, rows)), range(max(min(ENDS, rows), rows - ENDS), rows)]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from underpaint.data.cache import cache_folder
 from underpaint.data.collections import digits, emoji_sets, openclipart, openmoji, tuxpaint
@@ -21,6 +21,9 @@ from underpaint.data.source import Record, Source, make_source
 from underpaint.files import read_json, write_json
 from underpaint.messages import say
 from underpaint.suggest import hint
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FORMAT = 1
 
@@ -203,7 +206,7 @@ def _read_records(file: Path) -> list[Record]:
     ]
 
 
-def _schema() -> Any:
+def _schema() -> pa.Schema:
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())

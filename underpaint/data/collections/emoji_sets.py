@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import tempfile
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from underpaint.data.collections.emoji_concepts import Drawing, emoji_names, families, records, without_selector
 from underpaint.data.collections.registries import get_npm
@@ -57,7 +56,9 @@ def _prepare(vendor: str, images: Path) -> tuple[list[Record], str]:
     return records(found, family, {drawing.file.stem: tags[drawing.codes] for drawing in found}), version
 
 
-def emoji_tags(sheet: Any, keywords: Mapping[str, list[str]]) -> dict[tuple[int, ...], tuple[str, ...]]:
+def emoji_tags(
+    sheet: Iterable[Mapping[str, str]], keywords: Mapping[str, list[str]]
+) -> dict[tuple[int, ...], tuple[str, ...]]:
     """The tags of each emoji of ``emoji.json`` but the skin tones, by code points.
 
     Raises:

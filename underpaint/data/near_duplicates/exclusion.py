@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
 from underpaint.data.shards.tar import MAX_IMAGE_BYTES
 from underpaint.files import new_folder
 from underpaint.progress import progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BATCH = 256
 _NAMES = "names.parquet"
@@ -38,7 +41,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
 """Type and shape per image; ``hidden`` is Fingerprints.flat, ``flat`` Views.flat."""
 
 
-def excluded_schema() -> Any:
+def excluded_schema() -> pa.Schema:
     """The ``pyarrow.Schema`` of what is found: one row per image of the set and evaluation image that it shows.
 
     ``distance`` counts the bits of the hashes that differ, ``difference`` is that of the pixels, from 0 to DUPLICATE.
@@ -111,7 +114,7 @@ class Exclusion:
             plain=columns["plain"], mirrored=columns["mirrored"], flat=columns["hidden"], fields=columns["fields"]
         )
 
-    def find(self, keys: Sequence[str], fingerprints: Fingerprints) -> Any:
+    def find(self, keys: Sequence[str], fingerprints: Fingerprints) -> pa.Table:
         """The near duplicates among the images of these keys: a table of ``excluded_schema``."""
         import pyarrow as pa
 
@@ -130,15 +133,14 @@ class Exclusion:
         ]
         return pa.Table.from_pylist(rows, excluded_schema())
 
-    def count(self, found: Any) -> list[EvaluationSet]:
+    def count(self, found: pa.Table) -> list[EvaluationSet]:
         """The numbers per set, from all that ``find`` gave."""
-        import pyarrow.compute
+        import pyarrow.compute as pc
 
-        compute: Any = pyarrow.compute
         hidden, sets = np.all(self._prints.flat, axis=1), np.array(self._set)
         told = []
         for name in dict.fromkeys(self._set):
-            own = found.filter(compute.equal(found["set"], name))
+            own = found.filter(pc.equal(found["set"], name))  # pyright: ignore[reportAttributeAccessIssue]
             told.append(
                 EvaluationSet(
                     name=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import xxhash
@@ -27,6 +27,25 @@ MAX_GROUPS = 200
 """Shards that are looked at; where there are more, evenly spaced ones."""
 
 
+class _Candidate(TypedDict):
+    """A row of the index."""
+
+    key: str
+    shard: str
+    offset: int
+    size: int
+    labels: list[int]
+    content_hash: bytes
+
+
+class _Picture(TypedDict):
+    """A row of ``examples.parquet``."""
+
+    label: int
+    key: str
+    image: bytes
+
+
 def write_examples(folder: Path) -> int:
     """Write ``examples.parquet`` (label, key, a JPEG) into a prepared set; the number of pictures.
 
@@ -40,7 +59,7 @@ def write_examples(folder: Path) -> int:
     labels = [label for label, _ in read_labels(folder)]
     wanted = dict.fromkeys([*labels[:ENDS], *labels[-ENDS:]], 0)
     shards = Shards(folder, cache=folder, cache_bytes=0, patience=Patience(attempts=1))
-    rows: list[dict[str, Any]] = []
+    rows: list[_Picture] = []
     for candidate in _candidates(folder, list(wanted)):
         chosen = [label for label in candidate["labels"] if wanted.get(label, PER_LABEL) < PER_LABEL]
         frequent = sorted((label for label in chosen if label in labels[:ENDS]), key=lambda label: wanted[label])
@@ -58,7 +77,7 @@ def write_examples(folder: Path) -> int:
     return len(rows)
 
 
-def _candidates(folder: Path, labels: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _candidates(folder: Path, labels: Sequence[int]) -> Iterator[_Candidate]:
     """Rows of the index with one of these labels, shard by shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -76,7 +95,7 @@ def _candidates(folder: Path, labels: Sequence[int]) -> Iterator[dict[str, Any]]
         yield from sorted(chosen, key=lambda row: xxhash.xxh3_64_intdigest(row["key"].encode()))
 
 
-def _picture(shards: Shards, row: dict[str, Any]) -> bytes:
+def _picture(shards: Shards, row: _Candidate) -> bytes:
     """A JPEG; nothing where the image cannot be read."""
     if "://" in row["shard"]:
         return b""
