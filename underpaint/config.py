@@ -24,6 +24,9 @@ OPERATIONAL = {"operational": True}
 LATER = {"later": True}
 SHORT = {"short": True}
 
+Changes = dict[str, object]
+"""New values by the name of their field, and those of a group of fields as a dict of the same form."""
+
 
 def formerly(name: str) -> dict[str, str]:
     """Metadata of a field that had another name, which overrides and records may still use."""
@@ -37,7 +40,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
         ValueError: for an unknown name (with a suggestion), a value of the wrong type (with the accepted form), or
             values that the configuration itself refuses.
     """
-    changes: dict[str, Any] = {}
+    changes: Changes = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
@@ -46,7 +49,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
     return _replaced(config, changes)
 
 
-def _note(changes: dict[str, Any], config: Any, *, path: list[str], text: str, full_name: str) -> None:
+def _note(changes: Changes, config: object, *, path: list[str], text: str, full_name: str) -> None:
     """Put the parsed value into ``changes``, a tree like the configuration; the last of a name counts."""
     fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
     names = [field.name for field in fields]
@@ -55,23 +58,30 @@ def _note(changes: dict[str, Any], config: Any, *, path: list[str], text: str, f
         raise ValueError(_unknown(full_name, path, names))
     value = getattr(config, path[0])
     if len(path) > 1:
-        _note(changes.setdefault(path[0], {}), value, path=path[1:], text=text, full_name=full_name)
+        _note(_group(changes, path[0]), value, path=path[1:], text=text, full_name=full_name)
     elif dataclasses.is_dataclass(value):
         short = next((field.name for field in dataclasses.fields(value) if field.metadata.get("short")), None)
         if short is None:
             inside = ", ".join(f"{full_name}.{field.name}" for field in dataclasses.fields(value))
             raise ValueError(f"{full_name} is a group of fields; set one of them: {inside}")
-        _note(changes.setdefault(path[0], {}), value, path=[short], text=text, full_name=f"{full_name}.{short}")
+        _note(_group(changes, path[0]), value, path=[short], text=text, full_name=f"{full_name}.{short}")
     else:
         changes[path[0]] = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
 
 
-def _replaced(config: Any, changes: dict[str, Any]) -> Any:
+def _group(changes: Changes, name: str) -> Changes:
+    """The changes inside a group of fields."""
+    inside = changes.setdefault(name, {})
+    assert isinstance(inside, dict)
+    return inside
+
+
+def _replaced(config: T, changes: Changes) -> T:
     values = {
         name: _replaced(getattr(config, name), change) if isinstance(change, dict) else change
         for name, change in changes.items()
     }
-    return dataclasses.replace(config, **values)
+    return dataclasses.replace(config, **values)  # pyright: ignore[reportArgumentType]
 
 
 def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
@@ -82,7 +92,7 @@ def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
     return f"unknown field {full_name!r}; {hint(path[0], names, form=whole)}"
 
 
-def parse(text: str, kind: Any, *, name: str) -> Any:
+def parse(text: str, kind: object, *, name: str) -> object:
     """One value from the command line, as the type its field declares."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     try:
@@ -116,7 +126,7 @@ def _whole(text: str) -> int:
         return int(value)
 
 
-def _parse_tuple(text: str, arguments: tuple[Any, ...], *, name: str) -> tuple[Any, ...]:
+def _parse_tuple(text: str, arguments: tuple[object, ...], *, name: str) -> tuple[object, ...]:
     parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(parts)
@@ -125,7 +135,7 @@ def _parse_tuple(text: str, arguments: tuple[Any, ...], *, name: str) -> tuple[A
     return tuple(parse(part, kind, name=name) for part, kind in zip(parts, arguments, strict=True))
 
 
-def describe(kind: Any) -> str:
+def describe(kind: object) -> str:
     """The accepted form of a type, for people."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     plain = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
@@ -186,7 +196,7 @@ def from_record(kind: type[T], value: object, *, where: str) -> T:
     return kind(**{name: _from_json(hints[name], value[name], where=f"{where}: {name}") for name in given})
 
 
-def _from_json(kind: Any, value: Any, *, where: str) -> Any:
+def _from_json(kind: object, value: object, *, where: str) -> object:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         return from_record(kind, value, where=where)
@@ -196,14 +206,16 @@ def _from_json(kind: Any, value: Any, *, where: str) -> Any:
             return tuple(_from_json(k, v, where=where) for k, v in zip(inner, value, strict=True))
     elif origin is Literal and value in arguments:
         return value
-    elif kind is float and (type(value) in (int, float) or value in ("inf", "-inf")):
-        return float(value)
+    elif kind is float and type(value) in (int, float):
+        return float(value)  # pyright: ignore[reportArgumentType]
+    elif kind is float and value in ("inf", "-inf"):
+        return float(str(value))
     elif kind in (int, str, bool) and type(value) is kind:
         return value
     raise ValueError(f"{where}={value!r} is not {describe(kind)}")
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(old: object, new: object, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     """The leaves in which two records differ: (name, old value, new value)."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):

@@ -9,7 +9,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 """No file of JSON or of lines comes near this; a larger one is not read into memory."""
@@ -26,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """As UTF-8; what a file name holds that is none (surrogates in Python) is written as JSON's escape of it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode(errors="backslashreplace") + b"\n")
@@ -85,7 +88,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged, or no Parquet file of this package: {reason}")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device.
 
     Raises:

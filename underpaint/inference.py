@@ -19,6 +19,7 @@ from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling, pool
+from underpaint.models.vit import ViT
 from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
 from underpaint.progress import Progress
 from underpaint.run import record
@@ -59,7 +60,7 @@ class Prediction(NamedTuple):
 
 def embed(
     folder: str | Path, images: Sequence[str | Path], out: str | Path, *, pooling: Pooling = "cls"
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Features of image files, and of all images in folders, as the Parquet table ``out``; what was done, in numbers.
 
     Columns: ``path``, ``embedding`` (float32, of the encoder's width) and ``problem``, which is "" where all is well;
@@ -165,7 +166,7 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     return list(paths)
 
 
-def _claim(out: Path, identity: dict[str, Any]) -> Path:
+def _claim(out: Path, identity: dict[str, object]) -> Path:
     """The folder of the finished parts; parts of other images or weights are thrown away."""
     parts = out.with_name(f"{out.name}.part")
     wanted = record.digest(identity)
@@ -177,14 +178,14 @@ def _claim(out: Path, identity: dict[str, Any]) -> Path:
     return parts
 
 
-def _table(encoder: Any, paths: Sequence[Path], *, pooling: Pooling, device: torch.device) -> bytes:
+def _table(encoder: ViT, paths: Sequence[Path], *, pooling: Pooling, device: torch.device) -> bytes:
     """The rows of some images as the bytes of a Parquet file."""
     import pyarrow
     import pyarrow.parquet
 
     # a table holds UTF-8 alone, a file name any bytes
     names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
-    rows: dict[str, list[Any]] = {"path": names, "embedding": [], "problem": []}
+    rows: dict[str, list[object]] = {"path": [*names], "embedding": [], "problem": []}
     format = encoder.config.image_input
     with evaluation_mode(encoder, device):
         for start in range(0, len(paths), BATCH):

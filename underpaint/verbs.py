@@ -20,6 +20,7 @@ from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.score import Score
 from underpaint.evals.tags import TagRecall
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
@@ -31,7 +32,7 @@ from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import WORK, PrepareOptions, continued
 from underpaint.report import write_report
 from underpaint.results.preparation import RECORD, PrepareRecord
-from underpaint.results.run import EVALUATIONS_FOLDER, RunResult
+from underpaint.results.run import EVALUATIONS_FOLDER, EvaluationRow, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
@@ -104,7 +105,7 @@ def train(
     return result
 
 
-def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, object]:
     """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
 
     Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
@@ -155,7 +156,7 @@ def evaluate(
     labels: str = "",
     tags: str = "",
     objective: str = "",
-) -> list[dict[str, Any]]:
+) -> list[EvaluationRow]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
     ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
@@ -174,8 +175,8 @@ def evaluate(
     source = open_source(chosen.dataset, tags=tags, labels=labels)
     for note in source.notes:
         say(f"{source.name}: {note}")
-    scores = chosen(network.to(device), source=source, device=device, seed=seed)
-    rows = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
+    scores: list[Score] = chosen(network.to(device), source=source, device=device, seed=seed)
+    rows: list[EvaluationRow] = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     settings = {"evaluation": config.record(chosen), "seed": seed, "data": source.content_hash}

@@ -39,7 +39,7 @@ def call(options: argparse.Namespace) -> None:
             f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "
             f"of {row['n_test']}"
         )
-        for remark in row["remarks"]:
+        for remark in row.get("remarks", ()):
             print(f"  {remark}")
 
 

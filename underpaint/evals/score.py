@@ -54,7 +54,7 @@ class Score:
             "n_test": len(self.correct),
         }
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """For a JSON file; ``from_record`` gives an equal Score."""
         return asdict(self)
 

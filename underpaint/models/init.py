@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +129,12 @@ class _LayersOnMeta(TorchFunctionMode):
     """``torch.empty``, with which every layer makes its weights, gives tensors without memory; the rest is small."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         named = dict(kwargs or {})
         if func is torch.empty and named.get("device") is None:
             named["device"] = "meta"

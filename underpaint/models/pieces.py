@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +48,20 @@ class Info(NamedTuple):
         return count
 
 
+class PieceRecord(TypedDict):
+    """Size in bytes and checksum of a file of tensors."""
+
+    size: int
+    xxh3: str
+
+
+@runtime_checkable
+class _Opened(Protocol):
+    """A file that ``safetensors.safe_open`` opened."""
+
+    def get_tensor(self, name: str) -> Tensor: ...
+
+
 @runtime_checkable
 class Tensors(Protocol):
     """Named tensors of which each is read when it is asked for."""
@@ -78,7 +92,7 @@ class SafetensorsFiles:
     def __init__(self, paths: Iterable[Path]) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self._file: dict[str, Any] = {}
+        self._file: dict[str, _Opened] = {}
         info: dict[str, Info] = {}
         for path in paths:
             try:
@@ -121,7 +135,7 @@ def require_finite(value: Tensor, name: str, where: str) -> None:
         )
 
 
-def write_pieces(folder: Path, tensors: Tensors, *, limit: int) -> dict[str, dict[str, Any]]:
+def write_pieces(folder: Path, tensors: Tensors, *, limit: int) -> dict[str, PieceRecord]:
     """Write tensors into ``folder`` (not synced: ``files.new_folder`` does that); size and XXH3 of each file by name.
 
     One file ``model.safetensors``, or, above ``limit`` bytes, several and an index. One tensor is in memory at a time.
@@ -152,7 +166,7 @@ def _cut(info: Mapping[str, Info], limit: int) -> list[list[str]]:
     return pieces
 
 
-def _write_piece(path: Path, tensors: Tensors, names: list[str]) -> dict[str, Any]:
+def _write_piece(path: Path, tensors: Tensors, names: list[str]) -> PieceRecord:
     """A safetensors file: eight bytes that tell the length of a JSON header, the header, the values.
 
     Written here because the library wants all tensors at once.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -30,7 +30,7 @@ LARGEST_SIDE = 2**16
 """In pixels; with ``require_sizes`` it keeps the numbers of elements of every tensor below 2^60."""
 
 
-def require_sizes(what: str, config: Any, **largest: int) -> None:
+def require_sizes(what: str, config: object, **largest: int) -> None:
     """Refuse sizes that no network has, whether typed or read in a file of strangers, before anything is built.
 
     Raises:

@@ -22,6 +22,7 @@ from underpaint.models.pieces import (
     PIECE_BYTES,
     WEIGHTS,
     InMemory,
+    PieceRecord,
     SafetensorsFiles,
     Tensors,
     require_finite,
@@ -42,14 +43,14 @@ TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
 
 
 def save_module(
-    folder: Path, module: nn.Module, description: dict[str, Any], beside: dict[str, Any] | None = None
+    folder: Path, module: nn.Module, description: Mapping[str, object], beside: Mapping[str, object] | None = None
 ) -> None:
     """Write a module's tensors, its description and other JSON files; ``folder`` appears whole or not at all."""
     save_tensors(folder, InMemory(module.state_dict()), description, beside)
 
 
 def save_tensors(
-    folder: Path, tensors: Tensors, description: dict[str, Any], beside: dict[str, Any] | None = None
+    folder: Path, tensors: Tensors, description: Mapping[str, object], beside: Mapping[str, object] | None = None
 ) -> None:
     """The same from tensors that are read one at a time; a path in ``beside`` is a file to copy."""
     with files.new_folder(folder) as part:
@@ -64,7 +65,7 @@ def save_tensors(
         files.write_json(part / "config.json", {"format": FORMAT, **description, "weights": weights})
 
 
-def _together(pieces: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _together(pieces: dict[str, PieceRecord]) -> dict[str, object]:
     """Size and checksum of all files together: the checksum of their checksums."""
     import xxhash
 
@@ -110,7 +111,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return description
 
 
-def _pieces(path: Path, description: dict[str, Any]) -> dict[str, Any]:
+def _pieces(path: Path, description: Mapping[str, object]) -> dict[str, object]:
     """The files of weights that a description names, with what is said of each."""
     weights = description.get("weights")
     if not isinstance(weights, dict) or "pieces" not in weights:
@@ -175,13 +176,13 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return Tokenizer(path)
 
 
-def save_encoder(folder: Path, encoder: ViT, origin: dict[str, Any] | None = None) -> None:
+def save_encoder(folder: Path, encoder: ViT, origin: Mapping[str, object] | None = None) -> None:
     """``origin`` says where imported weights came from that this encoder was made from, and their licence."""
     description = {"type": "vit", "config": configs.record(encoder.config)}
     save_module(folder, encoder, description if origin is None else {**description, "origin": origin})
 
 
-def origin_of(init_from: str) -> dict[str, Any] | None:
+def origin_of(init_from: str) -> dict[str, object] | None:
     """Where the weights came from that a run starts from, if they or those before them were imported."""
     if not init_from:
         return None

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -73,7 +72,7 @@ class Plan:
     def fits(self) -> bool:
         return self.memory.peak <= self.device.usable
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """The plan as JSON values."""
         parts = asdict(self.memory)
         moment = parts.pop("moment")

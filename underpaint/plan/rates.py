@@ -159,14 +159,14 @@ def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
         qkv = _numbers(b, n, 3, heads, width, dtype=dtype).requires_grad_()
         gradient = torch.ones(b, n, heads, width, dtype=dtype)
 
-        def both(qkv: Tensor = qkv, gradient: Tensor = gradient) -> Any:
+        def both(qkv: Tensor = qkv, gradient: Tensor = gradient) -> object:
             return torch.autograd.grad(attention(qkv), qkv, gradient)
 
         rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock)
     return rates
 
 
-def _pointwise() -> dict[str, tuple[int, Callable[[], Any]]]:
+def _pointwise() -> dict[str, tuple[int, Callable[[], object]]]:
     """What is bound by memory: bytes of the largest tensor, and the operation."""
     x, y = (_numbers(ELEMENTS // 1024, 1024) for _ in range(2))
     leaf = x.clone().requires_grad_()
@@ -176,13 +176,13 @@ def _pointwise() -> dict[str, tuple[int, Callable[[], Any]]]:
     parameter.grad = y.clone()
     optimizer = torch.optim.AdamW([parameter], fused=True)
 
-    def gelu() -> Any:
+    def gelu() -> object:
         return torch.autograd.grad(F.gelu(leaf), leaf, y)
 
-    def layer_norm() -> Any:
+    def layer_norm() -> object:
         return torch.autograd.grad(F.layer_norm(leaf, (1024,), weight, bias), (leaf, weight, bias), y)
 
-    def calls() -> Any:
+    def calls() -> object:
         number = one
         for _ in range(CALLS):
             number = number + one
@@ -203,7 +203,7 @@ def _numbers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def _rate(amount: int, work: Callable[[], Any], clock: Clock) -> float:
+def _rate(amount: int, work: Callable[[], object], clock: Clock) -> float:
     """``amount`` per second, at the median of some repeats after the first."""
     work()
     times: list[float] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from underpaint.report import headline, html_tables
 from underpaint.report.arms import MARKS, UNKNOWN, Mark, marks
@@ -62,7 +61,7 @@ class AxisPart:
     values: tuple[ValueLines, ...]
 
 
-def content(study: StudyFolder) -> dict[str, Any]:
+def content(study: StudyFolder) -> dict[str, object]:
     """What the template ``ablations.html.j2`` needs beside what every study's page has."""
     by_arm = marks(study.meaning.values())
     places = {role: place for place, role in enumerate(MARKS)}

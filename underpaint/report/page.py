@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from underpaint import files
 from underpaint.messages import duration
@@ -28,7 +26,7 @@ from underpaint.report.frame import Key
 from underpaint.report.frontier import frontier
 from underpaint.report.views import views_shown
 from underpaint.results.run import RUN_FILE
-from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE
+from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE, EnvironmentEntry
 
 SHOWN_TAGS = 12
 """Of one picture; names in many languages make some images carry a hundred."""
@@ -173,7 +171,7 @@ def _prepared_pages(folder: Path, *, images: bool) -> dict[str, str]:
     return pages
 
 
-def _render(template: str, **content: Any) -> str:
+def _render(template: str, **content: object) -> str:
     """Fill a template; tags, labels and file names are strangers' text, so everything is escaped."""
     import jinja2
 
@@ -197,6 +195,6 @@ def _render(template: str, **content: Any) -> str:
     return environment.get_template(template).render(**content)
 
 
-def _command(start: Mapping[str, Any]) -> str:
+def _command(start: EnvironmentEntry) -> str:
     """The command of a recorded start, as it can be pasted into a shell; "" where none was recorded."""
     return shlex.join(start.get("command", ()))

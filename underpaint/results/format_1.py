@@ -75,7 +75,7 @@ EQUAL: Mapping[str, Equal] = {
 }
 
 
-def translated(old: Mapping[str, Any]) -> dict[str, Any]:
+def translated(old: Mapping[str, Any]) -> dict[str, object]:
     """The content of a file of format 1 with what today's format says beside it; the numbers stay as they are.
 
     Nothing is checked: a field that is missing or holds something else comes out so.
@@ -83,7 +83,7 @@ def translated(old: Mapping[str, Any]) -> dict[str, Any]:
     study = old.get("study")
     names = _distinct(old, ("rows", "stages"), "arm")
     baselines = {entry["arm"] for entry in _entries(old.get("baselines", ())) if "arm" in entry}
-    new: dict[str, Any] = {
+    new: dict[str, object] = {
         "baselines": [],
         "dataset_summary": [],
         "tag_summary": [],

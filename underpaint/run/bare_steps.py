@@ -37,7 +37,7 @@ def take_steps(
     steps: int,
     accumulation: int = 1,
     rate: float = 0.0,
-    log: Callable[[Mapping[str, Tensor]], None] = lambda values: None,
+    log: Callable[[Mapping[str, Tensor | float]], None] = lambda values: None,
 ) -> None:
     """Take so many more steps of the real loop, its batches being microbatches; ``log`` is called after each."""
     train(

@@ -81,7 +81,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     return result
 
 
-def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, Any]:
+def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, float | str]:
     """What follows from the configuration and the data; recorded, never a field."""
     return {
         "images": opened.images,
@@ -97,7 +97,7 @@ def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -
     }
 
 
-def _announce(run: Run, folder: Path, opened: OpenDataset, derived: dict[str, Any]) -> None:
+def _announce(run: Run, folder: Path, opened: OpenDataset, derived: Mapping[str, Any]) -> None:
     start = run.init_from or "scratch"
     say(
         f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.name}, "

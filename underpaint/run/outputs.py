@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,10 @@ from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
 from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
+from underpaint.run.declare import ObjectiveConfig
 from underpaint.user_modules import import_function
+
+T = TypeVar("T")
 
 PICTURED_IMAGES = 8
 PICTURE_SIDE = 144
@@ -25,7 +28,7 @@ PICTURE_SIDE = 144
 
 
 def save_outputs(
-    folder: Path, objective: Any, *, network: nn.Module, data_info: DataInfo, result: RunMeasures
+    folder: Path, objective: ObjectiveConfig, *, network: nn.Module, data_info: DataInfo, result: RunMeasures
 ) -> RunResult:
     """Write the product; ``result.json`` comes last and marks the run as finished.
 
@@ -105,7 +108,7 @@ def read_labels(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return labels, count
 
 
-def _all_of(kind: type, values: object) -> tuple[Any, ...] | None:
+def _all_of(kind: type[T], values: object) -> tuple[T, ...] | None:
     """The values of a list where all are of this type, else None."""
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
         return None

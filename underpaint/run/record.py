@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from underpaint.results.run import (
     read_result,
 )
 from underpaint.results.study import STUDY_FILE, EnvironmentEntry
+from underpaint.run.declare import Run
 from underpaint.run.idle_fields import idle_fields
 
 
@@ -58,7 +59,7 @@ def lock(folder: Path, *, marks: Sequence[str] = (RUN_FILE, STUDY_FILE)) -> Iter
         yield
 
 
-def identity(run: Any, *, data: str, init_from: str) -> dict[str, Any]:
+def identity(run: Run, *, data: str, init_from: str) -> dict[str, object]:
     """What makes a run the same run: its non-operational fields, the data and the weights it starts from.
 
     Fields that do nothing (``idle_fields``) are left out.
@@ -81,11 +82,11 @@ def _leave_out(recorded: dict[str, Any], name: str) -> None:
             del recorded[first]
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def finished(folder: Path, run: Any, identity: dict[str, Any]) -> RunResult | None:
+def finished(folder: Path, run: Run, identity: dict[str, object]) -> RunResult | None:
     """The result of a finished run, None for an unfinished or new one.
 
     A field that was part of the identity when the run began, and no longer is, does not count. One that did nothing
@@ -152,7 +153,7 @@ def kept_threads(folder: Path, wanted: int) -> int:
 
 
 def start(
-    folder: Path, run: Any, *, identity: dict[str, Any], derived: dict[str, Any], overrides: Sequence[str]
+    folder: Path, run: Run, *, identity: dict[str, object], derived: Mapping[str, object], overrides: Sequence[str]
 ) -> None:
     """Write run.json at the first start, and add this start to env.json."""
     path = folder / RUN_FILE
@@ -162,7 +163,7 @@ def start(
     record: RunRecord = {
         "format": FORMAT,
         "run": config.record(run),
-        "derived": derived,
+        "derived": dict(derived),
         "overrides": list(overrides),
         "identity": identity,
         "identity_hash": digest(identity),
@@ -172,7 +173,7 @@ def start(
     starts: list[EnvironmentEntry] = files.read_json(env)["starts"] if env.is_file() else []
     if starts:
         _say_what_may_change_bits(folder, starts[-1]["versions"])
-    lineage: Lineage = {"init_from": run.init_from, "weights": identity["init_from"]}
+    lineage: Lineage = {"init_from": run.init_from, "weights": str(identity["init_from"])}
     origin = origin_of(run.init_from)
     if origin is not None:
         lineage["origin"] = origin
@@ -187,7 +188,7 @@ def _say_what_may_change_bits(folder: Path, before: dict[str, str]) -> None:
             say(f"{folder}: continues with {name} {now[name]}, was {before[name]}; the bits of results may differ")
 
 
-def fingerprint(run: Any, identity: dict[str, Any]) -> dict[str, Any]:
+def fingerprint(run: Run, identity: dict[str, object]) -> dict[str, object]:
     """What all ranks of a run must have in common, whether it belongs to its identity or not."""
     import torch
 
@@ -209,7 +210,7 @@ def _code() -> str:
     return source.hexdigest()
 
 
-def require_agreement(fingerprints: Sequence[dict[str, Any]]) -> None:
+def require_agreement(fingerprints: Sequence[dict[str, object]]) -> None:
     """Raise ValueError, naming rank and value, where a rank was started with something else than rank 0."""
     for rank, of_rank in enumerate(fingerprints):
         differing = list(config.differences(fingerprints[0], of_rank))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from underpaint.core import DataInfo
 from underpaint.data.source import Source
@@ -136,7 +135,7 @@ class _Base:
     """The base point, and what a value makes of it."""
 
     def __init__(self, mae: Run, wsp: Run, *, mae_share: float) -> None:
-        self._facts: dict[Any, DataInfo] = {}
+        self._facts: dict[object, DataInfo] = {}
         self.mae, self.wsp = mae, wsp
         mae_, wsp_ = self._recipe(mae), self._recipe(wsp)
         compute = wsp_.flops / (1 - mae_share)

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from underpaint import config
 from underpaint.models.vit import ViTConfig
@@ -34,21 +33,21 @@ class Baseline:
     folder: Path  # encoder/ of an import or a run, outside the study
     config: ViTConfig  # as stored, but with the stored pixel values of the study's images
     checksum: str
-    origin: dict[str, Any]  # file, format and licence; {} where it is no import
+    origin: dict[str, object]  # file, format and licence; {} where it is no import
 
     @property
     def part(self) -> str:
         """The part of the study that copies it, and the folder of the copy."""
         return part_of(self.name)
 
-    def copy_into(self, study: Path) -> dict[str, Any]:
+    def copy_into(self, study: Path) -> dict[str, object]:
         """Put the encoder into the study's folder, which then needs the outside one no more."""
         encoder = load_encoder(self.folder)
         encoder.config = self.config
         save_encoder(study / self.part / "encoder", encoder, self.origin or None)
         return self.describe() | {"parameters": sum(p.numel() for p in encoder.parameters())}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What the report says of it, and what its copy is made from."""
         return {
             "arm": self.name,

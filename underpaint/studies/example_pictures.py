@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -35,7 +34,7 @@ SIDE = 96
 
 def draw_pictures(
     folder: Path, images: StudyImages, *, task: Source, arms: Mapping[str, str], seed: int
-) -> dict[str, Any]:
+) -> dict[str, int]:
     """Write ``pictures/*.png`` and ``pictures/pictures.json``; what was drawn.
 
     ``arms`` says in which run folder each arm's encoder is. Tagged images are of those that were trained on; neighbours
@@ -93,7 +92,7 @@ def _different_labels(source: Source, gallery: Sequence[int]) -> list[int]:
 
 def _neighbours(
     run: Path, source: Source, gallery: Sequence[int], queries: Sequence[int], pictures: _Pictures
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """For each query the nearest gallery images by the cosine of the cls feature, itself and its family left out."""
     device = choose_device("any")
     encoder = load_encoder(run).to(device)

@@ -7,7 +7,7 @@ import fnmatch
 import itertools
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,8 +52,8 @@ class ComputePart:
     """
 
     name: str
-    compute: Callable[[Path], Any]
-    settings: Any  # plain values; part of what decides whether a finished output is still the right one
+    compute: Callable[[Path], object]
+    settings: object  # plain values; part of what decides whether a finished output is still the right one
     inputs: tuple[str, ...] = ()
     encoder: ViTConfig | None = None
 
@@ -66,7 +66,7 @@ class Study:
     """Parts in an order in which every part comes after those it needs."""
 
     name: str
-    settings: dict[str, Any]  # recorded; a folder belongs to one set of them
+    settings: Mapping[str, object]  # recorded; a folder belongs to one set of them
     parts: tuple[Part, ...]
     seeds: tuple[int, ...]
     parts_of: Callable[[int], Sequence[Part]]  # what any seed, one that is not among ``seeds`` too, must have to count

@@ -23,20 +23,20 @@ def frozen_protocols(dataset: str, *, shots: Sequence[int]) -> tuple[Linear | Lo
     return (Linear(dataset=dataset), *(LowShot(dataset=dataset, shots=count) for count in shots), Knn(dataset=dataset))
 
 
-def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[str, Any]:
+def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[str, object]:
     """What the scores of a frozen encoder follow from, beside its weights."""
     views = sorted({protocol.view for protocol in frozen_protocols(source.name, shots=shots)})
     return {"data": source.content_hash, "seed": seed, "shots": list(shots), "views": views}
 
 
-def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, object]]:
     """The scores of the frozen encoder of a run."""
     device, protocols = choose_device("any"), frozen_protocols(source.name, shots=shots)
     encoder = load_encoder(run).to(device)
     return [score.record() for score in transfer(encoder, source, protocols=protocols, seed=seed, device=device)]
 
 
-def classifier_scores(run: Path, source: Source, *, seed: int) -> list[dict[str, Any]]:
+def classifier_scores(run: Path, source: Source, *, seed: int) -> list[dict[str, object]]:
     """Accuracy of a finetuned model."""
     device = choose_device("any")
     model: Any = load_model(run).to(device)
@@ -44,7 +44,7 @@ def classifier_scores(run: Path, source: Source, *, seed: int) -> list[dict[str,
     return [score.record() for score in scores]
 
 
-def tag_scores(run: Path, source: Source) -> list[dict[str, Any]]:
+def tag_scores(run: Path, source: Source) -> list[dict[str, object]]:
     """Recall of the tags of held-out images, by their frequency; [] where no such image has a tag."""
     model: Any = load_model(run).to(choose_device("any"))
     known = set(model.labels)

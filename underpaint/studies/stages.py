@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from underpaint import config
 from underpaint.core import DataInfo
@@ -187,7 +186,7 @@ class _Setting:
         """Saves the weights that every arm of the seed starts from, as if they came from a run."""
         objective = self.mae.run.objective
 
-        def compute(folder: Path) -> Any:
+        def compute(folder: Path) -> object:
             network = objective.build(DataInfo(seed=seed))
             save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
             return {"seed": seed}

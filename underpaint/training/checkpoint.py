@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +111,7 @@ class Checkpoints:
                 f"no checkpoint in {self.folder} is usable; move the folder away to start this run from the beginning"
             )
 
-    def _write(self, path: Path, groups: manifest.Groups, numbers: dict[str, Any]) -> None:
+    def _write(self, path: Path, groups: manifest.Groups, numbers: Numbers) -> None:
         part = path.with_name(f"{path.name}.part")
         try:
             self._together(lambda: _fresh(part) if self.ranks.first else None)
@@ -124,7 +124,7 @@ class Checkpoints:
         if self.ranks.first:
             self._delete_old()
 
-    def _together(self, work: Callable[[], Any]) -> list[Any]:
+    def _together(self, work: Callable[[], object]) -> list[Any]:
         """Do something on all ranks; their results, or OSError on all ranks when it failed on one."""
         result, failure = None, None
         try:
@@ -166,12 +166,25 @@ class _Writer:
             raise self.error
 
 
+class Numbers(TypedDict):
+    """``state.json``."""
+
+    format: int
+    step: int
+    skipped: int
+    seconds: float
+    clock: dict[str, float]
+    recent_losses: list[float]
+    skipped_windows: list[list[int]]
+    ranks: int
+
+
 def _fresh(part: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
 
 
-def _complete(part: Path, path: Path, numbers: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+def _complete(part: Path, path: Path, numbers: Numbers, listed: list[manifest.Listed]) -> None:
     """The first rank's last step: state and manifest, everything on the disk, and the final name."""
     files.write_json(part / "state.json", numbers)
     manifest.write(part, listed)
@@ -194,7 +207,7 @@ def _groups(state: TrainState) -> dict[str, dict[str, Tensor]]:
     return groups
 
 
-def _numbers(state: TrainState) -> dict[str, Any]:
+def _numbers(state: TrainState) -> Numbers:
     return {
         "format": manifest.FORMAT,
         "step": state.step,
@@ -283,7 +296,7 @@ class _Loaded:
         state.clock.seconds |= self.seconds
 
 
-def _copy(parts: dict[str, Tensor], tensors: dict[str, Any]) -> None:
+def _copy(parts: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, value in parts.items():
         sharded_tensors.local(tensors[name]).copy_(value)
 

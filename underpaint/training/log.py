@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class RunLog:
         part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(part, self.path)
 
-    def write(self, step: int, samples: int, values: dict[str, Any]) -> None:
+    def write(self, step: int, samples: int, values: Mapping[str, object]) -> None:
         """Append a line; a disk that takes no more is reported once and does not end the run."""
         plain = {name: _plain(value) for name, value in values.items()}
         try:
@@ -76,7 +77,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Tensors become numbers; a value that is not finite becomes null, since JSON has no NaN."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
@@ -85,7 +86,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+def _leaves(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, float]]:
     leaves: list[tuple[str, float]] = []
     for name, value in values.items():
         if isinstance(value, dict):

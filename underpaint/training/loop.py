@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ def train(
     *,
     config: LoopConfig,
     schedule: Callable[[int], float],
-    log: Callable[[TrainState, dict[str, Any]], None],
+    log: Callable[[TrainState, Mapping[str, Tensor | float]], None],
     save: Callable[[TrainState], None],
     evaluate: Callable[[TrainState], None],
     stopped: Callable[[], bool],

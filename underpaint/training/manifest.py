@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -27,27 +27,64 @@ class DamagedCheckpoint(ValueError):
     """A checkpoint folder whose files are not the ones that were saved."""
 
 
+class Piece(TypedDict):
+    """A box of a tensor, and the file it is in."""
+
+    file: str
+    offset: list[int]
+    shape: list[int]
+
+
+class TensorEntry(TypedDict):
+    """A tensor and its pieces."""
+
+    shape: list[int]
+    dtype: str
+    pieces: list[Piece]
+
+
+class FileEntry(TypedDict):
+    """Size and checksum of a file."""
+
+    size: int
+    xxh3: str
+
+
+class Listed(TypedDict):
+    """What a rank wrote."""
+
+    files: dict[str, FileEntry]
+    tensors: dict[str, TensorEntry]
+
+
+class Manifest(Listed):
+    """``manifest.json``, without its checksum."""
+
+    format: int
+
+
 Groups = Mapping[str, Mapping[str, Tensor]]
 """Tensors by name, by the kind of file they go to: model, optimizer, average."""
 
 
-def write_pieces(part: Path, groups: Groups, ranks: Ranks) -> dict[str, Any]:
+def write_pieces(part: Path, groups: Groups, ranks: Ranks) -> Listed:
     """Write what this rank owns of the tensors; its entries of the manifest.
 
     Raises:
         OSError: if the disk does not take it.
     """
-    listed: dict[str, Any] = {"files": {}, "tensors": {}}
+    listed: Listed = {"files": {}, "tensors": {}}
     for group, tensors in groups.items():
         file, mine = f"{group}-{ranks.rank:05d}.safetensors", {}
         for name, tensor in tensors.items():
-            box, pieces = sharded_tensors.region(tensor), []
+            box = sharded_tensors.region(tensor)
+            pieces: list[Piece] = []
             if sharded_tensors.is_owner(tensor, ranks) and (box.size or not tensor.numel()):
                 mine[name] = sharded_tensors.local(tensor)
                 pieces = [{"file": file, "offset": list(box.offset), "shape": list(box.shape)}]
-            whole = {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
             if pieces or ranks.first:
-                listed["tensors"][f"{group}.{name}"] = {**whole, "pieces": pieces}
+                entry: TensorEntry = {"shape": list(tensor.shape), "dtype": str(tensor.dtype), "pieces": pieces}
+                listed["tensors"][f"{group}.{name}"] = entry
         if mine:
             files.write_tensors(part / file, mine)
             files.sync_file(part / file)
@@ -55,29 +92,29 @@ def write_pieces(part: Path, groups: Groups, ranks: Ranks) -> dict[str, Any]:
     return listed
 
 
-def describe(file: Path) -> dict[str, Any]:
+def describe(file: Path) -> FileEntry:
     return {"size": file.stat().st_size, "xxh3": files.xxh3(file)}
 
 
-def write(part: Path, listed: list[dict[str, Any]]) -> None:
+def write(part: Path, listed: list[Listed]) -> None:
     """The manifest of what all ranks wrote and of the other files in the folder."""
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, TensorEntry] = {}
     for entries in listed:
         for name, entry in entries["tensors"].items():
             tensors.setdefault(name, {**entry, "pieces": []})["pieces"] += entry["pieces"]
     found = {name: entry for entries in listed for name, entry in entries["files"].items()}
     found |= {path.name: describe(path) for path in sorted(part.iterdir()) if path.name not in found}
-    manifest = {"format": FORMAT, "files": dict(sorted(found.items())), "tensors": tensors}
+    manifest: Manifest = {"format": FORMAT, "files": dict(sorted(found.items())), "tensors": tensors}
     files.write_json(part / "manifest.json", {**manifest, "xxh3": _checksum(manifest)})
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
+def _checksum(manifest: Manifest) -> str:
     import xxhash
 
     return xxhash.xxh3_64_hexdigest(json.dumps(manifest, sort_keys=True).encode())
 
 
-def read(path: Path, ranks: Ranks) -> dict[str, Any]:
+def read(path: Path, ranks: Ranks) -> Manifest:
     """The manifest, checked against itself and against the files; each rank checks its part of the files.
 
     Raises:
@@ -109,10 +146,10 @@ def read(path: Path, ranks: Ranks) -> dict[str, Any]:
 class Pieces:
     """The tensors of a checked folder, read box by box."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         from safetensors import SafetensorError, safe_open
 
-        self.tensors: dict[str, Any] = manifest["tensors"]
+        self.tensors = manifest["tensors"]
         self.files = {}
         for name in manifest["files"]:
             if name.endswith(".safetensors"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from underpaint.core import Evaluator
 from underpaint.messages import say
@@ -72,7 +74,7 @@ class RunMonitor:
         self.watchdog.reassure()
         return self.ranks.any(self.signalled())
 
-    def log(self, state: TrainState, values: dict[str, Any]) -> None:
+    def log(self, state: TrainState, values: Mapping[str, Tensor | float]) -> None:
         seen = state.step * self.run.batch_size
         line = {"train_flops": seen * self.run.flops, "seconds": state.seconds, **values}
         line |= self._health(state)
@@ -82,24 +84,24 @@ class RunMonitor:
             rate = (seen - self.begun) / max(self.progress.seconds, 1e-9)
             self.progress.update(seen, f"loss {float(values['loss']):.4f}  {rate:,.0f} images/s")
 
-    def _health(self, state: TrainState) -> dict[str, Any]:
+    def _health(self, state: TrainState) -> dict[str, object]:
         """Where the time went since the last line, who was slow, and the step that was skipped if one was."""
         spent = {phase: seconds - self.clock[phase] for phase, seconds in state.clock.seconds.items()}
         self.clock = dict(state.clock.seconds)
-        found: dict[str, Any] = {"clock": {phase: round(seconds, 6) for phase, seconds in spent.items()}}
+        health: dict[str, object] = {"clock": {phase: round(seconds, 6) for phase, seconds in spent.items()}}
         trained = {phase: spent[phase] for phase in TRAINING}
         slow = stragglers(self.ranks.exchange(trained), factor=self.run.parallel.slow_factor)
         if slow:
-            found["slow"] = slow
+            health["slow"] = slow
+        first, end = (state.step - 1) * self.run.batch_size, state.step * self.run.batch_size
         if state.skipped:
-            found["skipped_window"] = [(state.step - 1) * self.run.batch_size, state.step * self.run.batch_size]
+            health["skipped_window"] = [first, end]
         if self.ranks.first:
             for line in slow:
                 say(f"WARNING: {line}")
             if state.skipped:
-                first, end = found["skipped_window"]
                 say(f"ALARM: step {state.step} was skipped: bad loss or gradient at the positions {first} to {end - 1}")
-        return found
+        return health
 
     def evaluate(self, state: TrainState) -> None:
         """All ranks evaluate, since weights may be spread over them; the first writes."""

@@ -100,7 +100,7 @@ class Replicated(DistributedDataParallel):
             super().__init__(objective, broadcast_buffers=False)  # the loop averages running statistics itself
         self.accumulation, self.calls = accumulation, 0
 
-    def forward(self, *given: Any, **named: Any) -> Step:
+    def forward(self, *given: object, **named: object) -> Step:
         self.calls += 1
         self.require_backward_grad_sync = self.calls % self.accumulation == 0
         step = super().forward(*given, **named)
