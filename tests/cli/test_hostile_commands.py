@@ -184,7 +184,7 @@ def test_names_that_are_no_utf8_are_counted_kept_and_printed(run: Path, images: 
     files.write_json(tmp_path / "one.json", {"name": odd.name})
     assert files.read_json(tmp_path / "one.json") == {"name": odd.name}
     assert main(["embed", str(run), str(odd), str(images), "--out", str(tmp_path / "table.parquet")]) == 0
-    done = underpaint("predict", str(run), str(odd), cwd=tmp_path)
+    done = underpaint("predict", str(run), str(odd), str(images), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "odd\\udcff.png: " in done.stdout
 

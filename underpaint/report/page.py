@@ -45,8 +45,7 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
 
     folder = Path(folder)
     try:
-        with files.reading_parquet(folder):
-            pages = _pages(folder, images=images)
+        pages = _pages(folder, images=images)
     except (ArithmeticError, LookupError, TypeError, AttributeError, jinja2.UndefinedError) as error:
         what = str(error) if isinstance(error, jinja2.UndefinedError) else repr(error)
         raise ValueError(f"a file in {folder} holds something else than this package writes: {what}") from error
@@ -64,7 +63,8 @@ def _pages(folder: Path, *, images: bool) -> dict[str, str]:
     if is_run(folder):
         return {"report.html": _run_page(read_run(folder), images=images)}
     if is_prepared(folder):
-        return _prepared_pages(folder, images=images)
+        with files.reading_parquet(folder):
+            return _prepared_pages(folder, images=images)
     if (folder / STUDY_FILE).is_file():
         raise ValueError(f"{folder} holds a study that is not finished: {RESULTS_FILE} is missing; run the study again")
     raise ValueError(
