@@ -44,7 +44,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
-            raise ValueError(f"{assignment!r} is no override; write field=value, for example optim.base_lr=1e-3")
+            raise ValueError(f"{assignment!r} is not an override; write field=value, for example optim.base_lr=1e-3")
         _note(changes, config, path=name.split("."), text=text, full_name=name)
     return _replaced(config, changes)
 
@@ -53,7 +53,7 @@ def _note(changes: Changes, config: object, *, path: list[str], text: str, full_
     """Put the parsed value into ``changes``, a tree like the configuration; the last of a name counts."""
     fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
     names = [field.name for field in fields]
-    path = [next((f.name for f in fields if f.metadata.get("formerly") == path[0]), path[0]), *path[1:]]
+    path = [_name_of_today(config, path[0]), *path[1:]]
     if path[0] not in names:
         raise ValueError(_unknown(full_name, path, names))
     value = getattr(config, path[0])
@@ -67,6 +67,18 @@ def _note(changes: Changes, config: object, *, path: list[str], text: str, full_
         _note(_group(changes, path[0]), value, path=[short], text=text, full_name=f"{full_name}.{short}")
     else:
         changes[path[0]] = parse(text, typing.get_type_hints(type(config))[path[0]], name=full_name)
+
+
+def name_of_today(config: object, name: str) -> str:
+    """The dotted name of a field as it is called now, where an override may use a former one."""
+    first, dot, rest = name.partition(".")
+    first = _name_of_today(config, first)
+    return f"{first}.{name_of_today(getattr(config, first, None), rest)}" if dot else first
+
+
+def _name_of_today(config: object, name: str) -> str:
+    fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
+    return next((field.name for field in fields if field.metadata.get("formerly") == name), name)
 
 
 def _group(changes: Changes, name: str) -> Changes:

@@ -151,7 +151,7 @@ WRONG = [
     (["train", "mae_smoke", "budget.samples=5"], r"budget\.samples=5 is less than one batch of batch_size=64"),
     (["train", "mae_smoke", "data.source=./nowhere"], r"nowhere is no folder"),
     (["train", "mae_smoke", "data.source=openmoij"], r"openmoij.*openmoji"),
-    (["train", "mae_smoke", "extra"], r"'extra' is no override; write field=value"),
+    (["train", "mae_smoke", "extra"], r"'extra' is not an override; write field=value"),
     (["train", "support.small_runs:recipe", "init_from=./nothing"], r"nothing holds no encoder"),
     (
         [

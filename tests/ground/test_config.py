@@ -98,8 +98,8 @@ def test_overrides_apply_all_at_once() -> None:
         ("inner.rate=nan", r"inner\.rate='nan' is not a number"),
         ("inner.betas=0.9", r"inner\.betas='0\.9' is not a list such as 1,2 \(a number, a number\)"),
         ("inner.betas=0.9,x", r"inner\.betas='0\.9,x' is not a list"),
-        ("count", r"'count' is no override; write field=value"),
-        ("=3", r"'=3' is no override"),
+        ("count", r"'count' is not an override; write field=value"),
+        ("=3", r"'=3' is not an override"),
     ],
 )
 def test_override_refuses_with_a_hint(assignment: str, message: str) -> None:

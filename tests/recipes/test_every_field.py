@@ -211,6 +211,7 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
         ("data.vocabulary_size=5", r"SET is a prepared set, which has its own labels; .* --vocabulary-size"),
         ("data.min_count=2", r"SET is a prepared set, which has its own labels; .* --min-count"),
         ("data.tag_rules=words", r"SET is a prepared set, which has its own labels; .* `underpaint prepare`"),
+        ("data.min_tag_count=2", r"SET is a prepared set, which has its own labels; .* --min-count"),  # its old name
         ("data.resample_ratio=3", r"SET is a prepared set, which has its own repeat factors; leave it out"),
         ("data.lanes.count=2", r"IMAGES is not a prepared set; leave it out, or make one with `underpaint prepare`"),
         ("data.cache_gib=2", r"IMAGES is not a prepared set; leave it out"),

@@ -26,14 +26,14 @@ def override_run(run: Run, overrides: Sequence[str]) -> Run:
         ValueError: for an override that cannot be applied, or that would change nothing but the record.
     """
     changed = config.override(run, overrides)
-    refuse_idle(overrides, idle_fields(changed))
+    refuse_idle(overrides, changed, idle_fields(changed))
     return changed
 
 
-def refuse_idle(overrides: Sequence[str], idle: Idle) -> None:
-    """Raise ValueError for the first override that does nothing."""
+def refuse_idle(overrides: Sequence[str], changed: object, idle: Idle) -> None:
+    """Raise ValueError for the first override of the configuration ``changed`` that does nothing."""
     for assignment in overrides:
-        if reason := idle.get(assignment.partition("=")[0]):
+        if reason := idle.get(config.name_of_today(changed, assignment.partition("=")[0])):
             raise ValueError(f"{assignment} does nothing: {reason}")
 
 

@@ -55,10 +55,10 @@ def stages(
             baseline.
     """
     design = config.override(design_of(size), overrides)
-    refuse_idle(overrides, idle_settings(overrides, design, images=images, seeds=seeds))
+    refuse_idle(overrides, design, idle_settings(overrides, design, images=images, seeds=seeds))
     seeds = tuple(seeds) or design.seeds
     setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines)
-    refuse_idle(overrides, setting.idle(overrides))
+    refuse_idle(overrides, design, setting.idle(overrides))
     parts: list[Part] = [setting.copy_of(baseline) for baseline in setting.baselines.values()]
     parts += [part for seed in seeds for part in setting.parts_of(seed)]
     arms = [arm.name for arm in setting.arms]
