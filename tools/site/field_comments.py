@@ -28,7 +28,8 @@ class FieldComments(Extension):
             said = isinstance(member, Attribute) and (member.docstring or "property" in member.labels)
             if (isinstance(member, Attribute) and not said) or (name.startswith("__") and name != "__call__"):
                 member.public = False
-        fields = [field for field in cls.attributes.values() if is_field(field)]
+        # its own fields: those of a base stand in another file, where the base's page describes them
+        fields = [field for field in cls.members.values() if isinstance(field, Attribute) and is_field(field)]
         if not fields or not isinstance(cls.filepath, Path):
             return
         lines = []
