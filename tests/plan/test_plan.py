@@ -189,7 +189,7 @@ def test_shards_are_those_of_torch_chunk(stage: str, ranks: int) -> None:
     with torch.device("meta"):
         network = run.objective.build(DATA)
     largest = sum(max(piece.numel() for piece in value.chunk(ranks)) for value in network.parameters())
-    assert parameters(run, DATA).share(("",), ranks).own == largest
+    assert parameters(run, DATA).share(("",), ranks).per_rank == largest
 
 
 @pytest.mark.parametrize("name", ["mae_vit_b16", "wsp_vit_b16", "mae_vit_h14", "wsp_vit_6.5b14"])

@@ -21,9 +21,9 @@ _FORMAT = 1
 
 def cache_folder() -> Path:
     """$UNDERPAINT_CACHE, else ``underpaint`` in the user's cache folder."""
-    own = os.environ.get("UNDERPAINT_CACHE", "")
-    if own:
-        return Path(own).expanduser()
+    chosen = os.environ.get("UNDERPAINT_CACHE", "")
+    if chosen:
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "underpaint"
 
 
@@ -63,13 +63,17 @@ def measure_files(
             return Problem(key=path, reason=f"cannot be read: {error.strerror}")
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        told = progress(pool.map(entry, paths), description, total=len(paths), unit="images")
-        found = dict(zip(paths, told, strict=True))
-    entries = {path: one for path, one in found.items() if not isinstance(one, Problem)}
-    problems = [one for one in found.values() if isinstance(one, Problem)]
-    if any(known.get(path) != one for path, one in entries.items()):
+        measured = progress(pool.map(entry, paths), description, total=len(paths), unit="images")
+        entry_of = dict(zip(paths, measured, strict=True))
+    entries = {
+        path: entry_or_problem
+        for path, entry_or_problem in entry_of.items()
+        if not isinstance(entry_or_problem, Problem)
+    }
+    problems = [entry_or_problem for entry_or_problem in entry_of.values() if isinstance(entry_or_problem, Problem)]
+    if any(known.get(path) != entry_or_problem for path, entry_or_problem in entries.items()):
         _remember(kept, known | entries)
-    return {path: str(one[-1]) for path, one in entries.items()}, problems
+    return {path: str(entry_or_problem[-1]) for path, entry_or_problem in entries.items()}, problems
 
 
 def _content_hash(file: Path) -> str:

@@ -78,10 +78,10 @@ class ImageStream(Stream):
         samples = copy.copy(self._samples)
         if samples.scaled and self.batching.workers:
             samples.pool = _shared_pool(self._samples.format, self.batching)
-        for number, found in enumerate(_data_loader(samples, starts, self.batching)):
-            if isinstance(found, OSError):
-                raise found
-            batch, problems = found
+        for number, loaded in enumerate(_data_loader(samples, starts, self.batching)):
+            if isinstance(loaded, OSError):
+                raise loaded
+            batch, problems = loaded
             if batch["image"].dtype == torch.uint8:
                 image = batch["image"] if samples.pool is None else samples.pool[number % len(samples.pool)]
                 batch["image"] = _from_bytes(image, batch["weight"], samples.format)

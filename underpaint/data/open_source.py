@@ -84,7 +84,7 @@ def join(sources: Sequence[Source]) -> Source:
         tags=column("tags"),
         label=("",) * len(column("path")),
         family=tuple(f"{source.name}/{family}" for source in sources for family in source.family),
-        splits=tuple(tuple(split for split in own if split in STAGES) for own in column("splits")),
+        splits=tuple(tuple(split for split in row_splits if split in STAGES) for row_splits in column("splits")),
         flip=column("flip"),
         licence="; ".join(f"{source.name}: {source.licence}" for source in sources),
         attribution="; ".join(source.attribution for source in sources),
@@ -104,12 +104,12 @@ class _Joined:
         self.parts = [("" if prefix == "." else f"{prefix}/", files) for prefix, files in longest_first]
 
     def read(self, path: str) -> bytes:
-        files, own = self._find(path)
-        return files.read(own)
+        files, inner_path = self._find(path)
+        return files.read(inner_path)
 
     def stamp(self, path: str) -> list[int | str]:
-        files, own = self._find(path)
-        return files.stamp(own)
+        files, inner_path = self._find(path)
+        return files.stamp(inner_path)
 
     def _find(self, path: str) -> tuple[Files, str]:
         return next((files, path[len(prefix) :]) for prefix, files in self.parts if path.startswith(prefix))

@@ -50,10 +50,10 @@ class TagRecall:
         bin_of = frequency_bins(label_counts(source, number))
         pairs: dict[str, list[tuple[int, float]]] = {name: [] for name in BINS}
         rows = [row for row in source.rows("heldout") if any(tag in number for tag in source.tags[row])]
-        found = self._best(classifier, source, rows, device)
-        unreadable = found.count(None)
+        predicted = self._best(classifier, source, rows, device)
+        unreadable = predicted.count(None)
         remarks = (f"{unreadable} of {len(rows)} held-out images could not be read",) if unreadable else ()
-        for row, best in zip(rows, found, strict=True):
+        for row, best in zip(rows, predicted, strict=True):
             for tag in source.tags[row]:
                 if best is not None and tag in number:
                     pairs[BINS[bin_of[number[tag]]]].append((row, float(number[tag] in best)))

@@ -42,8 +42,8 @@ def attention(*packed: Float[Tensor, "b _tokens _parts heads w"]) -> Float[Tenso
     device, dtype = packed[0].device.type, packed[0].dtype
     trained = torch.is_grad_enabled() and any(values.requires_grad for values in packed)
     if trained and not torch.compiler.is_exporting() and uses_products(device, dtype, tokens, width):
-        found: Any = Products.apply(*packed)
-        return found
+        output: Any = Products.apply(*packed)
+        return output
     q, k, v = (part for values in packed for part in values.permute(2, 0, 3, 1, 4).unbind(0))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
@@ -88,8 +88,8 @@ def _probabilities(q: Tensor, k: Tensor) -> Tensor:
 
 def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
     """A @ b * scale, scaled within the product: by itself that is another way through all scores."""
-    found = torch.baddbmm(a.new_empty(1, 1, 1), a.flatten(0, 1), b.flatten(0, 1), beta=0, alpha=scale)
-    return found.unflatten(0, a.shape[:2])
+    product = torch.baddbmm(a.new_empty(1, 1, 1), a.flatten(0, 1), b.flatten(0, 1), beta=0, alpha=scale)
+    return product.unflatten(0, a.shape[:2])
 
 
 def _packed_like(by_head: Float[Tensor, "parts b heads n w"]) -> Float[Tensor, "b n parts heads w"]:

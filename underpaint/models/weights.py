@@ -282,11 +282,11 @@ def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> d
         return {}
     read_description(folder)
     stored = open_tensors(folder)
-    found = {name: info.shape for name, info in stored.info.items() if name.startswith("decoder.")}
-    if found.get(DECODER_POSITIONS) != wanted.get(DECODER_POSITIONS):
-        for names in (found, wanted):
+    stored_shapes = {name: info.shape for name, info in stored.info.items() if name.startswith("decoder.")}
+    if stored_shapes.get(DECODER_POSITIONS) != wanted.get(DECODER_POSITIONS):
+        for names in (stored_shapes, wanted):
             names.pop(DECODER_POSITIONS, None)
-    if found != wanted:
+    if stored_shapes != wanted:
         return {}
     tensors = {name: stored.read(name).float() for name in wanted}
     for name, value in tensors.items():

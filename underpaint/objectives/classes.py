@@ -20,21 +20,21 @@ def class_name(config: object) -> str:
     return class_name_of(type(config))
 
 
-def config_class(recorded: object, own: type | None = None) -> type[Any]:
+def config_class(recorded: object, config_type: type | None = None) -> type[Any]:
     """The class of a recorded ``module:Class``.
 
-    A file decides nothing about what is imported: only modules of ``underpaint.objectives`` are, and ``own`` is the
-    class that the user named for an objective of theirs, on the command line or in Python.
+    A file decides nothing about what is imported: only modules of ``underpaint.objectives`` are, and ``config_type``
+    is the class that the user named for an objective of theirs, on the command line or in Python.
 
     Raises:
-        ValueError: for an objective that is not the package's own and not ``own``.
+        ValueError: for an objective that is not the package's own and not ``config_type``.
     """
     name = BEFORE.get(str(recorded), str(recorded))
     module, _, kind = name.partition(":")
-    if own is not None:
-        if kind and own.__qualname__ != kind:
-            raise ValueError(f"it holds the objective {name}, not {class_name_of(own)}")
-        return own
+    if config_type is not None:
+        if kind and config_type.__qualname__ != kind:
+            raise ValueError(f"it holds the objective {name}, not {class_name_of(config_type)}")
+        return config_type
     if OUR_MODULE.fullmatch(module):
         try:
             config = getattr(importlib.import_module(module), kind, None)

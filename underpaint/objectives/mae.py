@@ -81,8 +81,10 @@ class MAEConfig:
         )
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
-        one = mae_flops(self.encoder, self.decoder, self.num_kept, self.num_decoded, frozen_encoder=self.frozen_encoder)
-        return self.masks_per_image * one
+        flops_of_view = mae_flops(
+            self.encoder, self.decoder, self.num_kept, self.num_decoded, frozen_encoder=self.frozen_encoder
+        )
+        return self.masks_per_image * flops_of_view
 
 
 def random_masking(

@@ -54,8 +54,8 @@ def score(head: nn.Linear, feature: Float[Tensor, "b d"], labels: Int64[Tensor, 
     casts = _product_type(head.weight) != head.weight.dtype
     if not is_chunked(len(feature), head.in_features, head.out_features, casts=casts):
         return reduce(head(feature).float(), labels, reduction)
-    found: Any = _InChunks.apply(feature, head.weight, head.bias, labels, reduction)
-    return Scores(*found)
+    statistics: Any = _InChunks.apply(feature, head.weight, head.bias, labels, reduction)
+    return Scores(*statistics)
 
 
 def _product_type(weight: Tensor) -> torch.dtype:

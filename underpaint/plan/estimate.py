@@ -150,9 +150,9 @@ def make_plan(
     if not answers:
         raise ValueError(question.refusal(gpus, target))
     best = answers[0]
-    for other in answers[1:]:
-        if other.seconds * SLOWER < best.seconds:
-            best = other
+    for answer in answers[1:]:
+        if answer.seconds * SLOWER < best.seconds:
+            best = answer
     return replace(best, price=price, fields=tuple(fields))
 
 
@@ -186,10 +186,10 @@ class _Question:
     def layouts(self, gpus: int) -> list[Layout]:
         if self.layout is not None:
             given = Layout(kind=self.layout, ranks=gpus)
-            found = [given, replace(given, checkpointing=True)]
+            layouts = [given, replace(given, checkpointing=True)]
         else:
-            found = possible(gpus)
-        return [each for each in found if self.checkpointing in (None, each.checkpointing)]
+            layouts = possible(gpus)
+        return [each for each in layouts if self.checkpointing in (None, each.checkpointing)]
 
     def microbatches(self, gpus: int) -> list[int]:
         """Those that divide each rank's part of the batch, the largest first."""
@@ -244,7 +244,7 @@ class _Question:
         fits, batch = partial(free.fits, device=device), self.run.budget.batch_size
         counts = (count for count in MORE_GPUS if count > gpus and batch % count == 0)
         would += [f"--gpus {count}" for count in itertools.islice(filter(fits, counts), 1)]
-        others = [other.name for other in GPUS.values() if self.fits(gpus, other)]
+        others = [gpu.name for gpu in GPUS.values() if self.fits(gpus, gpu)]
         would += [f"--device {' or '.join(others)}"] if others else []
         return (
             f"{self.run.name} does not fit: it needs {peak / GIB:.1f} GiB on each of {gpus} {device.name} "

@@ -79,7 +79,7 @@ def memory(
         for layer in part.memory(microbatch, types)
     ]
     held = parameters.share(("",), layout.shards)
-    trained, weights = held.own_trained, FP32 * held.own
+    trained, weights = held.own_trained, FP32 * held.per_rank
     fixed = {
         "weights": weights,
         "optimizer": FP32 * MOMENTS[run.optim.name] * trained,
@@ -130,7 +130,7 @@ def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout:
         cast=types.compute * share.matrices if whole_casts and not layer.recast else 0,
         recast=recast,
         # with the padding: all ranks send pieces of one size, also of a position embedding, whose first side is 1
-        whole=types.compute * layout.shards * share.own if sharded else 0,
+        whole=types.compute * layout.shards * share.per_rank if sharded else 0,
         unreduced=types.compute * share.trained if sharded else 0,
         reduced=FP32 * layout.shards * share.own_trained if sharded else 0,
     )
@@ -138,23 +138,23 @@ def _with_parameters(layer: Layer, parameters: Parameters, types: Types, layout:
 
 def _moments(tape: Sequence[_Layer], layout: Layout, *, gradients: int) -> list[tuple[str, int]]:
     """Bytes beyond the fixed parts while each layer works; ``gradients`` are those of earlier microbatches."""
-    found: list[tuple[str, int]] = []
+    moments: list[tuple[str, int]] = []
     kept = casts = 0
     for layer, gathered in zip(tape, _gathered_forward(tape), strict=True):
         casts += layer.cast
         working = layer.shape.graphless if layer.again(layout) else layer.shape.saved + layer.shape.forward
         working += layer.recast
-        found.append((f"forward {layer.shape.parameters[0]}", gradients + kept + casts + working + gathered))
+        moments.append((f"forward {layer.shape.parameters[0]}", gradients + kept + casts + working + gathered))
         kept += layer.kept(layout)
     casts = sum(layer.cast for layer in tape if not layer.again(layout))
     ready = gradients
     for layer, gathered in reversed(list(zip(tape, _gathered_backward(tape), strict=True))):
         working = layer.working(layout)
-        found.append((f"backward {layer.shape.parameters[0]}", ready + kept + casts + working + gathered))
+        moments.append((f"backward {layer.shape.parameters[0]}", ready + kept + casts + working + gathered))
         kept -= layer.kept(layout)
         casts -= 0 if layer.again(layout) else layer.cast
         ready += 0 if gradients else layer.gradient
-    return found
+    return moments
 
 
 def _gathered_forward(tape: Sequence[_Layer]) -> list[int]:
@@ -173,13 +173,13 @@ def _gathered_backward(tape: Sequence[_Layer]) -> list[int]:
     end, and the fp32 buffer that reduces the block after it.
     """
     root = sum(each.whole for each in tape if not each.shape.block)
-    found: list[int] = []
+    sizes: list[int] = []
     unreduced = buffer = 0
     for index in reversed(range(len(tape))):
         layer, before = tape[index], tape[max(index - 1, 0)]
-        own = layer.whole + layer.unreduced if layer.shape.block else 0
+        gathered = layer.whole + layer.unreduced if layer.shape.block else 0
         unreduced += 0 if layer.shape.block else layer.unreduced
-        found.append(root + own + (before.whole if before.shape.block else 0) + unreduced + buffer)
+        sizes.append(root + gathered + (before.whole if before.shape.block else 0) + unreduced + buffer)
         if layer.shape.block:
             buffer = layer.reduced
-    return found[::-1]
+    return sizes[::-1]

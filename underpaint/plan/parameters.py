@@ -42,7 +42,7 @@ class Portion:
     trained: int
     matrices: int  # trained ones of which autocast keeps a bf16 copy for the backward pass
     largest: int  # trained parameter
-    own: int
+    per_rank: int
     own_trained: int
 
 
@@ -66,7 +66,7 @@ class Parameters:
                 trained=sum(p.size for p in trained),
                 matrices=sum(p.size for p in trained if p.is_matrix),
                 largest=max((p.size for p in trained), default=0),
-                own=sum(p.shard(ranks) for p in chosen),
+                per_rank=sum(p.shard(ranks) for p in chosen),
                 own_trained=sum(p.shard(ranks) for p in trained),
             )
         return self._shares[key]

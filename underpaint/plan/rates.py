@@ -75,11 +75,11 @@ def _between(rates: dict[str, float], size: float) -> float:
 
 def calibrate() -> Calibration:
     """Measure this machine's processor (about a minute) and keep the result in the cache folder."""
-    found = measure_rates()
+    calibration = measure_rates()
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {"format": FORMAT, "calibration": asdict(found)})
-    return found
+    files.write_json(path, {"format": FORMAT, "calibration": asdict(calibration)})
+    return calibration
 
 
 def measure_rates(clock: Clock = time.perf_counter) -> Calibration:
@@ -119,14 +119,25 @@ def _parsed(values: Any, path: Path) -> Calibration:
             }
             for name in ("matmul", "attention")
         }
-        found = Calibration(**{**values, **rates})
-        sized = [rate for by in (*found.matmul.values(), *found.attention.values()) for rate in by.values()]
-        wrong = min(*sized, found.add, found.reduction, found.gelu, found.layer_norm, found.adamw, found.call) <= 0
+        calibration = Calibration(**{**values, **rates})
+        sized = [rate for by in (*calibration.matmul.values(), *calibration.attention.values()) for rate in by.values()]
+        wrong = (
+            min(
+                *sized,
+                calibration.add,
+                calibration.reduction,
+                calibration.gelu,
+                calibration.layer_norm,
+                calibration.adamw,
+                calibration.call,
+            )
+            <= 0
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); run `underpaint plan --calibrate` again") from error
-    if wrong or any(set(by) != set(DTYPES) for by in (found.matmul, found.attention)):
+    if wrong or any(set(by) != set(DTYPES) for by in (calibration.matmul, calibration.attention)):
         raise ValueError(f"{path} is damaged; run `underpaint plan --calibrate` again")
-    return found
+    return calibration
 
 
 def _path() -> Path:
@@ -171,7 +182,7 @@ def _pointwise() -> dict[str, tuple[int, Callable[[], object]]]:
     x, y = (_numbers(ELEMENTS // 1024, 1024) for _ in range(2))
     leaf = x.clone().requires_grad_()
     weight, bias = (torch.ones(1024, requires_grad=True) for _ in range(2))
-    one = torch.ones(1, requires_grad=True)
+    unit = torch.ones(1, requires_grad=True)
     parameter = torch.nn.Parameter(x.clone())
     parameter.grad = y.clone()
     optimizer = torch.optim.AdamW([parameter], fused=True)
@@ -183,10 +194,10 @@ def _pointwise() -> dict[str, tuple[int, Callable[[], object]]]:
         return torch.autograd.grad(F.layer_norm(leaf, (1024,), weight, bias), (leaf, weight, bias), y)
 
     def calls() -> object:
-        number = one
+        number = unit
         for _ in range(CALLS):
-            number = number + one
-        return torch.autograd.grad(number, one)
+            number = number + unit
+        return torch.autograd.grad(number, unit)
 
     size = ELEMENTS * x.element_size()
     return {

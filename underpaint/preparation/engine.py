@@ -79,15 +79,15 @@ class Engine:
         rows = frame.select(call(frame["item"]).alias("told")).iter_rows(results_buffer_size=1)
         done, failure = 0, {}
         with _stopped_by_signals():
-            for told in (json.loads(row["told"]) for row in rows):
+            for answer in (json.loads(row["told"]) for row in rows):
                 if self._name == "ray" and _stopping.is_set():
                     raise KeyboardInterrupt  # the workers are other processes, and end with the cluster's job
-                if "failure" not in told and not failure:
+                if "failure" not in answer and not failure:
                     done += 1
-                    yield told
+                    yield answer
                     continue
                 _stopping.set()  # what is left answers at once: Daft is not left in the middle of its work
-                failure = failure or told
+                failure = failure or answer
         if failure:
             _raise(failure)
         if done < len(items):  # Daft may take Ctrl-C for itself, and ends without a word while its threads work on
@@ -121,10 +121,10 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _raise(told: dict[str, str]) -> None:
-    if told["failure"] == _STOPPED:
+def _raise(answer: dict[str, str]) -> None:
+    if answer["failure"] == _STOPPED:
         raise KeyboardInterrupt
-    raise _FAILURES[told["failure"]](told["message"])
+    raise _FAILURES[answer["failure"]](answer["message"])
 
 
 def _all_told(function: Callable[[str], dict[str, int]], given: _Items) -> list[str]:

@@ -94,7 +94,7 @@ def usable(table: pa.Table) -> pa.Table:
 
 def _stages(hashes: Any, heldout: float) -> np.ndarray:
     """``heldout`` where a draw from the content's hash says so, else ``pretrain``; copies are on the same side."""
-    first = np.frombuffer(b"".join(one[:8] for one in hashes.to_pylist()), dtype="<i8")
+    first = np.frombuffer(b"".join(content_hash[:8] for content_hash in hashes.to_pylist()), dtype="<i8")
     drawn = keyed_random.uniform(keyed_random.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
     return np.where(drawn < heldout, "heldout", "pretrain")
 

@@ -23,13 +23,13 @@ def read_mapping(file: Path) -> dict[str, str]:
         reader = csv.DictReader(StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
         if missing := {"tag", "label"} - set(reader.fieldnames or ()):
             raise ValueError(f"{file} lacks the columns {', '.join(sorted(missing))}; a mapping has tag and label")
-        found: dict[str, str] = {}
+        mapping: dict[str, str] = {}
         for row in reader:
             label = (row["label"] or "").strip()
-            if found.setdefault(row["tag"], label) != label:
+            if mapping.setdefault(row["tag"], label) != label:
                 raise ValueError(
-                    f"{file} line {reader.line_num} maps {row['tag']!r} to {label!r}, after {found[row['tag']]!r}"
+                    f"{file} line {reader.line_num} maps {row['tag']!r} to {label!r}, after {mapping[row['tag']]!r}"
                 )
-        return found
+        return mapping
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error

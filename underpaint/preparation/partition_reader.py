@@ -151,8 +151,8 @@ def _of_files(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[
 
 def _copy(sample: Sample, key: str, writer: ShardWriter) -> int:
     offset = writer.add(f"{key}.{sample.header.extension}", sample.data)
-    told = {"tags": list(sample.said.tags or ()), "caption": sample.said.caption, "path": sample.name}
-    writer.add_json(f"{key}.json", told | {"language": sample.said.language, "licence": sample.said.licence})
+    said = {"tags": list(sample.said.tags or ()), "caption": sample.said.caption, "path": sample.name}
+    writer.add_json(f"{key}.json", said | {"language": sample.said.language, "licence": sample.said.licence})
     return offset
 
 
@@ -182,7 +182,9 @@ def _of_tar(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[st
             by_key.setdefault(member.key, []).append(member)
         names = [word for sample in by_key.values() for word in names_of_sample(sample)]
         joined = _joined(partition, work_folders, names)
-        for sample in checked((read_member(file, one, joined) for one in by_key.values()), work_folders.exclusion):
+        for sample in checked(
+            (read_member(file, members_of_key, joined) for members_of_key in by_key.values()), work_folders.exclusion
+        ):
             if isinstance(sample, LeftOut):
                 yield _left_out(sample, partition, f"{name}/{sample.name}")
             else:

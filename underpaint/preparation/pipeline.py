@@ -252,8 +252,8 @@ def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
     if sum(sizes):
         return
     reasons = Counter(reason for file in files for _, _, reason in _problems(file))
-    told = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
-    raise ValueError(f"not one image can be used ({told or 'the sources are empty'})")
+    most_frequent = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+    raise ValueError(f"not one image can be used ({most_frequent or 'the sources are empty'})")
 
 
 def _decide(
@@ -312,8 +312,8 @@ def _write_dropped(files: Sequence[Path], target: Path) -> DroppedCounts:
     """What was left out and why, as a table; the number, and the most frequent reasons."""
     reasons: Counter[str] = Counter()
     with replacing(target) as file, pq.ParquetWriter(file, _DROPPED, compression="zstd") as writer:
-        for one in files:
-            rows = [dict(zip(_DROPPED.names, row, strict=True)) for row in _problems(one)]
+        for rows_file in files:
+            rows = [dict(zip(_DROPPED.names, row, strict=True)) for row in _problems(rows_file)]
             reasons.update(row["reason"] for row in rows)
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, _DROPPED))

@@ -79,11 +79,11 @@ def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Itera
     if source.kind == "tars":
         yield from _tars(source, given)
         return
-    found = False
+    any_chunk = False
     for chunk in _chunks(_of_table(source) if source.kind == "table" else _of_folder(source), images):
-        found = True
+        any_chunk = True
         yield _write(chunk, source, folder=folder, given=given)
-    if not found:
+    if not any_chunk:
         raise ValueError(f"{source.path} holds no images; name a folder of images, a table of them, or tar shards")
 
 
@@ -97,17 +97,24 @@ def _tars(source: PreparedFrom, given: str) -> Iterator[Partition]:
 def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: str) -> Partition:
     rows = [
         {
-            "paths": one.paths,
-            "tags": one.said.tags,
-            "caption": one.said.caption,
-            "language": one.said.language,
-            "licence": one.said.licence,
-            "folder": one.folder,
-            "problem": one.problem or None,
+            "paths": planned.paths,
+            "tags": planned.said.tags,
+            "caption": planned.said.caption,
+            "language": planned.said.language,
+            "licence": planned.said.licence,
+            "folder": planned.folder,
+            "problem": planned.problem or None,
         }
-        for one in chunk
+        for planned in chunk
     ]
-    identity = [READ_FORMAT, source.name, source.path, given, rows, [(one.size, one.stamp) for one in chunk]]
+    identity = [
+        READ_FORMAT,
+        source.name,
+        source.path,
+        given,
+        rows,
+        [(planned.size, planned.stamp) for planned in chunk],
+    ]
     partition = Partition(source=source, digest=_digest(identity))
     file = folder / f"{partition.name}.parquet"
     if not file.is_file():
@@ -126,13 +133,13 @@ def _chunks(planned: Iterable[_Planned], images: int) -> Iterator[list[_Planned]
     chunk: list[_Planned] = []
     size = 0
     fewest = max(images // 4, 1)
-    for one in planned:
-        if chunk and (len(chunk) >= 4 * images or size + one.size > MAX_PARTITION_BYTES):
+    for image in planned:
+        if chunk and (len(chunk) >= 4 * images or size + image.size > MAX_PARTITION_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(one)
-        size += one.size
-        if len(chunk) >= fewest and _path_hash(one.paths[0]) % max(images - fewest, 1) == 0:
+        chunk.append(image)
+        size += image.size
+        if len(chunk) >= fewest and _path_hash(image.paths[0]) % max(images - fewest, 1) == 0:
             yield chunk
             chunk, size = [], 0
     if chunk:

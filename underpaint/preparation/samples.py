@@ -53,7 +53,7 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         return LeftOut(name=first, reason=row["problem"])
     if _leaves(first):
         return LeftOut(name=first, reason="the path leaves the folder")
-    path = next((one for one in row["paths"] if (root / one).is_file()), "")
+    path = next((candidate for candidate in row["paths"] if (root / candidate).is_file()), "")
     if not path:
         return LeftOut(name=first, reason="missing file")
     file = root / path
@@ -65,14 +65,14 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
     beside, flags = _sidecars(file)
     keywords, refused = _xmp_sidecars(file)
-    own = Metadata(
+    planned = Metadata(
         tags=None if row["tags"] is None else tuple(row["tags"]),
         caption=row["caption"],
         language=row["language"],
         licence=row["licence"],
     )
-    told = own.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(keywords)
-    return _sample(path, data, told, flags=flags, refused=refused, folder=row["folder"])
+    said = planned.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(keywords)
+    return _sample(path, data, said, flags=flags, refused=refused, folder=row["folder"])
 
 
 def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
@@ -81,15 +81,15 @@ def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metad
     image = next((member for member in sample if member.extension in IMAGE_EXTENSIONS), None)
     if image is None:
         return LeftOut(name=key, reason="the sample has no image")
-    told, flags = _looked_up(joined, names_of_sample(sample)), ()
+    said, flags = _looked_up(joined, names_of_sample(sample)), ()
     readers = {"json": metadata.from_json, "txt": metadata.from_caption}
     for extension, read in readers.items():
-        for member in (one for one in sample if one.extension == extension):
+        for member in (candidate for candidate in sample if candidate.extension == extension):
             try:
-                told = told.merged_with(read(_content(file, member)))
+                said = said.merged_with(read(_content(file, member)))
             except ValueError:
                 flags = (*flags, "unread_sidecar")
-    return _sample(key, _content(file, image), told, flags=flags, offset=image.offset)
+    return _sample(key, _content(file, image), said, flags=flags, offset=image.offset)
 
 
 def names_of_path(path: str, extension: str = "") -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def names_of_sample(sample: list[Member]) -> tuple[str, ...]:
 def _sample(
     name: str,
     data: bytes,
-    told: Metadata,
+    said: Metadata,
     *,
     flags: tuple[str, ...],
     refused: tuple[str, ...] = (),
@@ -126,18 +126,18 @@ def _sample(
         name=name,
         data=data,
         header=header,
-        said=_with_tags(told.merged_with(Metadata(tags=metadata.distinct(embedded.tags))), folder),
+        said=_with_tags(said.merged_with(Metadata(tags=metadata.distinct(embedded.tags))), folder),
         flags=(*flags, "unread_keywords") if refused else flags,
         refused=refused,
         offset=offset,
     )
 
 
-def _with_tags(told: Metadata, folder: str) -> Metadata:
+def _with_tags(said: Metadata, folder: str) -> Metadata:
     """Hashtags of the caption where there are no tags; the folder's name where there are none either."""
-    if told.tags:
-        return told
-    return Metadata(tags=metadata.hashtags(told.caption) or ((folder,) if folder else ())).merged_with(told)
+    if said.tags:
+        return said
+    return Metadata(tags=metadata.hashtags(said.caption) or ((folder,) if folder else ())).merged_with(said)
 
 
 def _leaves(path: str) -> bool:
@@ -152,18 +152,18 @@ def _bounded(file: Path, most: int) -> bytes:
 
 def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
     """What ``photo.json`` and ``photo.txt``, or ``photo.jpg.json`` and ``photo.jpg.txt``, say."""
-    told, flags = NOTHING, ()
+    said, flags = NOTHING, ()
     for read, extension in ((metadata.from_json, ".json"), (metadata.from_sidecar, ".txt")):
         for beside in (file.with_suffix(extension), file.with_name(file.name + extension)):
             if beside.is_symlink() or not beside.is_file():
                 continue
             try:
                 content = _bounded(beside, MAX_TEXT_BYTES)
-                told = told.merged_with(read(content)) if len(content) <= MAX_TEXT_BYTES else told
+                said = said.merged_with(read(content)) if len(content) <= MAX_TEXT_BYTES else said
                 flags = flags if len(content) <= MAX_TEXT_BYTES else (*flags, "unread_sidecar")
             except (OSError, ValueError):
                 flags = (*flags, "unread_sidecar")
-    return told, flags
+    return said, flags
 
 
 def _xmp_sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
@@ -188,7 +188,7 @@ def _content(file: BinaryIO, member: Member) -> bytes:
 
 
 def _looked_up(joined: Mapping[str, Metadata], names: tuple[str, ...]) -> Metadata:
-    told = NOTHING
+    said = NOTHING
     for name in names:
-        told = told.merged_with(joined.get(name, NOTHING))
-    return told
+        said = said.merged_with(joined.get(name, NOTHING))
+    return said

@@ -155,9 +155,9 @@ def summary(record: PrepareRecord, out: str | Path) -> str:
         *([f"  {classes:,} classes to transfer to"] if (classes := counts.get("classes")) else []),
         *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
         *(
-            f"  {one['removed']:,} near duplicates of {one['duplicated']:,} of {one['images']:,} images of "
-            f"{one['name']} left out"
-            for one in record["excluded"]
+            f"  {tested['removed']:,} near duplicates of {tested['duplicated']:,} of {tested['images']:,} images of "
+            f"{tested['name']} left out"
+            for tested in record["excluded"]
         ),
         *_copies(record.get("copies", {}), out),
         *(

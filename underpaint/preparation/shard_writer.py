@@ -32,8 +32,8 @@ class ShardWriter:
 
     def add_json(self, name: str, value: Mapping[str, object]) -> None:
         """What is known of an image, without what is empty."""
-        told = {field: one for field, one in value.items() if one}
-        self.add(name, json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
+        filled = {field: content for field, content in value.items() if content}
+        self.add(name, json.dumps(filled, ensure_ascii=False, sort_keys=True).encode())
 
     def finish(self) -> None:
         """The two empty blocks that end a tar."""

@@ -226,7 +226,7 @@ def _arm_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> lis
 
 def sentences(differences: Sequence[tuple[str, Difference | None]]) -> tuple[str, ...]:
     """What the contrast says at both ends of an axis, and where its interval lies; in the order of the values."""
-    known = [(value, one) for value, one in differences if one is not None]
+    known = [(value, difference) for value, difference in differences if difference is not None]
     if not known:
         return ("At no value of this axis two different runs of equal compute were compared.",)
     (first, at_first), (last, at_last) = known[0], known[-1]
@@ -235,17 +235,17 @@ def sentences(differences: Sequence[tuple[str, Difference | None]]) -> tuple[str
         ends += f" and by {interval(at_last)} at {last}"
     where = []
     for verdict, place in PLACES.items():
-        at = [value for value, one in known if one.verdict == verdict]
+        at = [value for value, difference in known if difference.verdict == verdict]
         if at:
             where.append(f"{place} at {'every value' if len(at) == len(known) else listed(at)}")
     return (f"{ends}.", f"The interval lies {', '.join(where)}.")
 
 
-def interval(one: Difference) -> str:
+def interval(difference: Difference) -> str:
     """``+1.2 [0.4, 2.0]``."""
-    if one.low is None or one.high is None:
-        return f"{points(one.mean)} (no interval)"
-    return f"{points(one.mean)} [{points(one.low)}, {points(one.high)}]"
+    if difference.low is None or difference.high is None:
+        return f"{points(difference.mean)} (no interval)"
+    return f"{points(difference.mean)} [{points(difference.low)}, {points(difference.high)}]"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -257,10 +257,10 @@ def _verdicts(parts: Sequence[AxisPart], asked: str) -> list[Verdict]:
     """The answer at every point; the base point, which stands on every axis, counts once."""
     verdicts: dict[tuple[str, str], Verdict] = {}
     for part in parts:
-        for one in part.values:
-            if asked in one.mean.differences:
-                place = ("", "base") if one.value == part.base else (part.name, one.value)
-                verdicts[place] = one.mean.differences[asked].verdict
+        for value in part.values:
+            if asked in value.mean.differences:
+                place = ("", "base") if value.value == part.base else (part.name, value.value)
+                verdicts[place] = value.mean.differences[asked].verdict
     return list(verdicts.values())
 
 

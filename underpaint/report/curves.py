@@ -120,9 +120,9 @@ def _loss_chart(
 ) -> Chart:
     series: list[Series] = []
     for curve in curves:
-        series.append((curve.name, curve.mark, thin(smooth([point(one) for one in curve.train])), False))
+        series.append((curve.name, curve.mark, thin(smooth([point(entry) for entry in curve.train])), False))
         if curve.heldout:
-            series.append((curve.name, curve.mark, thin([point(one) for one in curve.heldout]), True))
+            series.append((curve.name, curve.mark, thin([point(entry) for entry in curve.heldout]), True))
     return _chart(title, x_label, series, from_zero=False)
 
 

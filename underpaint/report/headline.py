@@ -99,7 +99,7 @@ class Contrast:
         return sum(task.verdict == verdict for task in self.tasks)
 
     def difference(self, task: str) -> Difference | None:
-        return next((one for one in self.differences if one.task == task), None)
+        return next((task_difference for task_difference in self.differences if task_difference.task == task), None)
 
 
 def study_contrasts(results: StudyResults) -> list[Contrast]:
@@ -196,9 +196,9 @@ def _exceptions(known: Sequence[Contrast]) -> str:
     }
     where: dict[tuple[str, Verdict], list[str]] = {}
     for contrast in known:
-        for one in contrast.datasets:
-            if contrast.mean is not None and one.low is not None and one.verdict != contrast.mean.verdict:
-                where.setdefault((one.task, one.verdict), []).append(contrast.condition)
+        for difference in contrast.datasets:
+            if contrast.mean is not None and difference.low is not None and difference.verdict != contrast.mean.verdict:
+                where.setdefault((difference.task, difference.verdict), []).append(contrast.condition)
     alike: dict[str, list[str]] = {}
     for (dataset, verdict), conditions in where.items():
         when = ", ".join(conditions[:-1]) + " and " * (len(conditions) > 1) + conditions[-1]
@@ -262,7 +262,10 @@ def over_mae(contrasts: Sequence[Contrast]) -> list[Contrast]:
 
 def forgotten(contrast: Contrast) -> str:
     """In a sentence: the tasks that WSP serves, and those whose features it spoils."""
-    gained, lost = ([one.task for one in contrast.tasks if one.verdict == verdict] for verdict in ("above", "below"))
+    gained, lost = (
+        [difference.task for difference in contrast.tasks if difference.verdict == verdict]
+        for verdict in ("above", "below")
+    )
     mean = "" if contrast.mean is None else f", {points(contrast.mean.mean)} points on average"
     return f"gains on {_listed(gained)} and forgets on {_listed(lost)}{mean}"
 
@@ -316,10 +319,14 @@ def below_the_floor(contrasts: Sequence[Contrast]) -> str:
     """A warning where WSP from scratch ends below the untrained encoder: a gain over it may be harm avoided."""
     contrast = next((contrast for contrast in contrasts if contrast.between("wsp", "untrained")), None)
     known = (contrast.datasets or (contrast.mean,)) if contrast else ()
-    below = [one for one in known if one is not None and one.verdict == "below"]
+    below = [difference for difference in known if difference is not None and difference.verdict == "below"]
     if not below:
         return ""
-    named = ", ".join(f"the tasks of {one.task} ({points(one.mean)})" for one in below if one.task != MEAN_TASK)
+    named = ", ".join(
+        f"the tasks of {difference.task} ({points(difference.mean)})"
+        for difference in below
+        if difference.task != MEAN_TASK
+    )
     where = named or f"the mean over tasks ({points(below[0].mean)})"
     assert contrast is not None
     label = contrast.first_arm["label"]

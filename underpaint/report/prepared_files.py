@@ -106,14 +106,14 @@ def tags_of(folder: Path, labels: list[int]) -> dict[int, list[str]]:
     """The tags that some labels were made of."""
     import pyarrow.parquet as pq
 
-    found: dict[int, list[str]] = {}
+    tags: dict[int, list[str]] = {}
     if not labels:
-        return found
+        return tags
     with pq.ParquetFile(folder / VOCABULARY) as file:
         for batch in file.iter_batches(columns=["label", "tags"], batch_size=_BATCH):
             places = np.flatnonzero(np.isin(batch.column("label").to_numpy(), labels))
-            found |= {batch["label"][int(place)].as_py(): batch["tags"][int(place)].as_py() for place in places}
-    return found
+            tags |= {batch["label"][int(place)].as_py(): batch["tags"][int(place)].as_py() for place in places}
+    return tags
 
 
 def read_images(folder: Path) -> Images:
@@ -168,9 +168,9 @@ class _Counted:
 
     def _tally(self, name: str, column: pa.Array) -> None:
         counter = self.values.setdefault(name, Counter())
-        for one in column.value_counts().to_pylist():
-            value = one["values"] or ""
-            counter[value if value in counter or len(counter) < MAX_VALUES else "further values"] += one["counts"]
+        for entry in column.value_counts().to_pylist():
+            value = entry["values"] or ""
+            counter[value if value in counter or len(counter) < MAX_VALUES else "further values"] += entry["counts"]
 
 
 def _index_batches(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -189,14 +189,14 @@ def _shards(folder: Path) -> pa.Table:
 
 
 def _splits(shards: pa.Table) -> Iterator[Split]:
-    rows = [one for splits in shards["splits"].to_pylist() for one in splits]
+    rows = [sums for splits in shards["splits"].to_pylist() for sums in splits]
     for name in dict.fromkeys(row["split"] for row in rows):
-        own = [row for row in rows if row["split"] == name]
+        rows_of_split = [row for row in rows if row["split"] == name]
         yield Split(
             name=name,
-            images=sum(row["images"] for row in own),
-            labelled=sum(row["labelled"] for row in own),
-            repeats=sum(row["repeats"] for row in own) / REPEAT_UNIT,
+            images=sum(row["images"] for row in rows_of_split),
+            labelled=sum(row["labelled"] for row in rows_of_split),
+            repeats=sum(row["repeats"] for row in rows_of_split) / REPEAT_UNIT,
         )
 
 
@@ -230,9 +230,9 @@ def _add_reasons(reasons: dict[tuple[str, str], Reason], batch: pa.RecordBatch, 
     pair = [batch[name].dictionary_encode() for name in ("decision", "reason")]
     size = len(pair[1].dictionary)
     code = pair[0].indices.to_numpy().astype(np.int64) * size + pair[1].indices.to_numpy()
-    for one in np.unique(code):
-        places = np.flatnonzero(code == one)
-        decision, text = pair[0].dictionary[int(one // size)].as_py(), pair[1].dictionary[int(one % size)].as_py()
+    for number in np.unique(code):
+        places = np.flatnonzero(code == number)
+        decision, text = pair[0].dictionary[int(number // size)].as_py(), pair[1].dictionary[int(number % size)].as_py()
         text = _shared_reason(decision, text)
         reason = reasons.setdefault((decision, text), Reason(decision=decision, text=text))
         reason.tags += len(places)
@@ -272,8 +272,8 @@ def read_examples(folder: Path) -> dict[int, list[tuple[str, bytes]]]:
     """By label, the keys and small JPEGs of some images; nothing where they were not written."""
     import pyarrow.parquet as pq
 
-    found: dict[int, list[tuple[str, bytes]]] = {}
+    examples: dict[int, list[tuple[str, bytes]]] = {}
     if (folder / EXAMPLES).is_file():
         for row in pq.read_table(folder / EXAMPLES, columns=["label", "key", "image"]).to_pylist():
-            found.setdefault(row["label"], []).append((row["key"], row["image"]))
-    return found
+            examples.setdefault(row["label"], []).append((row["key"], row["image"]))
+    return examples

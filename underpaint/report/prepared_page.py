@@ -131,10 +131,10 @@ def _uri(jpeg: bytes) -> str:
 
 
 def _decisions(audit: Audit) -> list[Bar]:
-    found = {decision: audit.of(decision) for decision in _NAMES}
+    total_of = {decision: audit.of(decision) for decision in _NAMES}
     return [
         Bar(name=_NAMES[decision], count=uses, share=uses / audit.uses, note=tags)
-        for decision, (tags, uses) in found.items()
+        for decision, (tags, uses) in total_of.items()
         if tags
     ]
 
@@ -143,7 +143,7 @@ def _most(reasons: Sequence[Reason]) -> list[Reason]:
     """The reasons with the most uses, and the sum of all others."""
     shown, others = list(reasons[:SHOWN_VALUES]), reasons[SHOWN_VALUES:]
     if others:
-        tags, uses = sum(one.tags for one in others), sum(one.uses for one in others)
+        tags, uses = sum(reason.tags for reason in others), sum(reason.uses for reason in others)
         shown.append(Reason(decision="", text=f"{len(others)} further reasons", tags=tags, uses=uses))
     return shown
 

@@ -30,14 +30,14 @@ class RankStream:
         self.stream, self.ranks, self.batch_size = stream, ranks, batch_size
         self.quarantine = stream.quarantine
         self.position = 0
-        self.found: list[Problem] = []
+        self.problems: list[Problem] = []
 
     def __iter__(self) -> Iterator[Batch]:
         microbatch = self.stream.batching.microbatch
         assert self.batch_size % (microbatch * self.ranks.world) == 0, (self.batch_size, microbatch, self.ranks)
         assert self.position % self.batch_size == 0, self.position
         for number, (batch, problems) in enumerate(self.stream.read(self._starts()), 1):
-            self.found += problems
+            self.problems += problems
             if number % (self.batch_size // self.ranks.world // microbatch) == 0:
                 self.position += self.batch_size
             yield batch
@@ -52,7 +52,7 @@ class RankStream:
         Raises:
             TooManyBadRecords: on all ranks.
         """
-        mine, self.found = [[problem.key, problem.reason] for problem in self.found], []
+        mine, self.problems = [[problem.key, problem.reason] for problem in self.problems], []
         for listed in self.ranks.exchange(mine):
             self.quarantine.add(Problem(key=key, reason=reason) for key, reason in listed)
 

@@ -230,10 +230,10 @@ def _changes(run: Run, **fields: object) -> tuple[str, ...]:
     """The fields as assignments, without those that have the value already."""
     changes = []
     for name, value in fields.items():
-        found: object = run
+        current: object = run
         for part in name.split("."):
-            found = getattr(found, part)
-        if found != value:
+            current = getattr(current, part)
+        if current != value:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             changes.append(f"{name}={text}")
     return tuple(changes)

@@ -81,11 +81,11 @@ def open_baselines(folders: Sequence[str], *, taken: Sequence[str], like: ViTCon
     """
     baselines: list[Baseline] = []
     for folder in folders:
-        one = _open(Path(folder), like)
-        if one.name in taken or one.name in {other.name for other in baselines}:
-            what = "an arm of the study" if one.name in taken else "another baseline"
-            raise ValueError(f"the baseline {folder} is called {one.name!r}, as is {what}; rename its folder")
-        baselines.append(one)
+        baseline = _open(Path(folder), like)
+        if baseline.name in taken or baseline.name in {earlier.name for earlier in baselines}:
+            what = "an arm of the study" if baseline.name in taken else "another baseline"
+            raise ValueError(f"the baseline {folder} is called {baseline.name!r}, as is {what}; rename its folder")
+        baselines.append(baseline)
     return tuple(baselines)
 
 

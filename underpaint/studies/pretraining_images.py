@@ -56,10 +56,10 @@ def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str])
         say(f"{source.name}: {note}")
     beside = tuple(name for name in transfer or (BESIDE,) if name != source.name)
     source, leakage = without_duplicates(source, [open_source(name) for name in beside])
-    own = bool(source.rows("train") and source.rows("test")) and (not transfer or source.name in transfer)
+    has_task = bool(source.rows("train") and source.rows("test")) and (not transfer or source.name in transfer)
     others = tuple(without_duplicates(open_source(name), ())[0] for name in beside)
     data = {"source": names, "tags": tags, "labels": labels, "exclude": "+".join(beside)}
-    return StudyImages(source=source, tasks=(source, *others) if own else others, data=data, leakage=leakage)
+    return StudyImages(source=source, tasks=(source, *others) if has_task else others, data=data, leakage=leakage)
 
 
 def task_data(task: Source, images: StudyImages) -> dict[str, str]:

@@ -90,12 +90,12 @@ class Canonicaliser:
 
     def _read_lexicons(self, files: tuple[str, ...]) -> dict[str, Entry]:
         """The words of the lexicons, where the rules take all their parts of speech; else those with a noun."""
-        found = read_lexicons(files, self._known) if files else {}
+        entries = read_lexicons(files, self._known) if files else {}
         if self._rules.parts_of_speech == "all":
-            return found
+            return entries
         nouns = {
             word: replace(entry, synsets=tuple(id_ for id_ in entry.synsets if id_[0] == "n"))
-            for word, entry in found.items()
+            for word, entry in entries.items()
         }
         return {word: entry for word, entry in nouns.items() if entry.synsets}
 
@@ -120,14 +120,14 @@ class Canonicaliser:
             language = ""
         if language and not self._meanings.is_well_known(form.run):
             return _drop(f"function word ({language})")
-        found = self._meanings.find(form)
-        if entry and not (found and (len(form.whole) > 1 or self._meanings.is_well_known(squeezed))):
+        meaning = self._meanings.find(form)
+        if entry and not (meaning and (len(form.whole) > 1 or self._meanings.is_well_known(squeezed))):
             return self._synset(self._meanings.choose(entry.synsets), f"lexicon {entry.lexicon}")
-        if found:
-            return self._synset(found.synset, found.reason)
+        if meaning:
+            return self._synset(meaning.synset, meaning.reason)
         parted = self._segmenter.part(form.run)
-        if parted and (found := self._meanings.find(Form(words=parted, whole=parted))):
-            return self._synset(found.synset, f"{found.reason}, run together")
+        if parted and (meaning := self._meanings.find(Form(words=parted, whole=parted))):
+            return self._synset(meaning.synset, f"{meaning.reason}, run together")
         reason = "not in WordNet" if self._rules.parts_of_speech == "all" else "no noun of WordNet"
         if self._rules.unknown_tags == "drop":
             return _drop(reason)

@@ -25,10 +25,10 @@ def stopwords() -> dict[str, frozenset[str]]:
 
     with pyarrow.parquet.ParquetFile(Path(__file__).with_name("stopwords.parquet")) as opened:
         table = opened.read(use_threads=False)
-    found: dict[str, set[str]] = {}
+    words_of: dict[str, set[str]] = {}
     for language, word in zip(table.column("language").to_pylist(), table.column("word").to_pylist(), strict=True):
-        found.setdefault(language, set()).add(word)
-    return {language: frozenset(words) for language, words in found.items()}
+        words_of.setdefault(language, set()).add(word)
+    return {language: frozenset(words) for language, words in words_of.items()}
 
 
 def _words(name: str) -> frozenset[str]:

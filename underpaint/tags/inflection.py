@@ -27,14 +27,14 @@ def bases(form: str) -> tuple[tuple[Part, str], ...]:
 
     The form itself is none of them. In WordNet's order: nouns, verbs, adjectives, adverbs, exceptions first.
     """
-    found: list[tuple[Part, str]] = list(irregular().get(form, ()))
+    pairs: list[tuple[Part, str]] = list(irregular().get(form, ()))
     if form[-1] in _LAST and not form.endswith("ss"):
         for part, endings in ENDINGS.items():
             for ending, base in endings:
                 if form.endswith(ending) and len(form) > len(ending) + 1:
-                    found.append((part, form.removesuffix(ending) + base))
+                    pairs.append((part, form.removesuffix(ending) + base))
     order = list(ENDINGS)
-    distinct = dict.fromkeys(pair for pair in found if pair[1] != form)
+    distinct = dict.fromkeys(pair for pair in pairs if pair[1] != form)
     return tuple(sorted(distinct, key=lambda pair: order.index(pair[0])))
 
 
@@ -45,8 +45,8 @@ def irregular() -> dict[str, tuple[tuple[Part, str], ...]]:
 
     with pyarrow.parquet.ParquetFile(Path(__file__).with_name("irregular.parquet")) as opened:
         table = opened.read(use_threads=False)
-    found: dict[str, tuple[tuple[Part, str], ...]] = {}
+    bases_of: dict[str, tuple[tuple[Part, str], ...]] = {}
     columns = (table.column(name).to_pylist() for name in ("form", "part", "base"))
     for form, part, base in zip(*columns, strict=True):
-        found[form] = (*found.get(form, ()), (part, base))
-    return found
+        bases_of[form] = (*bases_of.get(form, ()), (part, base))
+    return bases_of

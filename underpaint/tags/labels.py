@@ -94,8 +94,8 @@ class Labeller:
 
         compute: Any = pyarrow.compute
         encoded = tags.flatten().dictionary_encode()
-        found = compute.index_in(encoded.dictionary, value_set=self._tags).fill_null(len(self._labels) - 1)
-        of_form = np.append(self._labels[found.to_numpy(zero_copy_only=False)], np.int32(-1))
+        places = compute.index_in(encoded.dictionary, value_set=self._tags).fill_null(len(self._labels) - 1)
+        of_form = np.append(self._labels[places.to_numpy(zero_copy_only=False)], np.int32(-1))
         label = of_form[encoded.indices.fill_null(len(of_form) - 1).to_numpy(zero_copy_only=False)]
         row = np.repeat(np.arange(len(tags)), compute.list_value_length(tags).fill_null(0).to_numpy())
         row, label = row[label >= 0], label[label >= 0]
@@ -117,12 +117,14 @@ def _ranked(counts: Any) -> list[tuple[str, int]]:
 
 def _without_plurals(decisions: list[Decision]) -> list[Decision]:
     """The same, with words outside WordNet in the singular where that was used too: ``joypads`` are ``joypad``."""
-    singular = {one.key: one for one in decisions if one.kind == "text"}
+    singular = {decision.key: decision for decision in decisions if decision.kind == "text"}
     return [
-        replace(found, reason=f"{one.reason}, plural of {found.name}")
-        if one.kind == "text" and _is_plural(one.key) and (found := singular.get(one.key.removesuffix("s")))
-        else one
-        for one in decisions
+        replace(base, reason=f"{decision.reason}, plural of {base.name}")
+        if decision.kind == "text"
+        and _is_plural(decision.key)
+        and (base := singular.get(decision.key.removesuffix("s")))
+        else decision
+        for decision in decisions
     ]
 
 
@@ -138,7 +140,7 @@ def _merge(tags: Iterable[tuple[str, int]], decisions: Iterable[Decision]) -> It
         if decision.key:
             groups.setdefault(decision.key, []).append((decision, tag, count))
     for group in groups.values():
-        spoken = min((one for one, _, _ in group), key=lambda one: -one.name.count(" "))
+        spoken = min((member for member, _, _ in group), key=lambda member: -member.name.count(" "))
         members = tuple((tag, count) for _, tag, count in group)
         yield _Label(spoken, sum(count for _, count in members), members)
 
@@ -175,13 +177,17 @@ def _distinct_names(kept: list[_Label]) -> list[str]:
 def _audit(tags: list[tuple[str, int]], decisions: list[Decision], number: dict[str, int], cut: dict[str, str]) -> Any:
     import pyarrow
 
-    reasons = [f"{one.reason}; {cut[one.key]}" if one.key in cut else one.reason for one in decisions]
+    reasons = [
+        f"{decision.reason}; {cut[decision.key]}" if decision.key in cut else decision.reason for decision in decisions
+    ]
     return pyarrow.table(
         {
             "tag": pyarrow.array([tag for tag, _ in tags], pyarrow.string()),
             "count": pyarrow.array([count for _, count in tags], pyarrow.int64()),
-            "decision": pyarrow.array(["cut" if one.key in cut else one.kind for one in decisions], pyarrow.string()),
-            "label": pyarrow.array([number.get(one.key) for one in decisions], pyarrow.int32()),
+            "decision": pyarrow.array(
+                ["cut" if decision.key in cut else decision.kind for decision in decisions], pyarrow.string()
+            ),
+            "label": pyarrow.array([number.get(decision.key) for decision in decisions], pyarrow.int32()),
             "reason": pyarrow.array(reasons, pyarrow.string()),
         }
     )

@@ -40,14 +40,14 @@ def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entr
     """
     parsed = [(Path(file), lexicon) for file in files for lexicon in _parse(Path(file))]
     synsets = [synset for _, lexicon in parsed for synset in lexicon["synsets"]]
-    names = {synset["id"]: own for synset in synsets if (own := _by_name(synset, known))}
+    names = {synset["id"]: princeton for synset in synsets if (princeton := _by_name(synset, known))}
     of_index = {synset["ili"]: names[synset["id"]] for synset in synsets if synset["ili"] and synset["id"] in names}
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for file, lexicon in parsed:
         ids = {
-            synset["id"]: own
+            synset["id"]: princeton
             for synset in lexicon["synsets"]
-            if (own := names.get(synset["id"]) or of_index.get(synset["ili"]))
+            if (princeton := names.get(synset["id"]) or of_index.get(synset["ili"]))
         }
         if not ids:
             raise ValueError(
@@ -55,8 +55,8 @@ def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entr
                 "Interlingual Index to WordNet 3.0"
             )
         for word, meanings in _words(lexicon, ids):
-            found.setdefault(word, Entry(lexicon["id"], lexicon["language"], meanings))
-    return found
+            entries.setdefault(word, Entry(lexicon["id"], lexicon["language"], meanings))
+    return entries
 
 
 def _parse(file: Path) -> list[Any]:
@@ -80,18 +80,18 @@ def _parse(file: Path) -> list[Any]:
 def _by_name(synset: Any, known: WordNet) -> str:
     """The id of a synset that is named by its offset; nothing for others."""
     match = OFFSET.fullmatch(synset["id"])
-    own = f"{match[2].replace('s', 'a')}{match[1]}" if match else ""
-    return own if own and known.has_synset(own) else ""
+    synset_id = f"{match[2].replace('s', 'a')}{match[1]}" if match else ""
+    return synset_id if synset_id and known.has_synset(synset_id) else ""
 
 
 def _words(lexicon: Any, ids: dict[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every word, with the synsets of all its entries in their order."""
-    found: dict[str, dict[str, None]] = {}
+    synsets_of: dict[str, dict[str, None]] = {}
     for entry in lexicon["entries"]:
         senses = [ids[sense["synset"]] for sense in entry.get("senses", ()) if sense["synset"] in ids]
         for written in (entry["lemma"], *entry.get("forms", ())):
             word = squeeze(plain(written["writtenForm"]).lower())
             if word and senses:
-                found.setdefault(word, {}).update(dict.fromkeys(senses))
-    for word, synsets in found.items():
+                synsets_of.setdefault(word, {}).update(dict.fromkeys(senses))
+    for word, synsets in synsets_of.items():
         yield word, tuple(synsets)

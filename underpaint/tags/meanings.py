@@ -62,8 +62,8 @@ class Meanings:
         """What the form means; None where WordNet does not tell, or the word is hardly English."""
         for words in dict.fromkeys((form.whole, form.words)):
             for spellings in (self._spelled(words), self._respelled(words)):
-                if found := self._best(spellings):
-                    return found
+                if meaning := self._best(spellings):
+                    return meaning
         return None
 
     def is_well_known(self, word: str) -> bool:
@@ -108,22 +108,22 @@ class Meanings:
                     yield compound
 
     def _best(self, lemmas: Iterable[str]) -> Meaning | None:
-        found = [candidate for lemma in dict.fromkeys(lemmas) for candidate in self._candidates(lemma)]
-        if not found:
+        candidates = [candidate for lemma in dict.fromkeys(lemmas) for candidate in self._candidates(lemma)]
+        if not candidates:
             return None
-        best = min(found)
-        others = len({candidate[3] for candidate in found}) - 1
+        best = min(candidates)
+        others = len({candidate[3] for candidate in candidates}) - 1
         return Meaning(best[3], f"WordNet: {best[4]}" + (f", before {others} other meanings" if others else ""))
 
     def _candidates(self, lemma: str) -> Iterator[_Candidate]:
-        own = lemma in self._known
-        if own:
+        is_lemma = lemma in self._known
+        if is_lemma:
             yield from self._senses(lemma)
         for part, base in bases(lemma):
             if part not in self._parts or (part != "n" and not lemma.isalpha()):
                 continue  # only nouns end their compounds
             place = PARTS.index(part)
-            weight = (INFLECTED if own else 1) * (PRESENT if part == "v" and lemma[-1] == "s" else 1)
+            weight = (INFLECTED if is_lemma else 1) * (PRESENT if part == "v" and lemma[-1] == "s" else 1)
             for score, of, number, synset, _ in self._senses(base) if base in self._known else ():
                 if of == place:
                     yield score * weight, of, number, synset, base
@@ -170,9 +170,11 @@ class Meanings:
         others = {lemma.lower() for id_ in self._known.synsets_of(word) for lemma in self._known.lemmas(id_)}
         counts = english()
         return any(
-            squeeze(other) == word
-            or (counts.get(other, 0) >= RARE and SequenceMatcher(None, word, other, autojunk=False).ratio() >= ALIKE)
-            for other in others - {word}
+            squeeze(variant) == word
+            or (
+                counts.get(variant, 0) >= RARE and SequenceMatcher(None, word, variant, autojunk=False).ratio() >= ALIKE
+            )
+            for variant in others - {word}
         )
 
 
@@ -185,8 +187,8 @@ def _kinds(known: WordNet) -> tuple[frozenset[str], frozenset[str]]:
 @cache
 def _compounds(known: WordNet) -> dict[str, list[str]]:
     """Words with blanks, hyphens and the like, by their letters alone."""
-    found: dict[str, list[str]] = {}
+    compounds: dict[str, list[str]] = {}
     for word in known.words():
         if not word.isalnum():
-            found.setdefault(squeeze(word), []).append(word)
-    return found
+            compounds.setdefault(squeeze(word), []).append(word)
+    return compounds

@@ -102,9 +102,9 @@ def _rarest(labels: np.ndarray, lengths: np.ndarray, frequency: np.ndarray) -> n
     rank = np.empty(len(frequency), dtype=np.int64)
     order = np.argsort(frequency, kind="stable")
     rank[order] = np.arange(len(frequency))
-    found = np.full(len(lengths), -1)
+    rarest = np.full(len(lengths), -1)
     some = lengths > 0
     if some.any():
         starts = (np.cumsum(lengths) - lengths)[some]
-        found[some] = order[np.minimum.reduceat(rank[labels], starts)]
-    return found
+        rarest[some] = order[np.minimum.reduceat(rank[labels], starts)]
+    return rarest

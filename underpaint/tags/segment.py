@@ -52,15 +52,15 @@ class Segmenter:
         # the two cheapest ways to part the letters up to each place, by cost and then by the words themselves
         ways: dict[int, list[tuple[float, tuple[str, ...]]]] = {0: [(0.0, ())]}
         for end in range(MIN_LETTERS - 1, len(run) + 1):
-            found = [
+            extended = [
                 (cost + self._cost[word], (*words, word))
                 for start in ways
                 if (word := run[start:end]) in self._cost
                 for cost, words in ways[start]
                 if len(words) < MAX_WORDS
             ]
-            if found:
-                ways[end] = sorted(found)[:2]
+            if extended:
+                ways[end] = sorted(extended)[:2]
         if len(run) not in ways:
             return ()
         best, *others = ways[len(run)]

@@ -93,7 +93,7 @@ class WordNet:
         """
         word = self._word.get(_plain(lemma))
         places = () if word is None else range(self._first[word], self._first[word + 1])
-        found = {
+        senses = {
             Sense(
                 synset=_id(int(self._codes[self._row[place]])),
                 number=int(self._number[place]),
@@ -102,8 +102,8 @@ class WordNet:
             for place in places
         }  # a set, since a few synsets have a word twice, in two cases
         if pos is not None:
-            return tuple(sorted((one for one in found if one.synset[0] == pos), key=lambda one: one.number))
-        return tuple(sorted(found, key=lambda one: (-one.count, _PARTS.index(one.synset[0]), one.number)))
+            return tuple(sorted((sense for sense in senses if sense.synset[0] == pos), key=lambda sense: sense.number))
+        return tuple(sorted(senses, key=lambda sense: (-sense.count, _PARTS.index(sense.synset[0]), sense.number)))
 
     def synsets_of(self, lemma: str, pos: Part | None = None) -> tuple[str, ...]:
         """The ids of the meanings of a word, in the order of ``senses_of``."""
@@ -116,13 +116,13 @@ class WordNet:
             ValueError: for an id that WordNet 3.0 does not have.
         """
         row = self._row_of(id_)
-        one = {name: self._column(name)[row].as_py() for name in self._table.column_names}
+        fields = {name: self._column(name)[row].as_py() for name in self._table.column_names}
         return Synset(
-            id=one["id"],
-            pos=one["pos"],
-            lemmas=tuple(one["lemmas"]),
-            hypernyms=tuple(one["hypernyms"]),
-            instance_hypernyms=tuple(one["instance_hypernyms"]),
+            id=fields["id"],
+            pos=fields["pos"],
+            lemmas=tuple(fields["lemmas"]),
+            hypernyms=tuple(fields["hypernyms"]),
+            instance_hypernyms=tuple(fields["instance_hypernyms"]),
         )
 
     def lemmas(self, id_: str) -> tuple[str, ...]:

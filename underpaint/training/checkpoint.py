@@ -88,8 +88,8 @@ class Checkpoints:
         """Complete checkpoints, newest first."""
         if not self.folder.is_dir():
             return []
-        found = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+        folders = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
+        return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
     def resume(self, state: TrainState) -> Iterator[str]:
         """Fill the state from the newest good checkpoint; damaged ones are renamed, and a line is yielded about each.
@@ -247,9 +247,9 @@ def _read(path: Path, state: TrainState, ranks: Ranks) -> None:
         problem = str(error)
     except (OSError, KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         problem = f"the manifest and the files disagree ({error!r})"
-    for found in ranks.exchange(problem):
-        if found:
-            raise DamagedCheckpoint(found)
+    for problem_of_rank in ranks.exchange(problem):
+        if problem_of_rank:
+            raise DamagedCheckpoint(problem_of_rank)
     assert loaded is not None
     loaded.into(state)
 
@@ -301,19 +301,19 @@ def _copy(parts: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         sharded_tensors.local(tensors[name]).copy_(value)
 
 
-def _require_fit(found: dict[str, dict[str, tuple[int, ...]]], state: TrainState) -> dict[str, dict[str, Tensor]]:
+def _require_fit(stored: dict[str, dict[str, tuple[int, ...]]], state: TrainState) -> dict[str, dict[str, Tensor]]:
     """The tensors are those of this run's network, average and trained parameters; what each is to be read into."""
     average = {} if state.average is None else state.average.state_dict()
     targets: dict[str, dict[str, Tensor]] = {"model": dict(state.objective.state_dict()), "average": dict(average)}
     for group, expected in targets.items():
         shapes = {name: tuple(value.shape) for name, value in expected.items()}
-        other = sorted(found[group].items() ^ shapes.items())
-        if other:
-            names = ", ".join(dict.fromkeys(name for name, _ in other))
+        differing = sorted(stored[group].items() ^ shapes.items())
+        if differing:
+            names = ", ".join(dict.fromkeys(name for name, _ in differing))
             raise DamagedCheckpoint(f"its {group} has other tensors than this run: {names[:200]}")
     trained = _trained(state)
     targets["optimizer"] = {}
-    for name, shape in found["optimizer"].items():
+    for name, shape in stored["optimizer"].items():
         parameter = trained.get(name.rpartition(".")[0])
         if parameter is None or shape not in (tuple(parameter.shape), ()):
             raise DamagedCheckpoint(f"its optimizer has other tensors than this run: {name}")

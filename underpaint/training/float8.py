@@ -27,11 +27,11 @@ def require_support(precision: str, device: torch.device, *, compiled: bool) -> 
         return
     if device.type != "cuda":
         raise ValueError(f"precision=float8 needs a CUDA GPU, and this run is on {device}; choose precision=bf16")
-    found = torch.cuda.get_device_capability(device)
-    if found < CAPABILITY:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < CAPABILITY:
         raise ValueError(
             f"precision=float8 needs a GPU of compute capability {CAPABILITY[0]}.{CAPABILITY[1]} (Ada, Hopper) or "
-            f"later; {torch.cuda.get_device_name(device)} has {found[0]}.{found[1]}; choose precision=bf16"
+            f"later; {torch.cuda.get_device_name(device)} has {capability[0]}.{capability[1]}; choose precision=bf16"
         )
     if find_spec("torchao") is None:
         raise ValueError("precision=float8 needs torchao; install it with: pip install '.[float8]'")

@@ -102,9 +102,9 @@ def write(part: Path, listed: list[Listed]) -> None:
     for entries in listed:
         for name, entry in entries["tensors"].items():
             tensors.setdefault(name, {**entry, "pieces": []})["pieces"] += entry["pieces"]
-    found = {name: entry for entries in listed for name, entry in entries["files"].items()}
-    found |= {path.name: describe(path) for path in sorted(part.iterdir()) if path.name not in found}
-    manifest: Manifest = {"format": FORMAT, "files": dict(sorted(found.items())), "tensors": tensors}
+    listed_files = {name: entry for entries in listed for name, entry in entries["files"].items()}
+    listed_files |= {path.name: describe(path) for path in sorted(part.iterdir()) if path.name not in listed_files}
+    manifest: Manifest = {"format": FORMAT, "files": dict(sorted(listed_files.items())), "tensors": tensors}
     files.write_json(part / "manifest.json", {**manifest, "xxh3": _checksum(manifest)})
 
 
@@ -160,11 +160,11 @@ class Pieces:
 
     def names(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """The shapes of all tensors, by group and name."""
-        found: dict[str, dict[str, tuple[int, ...]]] = {"model": {}, "optimizer": {}, "average": {}}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {"model": {}, "optimizer": {}, "average": {}}
         for name, entry in self.tensors.items():
             group, _, tensor = name.partition(".")
-            found[group][tensor] = tuple(entry["shape"])
-        return found
+            shapes[group][tensor] = tuple(entry["shape"])
+        return shapes
 
     def read(self, group: str, name: str, wanted: Region) -> Tensor:
         """One box of a tensor, on the CPU, from all the pieces that touch it."""
@@ -178,8 +178,8 @@ class Pieces:
         for piece, box in zip(entry["pieces"], boxes, strict=True):
             shared = box.overlap(wanted)
             if shared.size:
-                found = self._stored(piece["file"], name, box, dtype)[shared.within(box).slices]
-                value[shared.within(wanted).slices] = found
+                stored = self._stored(piece["file"], name, box, dtype)[shared.within(box).slices]
+                value[shared.within(wanted).slices] = stored
                 filled += shared.size
         if filled != wanted.size:
             raise DamagedCheckpoint(f"the pieces of {group}.{name} overlap or leave a gap")

@@ -105,11 +105,11 @@ class RunMonitor:
 
     def evaluate(self, state: TrainState) -> None:
         """All ranks evaluate, since weights may be spread over them; the first writes."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for evaluator in self.evaluators:
-            found |= evaluator(state.product)
+            metrics |= evaluator(state.product)
         if self.record is not None:
-            self.record.write(state.step, state.step * self.run.batch_size, {"eval": found})
+            self.record.write(state.step, state.step * self.run.batch_size, {"eval": metrics})
 
     def final_metrics(self, state: TrainState) -> dict[str, float | None]:
         """The last evaluation and the scalars of the last step, from the log, where a run continued after them.
@@ -128,8 +128,8 @@ class RunMonitor:
 
         if self.ranks.broadcast_from_first(is_missing):
             self.evaluate(state)
-        found = self.ranks.broadcast_from_first(last_values)
-        return {name: value for name, value in found.items() if name not in APART}
+        metrics = self.ranks.broadcast_from_first(last_values)
+        return {name: value for name, value in metrics.items() if name not in APART}
 
     def save(self, state: TrainState) -> None:
         """Save; a disk that takes no checkpoint raises an alarm, and ends the run when it happens again and again."""

@@ -31,9 +31,9 @@ def meet(store: Store, *, rank: int, world: int, timeout: timedelta) -> Store:
     proposed = agreed = ""
     while token not in agreed.split("-"):
         if rank == 0:
-            found = "-".join(_values(store, "token", world))
-            if found != proposed:
-                store.set("start/proposed", proposed := found)
+            tokens = "-".join(_values(store, "token", world))
+            if tokens != proposed:
+                store.set("start/proposed", proposed := tokens)
             if _values(store, "answer", world, but_first=True) == [proposed] * (world - 1):
                 store.set("start/agreed", proposed)
         elif token in (seen := _value(store, "proposed")).split("-") and seen != proposed:

@@ -29,15 +29,15 @@ class Region(NamedTuple):
     def slices(self) -> tuple[slice, ...]:
         return tuple(slice(start, start + length) for start, length in zip(self.offset, self.shape, strict=True))
 
-    def within(self, other: Region) -> Region:
+    def within(self, outer: Region) -> Region:
         """The same box, counted from the corner of another that holds it."""
-        return Region(tuple(a - b for a, b in zip(self.offset, other.offset, strict=True)), self.shape)
+        return Region(tuple(a - b for a, b in zip(self.offset, outer.offset, strict=True)), self.shape)
 
-    def overlap(self, other: Region) -> Region:
+    def overlap(self, region: Region) -> Region:
         """What both hold; empty (of size 0) where they are apart."""
-        low = tuple(max(a, b) for a, b in zip(self.offset, other.offset, strict=True))
+        low = tuple(max(a, b) for a, b in zip(self.offset, region.offset, strict=True))
         high = tuple(
-            min(a + m, b + n) for a, m, b, n in zip(self.offset, self.shape, other.offset, other.shape, strict=True)
+            min(a + m, b + n) for a, m, b, n in zip(self.offset, self.shape, region.offset, region.shape, strict=True)
         )
         return Region(low, tuple(max(0, end - start) for start, end in zip(low, high, strict=True)))
 
@@ -108,9 +108,9 @@ def like(tensor: Tensor, part: Tensor) -> Tensor:
 @torch.no_grad()
 def gather(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
     """The whole tensors, on the CPU of rank 0; nothing on the others, who must take part."""
-    found = {}
+    gathered = {}
     for name, value in tensors.items():
         values = whole(value)
         if ranks.first:
-            found[name] = values.cpu()
-    return found
+            gathered[name] = values.cpu()
+    return gathered

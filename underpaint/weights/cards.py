@@ -81,7 +81,7 @@ def licences(steps: Sequence[Step]) -> str:
 
 def card(subject: ExportModel, tool: Tool, steps: Sequence[Step], verified: str) -> str:
     """The README.md, in the form that the Hugging Face hub reads."""
-    found, c = subject.found, subject.found.encoder
+    recognised, c = subject.recognised, subject.recognised.encoder
     results = {name: value for step in steps for name, value in step.results.items()}
     head = _what(subject)
     parts = [
@@ -95,7 +95,7 @@ def card(subject: ExportModel, tool: Tool, steps: Sequence[Step], verified: str)
         "## Lineage and data",
         "Newest first:\n\n" + "\n".join(f"{number}. {step.text}" for number, step in enumerate(steps, start=1)),
         "## Licence",
-        f"{found.licence}." if found.licence else "Not stated: it is for whoever trained the network to say.",
+        f"{recognised.licence}." if recognised.licence else "Not stated: it is for whoever trained the network to say.",
         "## Results",
         "\n".join(f"- {name}: {_number(value)}" for name, value in results.items()) or "None recorded.",
         "## Network",
@@ -111,21 +111,21 @@ def _number(value: Any) -> str:
 
 
 def _what(subject: ExportModel) -> str:
-    found, c = subject.found, subject.found.encoder
+    recognised, c = subject.recognised, subject.recognised.encoder
     name = f"vision transformer (width {c.width}, depth {c.depth}, patch {c.patch})"
-    if found.classes:
-        return f"{name} with a classifier of {found.classes} classes"
-    if found.text is not None:
-        return f"{name} and text tower (width {found.text.width}, depth {found.text.depth})"
-    return f"{name} with MAE's decoder" if found.decoder is not None else f"{name}, encoder"
+    if recognised.classes:
+        return f"{name} with a classifier of {recognised.classes} classes"
+    if recognised.text is not None:
+        return f"{name} and text tower (width {recognised.text.width}, depth {recognised.text.depth})"
+    return f"{name} with MAE's decoder" if recognised.decoder is not None else f"{name}, encoder"
 
 
 def _front_matter(subject: ExportModel, tool: Tool) -> str:
-    task = "image-classification" if subject.found.classes else "image-feature-extraction"
-    task = task if subject.found.text is None else "zero-shot-image-classification"
+    task = "image-classification" if subject.recognised.classes else "image-feature-extraction"
+    task = task if subject.recognised.text is None else "zero-shot-image-classification"
     lines = [f"library_name: {LIBRARIES[tool.name]}"] if tool.name in LIBRARIES else []
     lines += [f"pipeline_tag: {task}", "tags:", "- underpaint", "- vision-transformer"]
-    licence = subject.found.licence
+    licence = subject.recognised.licence
     if licence and " " not in licence:
         lines = [f"license: {licence.lower()}", *lines]
     elif licence:
@@ -134,7 +134,7 @@ def _front_matter(subject: ExportModel, tool: Tool) -> str:
 
 
 def _images(subject: ExportModel) -> str:
-    c = subject.found.encoder
+    c = subject.recognised.encoder
     low, high = c.value_range
     how = f"resized straight to {c.size[0]}x{c.size[1]} pixels"
     if c.view == "crop":

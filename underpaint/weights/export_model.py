@@ -35,7 +35,7 @@ class ExportModel:
     """A network to export: an encoder, one with a classifier, with MAE's decoder, or with a text tower."""
 
     folder: Path  # encoder/ or model/
-    found: Recognised  # what it is; has no rules
+    recognised: Recognised  # what it is; has no rules
     tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*, text.* and the projections
 
     def under(self, rules: Sequence[Rule]) -> Tensors:
@@ -52,17 +52,17 @@ class ExportModel:
         return Derived(info, lambda name: to_theirs(rule_of[name], name, self.tensors.read))
 
     def with_licence(self, licence: str) -> ExportModel:
-        return replace(self, found=replace(self.found, licence=licence))
+        return replace(self, recognised=replace(self.recognised, licence=licence))
 
     def load(self) -> ViT | Classify | MAE:
         """The network itself, for comparisons."""
-        if self.found.classes or self.found.decoder is not None:
+        if self.recognised.classes or self.recognised.decoder is not None:
             return load_model(self.folder)  # pyright: ignore[reportReturnType]
         return load_encoder(self.folder)
 
     def images(self) -> Tensor:
         """Some images to compare with: fixed values in about [-2, 2]."""
-        c = self.found.encoder
+        c = self.recognised.encoder
         step = torch.arange(IMAGES * c.channels * c.size[0] * c.size[1], dtype=torch.float64)
         values = (step * 0.7390851).sin() + (step * step * 1.3e-5).sin()
         return values.float().view(IMAGES, c.channels, *c.size)
@@ -88,11 +88,11 @@ def open_subject(folder: Path) -> ExportModel:
         config = configs.from_record(ViTConfig, record, where=where)
         info = {f"encoder.{name}": entry for name, entry in stored.info.items()}
         tensors = Derived(info, lambda name: stored.read(name.removeprefix("encoder.")))
-        found = Recognised(title="encoder", encoder=config, rules=(), licence=licence)
-        return ExportModel(folder=folder, found=found, tensors=tensors)
+        recognised = Recognised(title="encoder", encoder=config, rules=(), licence=licence)
+        return ExportModel(folder=folder, recognised=recognised, tensors=tensors)
     if kind == class_name_of(MAEConfig):
         mae = configs.from_record(MAEConfig, record, where=where)
-        found = Recognised(
+        recognised = Recognised(
             title="MAE",
             encoder=mae.encoder,
             rules=(),
@@ -101,13 +101,13 @@ def open_subject(folder: Path) -> ExportModel:
             mask_ratio=mae.mask_ratio,
             licence=licence,
         )
-        return ExportModel(folder=folder, found=found, tensors=stored)
+        return ExportModel(folder=folder, recognised=recognised, tensors=stored)
     if kind == "ImageTextConfig":
         both = configs.from_record(ImageTextConfig, record, where=where)
-        found = Recognised(
+        recognised = Recognised(
             title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
         )
-        return ExportModel(folder=folder, found=found, tensors=stored)
+        return ExportModel(folder=folder, recognised=recognised, tensors=stored)
     if kind != CLASSIFY:
         raise ValueError(f"{folder} holds the objective {kind!r}; export its encoder/ folder")
     return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
@@ -115,7 +115,7 @@ def open_subject(folder: Path) -> ExportModel:
 
 def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: str) -> ExportModel:
     labels, _ = read_labels(folder)
-    found = Recognised(
+    recognised = Recognised(
         title="classifier",
         encoder=config.encoder,
         rules=(),
@@ -125,7 +125,7 @@ def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: 
         licence=licence,
     )
     tensors = _without_batch_norm(stored) if config.batch_norm else stored
-    return ExportModel(folder=folder, found=found, tensors=tensors)
+    return ExportModel(folder=folder, recognised=recognised, tensors=tensors)
 
 
 def _without_batch_norm(stored: Tensors) -> Tensors:
@@ -157,15 +157,15 @@ class Tool:
     texts: bool = False  # can express a text tower
 
 
-def largest(found: Tensor, expected: Tensor) -> tuple[float, float]:
+def largest(output: Tensor, expected: Tensor) -> tuple[float, float]:
     """The largest difference of two outputs, and the largest value."""
-    assert found.shape == expected.shape, (found.shape, expected.shape)
-    return float((found.float() - expected.float()).abs().max()), float(expected.abs().max())
+    assert output.shape == expected.shape, (output.shape, expected.shape)
+    return float((output.float() - expected.float()).abs().max()), float(expected.abs().max())
 
 
-def plain_input(found: Recognised, *, tool: str) -> str:
+def plain_input(recognised: Recognised, *, tool: str) -> str:
     """Why a tool that knows pictures of three channels alone does not take this network; empty if it does."""
-    c = found.encoder
+    c = recognised.encoder
     if c.channels != 3:
         return f"{tool} takes images of 3 channels, this network {c.channels}"
     if c.size[0] != c.size[1]:
@@ -173,14 +173,14 @@ def plain_input(found: Recognised, *, tool: str) -> str:
     return ""
 
 
-def usual_form(found: Recognised, *, tool: str) -> str:
+def usual_form(recognised: Recognised, *, tool: str) -> str:
     """Why a tool whose epsilon is fixed and whose encoders end with a norm does not take this one; empty if it does."""
-    if found.encoder.norm_eps != 1e-6:
+    if recognised.encoder.norm_eps != 1e-6:
         return (
-            f"{tool} has layer norms with epsilon 1e-06, this network {found.encoder.norm_eps}; "
+            f"{tool} has layer norms with epsilon 1e-06, this network {recognised.encoder.norm_eps}; "
             f"import it with norm_eps=1e-6 to have it the other way"
         )
-    if not found.encoder.final_norm and not found.classes:
+    if not recognised.encoder.final_norm and not recognised.classes:
         return "this encoder has no final norm, its classifier has it (fc_norm); export the model/ folder beside it"
     return ""
 

@@ -41,8 +41,8 @@ def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, An
     steps = history(subject.folder)
     licence = licences(steps)
     subject = subject.with_licence(licence)
-    refusal = tool.refusal(subject.found)
-    if subject.found.text is not None and not tool.texts:
+    refusal = tool.refusal(subject.recognised)
+    if subject.recognised.text is not None and not tool.texts:
         refusal = f"it has no such text tower; export the encoder/ folder beside {subject.folder}, or to safetensors"
     if refusal:
         raise ValueError(f"{folder} cannot be exported to {to}: {refusal}")
@@ -53,7 +53,7 @@ def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, An
         verified = f"not verified: {' and '.join(missing)} is not installed" if missing else _sentence(tool, difference)
         content = card(subject, tool, steps, verified)
         files.write_bytes(part / "README.md", content.encode())
-    say(f"{out}: {subject.found.title} for {to}, {verified}; licence: {licence or 'not stated'}")
+    say(f"{out}: {subject.recognised.title} for {to}, {verified}; licence: {licence or 'not stated'}")
     return {
         "to": to,
         "folder": str(out),

@@ -72,43 +72,43 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     """
     source, out = Path(source), Path(out)
     refuse_non_empty(out)
-    told = _parse(given)
+    given_fields = _parse(given)
     opened = open_weights(source)
     tensors = _finite(opened.tensors, where=source.name)
-    foreign = _foreign_file(source.name or str(source), opened, tensors, told)
-    found = formats.recognise(foreign)
-    labels, assumed = _labels(found, told)
+    foreign = _foreign_file(source.name or str(source), opened, tensors, given_fields)
+    recognised = formats.recognise(foreign)
+    labels, assumed = _labels(recognised, given_fields)
     tokenizer = None
-    if found.text is not None:
-        tokenizer = find_tokenizer(source, found.text, told.get("tokenizer"))
-        assumed += [] if "tokenizer" in told else [f"the tokenizer {tokenizer}"]
+    if recognised.text is not None:
+        tokenizer = find_tokenizer(source, recognised.text, given_fields.get("tokenizer"))
+        assumed += [] if "tokenizer" in given_fields else [f"the tokenizer {tokenizer}"]
     origin = {
-        "format": found.title,
+        "format": recognised.title,
         "file": foreign.name,
         "xxh3": "+".join(files.xxh3(path) for path in opened.files),
-        "licence": told.get("licence", found.licence),
+        "licence": given_fields.get("licence", recognised.licence),
     }
-    parts = _parts(found, foreign, tensors, labels, tokenizer)
+    parts = _parts(recognised, foreign, tensors, labels, tokenizer)
     with fresh_folder(out) as folder:
         for part in parts:
             description = {**part.description, "origin": origin}
             save_tensors(folder / part.name, part.tensors, description, part.beside)
     result = {
-        "format": found.title,
-        "encoder": configs.record(found.encoder),
-        "classes": found.classes,
-        "decoder": None if found.decoder is None else configs.record(found.decoder),
-        "text": None if found.text is None else configs.record(found.text),
+        "format": recognised.title,
+        "encoder": configs.record(recognised.encoder),
+        "classes": recognised.classes,
+        "decoder": None if recognised.decoder is None else configs.record(recognised.decoder),
+        "text": None if recognised.text is None else configs.record(recognised.text),
         "licence": origin["licence"],
-        "assumed": [*found.assumed, *assumed],
-        "left_out": [*found.left_out, *opened.beside],
+        "assumed": [*recognised.assumed, *assumed],
+        "left_out": [*recognised.left_out, *opened.beside],
         "folder": str(out),
     }
-    _announce(result, found, own_licence="licence" in told)
+    _announce(result, recognised, own_licence="licence" in given_fields)
     return result
 
 
-def _foreign_file(name: str, opened: OpenWeights, tensors: Tensors, told: dict[str, Any]) -> ForeignFile:
+def _foreign_file(name: str, opened: OpenWeights, tensors: Tensors, given_fields: dict[str, Any]) -> ForeignFile:
     return ForeignFile(
         name=name,
         shapes={name: info.shape for name, info in tensors.info.items()},
@@ -118,7 +118,7 @@ def _foreign_file(name: str, opened: OpenWeights, tensors: Tensors, told: dict[s
         config=opened.config,
         preprocessor=opened.preprocessor,
         licence=opened.licence,
-        given=told,
+        given=given_fields,
     )
 
 
@@ -161,27 +161,27 @@ def _parse(given: Sequence[str]) -> dict[str, Any]:
     """
     hints = typing.get_type_hints(ViTConfig)
     kinds: dict[str, Any] = {name: hints[name] for name in OF_THE_ENCODER} | BESIDES
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for assignment in given:
         name, separator, text = assignment.partition("=")
         if not separator or name not in kinds:
             raise ValueError(f"unknown {assignment!r}; {hint(name, kinds, form='{}=')}")
-        told[name] = configs.parse(text, kinds[name], name=name)
-    return told
+        fields[name] = configs.parse(text, kinds[name], name=name)
+    return fields
 
 
-def _labels(found: Recognised, told: dict[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+def _labels(recognised: Recognised, given_fields: dict[str, Any]) -> tuple[tuple[str, ...], list[str]]:
     """Names of the classes, and what was assumed about them."""
-    if not found.classes:
+    if not recognised.classes:
         return (), []
-    if "labels" in told:
-        return read_labels(told["labels"], found.classes), []
-    if len(found.labels) == found.classes:
-        return _distinct(found.labels), []
-    if found.classes == IMAGENET_CLASSES:
+    if "labels" in given_fields:
+        return read_labels(given_fields["labels"], recognised.classes), []
+    if len(recognised.labels) == recognised.classes:
+        return _distinct(recognised.labels), []
+    if recognised.classes == IMAGENET_CLASSES:
         return _imagenet_labels(), ["the 1000 classes are ImageNet-1k's in the usual order; labels=FILE names others"]
-    line = f"the {found.classes} classes have no names; they are called by their numbers (labels=FILE names them)"
-    return tuple(map(str, range(found.classes))), [line]
+    line = f"the {recognised.classes} classes have no names; they are called by their numbers (labels=FILE names them)"
+    return tuple(map(str, range(recognised.classes))), [line]
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
@@ -223,18 +223,18 @@ class _Part:
 
 
 def _parts(
-    found: Recognised, foreign: ForeignFile, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
+    recognised: Recognised, foreign: ForeignFile, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
 ) -> list[_Part]:
     """The folders, every tensor of which has been checked against the network that will be built from them."""
-    rules = {rule.ours: rule for rule in found.rules}
+    rules = {rule.ours: rule for rule in recognised.rules}
     with torch.device("meta"):
-        encoder = ViT(found.encoder)
-    record = {"type": "vit", "config": configs.record(found.encoder)}
+        encoder = ViT(recognised.encoder)
+    record = {"type": "vit", "config": configs.record(recognised.encoder)}
     tensors = _derived(encoder, rules, foreign, source, "encoder.")
     parts = [_Part(name="encoder", tensors=tensors, description=record, beside={})]
-    if found.text is not None and tokenizer is not None:
-        return [*parts, _image_text(found, found.text, foreign, source, tokenizer)]
-    objective = objective_of(found)
+    if recognised.text is not None and tokenizer is not None:
+        return [*parts, _image_text(recognised, recognised.text, foreign, source, tokenizer)]
+    objective = objective_of(recognised)
     if objective is None:
         return parts
     data_info = DataInfo(seed=0, labels=labels)
@@ -250,25 +250,30 @@ def _parts(
     return [*parts, _Part(name="model", tensors=tensors, description=description, beside=beside)]
 
 
-def _image_text(found: Recognised, text: TextConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path) -> _Part:
+def _image_text(
+    recognised: Recognised, text: TextConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path
+) -> _Part:
     """The model of an image tower and a text tower, with its tokenizer."""
-    config = ImageTextConfig(encoder=found.encoder, text=text, width=found.joint_width)
+    config = ImageTextConfig(encoder=recognised.encoder, text=text, width=recognised.joint_width)
     with torch.device("meta"):
         network = ImageText(config)
     description = {"type": type(config).__name__, "config": configs.record(config)}
     description["tokenizer"] = {"size": tokenizer.stat().st_size, "xxh3": files.xxh3(tokenizer)}
-    tensors = _derived(network, {rule.ours: rule for rule in found.rules}, foreign, source, "")
+    tensors = _derived(network, {rule.ours: rule for rule in recognised.rules}, foreign, source, "")
     return _Part(name="model", tensors=tensors, description=description, beside={str(TOKENIZER): tokenizer})
 
 
-def objective_of(found: Recognised) -> ClassifyConfig | MAEConfig | None:
+def objective_of(recognised: Recognised) -> ClassifyConfig | MAEConfig | None:
     """The objective whose network the file holds, where it is more than an encoder."""
-    if found.decoder is not None:
+    if recognised.decoder is not None:
         return MAEConfig(
-            encoder=found.encoder, decoder=found.decoder, mask_ratio=found.mask_ratio, norm_pix=found.norm_pix
+            encoder=recognised.encoder,
+            decoder=recognised.decoder,
+            mask_ratio=recognised.mask_ratio,
+            norm_pix=recognised.norm_pix,
         )
-    if found.classes:
-        return ClassifyConfig(encoder=found.encoder, stage="finetune", pooling=found.pooling, init="mae")
+    if recognised.classes:
+        return ClassifyConfig(encoder=recognised.encoder, stage="finetune", pooling=recognised.pooling, init="mae")
     return None
 
 
@@ -291,14 +296,15 @@ def _derived(network: nn.Module, rules: dict[str, Rule], foreign: ForeignFile, s
     return Derived(info, lambda name: from_theirs(rules[prefix + name], source.read))
 
 
-def _announce(result: dict[str, Any], found: Recognised, *, own_licence: bool) -> None:
+def _announce(result: dict[str, Any], recognised: Recognised, *, own_licence: bool) -> None:
     """What was found, and everything that was taken for granted."""
-    c = found.encoder
+    c = recognised.encoder
     say(
-        f"{result['folder']}: {found.title}, {c.size[0]}x{c.size[1]} px, patch {c.patch}, width {c.width}, depth "
-        f"{c.depth}, {c.heads} heads, {'cls token' if found.pooling == 'cls' else 'mean of the patches'}"
-        f"{f', {found.classes} classes' if found.classes else ''}{', with decoder' if found.decoder else ''}"
-        f"{', with a text tower' if found.text else ''}; "
+        f"{result['folder']}: {recognised.title}, {c.size[0]}x{c.size[1]} px, patch {c.patch}, width {c.width}, depth "
+        f"{c.depth}, {c.heads} heads, {'cls token' if recognised.pooling == 'cls' else 'mean of the patches'}"
+        f"{f', {recognised.classes} classes' if recognised.classes else ''}"
+        f"{', with decoder' if recognised.decoder else ''}"
+        f"{', with a text tower' if recognised.text else ''}; "
         f"positions are {'the fixed sin-cos ones' if c.positions == 'sincos' else 'learned'}"
     )
     for line in result["assumed"]:

@@ -14,36 +14,36 @@ from underpaint.models.pieces import PIECE_BYTES, write_pieces
 from underpaint.weights.export_model import ExportModel, Tool, largest, network_logits, plain_input
 
 
-def _refusal(found: Recognised) -> str:
-    if found.decoder is not None and found.decoder.cross:
+def _refusal(recognised: Recognised) -> str:
+    if recognised.decoder is not None and recognised.decoder.cross:
         return "transformers has no cross decoder; export the encoder/ folder, or to safetensors"
-    if found.pooling == "mean" or not found.encoder.final_norm:
+    if recognised.pooling == "mean" or not recognised.encoder.final_norm:
         return "transformers' ViT classifies by the cls token, this network by the mean of the patches"
-    if found.encoder.value_range[0] != 0:
-        return f"transformers' image processor takes values from 0, this network {found.encoder.value_range}"
-    return plain_input(found, tool="transformers' image processor")
+    if recognised.encoder.value_range[0] != 0:
+        return f"transformers' image processor takes values from 0, this network {recognised.encoder.value_range}"
+    return plain_input(recognised, tool="transformers' image processor")
 
 
 def _write(folder: Path, subject: ExportModel) -> None:
-    found, c = subject.found, subject.found.encoder
-    depth = 0 if found.decoder is None else found.decoder.depth
-    rules = saved_rules(c.depth, head=bool(found.classes), decoder_depth=depth)
+    recognised, c = subject.recognised, subject.recognised.encoder
+    depth = 0 if recognised.decoder is None else recognised.decoder.depth
+    rules = saved_rules(c.depth, head=bool(recognised.classes), decoder_depth=depth)
     write_pieces(folder, subject.under(rules), limit=PIECE_BYTES)
-    files.write_json(folder / "config.json", _config(found))
-    files.write_json(folder / "preprocessor_config.json", _preprocessor(found))
+    files.write_json(folder / "config.json", _config(recognised))
+    files.write_json(folder / "preprocessor_config.json", _preprocessor(recognised))
 
 
-def _kind(found: Recognised) -> str:
-    if found.decoder is not None:
+def _kind(recognised: Recognised) -> str:
+    if recognised.decoder is not None:
         return "ViTMAEForPreTraining"
-    return "ViTForImageClassification" if found.classes else "ViTModel"
+    return "ViTForImageClassification" if recognised.classes else "ViTModel"
 
 
-def _config(found: Recognised) -> dict[str, Any]:
-    c = found.encoder
+def _config(recognised: Recognised) -> dict[str, Any]:
+    c = recognised.encoder
     config: dict[str, Any] = {
-        "architectures": [_kind(found)],
-        "model_type": "vit" if found.decoder is None else "vit_mae",
+        "architectures": [_kind(recognised)],
+        "model_type": "vit" if recognised.decoder is None else "vit_mae",
         "hidden_size": c.width,
         "num_hidden_layers": c.depth,
         "num_attention_heads": c.heads,
@@ -57,24 +57,24 @@ def _config(found: Recognised) -> dict[str, Any]:
         "num_channels": c.channels,
         "qkv_bias": True,
     }
-    if found.classes:
-        config["id2label"] = {str(index): label for index, label in enumerate(found.labels)}
-        config["label2id"] = {label: index for index, label in enumerate(found.labels)}
-    if found.decoder is not None:
+    if recognised.classes:
+        config["id2label"] = {str(index): label for index, label in enumerate(recognised.labels)}
+        config["label2id"] = {label: index for index, label in enumerate(recognised.labels)}
+    if recognised.decoder is not None:
         config |= {
-            "decoder_hidden_size": found.decoder.width,
-            "decoder_num_hidden_layers": found.decoder.depth,
-            "decoder_num_attention_heads": found.decoder.heads,
-            "decoder_intermediate_size": found.decoder.mlp_ratio * found.decoder.width,
-            "mask_ratio": found.mask_ratio,
-            "norm_pix_loss": found.norm_pix,
+            "decoder_hidden_size": recognised.decoder.width,
+            "decoder_num_hidden_layers": recognised.decoder.depth,
+            "decoder_num_attention_heads": recognised.decoder.heads,
+            "decoder_intermediate_size": recognised.decoder.mlp_ratio * recognised.decoder.width,
+            "mask_ratio": recognised.mask_ratio,
+            "norm_pix_loss": recognised.norm_pix,
         }
     return config
 
 
-def _preprocessor(found: Recognised) -> dict[str, Any]:
+def _preprocessor(recognised: Recognised) -> dict[str, Any]:
     """For AutoImageProcessor: CLIP's processor can crop, ViT's cannot."""
-    c = found.encoder
+    c = recognised.encoder
     pillow = {name: number for number, name in RESAMPLE.items()}
     common: dict[str, Any] = {
         "do_resize": True,
@@ -98,11 +98,11 @@ def _preprocessor(found: Recognised) -> dict[str, Any]:
 def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     import transformers
 
-    found, image = subject.found, subject.images()
+    recognised, image = subject.recognised, subject.images()
     ours: Any = subject.load()
-    if found.decoder is not None:
+    if recognised.decoder is not None:
         return _compare_reconstruction(transformers.ViTMAEForPreTraining.from_pretrained(folder).eval(), ours, image)
-    if found.classes:
+    if recognised.classes:
         theirs: Any = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
         return largest(theirs(image).logits, network_logits(ours, image))
     theirs = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
@@ -115,8 +115,8 @@ def _compare_reconstruction(theirs: Any, ours: Any, image: torch.Tensor) -> tupl
     order = torch.arange(config.encoder.num_patches).roll(7).expand(len(image), -1)
     keep, hidden = order[:, : config.num_kept], order[:, config.num_kept :]
     expected = ours.decoder(ours.encoder(image, keep=keep), keep, hidden)
-    found = theirs(image, noise=order.argsort(dim=1).float()).logits
-    return largest(found.gather(1, hidden[:, :, None].expand_as(expected)), expected)
+    output = theirs(image, noise=order.argsort(dim=1).float()).logits
+    return largest(output.gather(1, hidden[:, :, None].expand_as(expected)), expected)
 
 
 def _usage(subject: ExportModel) -> str:
@@ -124,7 +124,7 @@ def _usage(subject: ExportModel) -> str:
         "ViTModel": ("AutoModel", "last_hidden_state  # tokens, cls first"),
         "ViTForImageClassification": ("AutoModelForImageClassification", "logits"),
         "ViTMAEForPreTraining": ("ViTMAEForPreTraining", "logits  # pixels of the patches"),
-    }[_kind(subject.found)]
+    }[_kind(subject.recognised)]
     more = ", add_pooling_layer=False" if name == "AutoModel" else ""
     return f"""from transformers import AutoImageProcessor, {name}
 

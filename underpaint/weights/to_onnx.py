@@ -29,24 +29,24 @@ class _Graph(nn.Module):
         return network_logits(self.network, image) if self.scores else self.network(image)
 
 
-def _refusal(found: Recognised) -> str:
-    if found.decoder is not None:
+def _refusal(recognised: Recognised) -> str:
+    if recognised.decoder is not None:
         return "an ONNX graph of a decoder needs a mask; export the encoder/ folder"
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     return f"it needs {' and '.join(missing)}: pip install '.[export]'" if missing else ""
 
 
-def _output(found: Recognised) -> str:
-    return "scores" if found.classes else "tokens"
+def _output(recognised: Recognised) -> str:
+    return "scores" if recognised.classes else "tokens"
 
 
 def _write(folder: Path, subject: ExportModel) -> None:
-    graph = _Graph(subject.load(), scores=bool(subject.found.classes)).eval()
+    graph = _Graph(subject.load(), scores=bool(subject.recognised.classes)).eval()
     program: Any = torch.onnx.export(
         graph,
         (subject.images(),),
         input_names=["image"],
-        output_names=[_output(subject.found)],
+        output_names=[_output(subject.recognised)],
         dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
         opset_version=OPSET,
         dynamo=True,
@@ -54,7 +54,7 @@ def _write(folder: Path, subject: ExportModel) -> None:
     )
     _forget_sources(program.model)
     program.save(folder / "model.onnx", external_data=True)
-    files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
+    files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.recognised)})
 
 
 def _forget_sources(model: Any) -> None:
@@ -76,15 +76,15 @@ def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
 
     session: Any = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     image = torch.cat([subject.images(), subject.images()[:1].flip(-1)])
-    found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-    return largest(found, _Graph(subject.load(), scores=bool(subject.found.classes))(image))
+    output = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+    return largest(output, _Graph(subject.load(), scores=bool(subject.recognised.classes))(image))
 
 
 def _usage(subject: ExportModel) -> str:
     return f"""import onnxruntime
 
 session = onnxruntime.InferenceSession("DIR/model.onnx")
-({_output(subject.found)},) = session.run(None, {{"image": images}})  # float32, normalised as below"""
+({_output(subject.recognised)},) = session.run(None, {{"image": images}})  # float32, normalised as below"""
 
 
 TOOL = Tool(

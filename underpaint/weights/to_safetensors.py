@@ -24,16 +24,16 @@ def _refusal(_: Recognised) -> str:
 
 def _rules(subject: ExportModel) -> list[Rule]:
     """Every tensor under one name."""
-    found = subject.found
-    if found.text is not None:
-        return list(maws_clip.rules(found.encoder.depth, found.text.depth))
+    recognised = subject.recognised
+    if recognised.text is not None:
+        return list(maws_clip.rules(recognised.encoder.depth, recognised.text.depth))
     return [Rule(ours=name, theirs=(ours.plain_name(name),)) for name in subject.tensors.info]
 
 
 def _write(folder: Path, subject: ExportModel) -> None:
     write_pieces(folder, subject.under(_rules(subject)), limit=PIECE_BYTES)
-    files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.found)})
-    if subject.found.text is not None:
+    files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.recognised)})
+    if subject.recognised.text is not None:
         shutil.copyfile(subject.folder / TOKENIZER, folder / TOKENIZER.name)
 
 

@@ -18,22 +18,22 @@ ONE_FILE = 2**63
 """timm reads a single file."""
 
 
-def _refusal(found: Recognised) -> str:
-    if found.decoder is not None:
+def _refusal(recognised: Recognised) -> str:
+    if recognised.decoder is not None:
         return "timm has no decoder of MAE; export the encoder/ folder"
-    return usual_form(found, tool="timm's ViT")
+    return usual_form(recognised, tool="timm's ViT")
 
 
-def _architecture(found: Recognised) -> str:
-    c = found.encoder
+def _architecture(recognised: Recognised) -> str:
+    c = recognised.encoder
     return ARCHITECTURES.get((c.patch, c.width, c.depth, c.heads), "vit_base_patch16_224")
 
 
 def _write(folder: Path, subject: ExportModel) -> None:
-    found, c = subject.found, subject.found.encoder
+    recognised, c = subject.recognised, subject.recognised.encoder
     rules = [Rule(ours=name, theirs=(plain_name(name),)) for name in subject.tensors.info]
     write_pieces(folder, subject.under(rules), limit=ONE_FILE)
-    pool = "avg" if found.pooling == "mean" else "token"
+    pool = "avg" if recognised.pooling == "mean" else "token"
     arguments: dict[str, Any] = {
         "img_size": list(c.size),
         "patch_size": c.patch,
@@ -53,21 +53,23 @@ def _write(folder: Path, subject: ExportModel) -> None:
         "crop_mode": "squash" if c.view == "stretch" else "center",
         "mean": list(c.mean),
         "std": list(c.std),
-        "num_classes": found.classes,
+        "num_classes": recognised.classes,
         "pool_size": None,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
-        "license": found.licence.lower() or None,
+        "license": recognised.licence.lower() or None,
     }
     config: dict[str, Any] = {
-        "architecture": _architecture(found),
-        "num_classes": found.classes,
+        "architecture": _architecture(recognised),
+        "num_classes": recognised.classes,
         "num_features": c.width,
         "global_pool": pool,
         "model_args": arguments,
         "pretrained_cfg": settings,
     }
-    files.write_json(folder / "config.json", config | ({"label_names": list(found.labels)} if found.classes else {}))
+    files.write_json(
+        folder / "config.json", config | ({"label_names": list(recognised.labels)} if recognised.classes else {})
+    )
 
 
 @torch.no_grad()
@@ -77,13 +79,15 @@ def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
     theirs: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     ours: Any = subject.load()
     image = subject.images()
-    if subject.found.classes:
+    if subject.recognised.classes:
         return largest(theirs(image), network_logits(ours, image))
     return largest(theirs.forward_features(image), ours(image))
 
 
 def _usage(subject: ExportModel) -> str:
-    last = "model(image)  # scores" if subject.found.classes else "model.forward_features(image)  # tokens, cls first"
+    last = (
+        "model(image)  # scores" if subject.recognised.classes else "model.forward_features(image)  # tokens, cls first"
+    )
     return f"""import timm
 
 model = timm.create_model("local-dir:DIR", pretrained=True).eval()

@@ -19,16 +19,16 @@ from underpaint.weights.export_model import ExportModel, Tool, largest, network_
 ONE_FILE = 2**63
 
 
-def _refusal(found: Recognised) -> str:
-    if found.decoder is not None:
+def _refusal(recognised: Recognised) -> str:
+    if recognised.decoder is not None:
         return "torchvision has no decoder of MAE; export the encoder/ folder"
-    if found.pooling == "mean":
+    if recognised.pooling == "mean":
         return "torchvision's ViT classifies by the cls token, this network by the mean of the patches"
-    return plain_input(found, tool="torchvision's ViT") or usual_form(found, tool="torchvision's ViT")
+    return plain_input(recognised, tool="torchvision's ViT") or usual_form(recognised, tool="torchvision's ViT")
 
 
-def _arguments(found: Recognised) -> dict[str, int]:
-    c = found.encoder
+def _arguments(recognised: Recognised) -> dict[str, int]:
+    c = recognised.encoder
     return {
         "image_size": c.size[0],
         "patch_size": c.patch,
@@ -36,15 +36,17 @@ def _arguments(found: Recognised) -> dict[str, int]:
         "num_heads": c.heads,
         "hidden_dim": c.width,
         "mlp_dim": c.mlp_ratio * c.width,
-        "num_classes": found.classes or 1,
+        "num_classes": recognised.classes or 1,
     }
 
 
 def _write(folder: Path, subject: ExportModel) -> None:
-    found = subject.found
-    rules = torchvision_rules(found.encoder.depth, head=bool(found.classes))
+    recognised = subject.recognised
+    rules = torchvision_rules(recognised.encoder.depth, head=bool(recognised.classes))
     write_pieces(folder, subject.under(rules), limit=ONE_FILE)
-    files.write_json(folder / "config.json", {"torchvision": _arguments(found), ours.KEY: ours.describe(found)})
+    files.write_json(
+        folder / "config.json", {"torchvision": _arguments(recognised), ours.KEY: ours.describe(recognised)}
+    )
 
 
 @torch.no_grad()
@@ -54,18 +56,18 @@ def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
 
     arguments: dict[str, Any] = files.read_json(folder / "config.json")["torchvision"]
     theirs = VisionTransformer(**arguments, norm_layer=partial(nn.LayerNorm, eps=1e-6)).eval()
-    if not subject.found.classes:
+    if not subject.recognised.classes:
         theirs.heads = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     theirs.load_state_dict(load_file(folder / "model.safetensors"))
     network: Any = subject.load()
     image = subject.images()
-    expected = network_logits(network, image) if subject.found.classes else network(image)[:, 0]
+    expected = network_logits(network, image) if subject.recognised.classes else network(image)[:, 0]
     return largest(theirs(image), expected)
 
 
 def _usage(subject: ExportModel) -> str:
-    arguments = ", ".join(f"{name}={value}" for name, value in _arguments(subject.found).items())
-    headless = "" if subject.found.classes else "model.heads = torch.nn.Identity()  # returns the cls token\n"
+    arguments = ", ".join(f"{name}={value}" for name, value in _arguments(subject.recognised).items())
+    headless = "" if subject.recognised.classes else "model.heads = torch.nn.Identity()  # returns the cls token\n"
     return f"""import torch
 from safetensors.torch import load_file
 from torchvision.models import VisionTransformer

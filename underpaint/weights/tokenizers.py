@@ -12,21 +12,21 @@ USUAL_NAMES = (TOKENIZER.name, f"xlmr.{TOKENIZER.name}")
 """XLM-R's file as transformers and as MAWS call it."""
 
 
-def find_tokenizer(source: Path, text: TextConfig, told: Path | None) -> Path:
+def find_tokenizer(source: Path, text: TextConfig, given: Path | None) -> Path:
     """The SentencePiece file: the one told, else one of a usual name in the folder of the weights.
 
     Raises:
         ValueError: if there is none, or it has another number of tokens than the text tower.
     """
     folder = source if source.is_dir() else source.parent
-    places = (folder / TOKENIZER, *(folder / name for name in USUAL_NAMES)) if told is None else (told,)
+    places = (folder / TOKENIZER, *(folder / name for name in USUAL_NAMES)) if given is None else (given,)
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise ValueError(
             f"{source} has a text tower, which needs its tokenizer: put {' or '.join(USUAL_NAMES)} beside it, or add "
             f"tokenizer=FILE"
-            if told is None
-            else f"tokenizer={told} is no file; give the SentencePiece model of the text tower"
+            if given is None
+            else f"tokenizer={given} is no file; give the SentencePiece model of the text tower"
         )
     vocabulary = Tokenizer(path).vocabulary
     if vocabulary != text.vocabulary:

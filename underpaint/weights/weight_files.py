@@ -79,11 +79,11 @@ def _weights_of(folder: Path) -> list[Path]:
         if missing:
             raise ValueError(f"{folder} lacks {', '.join(missing[:5])}, which its index names")
         return [folder / name for name in names]
-    found = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", *PICKLED) and p.is_file())
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:5]) or "no file of weights"
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", *PICKLED) and p.is_file())
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files[:5]) or "no file of weights"
         raise ValueError(f"{folder} holds {names}; give the one file to import")
-    return found
+    return files
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -76,9 +76,11 @@ class Drawing:
         return base if composed else base[:1]
 
 
-def records(found: Sequence[Drawing], family: Mapping[str, str], tags: Mapping[str, tuple[str, ...]]) -> list[Record]:
+def records(
+    pictures: Sequence[Drawing], family: Mapping[str, str], tags: Mapping[str, tuple[str, ...]]
+) -> list[Record]:
     """Tags, family, class and split of each drawing; ``family`` and ``tags`` by the stem of the file."""
-    kind = {drawing.file.stem: category(drawing.codes) for drawing in found}
+    kind = {drawing.file.stem: category(drawing.codes) for drawing in pictures}
     splits = _splits(family, kind)
     return [
         Record(
@@ -89,22 +91,22 @@ def records(found: Sequence[Drawing], family: Mapping[str, str], tags: Mapping[s
             splits=splits[stem],
             flip=_may_flip(drawing, kind[stem]),
         )
-        for drawing in found
+        for drawing in pictures
         for stem in (drawing.file.stem,)
     ]
 
 
-def families(found: Sequence[Drawing], *, pixels: Mapping[str, str] | None = None) -> dict[str, str]:
+def families(pictures: Sequence[Drawing], *, pixels: Mapping[str, str] | None = None) -> dict[str, str]:
     """The family of each drawing: those linked by the same concept, base or (by stem) ``pixels`` belong together."""
     links: dict[str, list[Hashable]] = {}
-    for drawing in found:
+    for drawing in pictures:
         stem = drawing.file.stem
         links[stem] = [("base", drawing.base)]
         links[stem] += [("concept", drawing.concept)] if drawing.concept else []
         links[stem] += [("pixels", pixels[stem])] if pixels is not None else []
     root = linked_families(links)
     name: dict[Hashable, str] = {}
-    for drawing in found:
+    for drawing in pictures:
         stem = drawing.file.stem
         name.setdefault(root[stem], drawing.concept or stem.lower())
     return {stem: name[root[stem]] for stem in links}
@@ -117,8 +119,8 @@ def emoji_names() -> dict[tuple[int, ...], dict[str, str]]:
     emoji.config.load_language()
     names: dict[tuple[int, ...], dict[str, str]] = {}
     for sequence, entry in emoji.EMOJI_DATA.items():
-        found = {language: entry[language] for language in emoji.LANGUAGES if language in entry}
-        names.setdefault(without_selector(tuple(map(ord, sequence))), found)
+        by_language = {language: entry[language] for language in emoji.LANGUAGES if language in entry}
+        names.setdefault(without_selector(tuple(map(ord, sequence))), by_language)
     return names
 
 

@@ -47,13 +47,13 @@ def _prepare(vendor: str, images: Path) -> tuple[list[Record], str]:
         files = {codes: sheet / "img" / vendor / "64" / _file_name(codes) for codes in tags}
         here = {file.name: file for file in files.values() if file.is_file()}
         pixels = write_thumbnails(here, images, trim=False, description=f"Copying {vendor}'s emoji")
-    found = [
+    pictures = [
         Drawing(file=files[codes], codes=codes, names=names.get(without_selector(codes), {}))
         for codes in sorted(tags, key=lambda codes: files[codes].name)
         if files[codes].name in pixels
     ]
-    family = families(found, pixels={Path(name).stem: told for name, told in pixels.items()})
-    return records(found, family, {drawing.file.stem: tags[drawing.codes] for drawing in found}), version
+    family = families(pictures, pixels={Path(name).stem: digest for name, digest in pixels.items()})
+    return records(pictures, family, {drawing.file.stem: tags[drawing.codes] for drawing in pictures}), version
 
 
 def emoji_tags(
@@ -64,21 +64,21 @@ def emoji_tags(
     Raises:
         ValueError: if the file does not look as it should.
     """
-    of_codes = {without_selector(tuple(map(ord, emoji))): told for emoji, told in keywords.items()}
-    found: dict[tuple[int, ...], tuple[str, ...]] = {}
+    of_codes = {without_selector(tuple(map(ord, emoji))): words for emoji, words in keywords.items()}
+    tags_of: dict[tuple[int, ...], tuple[str, ...]] = {}
     try:
         for entry in sheet:
             codes = tuple(int(code, 16) for code in entry["unified"].split("-"))
             if entry["subcategory"] != "skin-tone":
                 short = plain(entry["short_name"]).replace("-", " ").split()
-                told = [
+                words = [
                     unicodedata.normalize("NFC", word).lower().strip()
                     for word in of_codes.get(without_selector(codes), ())
                 ]
-                found[codes] = tuple(dict.fromkeys(tag for tag in (*told, *short) if tag))
+                tags_of[codes] = tuple(dict.fromkeys(tag for tag in (*words, *short) if tag))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"emoji.json is not what emoji-datasource {SETS_VERSION} has: {error!r}") from error
-    return found
+    return tags_of
 
 
 def _file_name(codes: tuple[int, ...]) -> str:

@@ -95,12 +95,12 @@ def prepare(images: Path) -> tuple[list[Record], str]:
             raise ValueError(f"{version} holds no pictures where they should lie; the packages have changed")
         chosen = without_long_series(folders)
         say(f"Reading the keywords of {len(chosen)} drawings; {len(folders) - len(chosen)} of long series are left out")
-        told = {path: read_svg(_inside(sources, path.removesuffix(".png") + ".svg")) for path in chosen}
-        broken = [path for path in chosen if told[path] is None]
+        contents = {path: read_svg(_inside(sources, path.removesuffix(".png") + ".svg")) for path in chosen}
+        broken = [path for path in chosen if contents[path] is None]
         say(f"{len(broken)} drawings show nothing but that a linked image is missing, and are left out")
-        files = {path: pictures / path for path in chosen if told[path] is not None}
+        files = {path: pictures / path for path in chosen if contents[path] is not None}
         pixels = write_thumbnails(files, images, trim=True, description="Copying Open Clip Art")
-    tags = {path: told[path] or () for path in pixels}
+    tags = {path: contents[path] or () for path in pixels}
     return records({path: folders[path] for path in pixels}, tags, pixels), version
 
 
@@ -133,7 +133,7 @@ def folders_of_files(root: Path) -> dict[str, frozenset[str]]:
         if stored.is_file() and stored.is_relative_to(inside):
             path = stored.relative_to(inside).as_posix()
             folders.setdefault(path, set()).add(file.parent.relative_to(root).as_posix())
-    return {path: frozenset(found) for path, found in sorted(folders.items())}
+    return {path: frozenset(names) for path, names in sorted(folders.items())}
 
 
 def without_long_series(paths: Iterable[str]) -> list[str]:
@@ -148,9 +148,9 @@ def without_long_series(paths: Iterable[str]) -> list[str]:
 
 def class_of(folders: frozenset[str]) -> str:
     """The class that the folders agree on; "" where there is none. A folder says nothing where one below it speaks."""
-    lowest = [name for name in folders if not any(other.startswith(f"{name}/") for other in folders)]
-    found = {_class_of_folder(name) for name in lowest}
-    return found.pop() if len(found) == 1 else ""
+    lowest = [name for name in folders if not any(longer.startswith(f"{name}/") for longer in folders)]
+    classes = {_class_of_folder(name) for name in lowest}
+    return classes.pop() if len(classes) == 1 else ""
 
 
 def read_svg(file: Path) -> tuple[str, ...] | None:
@@ -208,7 +208,7 @@ def _splits(family: Mapping[str, str], kind: Mapping[str, str]) -> dict[str, tup
         if kind[path]:
             class_of_family.setdefault(family[path], kind[path])
     transfer = test_families(class_of_family, share=TRANSFER_SHARE)
-    class_of_family = {name: found for name, found in class_of_family.items() if name in transfer}
+    class_of_family = {name: class_name for name, class_name in class_of_family.items() if name in transfer}
     tested = test_families(class_of_family, share=TEST_SHARE)
     sizes = {name: len(paths) for name, paths in by_family(family, family.__getitem__).items() if name not in transfer}
     heldout = heldout_families(sizes)

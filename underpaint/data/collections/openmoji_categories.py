@@ -123,9 +123,9 @@ def category(codes: tuple[int, ...]) -> str:
     """
     if codes[0] in _PEOPLE and not _PEOPLE.isdisjoint(codes[1:]):
         return "family"
-    found = _categories().get(codes[0], "extra")
-    assert found != "extra" or codes[0] in _UNNAMED, f"no category for {codes[0]:X}"
-    return found
+    category_name = _categories().get(codes[0], "extra")
+    assert category_name != "extra" or codes[0] in _UNNAMED, f"no category for {codes[0]:X}"
+    return category_name
 
 
 _PEOPLE = frozenset((0x1F466, 0x1F467, 0x1F468, 0x1F469, 0x1F9D1, 0x1F9D2))
@@ -135,12 +135,12 @@ _UNNAMED = frozenset((*range(0x1F260, 0x1F266), *range(0x1FBC5, 0x1FBCA), *range
 
 @lru_cache(maxsize=1)
 def _categories() -> dict[int, str]:
-    found: dict[int, str] = {}
+    category_of: dict[int, str] = {}
     for name, ranges in _TABLE.items():
         for code in _codes(ranges):
-            assert code not in found, f"{code:X} stands in {found[code]} and {name}"
-            found[code] = name
-    return found
+            assert code not in category_of, f"{code:X} stands in {category_of[code]} and {name}"
+            category_of[code] = name
+    return category_of
 
 
 def _codes(ranges: str) -> list[int]:

@@ -143,9 +143,9 @@ def _run(command: list[str], what: str, remedy: str, *, folder: Path, seconds: f
         raise ValueError(f"{program} had not got {what} after {seconds:.0f} s; try again, {_ELSEWHERE}") from error
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
-        told = next((line for line in lines if line.startswith(("E:", "npm error", "npm ERR!"))), lines[-1])
+        message = next((line for line in lines if line.startswith(("E:", "npm error", "npm ERR!"))), lines[-1])
         raise ValueError(
-            f"{program} could not get {what} ({told.strip()[:200]}); check that its sources can be reached from "
+            f"{program} could not get {what} ({message.strip()[:200]}); check that its sources can be reached from "
             f"here, {_ELSEWHERE}"
         )
     return done.stdout.decode(errors="replace")

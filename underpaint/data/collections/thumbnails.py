@@ -47,14 +47,14 @@ def write_thumbnails(files: Mapping[str, Path], images: Path, *, trim: bool, des
         return xxhash.xxh3_128_hexdigest(repr(thumbnail.size).encode() + thumbnail.tobytes())
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = dict(
+        digests = dict(
             zip(files, progress(pool.map(write, files), description, total=len(files), unit="images"), strict=True)
         )
-    bad = {path: told.removeprefix("!") for path, told in found.items() if told.startswith("!")}
+    bad = {path: digest.removeprefix("!") for path, digest in digests.items() if digest.startswith("!")}
     if bad:
         path = min(bad)
         say(f"{len(bad)} of {len(files)} images cannot be used and are left out, such as {path}: {bad[path]}")
-    return {path: told for path, told in found.items() if path not in bad}
+    return {path: digest for path, digest in digests.items() if path not in bad}
 
 
 def _thumbnail(file: Path, *, trim: bool) -> Image.Image:

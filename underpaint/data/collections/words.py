@@ -18,8 +18,8 @@ def words(texts: Iterable[str], *, marks: bool) -> tuple[str, ...]:
     characters of their own belong to a word, as in the scripts of India? Without, words end at them.
     """
     find = _word_with_marks().findall if marks else _WORD.findall
-    found = (word for text in texts for word in find(plain(text)))
-    return tuple(dict.fromkeys(word for word in found if not _is_single_letter(word)))
+    matches = (word for text in texts for word in find(plain(text)))
+    return tuple(dict.fromkeys(word for word in matches if not _is_single_letter(word)))
 
 
 def all_words(text: str) -> list[str]:

@@ -48,14 +48,16 @@ class Search:
 
     def candidates(self, images: PerceptualHashes) -> Candidates:
         """All pairs of one of ``images`` and one of the searched within RADIUS in any of the views, mirrored or not."""
-        found = [np.zeros((0, 5), dtype=np.int64)]
+        pairs_by_view = [np.zeros((0, 5), dtype=np.int64)]
         for kind, (here, there, _) in enumerate(_COMPARED):
             table, rows = self._tables[there]
             asked = np.flatnonzero(~images.flat[:, here])
             query, place, distance = table.near(images.plain[asked, here]).T
             mirrored, row = np.divmod(place, max(len(rows), 1))
-            found.append(np.stack([asked[query], rows[row], distance, mirrored, np.full_like(row, kind)], axis=1))
-        table = np.concatenate(found)
+            pairs_by_view.append(
+                np.stack([asked[query], rows[row], distance, mirrored, np.full_like(row, kind)], axis=1)
+            )
+        table = np.concatenate(pairs_by_view)
         table = table[np.lexsort(table.T[::-1])]
         first_of_pair = np.ones(len(table), dtype=bool)
         first_of_pair[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
@@ -64,12 +66,12 @@ class Search:
         return Candidates(rows=table[:, :2], distance=table[:, 2], mirrored=table[:, 3] == 1, scale=scale[table[:, 4]])
 
 
-def alike_in_colour(found: Candidates, first: PerceptualHashes, second: PerceptualHashes) -> Candidates:
+def alike_in_colour(candidates: Candidates, first: PerceptualHashes, second: PerceptualHashes) -> Candidates:
     """Without the pairs whose colours lie elsewhere: most of them, for the price of a look at 48 numbers each."""
-    nearest = np.full(len(found.rows), np.inf)
+    nearest = np.full(len(candidates.rows), np.inf)
     for view in (BOX, FULL):
-        one = first.fields[found.rows[:, 0], view].astype(np.int16)
-        other = second.fields[found.rows[:, 1], view].astype(np.int16)
-        other = np.where(found.mirrored[:, None, None, None], other[:, :, ::-1], other)
-        nearest = np.minimum(nearest, np.abs(one - other).mean(axis=(1, 2, 3)) / 255)
-    return found.only(nearest <= FIELD_LIMIT)
+        first_fields = first.fields[candidates.rows[:, 0], view].astype(np.int16)
+        second_fields = second.fields[candidates.rows[:, 1], view].astype(np.int16)
+        second_fields = np.where(candidates.mirrored[:, None, None, None], second_fields[:, :, ::-1], second_fields)
+        nearest = np.minimum(nearest, np.abs(first_fields - second_fields).mean(axis=(1, 2, 3)) / 255)
+    return candidates.only(nearest <= FIELD_LIMIT)

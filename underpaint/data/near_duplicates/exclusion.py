@@ -118,50 +118,52 @@ class Exclusion:
         """The near duplicates among the images of these keys: a table of ``excluded_schema``."""
         import pyarrow as pa
 
-        found = alike_in_colour(self._search.candidates(fingerprints.prints), fingerprints.prints, self._prints)
-        difference = self._differences(found, fingerprints.views)
+        candidates = alike_in_colour(self._search.candidates(fingerprints.prints), fingerprints.prints, self._prints)
+        difference = self._differences(candidates, fingerprints.views)
         rows = [
             {
-                "key": keys[found.rows[index, 0]],
-                "set": self._set[found.rows[index, 1]],
-                "path": self._path[found.rows[index, 1]],
-                "distance": int(found.distance[index]),
+                "key": keys[candidates.rows[index, 0]],
+                "set": self._set[candidates.rows[index, 1]],
+                "path": self._path[candidates.rows[index, 1]],
+                "distance": int(candidates.distance[index]),
                 "difference": float(difference[index]),
-                "mirrored": bool(found.mirrored[index]),
+                "mirrored": bool(candidates.mirrored[index]),
             }
             for index in np.flatnonzero(difference <= DUPLICATE)
         ]
         return pa.Table.from_pylist(rows, excluded_schema())
 
-    def count(self, found: pa.Table) -> list[EvaluationSet]:
+    def count(self, pairs: pa.Table) -> list[EvaluationSet]:
         """The numbers per set, from all that ``find`` gave."""
         import pyarrow.compute as pc
 
         hidden, sets = np.all(self._prints.flat, axis=1), np.array(self._set)
-        told = []
+        counts = []
         for name in dict.fromkeys(self._set):
-            own = found.filter(pc.equal(found["set"], name))  # pyright: ignore[reportAttributeAccessIssue]
-            told.append(
+            pairs_of_set = pairs.filter(pc.equal(pairs["set"], name))  # pyright: ignore[reportAttributeAccessIssue]
+            counts.append(
                 EvaluationSet(
                     name=name,
                     images=self._set.count(name),
                     unreadable_or_flat=int(np.count_nonzero(hidden & (sets == name))),
-                    duplicated=len(own["path"].unique()),
-                    removed=len(own["key"].unique()),
+                    duplicated=len(pairs_of_set["path"].unique()),
+                    removed=len(pairs_of_set["key"].unique()),
                 )
             )
-        return told
+        return counts
 
     @cached_property
     def _search(self) -> Search:
         return Search(self._prints)
 
-    def _differences(self, found: Candidates, views: Views) -> np.ndarray:
+    def _differences(self, candidates: Candidates, views: Views) -> np.ndarray:
         """Of the pixels; the views of those evaluation images alone are read that some image is near to."""
-        rows, places = np.unique(found.rows[:, 1], return_inverse=True)
-        own = Views(pixels=self._views.pixels[rows], ratio=self._views.ratio[rows], flat=self._views.flat[rows])
-        pairs = np.stack([found.rows[:, 0], places], axis=1)
-        return differences(views, own, pairs, mirrored=found.mirrored, scale=found.scale)
+        rows, places = np.unique(candidates.rows[:, 1], return_inverse=True)
+        views_of_set = Views(
+            pixels=self._views.pixels[rows], ratio=self._views.ratio[rows], flat=self._views.flat[rows]
+        )
+        pairs = np.stack([candidates.rows[:, 0], places], axis=1)
+        return differences(views, views_of_set, pairs, mirrored=candidates.mirrored, scale=candidates.scale)
 
 
 def _images(folder: Path) -> list[str]:

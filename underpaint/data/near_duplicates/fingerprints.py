@@ -109,7 +109,7 @@ class PerceptualHashes:
 def perceptual_hashes(source: Source, rows: Sequence[int]) -> PerceptualHashes:
     """The fingerprints of these rows; kept in the cache, since decoding thousands of images takes a while."""
     paths = [source.path[row] for row in rows]
-    told, _ = measure_files(
+    measured, _ = measure_files(
         source.files,
         paths,
         kind=_KIND,
@@ -117,7 +117,7 @@ def perceptual_hashes(source: Source, rows: Sequence[int]) -> PerceptualHashes:
         measure=lambda path: _fingerprint(functools.partial(source.files.read, path)),
         description="Reading images to find near duplicates",
     )
-    words = np.array([told.get(path, _BLANK).split() for path in paths], dtype=str).reshape(-1, 8)
+    words = np.array([measured.get(path, _BLANK).split() for path in paths], dtype=str).reshape(-1, 8)
     hashes = np.array([[int(word, 16) for word in row[:6]] for row in words], dtype=np.uint64).reshape(-1, 6)
     return PerceptualHashes(
         plain=hashes[:, :3],
@@ -187,11 +187,11 @@ def _views_or_problem(data: bytes) -> tuple[_View, str]:
         return _NO_VIEW, str(error)
 
 
-def _stacked(found: Sequence[_View]) -> Views:
+def _stacked(image_views: Sequence[_View]) -> Views:
     return Views(
-        pixels=np.array([view[0] for view in found], dtype=np.uint8).reshape(-1, 2, SIDE, SIDE, 3),
-        ratio=np.array([view[1] for view in found], dtype=np.float64).reshape(-1, 2),
-        flat=np.array([view[2] for view in found], dtype=bool).reshape(-1, 2),
+        pixels=np.array([view[0] for view in image_views], dtype=np.uint8).reshape(-1, 2, SIDE, SIDE, 3),
+        ratio=np.array([view[1] for view in image_views], dtype=np.float64).reshape(-1, 2),
+        flat=np.array([view[2] for view in image_views], dtype=bool).reshape(-1, 2),
     )
 
 

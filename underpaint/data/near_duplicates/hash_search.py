@@ -40,15 +40,15 @@ class HashTable:
 
     def near(self, queries: UInt64[np.ndarray, " q"]) -> Int64[np.ndarray, "found 3"]:
         """(query, row, distance) of all pairs within RADIUS, each once, sorted."""
-        found = [np.zeros(0, dtype=np.int64)]
+        matches = [np.zeros(0, dtype=np.int64)]
         places = sum(len(_nearby(reach)) for reach in _REACH)
         block = max(1, int(_LOOKED_AT / (places * (1 + len(self._hashes) / 0x10000))))
         mixed = _mixed(queries)
         for start in range(0, len(mixed), block):
             for part in range(_PARTS):
                 query, row, distance = self._near_in(part, mixed[start : start + block])
-                found.append((query + start) << 38 | row << 7 | distance)  # as one number: sorted ten times as fast
-        pairs = np.unique(np.concatenate(found))
+                matches.append((query + start) << 38 | row << 7 | distance)  # as one number: sorted ten times as fast
+        pairs = np.unique(np.concatenate(matches))
         return np.stack([pairs >> 38, pairs >> 7 & 0x7FFF_FFFF, pairs & 0x7F], axis=1)
 
     def _near_in(self, part: int, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ def task_near_labels(source: Source, tags: Iterable[str], task: Source) -> list[
     none.
     """
     standing = {tag for row in source.rows("pretrain") for tag in source.tags[row]}
-    told = {word for tag in standing.intersection(tags) for word in _stems(tag)}
-    return sorted(name for name in class_names(task) if _stems(name) and told.issuperset(_stems(name)))
+    stems = {word for tag in standing.intersection(tags) for word in _stems(tag)}
+    return sorted(name for name in class_names(task) if _stems(name) and stems.issuperset(_stems(name)))
 
 
 def class_names(task: Source) -> list[str]:

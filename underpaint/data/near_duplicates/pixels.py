@@ -59,19 +59,19 @@ def differences(
     ``pairs`` holds indices into ``first`` and ``second``; ``mirrored`` tells whether the second one is to be mirrored,
     ``scale`` about which part of it the first one shows. The better of the two views counts.
     """
-    found = np.full(len(pairs), FARTHEST)
+    smallest = np.full(len(pairs), FARTHEST)
     for view in range(2):
-        one, other = first.pixels[:, view], second.pixels[:, view]
+        first_pixels, second_pixels = first.pixels[:, view], second.pixels[:, view]
         usable = np.flatnonzero(~(first.flat[pairs[:, 0], view] | second.flat[pairs[:, 1], view]))
         ratio = np.log(first.ratio[pairs[:, 0], view] / second.ratio[pairs[:, 1], view])
         for start in range(0, len(usable), _CHUNK):
             some = usable[start : start + _CHUNK]
-            a, b = _ink(one[pairs[some, 0]]), _ink(other[pairs[some, 1]])
+            a, b = _ink(first_pixels[pairs[some, 0]]), _ink(second_pixels[pairs[some, 1]])
             b = torch.where(torch.from_numpy(mirrored[some])[:, None, None, None], b.flip(-1), b)
             begin = torch.from_numpy(np.ones(len(some)) if view == FULL else scale[some])
             difference = _difference(a, b, begin, torch.from_numpy(ratio[some])).numpy()
-            found[some] = np.minimum(found[some], difference)
-    return found.round(3)  # so that no rounding error of another machine moves a pair over a limit
+            smallest[some] = np.minimum(smallest[some], difference)
+    return smallest.round(3)  # so that no rounding error of another machine moves a pair over a limit
 
 
 def _ink(pixels: np.ndarray) -> _Batch:

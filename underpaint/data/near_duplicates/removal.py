@@ -100,15 +100,15 @@ def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source,
         others[source.content_hash] = source
     row_of = {path: row for row, path in enumerate(source.path)}
     splits = list(source.splits)
-    found: list[Pair] = []
-    told: list[TestSet] = []
+    all_pairs: list[Pair] = []
+    test_sets: list[TestSet] = []
     for test in others.values():
         pairs, blank = _compared(source, test)
         duplicates = [pair for pair in pairs if pair.is_duplicate]
-        own: tuple[Split, ...] = ("train",) if test.content_hash == source.content_hash else ()
+        own_task: tuple[Split, ...] = ("train",) if test.content_hash == source.content_hash else ()
         for row in {row_of[pair.path] for pair in duplicates}:
-            splits[row] = tuple(split for split in splits[row] if split not in (*_TRAINED, *own))
-        told.append(
+            splits[row] = tuple(split for split in splits[row] if split not in (*_TRAINED, *own_task))
+        test_sets.append(
             TestSet(
                 name=test.name,
                 images=len(_test_rows(test)),
@@ -117,12 +117,12 @@ def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source,
                 unreadable_or_flat=blank,
             )
         )
-        found += pairs
+        all_pairs += pairs
     removed: dict[Split, int] = {
         split: sum(split in before and split not in after for before, after in zip(source.splits, splits, strict=True))
         for split in (*_TRAINED, "train")
     }
-    report = Report(source=source.name, tests=tuple(told), removed=removed, pairs=_ordered(found))
+    report = Report(source=source.name, tests=tuple(test_sets), removed=removed, pairs=_ordered(all_pairs))
     return _with_splits(source, tuple(splits)), report
 
 
@@ -165,8 +165,8 @@ def sheet(
 @functools.lru_cache(maxsize=32)
 def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
     """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
-    own: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
-    trained, tested = _trained(train, own), _Images.of(test, _test_rows(test))
+    compared_splits: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
+    trained, tested = _trained(train, compared_splits), _Images.of(test, _test_rows(test))
     key = xxhash.xxh3_128(json.dumps([_FORMAT, trained.digest(), tested.digest()]).encode()).hexdigest()
     store = cache_folder() / "duplicates" / f"{key}.json"
     try:
@@ -211,7 +211,9 @@ class _Images:
 @functools.lru_cache(maxsize=2)
 def _trained(train: Source, splits: tuple[Split, ...]) -> _Images:
     """The images of these splits; kept, since they are compared with one test set after another."""
-    return _Images.of(train, [row for row, own in enumerate(train.splits) if not set(own).isdisjoint(splits)])
+    return _Images.of(
+        train, [row for row, row_splits in enumerate(train.splits) if not set(row_splits).isdisjoint(splits)]
+    )
 
 
 def _remember(store: Path, pairs: Sequence[Pair]) -> None:
@@ -227,24 +229,24 @@ def _alike(trained: _Images, tested: _Images) -> Iterator[Pair]:
     search = Search(tested.prints)
     for start in range(0, len(trained.paths), _IMAGES_AT_ONCE):
         part = trained.part(start, start + _IMAGES_AT_ONCE)
-        found = alike_in_colour(search.candidates(part.prints), part.prints, tested.prints)
-        first, i = np.unique(found.rows[:, 0], return_inverse=True)
-        second, j = np.unique(found.rows[:, 1], return_inverse=True)
+        candidates = alike_in_colour(search.candidates(part.prints), part.prints, tested.prints)
+        first, i = np.unique(candidates.rows[:, 0], return_inverse=True)
+        second, j = np.unique(candidates.rows[:, 1], return_inverse=True)
         difference = differences(
             part.views(first),
             tested.views(second),
             np.stack([i, j], axis=1),
-            mirrored=found.mirrored,
-            scale=found.scale,
+            mirrored=candidates.mirrored,
+            scale=candidates.scale,
         )
         for index in np.flatnonzero(difference <= BORDERLINE):
             yield Pair(
-                path=part.paths[found.rows[index, 0]],
+                path=part.paths[candidates.rows[index, 0]],
                 test=tested.name,
-                test_path=tested.paths[found.rows[index, 1]],
-                distance=int(found.distance[index]),
+                test_path=tested.paths[candidates.rows[index, 1]],
+                distance=int(candidates.distance[index]),
                 difference=float(difference[index]),
-                mirrored=bool(found.mirrored[index]),
+                mirrored=bool(candidates.mirrored[index]),
             )
 
 

@@ -48,7 +48,7 @@ def prepared_source(prepared: PreparedSet) -> Source:
     flip: list[bool] = []
     places: dict[str, tuple[int, int, bytes, str]] = {}
     for rows in prepared.scan():
-        ordered = [tuple(split for split in SPLITS if split in own) for own in rows.splits]
+        ordered = [tuple(split for split in SPLITS if split in names_of_splits) for names_of_splits in rows.splits]
         keys = [f"{rows.shard}/{key}" for key in rows.keys.to_pylist()]
         hashes = [row.tobytes() for row in rows.content_hash]
         path += keys
@@ -57,8 +57,8 @@ def prepared_source(prepared: PreparedSet) -> Source:
         splits += [ordered[number] for number in rows.split.tolist()]
         family += [content.hex() for content in hashes]
         flip += rows.flip.tolist()
-        found = zip(rows.offset.tolist(), rows.size.tolist(), hashes, [rows.shard] * len(keys), strict=True)
-        places.update(zip(keys, found, strict=True))
+        members = zip(rows.offset.tolist(), rows.size.tolist(), hashes, [rows.shard] * len(keys), strict=True)
+        places.update(zip(keys, members, strict=True))
     return Source(
         name=prepared.name,
         root=prepared.folder,

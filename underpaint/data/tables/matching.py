@@ -35,7 +35,7 @@ def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
     by_path = match_paths([row.paths[0] if row.paths else "" for row in rows], known)
     # YFCC100M's rows name several places: the first that is there counts
     known_set = set(known)
-    other = [next((path for path in row.paths[1:] if path in known_set), "") for row in rows]
+    further = [next((path for path in row.paths[1:] if path in known_set), "") for row in rows]
     stems: dict[str, list[str]] = defaultdict(list)
     for path in known:
         stems[str(PurePosixPath(path).with_suffix(""))].append(path)
@@ -47,7 +47,7 @@ def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
         else Match(path=another)
         if another
         else _of_stem(key_match, stems[key_match.path])
-        for path_match, another, key_match in zip(by_path, other, by_key, strict=True)
+        for path_match, another, key_match in zip(by_path, further, by_key, strict=True)
     ]
 
 

@@ -49,16 +49,16 @@ class Metadata:
     split: str | None = None
     """``train``, ``test``, or nothing where a table of classes gives no split; None where there is no such table."""
 
-    def merged_with(self, other: Metadata) -> Metadata:
+    def merged_with(self, further: Metadata) -> Metadata:
         """Both, this one first: its tags before the other's, and the other's caption where it has none."""
-        together = None if self.tags is None and other.tags is None else (*(self.tags or ()), *(other.tags or ()))
+        together = None if self.tags is None and further.tags is None else (*(self.tags or ()), *(further.tags or ()))
         return Metadata(
             tags=None if together is None else distinct(together),
-            caption=self.caption or other.caption,
-            language=self.language or other.language,
-            licence=self.licence or other.licence,
-            label=self.label or other.label,
-            split=other.split if self.split is None else self.split,
+            caption=self.caption or further.caption,
+            language=self.language or further.language,
+            licence=self.licence or further.licence,
+            label=self.label or further.label,
+            split=further.split if self.split is None else self.split,
         )
 
 

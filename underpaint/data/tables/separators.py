@@ -119,7 +119,7 @@ def _written_list(text: str) -> list[object] | None:
             listed = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(listed, list) and all(not isinstance(one, (list, dict, tuple, set)) for one in listed):
+        if isinstance(listed, list) and all(not isinstance(item, (list, dict, tuple, set)) for item in listed):
             return listed
     return None
 

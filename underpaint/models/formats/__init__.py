@@ -25,9 +25,9 @@ def recognise(foreign: ForeignFile) -> Recognised:
         raise ValueError(f"{foreign.name} is {stranger.name}; import reads plain ViTs (docs/weights.md){advice}")
     require_axes(foreign)
     for module in FORMATS:
-        found = module.recognise(foreign)
-        if found is not None:
-            return found
+        recognised = module.recognise(foreign)
+        if recognised is not None:
+            return recognised
     names = sorted(foreign.shapes)
     raise ValueError(
         f"{foreign.name} is of no known format (MAE, MAWS, MAWS-CLIP, SWAG, torchvision, timm, transformers); its "

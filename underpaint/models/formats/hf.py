@@ -118,7 +118,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
             f"norm_eps={config.norm_eps} from config.json; MAE itself trains with {MAE_EPS} (norm_eps={MAE_EPS})"
         )
     classes = foreign.shapes["classifier.weight"][0] if "classifier.weight" in names else 0
-    found = Recognised(
+    recognised = Recognised(
         title=title,
         encoder=config,
         rules=rules + (_head_rules() if classes else ()),
@@ -130,10 +130,10 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         ),
         assumed=tuple(assumed),
     )
-    return checked(_with_decoder(found, foreign) if "decoder.mask_token" in names else found, foreign)
+    return checked(_with_decoder(recognised, foreign) if "decoder.mask_token" in names else recognised, foreign)
 
 
-def _with_decoder(found: Recognised, foreign: ForeignFile) -> Recognised:
+def _with_decoder(recognised: Recognised, foreign: ForeignFile) -> Recognised:
     names = foreign.shapes.keys()
     layer = next(
         (x for x in ("decoder_layers", "decoder_encoder.layer") if any(n.startswith(f"decoder.{x}.0.") for n in names)),
@@ -145,8 +145,8 @@ def _with_decoder(found: Recognised, foreign: ForeignFile) -> Recognised:
     heads = foreign.config.get("decoder_num_attention_heads", 0)
     decoder = decoder_config(foreign, "decoder.decoder_embed.weight", fc1, block, heads=heads)
     return replace(
-        found,
-        rules=found.rules + decoder_names(layer, on_disk=on_disk).rules(decoder.depth, "decoder."),
+        recognised,
+        rules=recognised.rules + decoder_names(layer, on_disk=on_disk).rules(decoder.depth, "decoder."),
         decoder=decoder,
         norm_pix=foreign.given.get("norm_pix", bool(foreign.config.get("norm_pix_loss", False))),
         mask_ratio=foreign.given.get("mask_ratio", float(foreign.config.get("mask_ratio", 0.75))),

@@ -111,7 +111,7 @@ ENCODER = ("cls_token", "pos_embed", "patch_embed.proj", "norm")
 
 def depth_of(names: Iterable[str], pattern: str) -> int:
     """Blocks of a network: one more than the largest number that ``pattern`` finds."""
-    numbers = [int(found[1]) for name in names if (found := re.match(pattern, name))]
+    numbers = [int(match[1]) for name in names if (match := re.match(pattern, name))]
     return 1 + max(numbers, default=-1)
 
 
@@ -120,18 +120,18 @@ def head_rules() -> tuple[Rule, ...]:
     return tuple(Rule(ours=f"head.{kind}", theirs=(f"head.{kind}",)) for kind in ("weight", "bias"))
 
 
-def checked(found: Recognised, foreign: ForeignFile) -> Recognised:
+def checked(recognised: Recognised, foreign: ForeignFile) -> Recognised:
     """The find itself, if it accounts for every tensor of the file.
 
     Raises:
         ValueError: listing the tensors that are missing and those that have no place.
     """
-    wanted = {name for rule in found.rules for name in rule.theirs}
+    wanted = {name for rule in recognised.rules for name in rule.theirs}
     missing = sorted(wanted - foreign.shapes.keys())
-    unknown = sorted(foreign.shapes.keys() - wanted - set(found.left_out))
+    unknown = sorted(foreign.shapes.keys() - wanted - set(recognised.left_out))
     if missing or unknown:
-        raise ValueError(f"{foreign.name} looks like a {found.title}, but {names_wrong(missing, unknown)}")
-    return found
+        raise ValueError(f"{foreign.name} looks like a {recognised.title}, but {names_wrong(missing, unknown)}")
+    return recognised
 
 
 def names_wrong(missing: Sequence[str], unknown: Sequence[str]) -> str:
@@ -230,22 +230,22 @@ def encoder_config(
     depth = depth_of(shape, r"blocks\.(\d+)\.")
     fields: dict[str, Any] = {"patch": patch, "channels": channels, "width": width, "depth": depth}
     fields |= {"mlp_ratio": hidden // width, "final_norm": "norm.weight" in shape}
-    told = {**said, **{name: foreign.given[name] for name in foreign.given if name in ViTConfig.__dataclass_fields__}}
-    fields["size"] = _size(foreign, combined_shape(foreign, shape["pos_embed"]), told, patch)
-    fields["heads"] = _heads(foreign, told, width, depth, assumed)
-    if channels != 3 and not {"mean", "std"} <= told.keys():
+    stated = {**said, **{name: foreign.given[name] for name in foreign.given if name in ViTConfig.__dataclass_fields__}}
+    fields["size"] = _size(foreign, combined_shape(foreign, shape["pos_embed"]), stated, patch)
+    fields["heads"] = _heads(foreign, stated, width, depth, assumed)
+    if channels != 3 and not {"mean", "std"} <= stated.keys():
         raise ValueError(f"{foreign.name} takes images of {channels} channels; add mean=... and std=..., one each")
-    if "mean" in told and "std" in told:
+    if "mean" in stated and "std" in stated:
         usual = {name: value for name, value in usual.items() if name not in ("mean", "std")}
-    if not {"mean", "std"} <= {**usual, **told}.keys():
+    if not {"mean", "std"} <= {**usual, **stated}.keys():
         raise ValueError(
             f"{foreign.name} ({title}) does not say how its images are normalised: add mean=0.5,0.5,0.5 "
             f"std=0.5,0.5,0.5, or ImageNet's mean=0.485,0.456,0.406 std=0.229,0.224,0.225"
         )
-    taken = [f"{name}={_shown(value)}" for name, value in usual.items() if name not in told]
+    taken = [f"{name}={_shown(value)}" for name, value in usual.items() if name not in stated]
     if taken:
         assumed.append(f"{' '.join(taken)}, as files of this format have it")
-    fields |= {**usual, **{name: value for name, value in told.items() if name not in fields}}
+    fields |= {**usual, **{name: value for name, value in stated.items() if name not in fields}}
     fields.setdefault("norm_eps", NORM_EPS)
     fields["positions"] = _positions(foreign, shape["pos_embed"], width, fields["size"], patch)
     return ViTConfig(**fields)
@@ -255,11 +255,11 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _size(foreign: ForeignFile, positions: tuple[int, ...], told: Mapping[str, Any], patch: int) -> tuple[int, int]:
+def _size(foreign: ForeignFile, positions: tuple[int, ...], stated: Mapping[str, Any], patch: int) -> tuple[int, int]:
     """Height and width of the images, from the number of positions."""
     patches = positions[1] - 1
-    if "size" in told:
-        size = tuple(told["size"])
+    if "size" in stated:
+        size = tuple(stated["size"])
         if (size[0] // patch) * (size[1] // patch) != patches:
             raise ValueError(
                 f"{foreign.name} has {patches} patches of {patch} pixels; size={size[0]},{size[1]} has others"
@@ -274,9 +274,9 @@ def _size(foreign: ForeignFile, positions: tuple[int, ...], told: Mapping[str, A
     return side * patch, side * patch
 
 
-def _heads(foreign: ForeignFile, told: Mapping[str, Any], width: int, depth: int, assumed: list[str]) -> int:
-    if "heads" in told:
-        return told["heads"]
+def _heads(foreign: ForeignFile, stated: Mapping[str, Any], width: int, depth: int, assumed: list[str]) -> int:
+    if "heads" in stated:
+        return stated["heads"]
     if (width, depth) not in HEADS:
         raise ValueError(
             f"{foreign.name} does not say how many attention heads it has, and width {width} with depth {depth} "
@@ -293,7 +293,7 @@ def _positions(
     if width % 4:
         return "learned"
     fixed = sincos_positions(width, (size[0] // patch, size[1] // patch))
-    found = from_theirs(rule, foreign.read).float()
-    if found.shape != fixed.shape or not (found - fixed).abs().max() <= SINCOS_TOLERANCE:
+    embeddings = from_theirs(rule, foreign.read).float()
+    if embeddings.shape != fixed.shape or not (embeddings - fixed).abs().max() <= SINCOS_TOLERANCE:
         return "learned"
     return "sincos"

@@ -66,7 +66,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     large = foreign.shapes.get("pos_embed", (1, 1))[1] > 1 + (224 // foreign.shapes["patch_embed.proj.weight"][-1]) ** 2
     usual = USUAL | {"crop_share": 1.0} if large else USUAL
     config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
-    found = Recognised(
+    recognised = Recognised(
         title=title,
         encoder=config,
         rules=rules,
@@ -75,32 +75,32 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         licence=UNKNOWN_LICENCE,
         assumed=tuple(assumed),
     )
-    return checked(_published(_with_decoder(found, foreign) if decoder else found), foreign)
+    return checked(_published(_with_decoder(recognised, foreign) if decoder else recognised), foreign)
 
 
-def _published(found: Recognised) -> Recognised:
+def _published(recognised: Recognised) -> Recognised:
     """MAE's title and licence for the sizes and parts that it was published in.
 
     Anybody trains with its code, and DeiT, among others, saves a classifier of the cls token in the same layout.
     """
-    finetuned = (found.classes, found.pooling) == (IMAGENET_CLASSES, "mean")
-    parts = finetuned or (not found.classes and found.decoder in (None, MAE_DECODER))
-    if not parts or not is_published(found.encoder, MAE):
-        return found
+    finetuned = (recognised.classes, recognised.pooling) == (IMAGENET_CLASSES, "mean")
+    parts = finetuned or (not recognised.classes and recognised.decoder in (None, MAE_DECODER))
+    if not parts or not is_published(recognised.encoder, MAE):
+        return recognised
     titles = {"encoder in MAE's layout": "encoder of MAE", "classifier in MAE's layout": "finetuned classifier of MAE"}
-    return replace(found, title=titles.get(found.title, found.title), licence=NON_COMMERCIAL)
+    return replace(recognised, title=titles.get(recognised.title, recognised.title), licence=NON_COMMERCIAL)
 
 
-def _with_decoder(found: Recognised, foreign: ForeignFile) -> Recognised:
+def _with_decoder(recognised: Recognised, foreign: ForeignFile) -> Recognised:
     """The decoder's form, and what its targets were: neither shapes nor names tell that."""
     decoder = decoder_config(
         foreign, "decoder_embed.weight", "decoder_blocks.0.mlp.fc1.weight", r"decoder_blocks\.(\d+)\."
     )
-    assumed = list(found.assumed)
+    assumed = list(recognised.assumed)
     if "decoder_heads" not in foreign.given:
         assumed.append(f"{decoder.heads} heads in a decoder of width {decoder.width}")
     return replace(
-        found,
+        recognised,
         decoder=decoder,
         norm_pix=_norm_pix(foreign, assumed),
         mask_ratio=_mask_ratio(foreign, assumed),
@@ -128,9 +128,9 @@ def decoder_config(foreign: ForeignFile, embed: str, fc1: str, block: str, *, he
 
 def _norm_pix(foreign: ForeignFile, assumed: list[str]) -> bool:
     """Whether the targets were normalised per patch: mae_visualize_* predict plain pixels, mae_pretrain_* do not."""
-    for told in (foreign.given.get("norm_pix"), foreign.arguments.get("norm_pix_loss")):
-        if isinstance(told, bool):
-            return told
+    for stated in (foreign.given.get("norm_pix"), foreign.arguments.get("norm_pix_loss")):
+        if isinstance(stated, bool):
+            return stated
     for part, normalised in (("mae_visualize", False), ("mae_pretrain", True)):
         if part in foreign.name:
             assumed.append(f"norm_pix={str(normalised).lower()}, as in the released files called {part}_*")
@@ -142,8 +142,8 @@ def _norm_pix(foreign: ForeignFile, assumed: list[str]) -> bool:
 
 
 def _mask_ratio(foreign: ForeignFile, assumed: list[str]) -> float:
-    for told in (foreign.given.get("mask_ratio"), foreign.arguments.get("mask_ratio")):
-        if isinstance(told, float):
-            return told
+    for stated in (foreign.given.get("mask_ratio"), foreign.arguments.get("mask_ratio")):
+        if isinstance(stated, float):
+            return stated
     assumed.append("mask_ratio=0.75")
     return 0.75

@@ -47,7 +47,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     config = encoder_config(foreign, rules, title="bare ViT", said={}, usual=usual, assumed=assumed)
     if not is_published(config, MAWS_FINETUNED if classes else MAWS):
         return None
-    found = Recognised(
+    recognised = Recognised(
         title="finetuned MAWS" if classes else "encoder of MAWS or IG-MAE",
         encoder=config,
         rules=rules,
@@ -55,4 +55,4 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         licence=NON_COMMERCIAL,
         assumed=tuple(assumed),
     )
-    return checked(found, foreign)
+    return checked(recognised, foreign)

@@ -88,7 +88,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     if exported is not None:
         return checked(exported, foreign)
     assumed: list[str] = []
-    found = Recognised(
+    recognised = Recognised(
         title=f"model in the layout of {TITLE}",
         encoder=encoder_config(foreign, all_rules, title=TITLE, said={}, usual=ENCODER_USUAL, assumed=assumed),
         rules=all_rules,
@@ -97,15 +97,15 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         licence=UNKNOWN_LICENCE,
         assumed=tuple(assumed),
     )
-    if _is_published(found):
-        found = replace(found, title=TITLE, licence=NON_COMMERCIAL)
-    return checked(found, foreign)
+    if _is_published(recognised):
+        recognised = replace(recognised, title=TITLE, licence=NON_COMMERCIAL)
+    return checked(recognised, foreign)
 
 
-def _is_published(found: Recognised) -> bool:
-    c, text = found.encoder, found.text
+def _is_published(recognised: Recognised) -> bool:
+    c, text = recognised.encoder, recognised.text
     towers = PUBLISHED.get((c.patch, c.width, c.depth))
-    return is_published(c, MAWS) and text is not None and towers == (text, found.joint_width)
+    return is_published(c, MAWS) and text is not None and towers == (text, recognised.joint_width)
 
 
 def _text_config(foreign: ForeignFile, all_rules: tuple[Rule, ...], depth: int, assumed: list[str]) -> TextConfig:

@@ -16,18 +16,22 @@ BEFORE = ("encoder.", "decoder.")
 """What our names have before MAE's; a head has none."""
 
 
-def describe(found: Recognised) -> dict[str, Any]:
+def describe(recognised: Recognised) -> dict[str, Any]:
     """What ``said`` reads back."""
     return {
-        "encoder": configs.record(found.encoder),
-        "decoder": None if found.decoder is None else configs.record(found.decoder),
-        "pooling": found.pooling,
-        "classes": found.classes,
-        "labels": list(found.labels),
-        "norm_pix": found.norm_pix,
-        "mask_ratio": found.mask_ratio,
-        **({} if found.text is None else {"text": configs.record(found.text), "joint_width": found.joint_width}),
-        "licence": found.licence,
+        "encoder": configs.record(recognised.encoder),
+        "decoder": None if recognised.decoder is None else configs.record(recognised.decoder),
+        "pooling": recognised.pooling,
+        "classes": recognised.classes,
+        "labels": list(recognised.labels),
+        "norm_pix": recognised.norm_pix,
+        "mask_ratio": recognised.mask_ratio,
+        **(
+            {}
+            if recognised.text is None
+            else {"text": configs.record(recognised.text), "joint_width": recognised.joint_width}
+        ),
+        "licence": recognised.licence,
     }
 
 
@@ -74,5 +78,5 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     if "patch_embed.proj.weight" not in foreign.shapes or KEY not in foreign.config:
         return None
     rules = tuple(Rule(ours=our_name(name), theirs=(name,)) for name in sorted(foreign.shapes))
-    found = said(foreign, rules, "export of underpaint")
-    return None if found is None else checked(found, foreign)
+    recognised = said(foreign, rules, "export of underpaint")
+    return None if recognised is None else checked(recognised, foreign)

@@ -86,7 +86,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     config = encoder_config(foreign, rules, title=title, said={}, usual=usual, assumed=assumed)
     classes = foreign.shapes[f"{head}.weight"][0] if head else 0
     licence = _licence(foreign.name, config, classes, swag=swag)
-    found = Recognised(
+    recognised = Recognised(
         title="ViT of SWAG" if swag and licence else title,
         encoder=config,
         rules=all_rules,
@@ -94,7 +94,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         licence=licence,
         assumed=tuple(assumed),
     )
-    return checked(found, foreign)
+    return checked(recognised, foreign)
 
 
 def _usual(foreign: ForeignFile, *, swag: bool) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     )
     if mean_pooled and classes:
         rules += tuple(Rule(ours=f"fc_norm.{kind}", theirs=(f"fc_norm.{kind}",)) for kind in ("weight", "bias"))
-    found = Recognised(
+    recognised = Recognised(
         title=title,
         encoder=config,
         rules=rules + (head_rules() if classes else ()),
@@ -60,7 +60,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
         left_out=tuple(sorted(name for name in names if name.startswith("fc_norm.") and not classes)),
         assumed=tuple(assumed),
     )
-    return checked(found, foreign)
+    return checked(recognised, foreign)
 
 
 def _said(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
