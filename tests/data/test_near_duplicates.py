@@ -360,8 +360,8 @@ def test_images_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     source = saved(tmp_path / "source", {f"{seed}": drawing(seed) for seed in range(5)}, "pretrain")
     test = saved(tmp_path / "test", {f"{seed}": drawing(seed) for seed in range(3, 8)}, "test")
     read: list[str] = []
-    decode = fingerprints.decode
-    monkeypatch.setattr(fingerprints, "decode", lambda *args, **options: read.append("") or decode(*args, **options))
+    preview = fingerprints.preview
+    monkeypatch.setattr(fingerprints, "preview", lambda *args, **options: read.append("") or preview(*args, **options))
     first = near_duplicates(source, test)
     assert len(read) >= 10
     read.clear()
