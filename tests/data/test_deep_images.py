@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image, ImageOps
@@ -319,3 +320,27 @@ def test_many_channels_are_looked_at_and_named_in_training() -> None:
 def test_the_public_module_reads_as_training_does() -> None:
     assert images.decode is decode
     assert images.BadImage is BadImage
+
+
+def test_a_folder_of_deep_images_is_prepared_and_what_is_not_read_is_named(tmp_path: Path) -> None:
+    from underpaint.cli.main import main
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for kind in KINDS:
+        (photos / f"{kind}.tif").write_bytes(tiff(values(kind, 40, 40, 3)[0], photometric="rgb"))
+    whole = tiff(values("uint16", 40, 40)[0])
+    bad = {
+        "cut.tif": (whole[:2000], "truncated"),
+        "complex.tif": (tiff(np.zeros((40, 40), np.complex64)), "complex64 are not read"),
+        "nan.tif": (tiff(np.full((40, 40), np.nan, np.float32)), "NaN"),
+    }
+    for name, (data, _) in bad.items():
+        (photos / name).write_bytes(data)
+    assert main(["prepare", str(photos), "--out", str(tmp_path / "set")]) == 0
+    rows = pq.read_table(tmp_path / "set" / "index.parquet").to_pylist()
+    assert len(rows) == len(KINDS)
+    assert all("deep" in row["flags"] for row in rows)
+    dropped = {row["key"]: row["reason"] for row in pq.read_table(tmp_path / "set" / "dropped.parquet").to_pylist()}
+    assert dropped.keys() == bad.keys()
+    assert all(reason in dropped[name] for name, (_, reason) in bad.items())

@@ -105,11 +105,18 @@ def read_files(paths: Sequence[Path], *, format: ImageInput) -> tuple[Float[Tens
 def read_encoded(
     files: Sequence[Callable[[], bytes]], *, format: ImageInput
 ) -> tuple[Float[Tensor, "b c h w"], list[str]]:
-    """As ``read_files``, of whatever gives the bytes of a file and raises OSError or BadImage where it cannot."""
-    read = [_read(file, format) for file in files]
+    """As ``read_files``, of whatever gives the bytes of a file and raises OSError or BadImage where it cannot.
+
+    One image is held at a time: a batch of the largest ones would not fit into memory.
+    """
     how: dict[str, Any] = {name: getattr(format, name) for name in ("size", "view", "crop_share", "interpolation")}
-    views = [None if isinstance(image, BadImage) else eval_view(image, **how) for image in read]
-    return _normalised(views, format), [str(image) if isinstance(image, BadImage) else "" for image in read]
+    views: list[Tensor | None] = []
+    problems: list[str] = []
+    for file in files:
+        image = _read(file, format)
+        views.append(None if isinstance(image, BadImage) else eval_view(image, **how))
+        problems.append(str(image) if isinstance(image, BadImage) else "")
+    return _normalised(views, format), problems
 
 
 def channel_statistics(

@@ -101,7 +101,9 @@ def upright(planes: Shaped[np.ndarray, "c h w"], orientation: int) -> Shaped[np.
     turned = planes.transpose(0, 2, 1) if orientation in (5, 6, 7, 8) else planes
     if orientation in (2, 3, 6, 7):
         turned = turned[:, :, ::-1]
-    return turned[:, ::-1] if orientation in (3, 4, 7, 8) else turned
+    if orientation in (3, 4, 7, 8):
+        turned = turned[:, ::-1]
+    return np.ascontiguousarray(turned)  # torch takes no negative strides
 
 
 def scaled(planes: Shaped[np.ndarray, "c h w"], value_range: tuple[float, float]) -> Float[np.ndarray, "c h w"]:

@@ -38,7 +38,7 @@ def decode(
     with decoding():
         values = _in_channels(_stored(data, channels, value_range, least), channels)
         if values.dtype == np.uint8 and value_range == EIGHT_BIT:
-            return torch.from_numpy(np.ascontiguousarray(values))
+            return torch.from_numpy(values)  # as Pillow lays it out, channels last: no copy
         return torch.from_numpy(deep.scaled(values, value_range))
 
 

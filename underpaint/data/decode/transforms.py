@@ -22,6 +22,10 @@ THIN = 16
 pixels that a broken scan leaves would take gigabytes."""
 
 
+LARGE = 16_000_000
+"""Pixels beyond which the channels are resized one after the other: as floats all of them would take gigabytes."""
+
+
 def train_view(
     image: Num[Tensor, "c h w"], *, size: tuple[int, int], scale: tuple[float, float], flip: bool, seed: int
 ) -> Float[Tensor, "c out_h out_w"]:
@@ -98,6 +102,14 @@ def _middle(image: Num[Tensor, "c h w"], size: tuple[int, int]) -> Num[Tensor, "
 
 def _resized(
     image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation = "bicubic"
+) -> Float[Tensor, "c out_h out_w"]:
+    if image[0].numel() > LARGE:
+        return torch.cat([_resized_at_once(plane[None], size, interpolation) for plane in image])
+    return _resized_at_once(image, size, interpolation)
+
+
+def _resized_at_once(
+    image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation
 ) -> Float[Tensor, "c out_h out_w"]:
     values = image.to(torch.float32)
     if image.dtype == torch.uint8:
