@@ -87,7 +87,7 @@ class Listing:
             rest = sum(count for _, count in kinds.most_common()[_KINDS_SHOWN:])
             parts = [*parts[:_KINDS_SHOWN], f"{rest:,} of {len(parts) - _KINDS_SHOWN} further kinds"]
         links = Counter(problem.reason for problem in self.links)
-        parts += [f"{count:,} links ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
+        parts += [f"{count:,} {'link' if count == 1 else 'links'} ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
         total = len(paths) + len(self.links)
         return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(parts)}" if total else ""
 
