@@ -11,7 +11,7 @@ from pathlib import Path
 
 from underpaint.data.decode.formats import ADVICE_ON_AVIF, ADVICE_ON_HEIF, EXTENSIONS
 from underpaint.data.source import Problem
-from underpaint.messages import say
+from underpaint.messages import counted, say
 
 _ADVICE_BY_KIND = {
     ADVICE_ON_AVIF: ".avif .avifs",
@@ -87,9 +87,9 @@ class Listing:
             rest = sum(count for _, count in kinds.most_common()[_KINDS_SHOWN:])
             parts = [*parts[:_KINDS_SHOWN], f"{rest:,} of {len(parts) - _KINDS_SHOWN} further kinds"]
         links = Counter(problem.reason for problem in self.links)
-        parts += [f"{count:,} {'link' if count == 1 else 'links'} ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
+        parts += [f"{counted(count, 'link')} ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
         total = len(paths) + len(self.links)
-        return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(parts)}" if total else ""
+        return f"skipped {counted(total, 'file')}: {', '.join(parts)}" if total else ""
 
 
 def list_folder(root: Path) -> Listing:
