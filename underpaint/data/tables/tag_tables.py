@@ -195,7 +195,8 @@ def _header(file: Path) -> list[str]:
         with _arrow_errors(file, PARQUET_ADVICE):
             return list(pyarrow.parquet.read_schema(file).names)
     if _kind(file) in _JSON_LINES:
-        return next((list(batch.schema.names) for batch in _json_batches(file)), [])
+        with _arrow_errors(file, JSON_ADVICE):
+            return next((list(batch.schema.names) for batch in _json_batches(file)), [])
     return next(_csv_rows(file), [])
 
 
