@@ -344,3 +344,19 @@ def test_a_folder_of_deep_images_is_prepared_and_what_is_not_read_is_named(tmp_p
     dropped = {row["key"]: row["reason"] for row in pq.read_table(tmp_path / "set" / "dropped.parquet").to_pylist()}
     assert dropped.keys() == bad.keys()
     assert all(reason in dropped[name] for name, (_, reason) in bad.items())
+
+
+def test_training_on_deep_images_at_the_usual_range_says_why_it_ends(tmp_path: Path, capsys: Any) -> None:
+    from underpaint.cli.main import main
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(40):
+        stored = np.random.default_rng(number).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
+        (photos / f"{number}.tif").write_bytes(tiff(stored, photometric="rgb"))
+    few = ["budget.samples=64", "budget.warmup=32", "budget.batch_size=32", "threads=1"]
+    given = ["train", "mae_smoke", f"data.source={photos}/", *few, "--out"]
+    assert main([*given, str(tmp_path / "refused")]) == 2
+    assert "held-out images can be read; the first, " in (said := capsys.readouterr().err)
+    assert "(uint16 values), but value_range is (0, 255); declare" in said
+    assert main([*given, str(tmp_path / "read"), "objective.encoder.value_range=0,65535"]) == 0

@@ -119,6 +119,35 @@ def read_encoded(
     return _normalised(views, format), problems
 
 
+def read_heldout(
+    images: Sequence[tuple[str, Callable[[], bytes]]],
+    targets: Sequence[tuple[int, ...]],
+    *,
+    format: ImageInput,
+    batch_size: int,
+    longest: int,
+) -> Iterator[LabelBatch]:
+    """Batches of the evaluation views of images, each with a name and what gives its bytes, with at most ``longest``
+    of the labels of each; one that cannot be read has weight 0.
+
+    Raises:
+        ValueError: after the last batch, if no image can be read.
+    """
+    problems: list[str] = []
+    for start in range(0, len(images), batch_size):
+        chunk = range(start, min(start + batch_size, len(images)))
+        image, reasons = read_encoded([images[place][1] for place in chunk], format=format)
+        problems += reasons
+        yield {
+            "image": image,
+            "position": torch.arange(start, start + len(chunk)),
+            "weight": torch.tensor([0.0 if reason else 1.0 for reason in reasons]),
+            "labels": pad_labels([targets[place][:longest] for place in chunk], longest),
+        }
+    if images and all(problems):
+        raise ValueError(f"none of {len(images)} held-out images can be read; the first, {images[0][0]}: {problems[0]}")
+
+
 def channel_statistics(
     source: Source, rows: Sequence[int], *, channels: int, value_range: tuple[float, float], size: tuple[int, int]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import torch
+from functools import partial
 
 from underpaint import keyed_random
 from underpaint.core import Inputs, LabelBatch
 from underpaint.data.image_options import ImageOptions
-from underpaint.data.loader import pad_labels, read_images
+from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageOptionsset
 from underpaint.data.open_source import open_source
@@ -86,12 +85,10 @@ class FolderDataset(ImageOptionsset):
         ids = {row: self.vocabulary.ids(names[row]) for row in rows}
         usable = [row for row in rows if ids[row] or self.config.targets == "none"]
         longest = max(map(len, self.targets), default=0)
-        for start in range(0, len(usable), batch_size):
-            chunk = usable[start : start + batch_size]
-            image, weight = read_images(self.source, chunk, format=format)
-            position = torch.arange(start, start + len(chunk))
-            labels = pad_labels([ids[row][:longest] for row in chunk], longest)
-            yield {"image": image, "position": position, "weight": weight, "labels": labels}
+        paths = [self.source.path[row] for row in usable]
+        images = [(path, partial(self.source.files.read, path)) for path in paths]
+        targets = [ids[row] for row in usable]
+        yield from read_heldout(images, targets, format=format, batch_size=batch_size, longest=longest)
 
 
 def open_folder_dataset(config: ImageOptions) -> FolderDataset:

@@ -9,12 +9,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import torch
 import xxhash
 
 from underpaint.core import Inputs, LabelBatch
 from underpaint.data.image_options import ImageOptions
-from underpaint.data.loader import pad_labels, read_encoded
+from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageOptionsset
 from underpaint.data.open_source import open_source
@@ -78,15 +77,9 @@ class ShardDataset(ImageOptionsset):
         selection = replace(self.selection, split="heldout", share=1.0, left_out=frozenset())
         shards = self._shards()
         members = list(islice(members_of(self.prepared, selection), HELDOUT_IMAGES))
-        for start in range(0, len(members), batch_size):
-            chunk = members[start : start + batch_size]
-            image, problems = read_encoded([partial(read_member, shards, member) for member in chunk], format=format)
-            yield {
-                "image": image,
-                "position": torch.arange(start, start + len(chunk)),
-                "weight": torch.tensor([0.0 if problem else 1.0 for problem in problems]),
-                "labels": pad_labels([selection.target(rows, row)[:longest] for rows, row in chunk], longest),
-            }
+        images = [(rows.key(row), partial(read_member, shards, (rows, row))) for rows, row in members]
+        targets = [selection.target(rows, row) for rows, row in members]
+        yield from read_heldout(images, targets, format=format, batch_size=batch_size, longest=longest)
 
     def _shards(self) -> Shards:
         return open_shards(self.prepared.folder, cache_gib=self.config.cache_gib)
