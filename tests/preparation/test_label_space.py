@@ -40,7 +40,7 @@ def test_a_folder_has_the_labels_of_the_set_that_is_prepared_of_it(tmp_path: Pat
     of_set = {content.hex(): names for content, names in names_of(prepared(tmp_path / "set", photos)).items()}
     assert of_folder == of_set
     assert "brown bear" in source.tags[0]
-    assert "10 different tags" not in source.notes_on_tags[-1]
+    assert source.notes_on_tags[-1].startswith("11 different tags are 8 labels, 1 dropped")
     assert "data.tag_rules=words keeps the words" in source.notes_on_tags[-1]
 
 
@@ -162,6 +162,20 @@ def test_rows_that_fit_nothing_are_allowed_by_name(tmp_path: Path, photos: Path)
     assert record["tables"] == [
         "t.csv: 6 of 7 rows fit an image; not 'gone.png'; tags are separated by semicolons",
     ]
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.1, 1.5])
+def test_a_share_of_rows_is_a_share(tmp_path: Path, photos: Path, share: float) -> None:
+    with pytest.raises(ValueError, match=r"max_unmatched=.* must be a share between 0 and 1"):
+        underpaint.prepare([photos], tmp_path / "set", max_unmatched=share)
+
+
+def test_rows_about_one_sample_of_a_shard_are_merged(tmp_path: Path) -> None:
+    tars = write_tars(tmp_path / "tars", pictures(), dict.fromkeys(TAGS, ()))
+    rows = "".join(f"/x/000000000.png,{tag}\n" for tag in ("dog", "oak"))
+    (tmp_path / "t.csv").write_text(f"path,tags\n{rows}")
+    names = names_of(prepared(tmp_path / "set", tars, tags=str(tmp_path / "t.csv")))
+    assert [labels for labels in names.values() if labels] == [{"dog", "oak"}]
 
 
 def test_every_tag_stands_in_the_audit(tmp_path: Path, photos: Path) -> None:

@@ -33,19 +33,8 @@ REASONS = {"exact": "an exact copy of an image that is kept", "near": "a near co
 
 _FORMAT = 1
 """Counted up with every change of what is left out: the copies of an older one are looked for again."""
-_IMAGE = pa.struct(
-    {
-        "key": pa.string(),
-        "source": pa.string(),
-        "shard": pa.string(),
-        "offset": pa.int64(),
-        "size": pa.int32(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "tags": pa.list_(pa.string()),
-        "caption": pa.string(),
-    }
-)
+_COLUMNS = ("key", "source", "shard", "offset", "size", "width", "height", "tags", "caption")
+_IMAGE = pa.struct([ROWS.field(name) for name in _COLUMNS])
 COPIES_SCHEMA = pa.schema(
     {
         "kind": pa.string(),

@@ -19,7 +19,7 @@ from underpaint.data.tables.matching import Match, match_rows, spellings
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.data.tables.separators import describe
 from underpaint.data.tables.tag_tables import TableRow, TagTable
-from underpaint.files import xxh3
+from underpaint.files import read_json, write_json, xxh3
 from underpaint.messages import counted
 from underpaint.preparation.arrow_files import read_table, write_table
 
@@ -35,6 +35,8 @@ JOINED = pa.schema(
         "split": pa.string(),
     }
 )
+_FORMAT = 1
+"""Counted up with every change of what joining gives: tables that an older one joined are joined again."""
 ROWS_OF_GROUP = 65_536
 MOST_NAMES = 1000
 """Names that the first rows without an image are looked for in."""
@@ -96,14 +98,16 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, 
         ValueError: if it is no table that names images, or has no column of what is asked of it.
     """
     inputs = [
+        _FORMAT,
         xxh3(file),
+        file.suffix,
         is_of,
         by_key,
         xxhash.xxh3_64_hexdigest("\n".join(sorted(known)).encode("utf-8", "backslashreplace")),
     ]
     about = folder / f"{xxhash.xxh3_64_hexdigest(json.dumps(inputs).encode())}.json"
     if about.is_file():
-        kept = json.loads(about.read_bytes())
+        kept = read_json(about)
         if (folder / kept["file"]).is_file():
             return JoinedTable(**{**kept, "file": folder / kept["file"], "written": str(file)})
     table = TagTable(file)
@@ -124,7 +128,7 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, 
         is_of=is_of,
         written=str(file),
     )
-    about.write_text(json.dumps(asdict(made) | {"file": target.name}))
+    write_json(about, asdict(made) | {"file": target.name})
     return made
 
 
@@ -141,7 +145,7 @@ def _named_rows(
     rows: Sequence[TableRow], matches: Sequence[Match], table: TagTable, *, by_key: bool, is_of: str
 ) -> Iterator[dict[str, object]]:
     """Each row once for every name that its image may have."""
-    stems = Counter(PurePosixPath(path).stem for row in rows for path in {_plain(path) for path in row.paths[:1]})
+    stems = Counter(PurePosixPath(path).stem for path in {_plain(row.paths[0]) for row in rows if row.paths})
     for number, (row, match) in enumerate(zip(rows, matches, strict=True)):
         # the joined tags are those of tags' tables, classes those of classes' alone
         said = row.said if is_of == "tags" else NOTHING
@@ -250,7 +254,8 @@ def table_fits(
 
 
 def _fit(table: JoinedTable, matched: np.ndarray) -> TableFit:
-    unmatched = read_table(table.file, ["name", "row"]).filter(pa.array(~matched[_rows_of(table)]))
+    named = read_table(table.file, ["name", "row"])
+    unmatched = named.filter(pa.array(~matched[named["row"].to_numpy()]))
     names: dict[int, str] = {}
     for name, row in zip(*(unmatched[:MOST_NAMES][column].to_pylist() for column in ("name", "row")), strict=True):
         names.setdefault(row, name.removeprefix("/"))
@@ -264,7 +269,3 @@ def _fit(table: JoinedTable, matched: np.ndarray) -> TableFit:
         separated=table.separated,
         examples=tuple(names[row] for row in sorted(names)[:3]),
     )
-
-
-def _rows_of(table: JoinedTable) -> np.ndarray:
-    return read_table(table.file, ["row"])["row"].to_numpy()

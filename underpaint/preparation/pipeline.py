@@ -66,6 +66,8 @@ def prepare_set(
     Raises:
         ValueError: for what the user can mend.
     """
+    if not 0 <= max_unmatched <= 1:
+        raise ValueError(f"max_unmatched={max_unmatched} must be a share between 0 and 1, for example 0.05")
     sources = describe(wanted.sources)
     require_apart([source.path for source in sources], out)
     work_folders = _workshop(sources, wanted, out)
@@ -86,7 +88,10 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     for part in (*out.glob("*.part"), *work_folders.shards.glob("*.part"), *work_folders.work.rglob("*.part")):
         if _HALF_WRITTEN.fullmatch(part.name):
             part.unlink()
-    paths = {source.name: list_folder(source.root).images for source in sources if source.kind == "folder"}
+    to_match = [
+        source for source in sources if source.kind == "folder" and (wanted.tags or wanted.labels or source.table)
+    ]
+    paths = {source.name: list_folder(source.root).images for source in to_match}
     known = sorted({path for of_source in paths.values() for path in of_source})
     by_key = any(source.kind != "folder" for source in sources)
     of_all = [
