@@ -49,7 +49,7 @@ class _Source:
         }
 
     def value(self, name: str) -> ast.expr:
-        """What the module assigns to a name."""
+        """Expression that the module assigns to a name; LookupError if it assigns none."""
         for node in self.body:
             targets = node.targets if isinstance(node, ast.Assign) else ()
             targets = (node.target,) if isinstance(node, ast.AnnAssign) else targets

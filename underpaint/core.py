@@ -72,11 +72,11 @@ class ImageInput:
     """The stored values that stand for 0 and 1: (0, 255) for 8-bit images, (0, 65535) or less for 16-bit ones."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Of the values in [0, 1], one per channel."""
+    """Standard deviation of the values in [0, 1], one per channel."""
     view: EvaluationView = "stretch"
     crop_share: float = 1.0
     interpolation: Interpolation = "bicubic"
-    """Of the evaluation view; the random crops of training are bicubic."""
+    """Interpolation of the evaluation view; the random crops of training are bicubic."""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:
@@ -112,7 +112,7 @@ def example_batch(inputs: Inputs, size: int, *, device: torch.device | str = "cp
 
 
 class Step(NamedTuple):
-    """What one forward pass of an objective returns."""
+    """Result of one forward pass of an objective."""
 
     loss: Float[Tensor, ""]
     scalars: dict[str, Float[Tensor, ""]]
@@ -123,8 +123,8 @@ class Step(NamedTuple):
 class Objective(Protocol):
     """A network together with its loss: an ``nn.Module`` whose ``forward(batch)`` returns a Step.
 
-    It has an ``encoder``, which a finished run hands over and ``init_from`` fills. That is no member of the protocol:
-    a check at run time does not see submodules from Python 3.12 on.
+    It has an ``encoder``, which a finished run hands over and ``init_from`` fills. The protocol leaves it
+    out: a check at run time does not see submodules from Python 3.12 on.
     """
 
     def __call__(self, batch: Any) -> Step: ...
@@ -222,7 +222,7 @@ def unnormalise(
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What an objective may know of its run beyond its own config: the seed of its draws and the data's classes."""
+    """Facts of a run that its objective may use beyond its own config: the seed of its draws and the data's classes."""
 
     seed: int
     labels: tuple[str, ...] = ()

@@ -55,14 +55,14 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty, without the space around them.
 
     Raises:
-        ValueError: if there is no such file, it is too large, no text or empty; the message names the file.
+        ValueError: if there is no such file, it is too large, not text or empty; the message names the file.
     """
     if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path} is no text file of at most {MAX_JSON_BYTES} bytes")
+        raise ValueError(f"{path} is not a text file of at most {MAX_JSON_BYTES} bytes")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     if not any(lines):
         raise ValueError(f"{path} is empty")
     return [line for line in lines if line]

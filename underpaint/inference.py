@@ -1,4 +1,4 @@
-"""What one does first with a backbone: features of images in a table, and the tags that a model gives them."""
+"""Inference with a finished model: features of images as a table, and the tags or classes of images."""
 
 from __future__ import annotations
 

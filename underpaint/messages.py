@@ -1,4 +1,4 @@
-"""What people read while a command works."""
+"""Messages to people while a command works: lines on standard error, durations and counts as text."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 PLAIN_EVERY = 10.0
-"""Seconds between two lines where standard error is no terminal."""
+"""Seconds between two lines where standard error is not a terminal."""
 DRAW_EVERY = 0.1
 """Seconds between two pictures of the bar where it is one."""
 

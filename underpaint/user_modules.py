@@ -57,7 +57,7 @@ def import_function(name: str) -> Callable[..., Any]:
 
 
 def _hint(error: Exception) -> str:
-    """What to do where a module of the working folder imports another one beside it."""
+    """Advice for a module of the working folder that imports another one beside it; "" for any other error."""
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not missing or PathFinder.find_spec(missing, [os.getcwd()]) is None:
         return ""

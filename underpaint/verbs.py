@@ -195,8 +195,8 @@ def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
 def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **asked: Unpack[StudyOptions]) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
-    Parts that are finished are skipped; with ``only``, the named ones alone are run. What else can be asked for stands
-    in ``studies/designs.py``.
+    Parts that are finished are skipped; with ``only``, the named ones alone are run. The other options are
+    those of ``studies/designs.py``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -214,13 +214,13 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
 
 
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
-    """What ``run_study`` would do, part by part, with the time measured from a few steps on this machine."""
+    """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine."""
     name = study_name(name)
     return parts.plan(build_study(name, **asked), _study_folder(name, out, asked))
 
 
 def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
-    """Where no folder is named, that of an earlier run under the old name of the study is continued."""
+    """Folder of a study: ``out``, or the default one; an earlier run under the study's old name is continued."""
     if out:
         return Path(out)
     names = [name, *(old for old, new in OLD_NAMES.items() if new == name)]
@@ -251,7 +251,7 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:
-    """Where a recipe and its loss stand: (what, file, line)."""
+    """Source locations of a recipe and its loss: (what, file, line)."""
     function = recipes.find_recipe(recipe)
     objective = function().objective
     loss = typing.get_type_hints(type(objective).build)["return"].forward

@@ -491,7 +491,7 @@ def test_a_foreign_record_is_no_run(images: Path, tmp_path: Path) -> None:
     (tmp_path / "encoder" / "precious.txt").write_text("mine")
     for content in ('{"my": "own file"}', "[]", "5"):
         (tmp_path / "run.json").write_text(content)
-        with pytest.raises(ValueError, match="is no record of a run"):
+        with pytest.raises(ValueError, match="is not a record of a run"):
             execute(mae_run(images), tmp_path)
         assert (tmp_path / "run.json").read_text() == content
     assert (tmp_path / "encoder" / "precious.txt").read_text() == "mine"

@@ -89,7 +89,7 @@ def test_a_baseline_is_measured_and_reported(images: Path, baseline: Path, tmp_p
     ]
     assert "40 x 40 px, centre cut" in page.text
     assert "no training cost here" in page.text
-    assert "What the baselines (maws_tiny) were trained on" in page.text
+    assert "Training images of the baselines (maws_tiny)" in page.text
     assert "maws_tiny" in files.read_json(out / "pictures" / "pictures.json")["neighbours"]
 
     before = (out / "mae-seed1" / "result.json").stat().st_mtime_ns

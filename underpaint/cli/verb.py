@@ -1,4 +1,4 @@
-"""What a verb of the command line is, and what several of them share."""
+"""Definition of a verb of the command line, and the arguments that several verbs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working folder is no place to import from: what lies there are people's files, not code that they chose to run.
+"""Keeps the working folder out of imports: it holds people's files, not code that they chose to run.
 
 Libraries try what they can use (tifffile tries imagecodecs) and would take a file of that name. A module that the
 user names is looked for there all the same, and it alone (``underpaint.user_modules``).
@@ -13,7 +13,7 @@ import sys
 def leave_working_folder() -> None:
     """Keep imports of this process and of the Python processes it starts out of the working folder, as ``python -P``.
 
-    ``python -m underpaint`` has put it first in ``sys.path``; PYTHONPATH stays as the user set it. Where the package
+    ``python -m underpaint`` has put it first in ``sys.path``; PYTHONPATH stays as the user set it. If the package
     itself runs from the working folder, as in a checkout that is not installed, everything stays as it is.
     """
     try:

@@ -16,7 +16,7 @@ DRAWS = 24
 
 @dataclass
 class Work:
-    """What a microbatch asks of the processor, forward and backward."""
+    """Operations and memory traffic of a microbatch, forward and backward."""
 
     products: list[tuple[float, float]] = field(default_factory=list)  # FLOPs, and the side of the cube they fill
     attention: list[tuple[float, float]] = field(default_factory=list)  # FLOPs, and the width of a head

@@ -67,7 +67,7 @@ class TaskFeatures:
     train: LabelledFeatures
     test: LabelledFeatures
     view: EvaluationView = "stretch"
-    """What the encoder was shown of each image."""
+    """View of each image that the encoder was shown."""
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

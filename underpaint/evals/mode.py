@@ -12,7 +12,7 @@ from torch import nn
 
 @runtime_checkable
 class Modular(Protocol):
-    """What this module needs of an ``nn.Module``."""
+    """The part of ``nn.Module`` that this module needs."""
 
     def modules(self) -> Iterator[nn.Module]: ...
 

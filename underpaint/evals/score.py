@@ -1,4 +1,4 @@
-"""What every evaluation returns: the rows of ``results.json``, and per image what statistics needs."""
+"""Scores, as every evaluation returns them: the rows of ``results.json``, with the hits per image for statistics."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Score:
     """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail."""
     metric: str = "top1"
     view: str = ""
-    """What was shown of each image (``EvaluationView``); "" where an older release did not record it."""
+    """View of each image that was shown (``EvaluationView``); "" where an older release did not record it."""
     correct: tuple[float, ...]
     """Per test image 1 or 0; for the mean over splits, the share of splits that got it right."""
     image: tuple[str, ...]
     """Paths of the test images, in the order of ``correct``."""
     family: tuple[str, ...]
-    """Images of one family are variants of each other, no independent observations."""
+    """Family of each image; images of one family are variants of each other, not independent observations."""
     settings: dict[str, float]
-    """What was chosen or found on the training images: the penalty, the accuracy it was chosen by."""
+    """Values chosen or measured on the training images: the penalty, the accuracy it was chosen by."""
     remarks: tuple[str, ...]
-    """What the reader must know: bad images, a fit that did not converge, classes with too few images."""
+    """Warnings for the reader: bad images, a fit that did not converge, classes with too few images."""
 
     def __post_init__(self) -> None:
         assert len(self.correct) == len(self.image) == len(self.family) > 0

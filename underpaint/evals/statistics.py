@@ -33,7 +33,7 @@ def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, str
 
     The two hold one score per seed, in the same order of seeds, of the same task. With two or more seeds the interval
     covers what a new seed and what other test images change; with one it is a paired bootstrap over the test images,
-    which says nothing about another training run; ``noise`` and ``method`` tell which. Where test images come from
+    which says nothing about another training run; ``noise`` and ``method`` tell which. If test images come from
     several datasets, ``stratum`` names that of each: each is drawn by itself.
     """
     assert len(first) == len(second) > 0, (len(first), len(second))
@@ -68,7 +68,7 @@ def with_both_noises(seeds: Interval, test: Interval) -> Interval:
     """An interval that covers two independent sources of error, from the intervals of each (both of one estimate).
 
     The distances of the ends from the estimate add up in squares (the method of variance estimates recovery, Zou and
-    Donner 2008). Where only one of the two varies, its interval comes out.
+    Donner 2008). If only one of the two varies, the result is its interval.
     """
     mean = seeds.mean
     low = mean - math.hypot(mean - seeds.low, max(0.0, test.mean - test.low))
@@ -76,7 +76,7 @@ def with_both_noises(seeds: Interval, test: Interval) -> Interval:
 
 
 def _detectable_by_images(test: Interval) -> float:
-    """What the test images alone would show with the probability POWER, by the normal approximation."""
+    """Smallest difference that the test images alone would show with probability POWER, by normal approximation."""
     error = (test.high - test.low) / 2 / NORMAL_CONFIDENCE
     return (NORMAL_CONFIDENCE + NORMAL_POWER) * error
 
@@ -90,7 +90,7 @@ def estimate(scores: Sequence[Score], *, seed: int, stratum: Sequence[str] = ())
 
 
 def task_of(score: Score) -> tuple[str, str, int, str]:
-    """What two scores must share to be compared."""
+    """Dataset, protocol, shots and split, which two scores must share to be compared."""
     return score.dataset, score.protocol, score.shots, score.split
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation shows of each image: the whole of it, stretched, or its centre."""
+"""The view of each image in an evaluation: the whole image, stretched, or its centre."""
 
 from __future__ import annotations
 

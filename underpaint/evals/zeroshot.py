@@ -51,7 +51,7 @@ class ZeroShot(nn.Module):
         return self.model.logit_scale.exp() * self.model.embed_image(image) @ self.label_embedding.T
 
     def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Of each label among the given ones: they sum to 1."""
+        """Probability of each given label; those of an image sum to 1."""
         return self.logits(image).float().softmax(dim=1)
 
 

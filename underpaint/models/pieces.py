@@ -35,7 +35,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Info(NamedTuple):
-    """What is known of a tensor before it is read."""
+    """Shape and type of a tensor, known before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -98,10 +98,10 @@ class SafetensorsFiles:
             try:
                 file = safe_open(path, framework="pt")
             except SafetensorError as error:
-                raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+                raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
             except RuntimeError as error:  # torch maps it as if it would be written to
                 raise ValueError(f"{path} is larger than the memory here; save it in several files: {error}") from error
-            for name in file.keys():  # noqa: SIM118  an opened file is no mapping
+            for name in file.keys():  # noqa: SIM118  an opened file is not a mapping
                 part = file.get_slice(name)
                 if name in info or part.get_dtype() not in DTYPES:
                     wrong = "stands in two files" if name in info else f"is of type {part.get_dtype()}"

@@ -85,7 +85,7 @@ def linear_after(
 ) -> Float[Tensor, "b n _o"]:
     """linear(before(x)) that keeps x and not before(x), and no bf16 copies of x and of the weight.
 
-    Where x is the ``sum_of`` two tensors, these are kept: the first is kept anyway, and the second, which a branch
+    If x is the ``sum_of`` two tensors, these are kept: the first is kept anyway, and the second, which a branch
     returns, may be in bf16. A layer of another class than nn.Linear (float8) keeps its input its own way.
     """
     if type(linear) is not nn.Linear or not x.requires_grad:

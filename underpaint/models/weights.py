@@ -39,7 +39,7 @@ FORM = ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps")
 M = TypeVar("M", bound=nn.Module)
 DECODER_POSITIONS = "decoder.decoder_pos_embed"
 TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
-"""Where the folder of a network for texts has its tokenizer."""
+"""Path of the tokenizer within the folder of a network for texts."""
 
 
 def save_module(
@@ -103,7 +103,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """A network's ``config.json`` without a look at its weights.
 
     Raises:
-        ValueError: if it is no such file, or comes from a newer release.
+        ValueError: if it is not such a file, or comes from a newer release.
     """
     description = files.read_json(path)
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -183,7 +183,7 @@ def save_encoder(folder: Path, encoder: ViT, origin: Mapping[str, object] | None
 
 
 def origin_of(init_from: str) -> dict[str, object] | None:
-    """Where the weights came from that a run starts from, if they or those before them were imported."""
+    """Origin of the weights that a run starts from, or None if neither they nor those before them were imported."""
     if not init_from:
         return None
     return files.read_json(encoder_folder(init_from) / "config.json").get("origin")
@@ -270,7 +270,7 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
 def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors ``decoder.*`` of ``init_from/model``, if it has just those of ``shapes``, else none.
 
-    Its positions are no weights: for another image size those of the new decoder stay. With ``init_from`` naming an
+    Its positions are not weights: for another image size those of the new decoder stay. With ``init_from`` naming an
     ``encoder/`` folder the decoder beside it is left behind.
 
     Raises:

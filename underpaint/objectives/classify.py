@@ -52,7 +52,7 @@ class ClassifyConfig:
 
     @property
     def reduction(self) -> Reduction:
-        """Of the scores of all labels, as the loss needs it."""
+        """Reduction of the scores of all labels that the loss needs."""
         return "softplus" if self.loss == "bce" else "logsumexp"
 
     @property
@@ -65,7 +65,7 @@ class ClassifyConfig:
         return Classify(self, data_info)
 
     def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, HeadLayers]:
-        """What a step costs, for the planner."""
+        """Layers that a training step computes, for the planner."""
         trained, labels = not self.frozen_encoder, len(data_info.labels)
         return (
             EncoderLayers(encoder=self.encoder, trained=trained, drop_path=self.drop_path > 0),
@@ -124,14 +124,14 @@ class Classify(nn.Module):
         return self.head(self.feature(image, None))
 
     def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Of each class: they sum to 1, or stand each for itself under the per-label loss."""
+        """Probability of each class: they sum to 1, or are independent of each other under the per-label loss."""
         scores = self.logits(image).float()
         return scores.sigmoid() if self.config.loss == "bce" else scores.softmax(dim=1)
 
     def feature(
         self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
     ) -> Float[Tensor, "b d"]:
-        """What the head scores."""
+        """Pooled and normalised feature of each image, the input of the head."""
         tokens = self.encoder(image, drop_path=drop_path)
         feature = pool(tokens, self.config.pooling)
         return self.batch_norm(self.fc_norm(feature))

@@ -66,7 +66,7 @@ class MAEConfig:
         return MAE(self, seed=data_info.seed)
 
     def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, MAEDecoderLayers]:
-        """What a step costs, for the planner."""
+        """Layers that a training step computes, for the planner."""
         trained, kept, masks = not self.frozen_encoder, self.num_kept, self.masks_per_image
         return (
             EncoderLayers(encoder=self.encoder, kept=kept, masks=masks, trained=trained),
@@ -195,7 +195,7 @@ class MAE(nn.Module):
 def flat_share(tiles: Float[Tensor, "b m c patch patch"]) -> Float[Tensor, ""]:
     """Share of patches that are one colour (most patches of drawings): there is nothing in them to predict.
 
-    Up to FLAT, since bicubic resizing leaves ripples. Where all channels have one mean and deviation their target is 0.
+    Up to FLAT, since bicubic resizing leaves ripples. If all channels have one mean and deviation, the target is 0.
     """
     values = tiles.flatten(3)
     return ((values.amax(dim=-1) - values.amin(dim=-1)) < FLAT).all(dim=-1).float().mean()

@@ -1,4 +1,4 @@
-"""What a loss needs to know of the scores of all labels, from all of them at once or from a chunk of labels at a time.
+"""Chunked cross-entropy statistics: logsumexp, label logits and argmax of a linear head without storing all logits.
 
 The scores of a million labels are larger than the network that makes them. In chunks, the way forward keeps one number
 per image and what the image's own labels score; the way back computes each chunk of scores anew and writes its part of
@@ -25,7 +25,7 @@ SCORES = 2**24
 whose head has more weights than that to be cast by autocast: in chunks no copy of all of them is made."""
 
 CHUNK = 2**22
-"""Scores of a chunk, and weights: both stay in the cache between two uses. Of 2^19 to 2^26 the best on a processor: a
+"""Scores of a chunk, and weights: both stay in the cache between two uses. The best of 2^19 to 2^26 on a processor: a
 quarter more time than the whole in fp32, for the scores made twice, and a third less in bf16, whose casts are shorter.
 """
 
@@ -152,7 +152,7 @@ def _chunks(feature: Tensor, weight: Tensor, bias: Tensor) -> Iterator[tuple[sli
 
 
 def _places(labels: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-    """Where in a chunk each label lies, and whether it does; a padded one lies in none."""
+    """Column of each label within a chunk, and whether it lies in the chunk; padding lies in none."""
     inside = (labels >= part.start) & (labels < part.stop)
     return (labels - part.start).clamp(0, part.stop - part.start - 1), inside
 

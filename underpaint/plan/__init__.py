@@ -1,4 +1,4 @@
-"""What a run needs before it starts: memory, compute, time, money, and how to lay it on the machines."""
+"""Estimates for a run before it starts: memory, compute, time, money, and its layout on the machines."""
 
 from __future__ import annotations
 

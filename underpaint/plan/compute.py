@@ -30,7 +30,7 @@ def parts(run: Run, data_info: DataInfo) -> Sequence[Part]:
 
 
 def work(run: Run, data_info: DataInfo, *, microbatch: int, checkpointing: bool) -> Work:
-    """What a forward and backward pass of a microbatch asks for."""
+    """Operations and memory traffic of a forward and backward pass of a microbatch."""
     total = Work()
     for part in parts(run, data_info):
         part.add_work(total, microbatch, c=FP32 if run.precision == "fp32" else 2, again=checkpointing)

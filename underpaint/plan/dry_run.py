@@ -2,9 +2,9 @@
 
 FSDP2 itself shards fake tensors (sizes without storage) over a fake process group, and torch's tracker adds up what
 lives. It stands on private parts of torch (``_tools``, ``FakeStore``), so it checks the closed form of memory.py and
-does not replace it. What is known not to work is gone around: the device mesh is made outside of fake mode, devices
-are "cpu" (CUDA needs a driver), and the optimizer's state is counted from its tensors, since the tracker counts it on
-all ranks together.
+does not replace it. Three known gaps are avoided: the device mesh is made outside of fake mode, devices are "cpu" (CUDA
+needs a driver), and the optimizer's state is counted from its tensors, since the tracker counts it on all ranks
+together.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def recomputed_flops(run: Run, data_info: DataInfo) -> int:
 
 
 def _exchange_seconds(layout: Layout, device: Device, *, weights: int, gradients: int, bf16: bool) -> float:
-    """Of one microbatch (DDP: of a step) with ring algorithms, for so many parameters."""
+    """Seconds of communication for one microbatch (DDP: for a step) with ring algorithms, for so many parameters."""
     gathered = 2 * (2 if bf16 else FP32) * weights  # in the forward and again in the backward pass
     reduced = FP32 * gradients
     between = partial(_transfer, device=device)

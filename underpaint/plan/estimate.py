@@ -35,7 +35,7 @@ SLOWER = 1.05
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run needs; bytes are of one rank, those of ``memory`` as torch's allocator counts them."""
+    """Needs of a run; bytes are those of one rank, and ``memory`` is as torch's allocator counts it."""
 
     recipe: str
     device: Device
@@ -47,7 +47,7 @@ class Plan:
     samples: int
     batch_size: int
     step: StepTime
-    price: float  # for one GPU and hour
+    price: float  # of one GPU-hour
     data_bytes: int
     assumptions: tuple[str, ...]
     fields: tuple[str, ...] = ()  # what of the recipe was changed, as on the command line

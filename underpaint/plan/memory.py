@@ -1,7 +1,7 @@
 """Peak memory of one rank, by part: a walk over the layers of a training step, forward, back and optimizer.
 
-What torch's allocator hands out, without the context of the driver, the buffers of the communication library, and
-fragmentation; devices.py has an allowance for those.
+It counts what torch's allocator hands out, without the context of the driver, the buffers of the communication library,
+and fragmentation; devices.py has an allowance for those.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _moments(tape: Sequence[_Layer], layout: Layout, *, gradients: int) -> list[
 
 
 def _gathered_forward(tape: Sequence[_Layer]) -> list[int]:
-    """What FSDP2 holds beside the shards: the root group, a block, its buffer still, and the next one's."""
+    """Bytes that FSDP2 holds beside the shards: the root group, a block, its buffer still, and the next block."""
     root = sum(each.whole for each in tape if not each.shape.block)
     following = [*tape[1:], None]
     return [

@@ -57,7 +57,7 @@ class Parameters:
         self.trained = sum(p.size for p in self.named if p.trained)
 
     def share(self, prefixes: tuple[str, ...], ranks: int) -> Portion:
-        """What the parameters whose names begin so amount to, whole and on one of the ranks that share them."""
+        """Elements of the parameters with one of these prefixes, whole and on one of the ranks that share them."""
         key = (prefixes, ranks)
         if key not in self._shares:
             chosen = [p for p in self.named if p.name.startswith(prefixes)]

@@ -178,7 +178,7 @@ def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
 
 
 def _pointwise() -> dict[str, tuple[int, Callable[[], object]]]:
-    """What is bound by memory: bytes of the largest tensor, and the operation."""
+    """Operations bound by memory, by name: bytes of the largest tensor (for ``call``, calls), and the operation."""
     x, y = (_numbers(ELEMENTS // 1024, 1024) for _ in range(2))
     leaf = x.clone().requires_grad_()
     weight, bias = (torch.ones(1024, requires_grad=True) for _ in range(2))

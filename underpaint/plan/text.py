@@ -22,7 +22,7 @@ def render(plan: Plan) -> str:
 
 
 def render_rates(rates: Calibration) -> str:
-    """What ``calibrate`` found, a line for each type and one for memory."""
+    """The rates that ``calibrate`` measured: the device, a line for each type, and one for memory."""
     lines = [f"{rates.device}, {rates.threads} threads, torch {rates.torch}, {rates.date}"]
     for kind, by_side in rates.matmul.items():
         shown = ", ".join(f"{rate / 1e9:,.1f} at {side}" for side, rate in by_side.items())

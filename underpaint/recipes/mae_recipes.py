@@ -24,7 +24,7 @@ from underpaint.training.optim import OptimConfig
 
 SAMPLES = 5_000_000_000
 SMALL_SOURCE = "openclipart+openmoji+emoji-twitter"
-"""What the recipes ``*_small`` learn from."""
+"""Images that the recipes ``*_small`` learn from."""
 
 
 def mae(size: str) -> Run:

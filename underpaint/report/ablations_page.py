@@ -62,7 +62,7 @@ class AxisPart:
 
 
 def content(study: StudyFolder) -> dict[str, object]:
-    """What the template ``ablations.html.j2`` needs beside what every study's page has."""
+    """Values for the template ``ablations.html.j2``, beside those that every study's page has."""
     by_arm = marks(study.meaning.values())
     places = {role: place for place, role in enumerate(MARKS)}
     arms = sorted(study.arms, key=lambda arm: places.get(study.meaning[arm]["role"], len(places)))
@@ -225,7 +225,7 @@ def _arm_series(values: Sequence[ValueLines], by_arm: Mapping[str, Mark]) -> lis
 
 
 def sentences(differences: Sequence[tuple[str, Difference | None]]) -> tuple[str, ...]:
-    """What the contrast says at both ends of an axis, and where its interval lies; in the order of the values."""
+    """Sentences on the contrast at both ends of an axis, and on where its interval lies, in the order of the values."""
     known = [(value, difference) for value, difference in differences if difference is not None]
     if not known:
         return ("At no value of this axis two different runs of equal compute were compared.",)

@@ -22,7 +22,7 @@ SHAPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What stands for an arm in pictures and tables."""
+    """Symbol of an arm in pictures and tables."""
 
     colour: str  # a class of style.css, which holds a light and a dark value of a colour-blind safe palette
     shape: str  # a key of SHAPES: colour alone never tells two arms apart

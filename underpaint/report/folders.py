@@ -81,7 +81,7 @@ class StudyFolder:
 
     @property
     def meaning(self) -> dict[str, ArmEntry]:
-        """What each arm means, by its name."""
+        """Meaning of each arm, by its name."""
         return {entry["arm"]: entry for entry in self.results["arms"]}
 
     @property

@@ -1,4 +1,4 @@
-"""What compute buys: each arm's mean over tasks against its training FLOPs, as the paper's Figure 1 draws it."""
+"""Chart of each arm's mean over tasks against its training FLOPs, as the paper's Figure 1 draws it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def frontier(study: StudyFolder, totals: Sequence[Total], marks: Mapping[str, Ma
         if entry["ladder"] and arm in reached:
             ladders.setdefault(entry["ladder"], []).append(reached[arm])
     return Chart(
-        title="What compute buys",
+        title="Mean over tasks by training compute",
         x_label=f"training compute of all stages, {unit}s",
         bottom=BOTTOM,
         x_ticks=x_of.ticks(),

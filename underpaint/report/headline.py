@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Where the interval lies; a difference without an interval decides nothing."""
+        """Position of the interval relative to zero; a difference without an interval counts as "across"."""
         if self.low is None or self.high is None:
             return "across"
         return "above" if self.low > 0 else "below" if self.high < 0 else "across"
@@ -236,7 +236,7 @@ def _clause(contrast: Contrast, subject: str) -> str:
 
 
 def _against(contrast: Contrast) -> str:
-    """What training on these images brought over an encoder that was not trained on them."""
+    """Sentence on training with these images against an encoder that was not trained on them."""
     start = f"Trained on these images, {contrast.first_arm['label']}"
     end = f"the imported {contrast.second_arm['label']}"
     if contrast.mean is None:
@@ -252,7 +252,7 @@ def _against(contrast: Contrast) -> str:
 
 
 def over_mae(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """What WSP after MAE, and each way to forget less, changes of the features of MAE alone."""
+    """Contrasts of WSP after MAE, and of each way to forget less, with MAE alone."""
     return [
         contrast
         for contrast in contrasts
@@ -285,7 +285,7 @@ def counts(contrast: Contrast) -> str:
 
 
 def caveat(contrasts: Sequence[Contrast]) -> str:
-    """What the intervals cover: with one seed, the noise of the test images and nothing else."""
+    """Sentences on the noise that the intervals cover: with one seed, that of the test images and nothing else."""
     if not contrasts:
         return ""
     methods = ", ".join(dict.fromkeys(contrast.method for contrast in contrasts))

@@ -82,7 +82,7 @@ def _column(rows: Sequence[ScoreRow], *, classes: int) -> Column:
         key=task_key(rows[0]),
         n_test=rows[0]["n_test"],
         chance=Cell(text=f"{100 / classes:.1f}", value=1 / classes) if classes else None,
-        # Equal as printed is equal: a difference below the last shown digit is no reason to mark one of the two.
+        # Equal as printed is equal: a difference below the last shown digit is not a reason to mark one of the two.
         cells={arm: percent(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
     )
 
@@ -102,7 +102,7 @@ def arm_means(study: StudyFolder) -> dict[str, Cell]:
 
 
 def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
-    """What each arm that learned tags finds of those of held-out images, by bin of frequency; {} without such rows."""
+    """Recall of the tags of held-out images by each arm that learned tags, by frequency bin; {} without such rows."""
     recall: dict[str, dict[str, list[float]]] = {}
     for row in study.results["rows"]:
         if row["protocol"] == "tags":
@@ -116,9 +116,9 @@ def tags_held_out(study: StudyFolder) -> dict[str, int]:
 
 
 def tasks_at_the_floor(columns: Sequence[Column], *, untrained: Sequence[str], imported: Sequence[str] = ()) -> int:
-    """How many tasks the untrained encoder does at least as well as every arm that was trained here.
+    """Number of tasks on which the untrained encoder does at least as well as every arm that was trained here.
 
-    What training did not beat there, it did not teach.
+    On these tasks the results show no gain from training.
     """
     count = 0
     for column in columns:
@@ -138,7 +138,7 @@ def percent(values: Sequence[float], *, best: bool = False) -> Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one stage of an arm took; the mean over seeds."""
+    """Cost of one stage of an arm; the mean over seeds."""
 
     arm: str
     stage: str
@@ -226,7 +226,7 @@ def measuring_cost(runs: Sequence[RunFolder]) -> tuple[int, Cell, Cell] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What an encoder from elsewhere is, for a line of a table."""
+    """Description of an imported encoder, for a line of a table."""
 
     arm: str
     what: str
@@ -269,7 +269,7 @@ class Evaluation:
 
 
 def metrics_of(run: RunFolder) -> list[tuple[str, str, Cell]]:
-    """What a run measured: (when, metric, value), from its result, or so far from its last evaluation."""
+    """Metrics of a run as (when, metric, value), from its result, or from its last evaluation if it is unfinished."""
     if run.result:
         when, metrics = "at the end", run.result["metrics"]
     elif run.evals:

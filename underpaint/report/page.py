@@ -29,7 +29,7 @@ from underpaint.results.run import RUN_FILE
 from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE, EnvironmentEntry
 
 SHOWN_TAGS = 12
-"""Of one picture; names in many languages make some images carry a hundred."""
+"""Tags shown below one picture; with names in many languages, some images carry a hundred."""
 
 
 def write_report(folder: str | Path, *, images: bool = True) -> Path:

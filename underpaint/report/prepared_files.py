@@ -1,4 +1,4 @@
-"""What the files of a prepared set say, counted in one pass over each, in memory that does not grow with the set."""
+"""Counts from the files of a prepared set, in one pass over each, in memory that does not grow with the set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ VOCABULARY, AUDIT = "vocabulary.parquet", "tags_audit.parquet"
 DROPPED, EXAMPLES = "dropped.parquet", "examples.parquet"
 
 REPEAT_UNIT = 1 << 24
-"""What the sums of shards.parquet count repeat factors in; see data/shards/index.py."""
+"""Units per 1.0 in which the sums of shards.parquet count repeat factors; see data/shards/index.py."""
 REPEAT_EDGES = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Upper ends of the classes that repeat factors are counted in; the first holds what stands once."""
 LABEL_EDGES = 10
 """Images with so many labels or more are one class."""
 EXAMPLES_OF_REASON = 12
 MAX_VALUES = 10_000
-"""Of one column, in memory; a set with more licences than that has free text there."""
+"""Distinct values of one column kept in memory; a set with more licences than that has free text there."""
 _POINTS = 240
 _LIKE = " (or other numbers)"
 _BATCH = 65_536
@@ -47,7 +47,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What became of the tags."""
+    """Decisions on the tags, counted."""
 
     tags: int
     uses: int
@@ -73,7 +73,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """What the index says, over all images."""
+    """Counts over all images of the index."""
 
     images: int
     kept_out: int
@@ -89,7 +89,7 @@ class Images:
     """Sums of their factors."""
     largest_repeat: float
     values: dict[str, Counter[str]]
-    """Of ``licence``, ``language``, ``source`` and ``flags``; "" where nothing is said."""
+    """Images by value of the columns ``licence``, ``language``, ``source`` and ``flags``; "" where it is not given."""
 
 
 def read_vocabulary(folder: Path) -> pa.Table:
@@ -201,7 +201,7 @@ def _splits(shards: pa.Table) -> Iterator[Split]:
 
 
 def read_audit(folder: Path) -> Audit:
-    """What became of every tag; nothing where there is no audit."""
+    """Count the decisions on all tags; all counts are 0 if there is no audit."""
     import pyarrow.parquet as pq
 
     reasons: dict[tuple[str, str], Reason] = {}

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 ENDS = 20
 """Labels that are listed from the head and from the tail of the vocabulary."""
 SHOWN_TAGS = 8
-"""Of one label."""
+"""Tags shown for one label."""
 SHOWN_VALUES = 12
-"""Of licences, languages and reasons; the others are summed."""
+"""Licences, languages and reasons shown, each; the others are summed."""
 
 TAGS, LABELS = Mark(colour="grey", shape="cross"), Mark(colour="green", shape="circle")
 _NAMES = {"synset": "a meaning in WordNet", "text": "a label of its own words", "cut": "cut off", "drop": "dropped"}
@@ -68,7 +68,7 @@ class Label:
 
 
 def content(folder: Path, *, images: bool) -> dict[str, object]:
-    """What ``templates/prepared.html.j2`` shows of a prepared set."""
+    """Values of a prepared set for ``templates/prepared.html.j2``."""
     counted, audit, record = read_images(folder), read_audit(folder), read_record(folder)
     vocabulary = read_vocabulary(folder)
     head, tail = _ends(folder, vocabulary, read_examples(folder) if images else {})

@@ -1,4 +1,4 @@
-"""What the evaluations of a study showed of each image, in a sentence."""
+"""A sentence on how the evaluations of a study showed the images to the encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROTOCOLS = {"linear": "linear", "lowshot": "low-shot", "knn": "kNN", "finetune"
 
 
 def views_shown(rows: Sequence[ScoreRow]) -> str:
-    """What each protocol showed; "" for results that do not record it."""
+    """Sentence on the view of each protocol; "" for results that do not record it."""
     protocols: dict[str, list[str]] = {}
     for row in rows:
         name, known = PROTOCOLS.get(row["protocol"], row["protocol"]), protocols.setdefault(row.get("view", ""), [])

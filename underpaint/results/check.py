@@ -74,7 +74,7 @@ def _fields(kind: object) -> dict[str, tuple[object, bool]]:
 
 
 def _fits(kind: object, value: object) -> bool:
-    """Whether a value without parts is of a type; true and false are no numbers, a whole number is one."""
+    """Whether a value without parts is of a type; true and false are not numbers, a whole number is a float."""
     origin = get_origin(kind)
     if kind is object:
         return True

@@ -22,7 +22,7 @@ class SourceRecord(TypedDict):
 
 
 class PrepareSettings(TypedDict):
-    """What decides what the set holds; ``rules`` are the fields of ``TagRules``."""
+    """Settings that decide the contents of the set; ``rules`` are the fields of ``TagRules``."""
 
     underpaint: str
     sources: list[SourceRecord]
@@ -46,7 +46,7 @@ class DroppedCounts(TypedDict):
 
 
 class PrepareCounts(DroppedCounts):
-    """What the set holds."""
+    """Counts of the contents of the set."""
 
     partitions: int
     images: int

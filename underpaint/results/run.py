@@ -61,7 +61,7 @@ class EvaluationFile(TypedDict):
 
 
 class RunMeasures(TypedDict):
-    """What a finished run took and measured."""
+    """Cost and metrics of a finished run."""
 
     name: str
     stage: str
@@ -153,7 +153,7 @@ def _lines(path: Path) -> Iterator[tuple[str, object]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error
+        raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if not line.strip():

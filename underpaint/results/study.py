@@ -16,14 +16,14 @@ OLD_NAMES = {"pays": "ablations"}
 PageKind = Literal["arms", "axes"]
 """How a study is read: arms side by side, or differences along axes from one base point."""
 Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
-"""What an arm is for: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
+"""Purpose of an arm: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
 Equal = Literal["steps", "compute", "time", "nothing"]
-"""What two arms have in common beside the data: the steps of WSP, the training FLOPs or the wall time of all stages."""
+"""Quantity equal in two arms beside the data: the steps of WSP, or training FLOPs or wall time of all stages."""
 Noise = Literal["seeds", "test images"]
 
 
 class ArmEntry(TypedDict):
-    """What an arm means."""
+    """Meaning of an arm."""
 
     arm: str
     label: str  # in a sentence
@@ -34,7 +34,7 @@ class ArmEntry(TypedDict):
 
 
 class ContrastEntry(TypedDict):
-    """What the comparison of two arms means; its numbers are the score of ``first`` minus that of ``second``."""
+    """Meaning of the comparison of two arms; its numbers are the score of ``first`` minus that of ``second``."""
 
     contrast: str
     first: str
@@ -67,7 +67,7 @@ class ScoreRow(ScoreEntry):
 
 
 class StageCost(TypedDict):
-    """What a training run took."""
+    """Cost of a training run."""
 
     stage: str
     samples: int
@@ -123,7 +123,7 @@ class ArmMean(TypedDict):
 
 
 class EncoderEntry(TypedDict):
-    """What an imported network is."""
+    """Description of an imported network."""
 
     size: list[int]
     width: int
@@ -168,7 +168,7 @@ class LeakageEntry(TypedDict):
 
 
 class AxisEntry(TypedDict):
-    """What is changed along an axis."""
+    """Description of an axis, along which one thing is changed."""
 
     axis: str
     title: str
@@ -178,7 +178,7 @@ class AxisEntry(TypedDict):
 
 
 class DataEntry(TypedDict):
-    """What was trained and tested on, whose it is, what leaked, and what was not measured."""
+    """Data of a study: the collections it trained and tested on, their licences, leakage, and what was not measured."""
 
     pretraining: NotRequired[str]
     collections: dict[str, CollectionEntry]

@@ -1,4 +1,4 @@
-"""What a run is: one frozen description of everything, whose fields are identity or operational."""
+"""Declaration of a run: one frozen description of everything, whose fields are identity or operational."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ObjectiveConfig(Protocol):
 
     @property
     def inputs(self) -> Inputs:
-        """What a sample is: the tensors of a batch that the objective needs, besides position and weight."""
+        """Definition of a sample: the tensors of a batch that the objective needs, besides position and weight."""
         ...
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -59,7 +59,7 @@ def encoder_of(run: Run) -> ViTConfig:
 
 @runtime_checkable
 class DataConfig(Protocol):
-    """What stands in ``Run.data``: ``ImageData``, or one's own dataclass that opens a ``Source`` of one's own."""
+    """Protocol of ``Run.data``: ``ImageData``, or the user's own dataclass that opens the user's own ``Source``."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

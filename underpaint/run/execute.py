@@ -82,7 +82,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
 
 
 def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, float | str]:
-    """What follows from the configuration and the data; recorded, never a field."""
+    """Values that follow from the configuration and the data; they are recorded, but are never fields."""
     return {
         "images": opened.images,
         "labels": len(data_info.labels),

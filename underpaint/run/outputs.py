@@ -1,4 +1,4 @@
-"""What a finished run hands over: ``encoder/``, ``model/``, ``preview.png`` and ``result.json``."""
+"""Outputs of a finished run: ``encoder/``, ``model/``, ``preview.png`` and ``result.json``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ PICTURE_SIDE = 144
 def save_outputs(
     folder: Path, objective: ObjectiveConfig, *, network: nn.Module, data_info: DataInfo, result: RunMeasures
 ) -> RunResult:
-    """Write the product; ``result.json`` comes last and marks the run as finished.
+    """Write the outputs; ``result.json`` comes last and marks the run as finished.
 
-    Where the run started from imported weights, their file and licence (env.json) are carried on.
+    If the run started from imported weights, their file and licence (env.json) are carried on.
     """
     env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
@@ -128,7 +128,7 @@ def save_pictures(folder: Path, network: nn.Module, batches: Iterator[Batch]) ->
 def write_sheet(path: Path, rows: Float[Tensor, "rows b c h w"]) -> None:
     """Rows of pictures as one PNG, from values in [0, 1].
 
-    Of one or two channels the first is shown in grey, of more than three the first three as colours.
+    With one or two channels the first is shown in grey, with more than three the first three as colours.
     """
     from PIL import Image
 

@@ -1,7 +1,7 @@
 """One rank's share of a stream of batches: the positions that are its part of every global batch.
 
-Batch k covers the positions [k B, (k + 1) B); of w ranks, rank r serves the r-th of w equal parts of it. What stands at
-a position depends on the position alone, so the ranks together see what one process would.
+Batch k covers the positions [k B, (k + 1) B); of w ranks, rank r serves the r-th of w equal parts of it. The sample
+at a position depends on the position alone, so the ranks together see what one process would.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def lock(folder: Path, *, marks: Sequence[str] = (RUN_FILE, STUDY_FILE)) -> Iter
 
 
 def identity(run: Run, *, data: str, init_from: str) -> dict[str, object]:
-    """What makes a run the same run: its non-operational fields, the data and the weights it starts from.
+    """Identity of a run: its non-operational fields, the data and the weights it starts from.
 
     Fields that do nothing (``idle_fields``) are left out.
     """
@@ -101,7 +101,7 @@ def finished(folder: Path, run: Run, identity: dict[str, object]) -> RunResult |
         return None
     recorded = files.read_json(path)
     if not isinstance(recorded, dict) or not {"format", "run", "derived", "identity"} <= recorded.keys():
-        raise ValueError(f"{path} is no record of a run of this package; choose another --out")
+        raise ValueError(f"{path} is not a record of a run of this package; choose another --out")
     operational, woken = (
         {f"run.{name}" for name, _, _ in config.differences(whole, part["run"])}
         for whole, part in ((config.record(run), identity), (recorded["run"], recorded["identity"]))
@@ -118,7 +118,7 @@ def finished(folder: Path, run: Run, identity: dict[str, object]) -> RunResult |
 
 
 FALSE_START = (ENVIRONMENT_FILE, BAD_RECORDS_FILE, RUN_FILE)
-"""What a run writes before its first step."""
+"""Files that a run writes before its first step."""
 
 
 def _is_false_start(folder: Path) -> bool:
@@ -189,7 +189,7 @@ def _say_what_may_change_bits(folder: Path, before: dict[str, str]) -> None:
 
 
 def fingerprint(run: Run, identity: dict[str, object]) -> dict[str, object]:
-    """What all ranks of a run must have in common, whether it belongs to its identity or not."""
+    """Values that all ranks of a run must have in common, whether they belong to its identity or not."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""Where pre-pretraining pays and where it fails: from one base point, one thing is changed at a time.
+"""The study ``ablations``, on where pre-pretraining pays: from one base point, one thing is changed at a time.
 
 The axes stand in ``ablations_designs.py``. At each point there are up to four arms, which start from the same initial
 weights of a seed: MAE, WSP, MAE -> WSP, and WSP alone for the training FLOPs of MAE -> WSP. They are measured on frozen
@@ -42,7 +42,7 @@ def ablations(
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
 ) -> Study:
-    """Where pre-pretraining pays: one change at a time, on the collections of the size or on one's own images.
+    """The study ``ablations``: one change at a time, on the collections of the size or on the user's own images.
 
     Without ``seeds`` those of the size are run.
 
@@ -117,7 +117,7 @@ def plan_points(design: AblationsDesign, images: StudyImages) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stage:
-    """What an arm ends with: a recipe for some samples, from scratch or after another stage."""
+    """Last stage of an arm: a recipe for some samples, from scratch or after another stage."""
 
     recipe: Recipe
     samples: int

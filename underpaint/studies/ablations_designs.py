@@ -1,7 +1,7 @@
-"""What the study ``ablations`` is made of at each size: the base point, and the axes that lead away from it.
+"""Designs of the study ``ablations`` at each size: the base point, and the axes that lead away from it.
 
 Every axis changes one thing. MAE and WSP keep the samples they have at the base point, on the axis ``mae_share`` the
-sum of their training FLOPs is kept instead. What a value changes is written as on the command line.
+sum of their training FLOPs is kept instead. The changes of a value are written as on the command line.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _layer_decay(decays: tuple[float, ...], wsp: Run) -> Axis:
 
 
 def _decoder(shapes: tuple[tuple[int, int, int], ...], mae: Run) -> Axis:
-    """Of shapes (width, depth, heads)."""
+    """Axis of decoders with the shapes (width, depth, heads)."""
     fields = ("width", "depth", "heads")
     return Axis(
         name="decoder",
@@ -184,7 +184,7 @@ def _decoder(shapes: tuple[tuple[int, int, int], ...], mae: Run) -> Axis:
 
 
 def _pixels(shapes: tuple[tuple[int, int], ...], mae: Run) -> Axis:
-    """Of shapes (side of the image, side of a patch); drawn by the number of patches."""
+    """Axis of the shapes (side of the image, side of a patch), drawn by the number of patches."""
     values = []
     for side, patch in shapes:
         changed = _changes(mae, **{"objective.encoder.size": (side, side), "objective.encoder.patch": patch})

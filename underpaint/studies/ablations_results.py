@@ -43,7 +43,7 @@ NOT_MEASURED = (
 
 
 class Place(TypedDict):
-    """Where a line of results belongs."""
+    """Place of a line of results: its axis and value."""
 
     axis: str
     at: str  # ``value`` is the name of a score already

@@ -22,7 +22,7 @@ from underpaint.models.weights import (
 )
 from underpaint.run import Run
 
-REMARK = "What the baselines ({}) were trained on: their images may hold the test images of these tasks."
+REMARK = "Training images of the baselines ({}): they may hold the test images of these tasks."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Baseline:
     folder: Path  # encoder/ of an import or a run, outside the study
     config: ViTConfig  # as stored, but with the stored pixel values of the study's images
     checksum: str
-    origin: dict[str, object]  # file, format and licence; {} where it is no import
+    origin: dict[str, object]  # file, format and licence; {} unless it was imported
 
     @property
     def part(self) -> str:
@@ -48,7 +48,7 @@ class Baseline:
         return self.describe() | {"parameters": sum(p.numel() for p in encoder.parameters())}
 
     def describe(self) -> dict[str, object]:
-        """What the report says of it, and what its copy is made from."""
+        """Description for the report, and the identity of the file that the copy is made from."""
         return {
             "arm": self.name,
             "format": self.origin.get("format", ""),

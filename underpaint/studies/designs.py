@@ -1,4 +1,4 @@
-"""What the study ``stages`` is made of at each size: recipes, images, transfer tasks, seeds and arms.
+"""Designs of the study ``stages`` at each size: recipes, images, transfer tasks, seeds and arms.
 
 The arms share one architecture and, within a seed, the same initial weights. The recipe of WSP is tuned on ``wsp``
 alone and reused unchanged wherever WSP stands in an arm (paper.md C16); arms with ``overrides`` say so in their name.
@@ -18,7 +18,7 @@ Size = Literal["smoke", "tiny", "small"]
 
 
 class StudyOptions(TypedDict, total=False):
-    """What a study may be asked for."""
+    """Options of a study."""
 
     size: Size  # "tiny" where it is not given
     images: str  # a folder of one's own, or what else ``open_source`` takes
@@ -160,7 +160,7 @@ class Contrast:
 
 
 def arm_entries(arms: Sequence[Arm]) -> list[ArmEntry]:
-    """What the arms mean, for ``arms`` of ``results.json``."""
+    """Meaning of the arms, for ``arms`` of ``results.json``."""
     by_name = {arm.name: arm for arm in arms}
 
     def stages(arm: Arm) -> list[str]:

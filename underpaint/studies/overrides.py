@@ -52,7 +52,7 @@ def idle_in_recipes(runs: Mapping[str, Sequence[Run]]) -> Idle:
 
 
 def idle_without_tags(overrides: Sequence[str]) -> Idle:
-    """What is set of WSP, for images without tags."""
+    """Overrides of WSP, which do nothing for images without tags, each with the reason."""
     names = [assignment.partition("=")[0] for assignment in overrides]
     of_wsp = [name for name in names if name == "mae_seconds" or name.startswith("wsp.")]
     return dict.fromkeys(of_wsp, "the images have no tags, so that WSP is not run; give --tags FILE")

@@ -207,7 +207,7 @@ class PlanRow:
 
 
 def plan(study: Study, folder: Path) -> list[PlanRow]:
-    """What each training part will take: FLOPs in closed form, seconds from a few timed steps on this machine.
+    """Cost of each training part: FLOPs in closed form, seconds from a few timed steps on this machine.
 
     Parts that do the same work are timed once: most of a study differ only in where they start.
 
@@ -241,7 +241,7 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
 
 
 def _work(run: Run, data_info: DataInfo) -> str:
-    """What a step of a run computes, as a key."""
+    """Key of the computation of a step: parts with the same key take the same time per sample."""
     fields = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
     return record.digest([config.record(fields), len(data_info.labels)])
 

@@ -34,7 +34,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyImages:
-    """What a study trains and tests on, near duplicates of the test images taken out of what is trained on."""
+    """Images that a study trains and tests on; the training images hold no near duplicates of the test images."""
 
     source: Source
     tasks: tuple[Source, ...]
@@ -42,7 +42,7 @@ class StudyImages:
     data: dict[str, str]
     """The fields of ``ImageData`` that give a run these images."""
     leakage: Report
-    """What was taken out of ``source``."""
+    """Report on the near duplicates that were left out of ``source``."""
 
 
 def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str]) -> StudyImages:

@@ -19,12 +19,12 @@ from underpaint.training.devices import choose_device
 
 
 def frozen_protocols(dataset: str, *, shots: Sequence[int]) -> tuple[Linear | LowShot | Knn, ...]:
-    """What every frozen encoder is measured by on a dataset: linear probe, low-shot and nearest neighbours."""
+    """Protocols that measure every frozen encoder on a dataset: linear probe, low-shot and nearest neighbours."""
     return (Linear(dataset=dataset), *(LowShot(dataset=dataset, shots=count) for count in shots), Knn(dataset=dataset))
 
 
 def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[str, object]:
-    """What the scores of a frozen encoder follow from, beside its weights."""
+    """Settings that the scores of a frozen encoder follow from, beside its weights."""
     views = sorted({protocol.view for protocol in frozen_protocols(source.name, shots=shots)})
     return {"data": source.content_hash, "seed": seed, "shots": list(shots), "views": views}
 

@@ -1,4 +1,4 @@
-"""What the evaluations of a study remark, gathered for its results and its report."""
+"""Remarks of the evaluations of a study, gathered for its results and its report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from underpaint.evals.score import Score
 from underpaint.studies.results import task_of
 
 SHOWN_ENCODERS = 4
-"""That a remark is said of; the others are counted."""
+"""Encoders named after a remark; the others are counted."""
 
 
 class Remarks:
-    """Each remark once, with its task and the encoders that it is said of."""
+    """Each remark once, with its task and the encoders that it applies to."""
 
     def __init__(self) -> None:
         self._encoders: dict[str, list[str]] = {}
@@ -27,7 +27,7 @@ class Remarks:
                 self._said_of.setdefault((task, remark), []).append(encoder)
 
     def lines(self) -> list[str]:
-        """One line per remark and task, sorted; encoders are named where it is not said of all."""
+        """One line per remark and task, sorted; encoders are named where it does not apply to all."""
         lines: list[str] = []
         for (task, remark), said_of in self._said_of.items():
             names, everyone = dict.fromkeys(said_of), set(self._encoders[task])

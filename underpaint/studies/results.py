@@ -1,4 +1,4 @@
-"""What the results of all studies share: who gave the images, what a run cost, and how two arms are compared."""
+"""Results that all studies share: origins of the images, costs of runs, and comparisons of two arms."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     if source.name not in {task.name for task in sources}:
         missing.append(
             "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
-            "where there is no file of tags)."
+            "if there is no file of tags)."
         )
     collections = {task.name: task for task in (source, *sources)}
     return {
@@ -89,7 +89,7 @@ def _describe_source(source: Source) -> CollectionEntry:
 
 
 def stage_of(run: str, folder: Path) -> StageCost:
-    """What a finished run cost, for a line of ``stages``."""
+    """Cost of a finished run, for a line of ``stages``."""
     result = read_result(folder / run)
     return {
         "stage": result["stage"],

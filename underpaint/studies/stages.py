@@ -1,4 +1,4 @@
-"""What pre-pretraining buys: MAE, WSP and MAE -> WSP, compared by transfer (the paper's Figure 1, in small).
+"""The study ``stages``: MAE, WSP and MAE -> WSP, compared by transfer (the paper's Figure 1, in small).
 
 The arms stand in ``designs.py``; all have one architecture and start from the same initial weights of a seed. A seed
 renews those weights, the order, the crops and masks, the run of MAE and the low-shot splits.
@@ -100,7 +100,7 @@ def part_name(arm: str, seed: int) -> str:
 
 
 class _Setting:
-    """What all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
+    """Setting that all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
 
     def __init__(self, design: Design, *, images: str, tags: str, labels: str, baselines: Sequence[str] = ()) -> None:
         self.design = design

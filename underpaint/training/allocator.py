@@ -1,4 +1,4 @@
-"""What the C library does with the memory that a training step frees."""
+"""Settings of glibc's allocator, so that it keeps the memory that a training step frees."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ def _read(path: Path, state: TrainState, ranks: Ranks) -> None:
 
 
 class _Loaded:
-    """What a rank reads of a checkpoint, found to fit the run."""
+    """A rank's part of a checkpoint, read and checked to fit the run."""
 
     def __init__(self, path: Path, state: TrainState, ranks: Ranks) -> None:
         listed = manifest.read(path, ranks)

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: every moment belongs to exactly one phase."""
+"""Clock of a run by phase: every moment belongs to exactly one phase."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 CAPABILITY = (8, 9)
-"""Of CUDA devices whose tensor cores multiply float8: Ada; Hopper has 9.0, Blackwell 10.0."""
+"""Lowest compute capability of CUDA devices whose tensor cores multiply float8: Ada; Hopper has 9.0, Blackwell 10.0."""
 SIDE = 16
-"""What both sides of a weight must be divisible by."""
+"""Number that both sides of a weight must be divisible by."""
 SMALL_IN, SMALL_OUT = 4096, 1024
 """A layer with no more inputs and outputs than these loses in the casts what its products gain: torchao's rule, from
 its measurements on an H100. We have measured nothing of it."""

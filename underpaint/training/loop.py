@@ -19,7 +19,7 @@ from underpaint.training.ranks import Ranks
 from underpaint.training.spikes import LossHistory
 
 Precision = Literal["fp32", "bf16", "float8"]
-"""What matrix products compute in; weights and optimizer are fp32. ``float8`` is bf16, but for large layers."""
+"""Precision of matrix products; weights and optimizer are fp32. ``float8`` is bf16, but for large layers."""
 
 
 class NonFiniteLoss(ValueError):
@@ -59,17 +59,17 @@ class TrainState:
 
     @property
     def network(self) -> nn.Module:
-        """What the loop calls."""
+        """Module that the loop calls: the replicas where there are any, else the objective."""
         return self.objective if self.replicas is None else self.replicas
 
     @property
     def seconds(self) -> float:
-        """Of training, over all starts; evaluations and checkpoints count apart."""
+        """Seconds of training over all starts; evaluations and checkpoints count apart."""
         return self.clock.training
 
     @property
     def product(self) -> nn.Module:
-        """What the run hands over: the average where one is kept."""
+        """Module that the run saves: the weight average where it is kept, else the objective."""
         return self.objective if self.average is None else self.average
 
 
@@ -188,7 +188,7 @@ def _require_progress(state: TrainState, config: LoopConfig) -> None:
 
 
 def _running_statistics(objective: nn.Module) -> dict[str, Tensor]:
-    """What a forward pass changes without the optimizer: BatchNorm's buffers. Empty for most objectives."""
+    """Buffers that a forward pass changes without the optimizer: BatchNorm's. Empty for most objectives."""
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
     layers = [(name, layer) for name, layer in objective.named_modules() if isinstance(layer, norms)]
     return {f"{name}.{key}": value for name, layer in layers for key, value in layer.named_buffers()}

@@ -1,4 +1,4 @@
-"""What a checkpoint folder says of itself: every file with size and checksum, every tensor with its pieces.
+"""Manifest of a checkpoint folder: every file with size and checksum, every tensor with its pieces.
 
 Pieces are boxes that together tile the tensor; ranks in any number write them, and ranks in any other number read what
 they need. The manifest is read, and checked, before torch sees a byte.
@@ -51,7 +51,7 @@ class FileEntry(TypedDict):
 
 
 class Listed(TypedDict):
-    """What a rank wrote."""
+    """Files and pieces of tensors that a rank wrote."""
 
     files: dict[str, FileEntry]
     tensors: dict[str, TensorEntry]

@@ -1,4 +1,4 @@
-"""What surrounds the loop: log, progress bar, evaluations, checkpoints and full disks, signals and slow ranks."""
+"""Work around the training loop: log, progress bar, evaluations, checkpoints, full disks, signals and slow ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from underpaint.training.parallel import ParallelConfig
 from underpaint.training.signals import Interrupted
 
 APART = {"step", "samples", "train_flops", "seconds", "images_per_second", "clock", "skipped_window", "slow"}
-"""Entries of a log line that are no metric of the result: they stand there by themselves, or depend on the machine."""
+"""Entries of a log line that are not metrics of the result: they have fields of their own, or depend on the machine."""
 
 SAVE_FAILURES = 3
 """Checkpoints in a row that may fail (full disk) before the run gives up."""
@@ -85,7 +85,7 @@ class RunMonitor:
             self.progress.update(seen, f"loss {float(values['loss']):.4f}  {rate:,.0f} images/s")
 
     def _health(self, state: TrainState) -> dict[str, object]:
-        """Where the time went since the last line, who was slow, and the step that was skipped if one was."""
+        """Seconds per phase since the last line, the slow ranks, and the step that was skipped, if any."""
         spent = {phase: seconds - self.clock[phase] for phase, seconds in state.clock.seconds.items()}
         self.clock = dict(state.clock.seconds)
         health: dict[str, object] = {"clock": {phase: round(seconds, 6) for phase, seconds in spent.items()}}

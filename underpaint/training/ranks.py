@@ -30,7 +30,7 @@ JOIN_SECONDS = 1800.0
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """What the processes of a run do together."""
+    """Operations that the processes of a run do together."""
 
     rank: int = 0
     world: int = 1
@@ -77,7 +77,7 @@ class Ranks:
         }
 
     def broadcast_from_first(self, decide: Callable[[], T]) -> T:
-        """What rank 0 finds (something JSON can hold), on all ranks; the others wait for it, and fail with it.
+        """Result of ``decide`` on rank 0 (a JSON value), on all ranks; the others wait for it, and fail with it.
 
         Raises:
             ValueError: on the others, where rank 0 raises ValueError or OSError.

@@ -50,6 +50,6 @@ def _values(store: Store, kind: str, world: int, *, but_first: bool = False) -> 
 
 
 def _value(store: Store, name: str) -> str:
-    """What stands there now, "" for nothing: a plain look would wait."""
+    """Current value of a key, "" if it has none: a plain ``get`` would wait for it."""
     key = f"start/{name}"
     return store.get(key).decode() if store.check([key]) else ""

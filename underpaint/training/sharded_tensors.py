@@ -34,7 +34,7 @@ class Region(NamedTuple):
         return Region(tuple(a - b for a, b in zip(self.offset, outer.offset, strict=True)), self.shape)
 
     def overlap(self, region: Region) -> Region:
-        """What both hold; empty (of size 0) where they are apart."""
+        """Intersection of both regions; of size 0 where they are apart."""
         low = tuple(max(a, b) for a, b in zip(self.offset, region.offset, strict=True))
         high = tuple(
             min(a + m, b + n) for a, m, b, n in zip(self.offset, self.shape, region.offset, region.shape, strict=True)

@@ -11,11 +11,11 @@ FORMATS = (ours, maws_clip, mae_checkpoint, maws, timm, swag, hf)
 
 
 def recognise(foreign: ForeignFile) -> Recognised:
-    """What a file holds.
+    """The network that a file holds, recognised by the names and shapes of its tensors and by its configs.
 
     Raises:
-        ValueError: if it is another network than a plain ViT, of no known format, lacks tensors, has more, or leaves
-            open what must be told.
+        ValueError: if it is not a plain ViT, is of no known format, lacks tensors, has more, or leaves open what the
+            user must give.
     """
     if {"format", "type", "weights"} <= foreign.config.keys():
         raise ValueError(f"{foreign.name} is a folder of underpaint already; name it as it is, without import")

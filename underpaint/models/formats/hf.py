@@ -1,6 +1,6 @@
 """ViT and ViTMAE of Hugging Face's transformers: a folder with config.json (paper.md 6.1).
 
-What is on disk has the names of version 4, which version 5 still writes; its names in memory are read too.
+Files on disk have the names of version 4, which version 5 still writes; its names in memory are read too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ DECODER_ONCE = {
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 MAE_USUAL: dict[str, Any] = IMAGENET | {"view": "stretch", "interpolation": "bilinear"}
-"""What transformers does for ViTMAE without a preprocessor_config.json."""
+"""Preprocessing of transformers for ViTMAE without a preprocessor_config.json."""
 MAE_EPS = 1e-6
 
 

@@ -1,4 +1,4 @@
-"""What a foreign file says of itself, what it is found to be, and how its names and shapes become ours.
+"""Foreign files before their tensors are read, the networks recognised in them, and rules from their names to ours.
 
 Every format is a table of names; one list of rules serves import and export.
 """
@@ -59,7 +59,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What a foreign file holds: enough to build the network and to fill it."""
+    """Network recognised in a foreign file: enough to build it and to fill it."""
 
     title: str
     encoder: ViTConfig
@@ -268,7 +268,7 @@ def _size(foreign: ForeignFile, positions: tuple[int, ...], stated: Mapping[str,
     side = math.isqrt(max(patches, 0))
     if side < 1 or side * side != patches:
         raise ValueError(
-            f"{foreign.name} has {positions[1]} positions, which is no cls token and a square grid: "
+            f"{foreign.name} has {positions[1]} positions, which is not a cls token and a square grid: "
             f"add size=HEIGHT,WIDTH"
         )
     return side * patch, side * patch

@@ -1,4 +1,4 @@
-"""Networks that are no plain ViT, known by the names of their tensors: their files are refused by what they are."""
+"""Networks other than a plain ViT, recognised by the names of their tensors; their files are refused by name."""
 
 from __future__ import annotations
 

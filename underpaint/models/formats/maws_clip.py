@@ -35,7 +35,7 @@ ALONE = {
     "text.token_embed.weight": f"{TEXT}token_embedding.weight",
     "text.pos_embed.weight": f"{TEXT}positional_embedding.embedding.weight",
 }
-"""Tensors that are no pair of weight and bias."""
+"""Tensors that do not come as a pair of weight and bias."""
 ONCE = {"norm": f"{TEXT}embedding_layer_norm"}
 INSIDE = {
     "attn.qkv": "self_attn.in_proj",

@@ -13,11 +13,11 @@ from underpaint.models.vit import ViTConfig
 KEY = "underpaint"
 """Under which config.json says what we know of the network, in exports whose tool reads no config.json."""
 BEFORE = ("encoder.", "decoder.")
-"""What our names have before MAE's; a head has none."""
+"""Prefixes of our names before MAE's; those of a head have none."""
 
 
 def describe(recognised: Recognised) -> dict[str, Any]:
-    """What ``said`` reads back."""
+    """The record of a network for config.json, which ``said`` reads back."""
     return {
         "encoder": configs.record(recognised.encoder),
         "decoder": None if recognised.decoder is None else configs.record(recognised.decoder),
@@ -36,7 +36,11 @@ def describe(recognised: Recognised) -> dict[str, Any]:
 
 
 def said(foreign: ForeignFile, rules: tuple[Rule, ...], title: str) -> Recognised | None:
-    """What config.json says, if it is one of ours."""
+    """The network that config.json records, or None if the file is not one of ours.
+
+    Raises:
+        ValueError: if the record is damaged.
+    """
     record = foreign.config.get(KEY)
     if not isinstance(record, dict):
         return None

@@ -40,7 +40,7 @@ INSIDE = dict(
 OLDER_MLP = {"mlp.0": "mlp.linear_1", "mlp.3": "mlp.linear_2"}
 """SWAG, and torchvision's first files."""
 SWAG_PIXELS = (384, 512, 518)
-"""What SWAG is finetuned at (paper.md 2.2)."""
+"""Image sizes that SWAG is finetuned at (paper.md 2.2)."""
 SWAG_USUAL: dict[str, Any] = IMAGENET | {"view": "crop", "crop_share": 1.0, "interpolation": "bicubic"}
 TORCHVISION_USUAL: dict[str, Any] = IMAGENET | {"view": "crop", "crop_share": 0.875, "interpolation": "bilinear"}
 """Resize to 256 bilinearly, cut 224: torchvision's weights trained from scratch."""
@@ -56,7 +56,7 @@ def table(layer: str, *, older: bool) -> Names:
 
 
 def torchvision_rules(depth: int, *, head: bool) -> tuple[Rule, ...]:
-    """What torchvision's VisionTransformer calls its tensors."""
+    """Rules for the tensor names of torchvision's VisionTransformer."""
     return table("encoder_layer_", older=False).rules(depth, "encoder.") + (_head("heads.head") if head else ())
 
 
