@@ -211,7 +211,7 @@ def test_what_the_file_does_not_tell(tmp_path: Path, tokenizer: bytes) -> None:
     for content, message in (
         (b"", "no SentencePiece model, or a damaged one"),
         (tokenizer[: len(tokenizer) // 2], "no SentencePiece model, or a damaged one"),
-        (None, "is no file"),
+        (None, "is not a file"),
     ):
         (tmp_path / "elsewhere.model").unlink()
         if content is not None:

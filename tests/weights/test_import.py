@@ -465,7 +465,7 @@ def test_a_zip_that_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a file nor a folder"):
         import_weights(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(ValueError, match="is no file of weights"):
+    with pytest.raises(ValueError, match="is not a file of weights"):
         import_weights(tmp_path / "x.txt", tmp_path / "out")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="holds a list"):

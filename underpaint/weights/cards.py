@@ -13,13 +13,13 @@ from underpaint.models.weights import encoder_folder
 from underpaint.weights.export_model import ExportModel, Tool
 
 MAX_STEPS = 16
-"""Runs that are followed back."""
+"""Largest number of runs that a history goes back."""
 LIBRARIES = {"timm": "timm", "hf": "transformers"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One run, or one import, of those that made a network."""
+    """A run or an import in the history of a network."""
 
     text: str
     licence: str = ""
@@ -27,7 +27,10 @@ class Step:
 
 
 def history(folder: Path) -> list[Step]:
-    """What made the network in ``encoder/`` or ``model/``, newest first, as far back as the folders are there."""
+    """The runs and imports that made the network in ``encoder/`` or ``model/``, newest first.
+
+    The list ends at an import, at a run that started from nothing, where a folder is missing, or at MAX_STEPS.
+    """
     steps: list[Step] = []
     while len(steps) < MAX_STEPS:
         description = files.read_json(folder / "config.json")

@@ -1,4 +1,4 @@
-"""What is exported: a network in one of our folders, and how its tensors read under other names."""
+"""Networks to export, read from a run folder, with their tensors renamed as another tool names them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from underpaint.run.outputs import load_model, read_labels
 CLASSIFY = class_name_of(ClassifyConfig)
 
 BATCH_NORM_EPS = 1e-6
-"""Of the linear probe (objectives/classify.py)."""
+"""Epsilon of the batch norm before a linear probe's head (objectives/classify.py)."""
 IMAGES = 2
-"""That a comparison is made with."""
+"""Number of images with which a network and its export are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +69,10 @@ class ExportModel:
 
 
 def open_subject(folder: Path) -> ExportModel:
-    """The network of a run folder (its classifier, else its encoder), or of the ``model/`` or ``encoder/`` named.
+    """The network of a run folder (its classifier, else its encoder), or of the ``model/`` or ``encoder/`` given.
 
     Raises:
-        ValueError: if there is none, it is damaged, or it is an objective of one's own.
+        ValueError: if the folder holds no network, a damaged one, or one of an objective that cannot be exported.
     """
     if not (folder / "config.json").is_file():
         model = folder / "model"
@@ -129,7 +129,7 @@ def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: 
 
 
 def _without_batch_norm(stored: Tensors) -> Tensors:
-    """The batch norm before a linear probe's head, which has no weights of its own, put into the head."""
+    """The tensors of a linear probe with its batch norm, which has no learned weights, folded into the head."""
     mean, variance = stored.read("batch_norm.running_mean"), stored.read("batch_norm.running_var")
     scale = 1 / (variance + BATCH_NORM_EPS).sqrt()
 
@@ -164,7 +164,7 @@ def largest(output: Tensor, expected: Tensor) -> tuple[float, float]:
 
 
 def plain_input(recognised: Recognised, *, tool: str) -> str:
-    """Why a tool that knows pictures of three channels alone does not take this network; empty if it does."""
+    """Why a tool that takes only square images of 3 channels refuses this network; empty if it does not."""
     c = recognised.encoder
     if c.channels != 3:
         return f"{tool} takes images of 3 channels, this network {c.channels}"
@@ -174,7 +174,7 @@ def plain_input(recognised: Recognised, *, tool: str) -> str:
 
 
 def usual_form(recognised: Recognised, *, tool: str) -> str:
-    """Why a tool whose epsilon is fixed and whose encoders end with a norm does not take this one; empty if it does."""
+    """Why a tool with epsilon 1e-6 and a norm after every encoder refuses this network; empty if it does not."""
     if recognised.encoder.norm_eps != 1e-6:
         return (
             f"{tool} has layer norms with epsilon 1e-06, this network {recognised.encoder.norm_eps}; "
@@ -186,6 +186,6 @@ def usual_form(recognised: Recognised, *, tool: str) -> str:
 
 
 def network_logits(network: nn.Module, image: Tensor) -> Tensor:
-    """Scores of a classifier of ours."""
+    """Logits of one of our classifiers, of shape (images, classes)."""
     model: Any = network
     return model.logits(image)

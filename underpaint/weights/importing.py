@@ -43,7 +43,7 @@ OF_THE_ENCODER = (
     *("heads", "size", "mean", "std", "value_range", "norm_eps"),
     *("view", "crop_share", "interpolation"),
 )
-"""Fields of the encoder's config that no shape tells."""
+"""Fields of the encoder's config that the shapes of its tensors do not determine."""
 BESIDES = {
     "decoder_heads": int,
     "norm_pix": bool,
@@ -58,13 +58,13 @@ BESIDES = {
 def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> dict[str, Any]:
     """Turn a foreign file or folder of weights into ``OUT/encoder``, and ``OUT/model`` where it has more than that.
 
-    ``given`` tells as ``name=value`` what the file does not: ``heads``, ``mean``, ``std`` and the others of
-    OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, ``text_heads``, the ``licence``, ``labels``, a text
-    file with the name of a class per line, and ``tokenizer``, the SentencePiece file of a text tower. Everything taken
-    for granted is printed. One tensor is in memory at a time.
+    ``given`` supplies as ``name=value`` the settings that the file lacks: ``heads``, ``mean``, ``std`` and the others
+    of OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, ``text_heads``, the ``licence``, ``labels``, a
+    text file with the name of a class per line, and ``tokenizer``, the SentencePiece file of a text tower. Every
+    assumption is printed. One tensor is in memory at a time.
 
-    Returns what was found: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``text``, ``licence``,
-    ``assumed``, ``left_out``, ``folder``.
+    Returns a description of the import: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``text``,
+    ``licence``, ``assumed``, ``left_out``, ``folder``.
 
     Raises:
         ValueError: for a file of no known format, one that holds more or less than such a file should, values that are
@@ -123,7 +123,7 @@ def _foreign_file(name: str, opened: OpenWeights, tensors: Tensors, given_fields
 
 
 def _finite(tensors: Tensors, where: str) -> Tensors:
-    """The same tensors, each looked at when it is read.
+    """The same tensors, each checked when it is read.
 
     Raises:
         ValueError: when a tensor is read that holds NaN or infinite values.
@@ -154,7 +154,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
 
 
 def _parse(given: Sequence[str]) -> dict[str, Any]:
-    """What the user tells, each of its type.
+    """The values of the user's ``name=value`` arguments, each parsed to the type of its field.
 
     Raises:
         ValueError: for an unknown name, with the nearest known one, or a value of another type.
@@ -185,10 +185,10 @@ def _labels(recognised: Recognised, given_fields: dict[str, Any]) -> tuple[tuple
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:
-    """One name per line.
+    """The names of the classes from a text file with one name per line.
 
     Raises:
-        ValueError: if there are not as many different ones as classes.
+        ValueError: if the number of different names is not the number of classes.
     """
     labels = tuple(files.read_lines(path))
     if len(set(labels)) != classes or len(labels) != classes:
@@ -197,7 +197,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, a number after those that came before: two classes of ImageNet are called crane."""
+    """The names, with a number after each repeated one: two classes of ImageNet are called crane."""
     seen: dict[str, int] = {}
     result = []
     for name in names:
@@ -225,7 +225,7 @@ class _Part:
 def _parts(
     recognised: Recognised, foreign: ForeignFile, source: Tensors, labels: tuple[str, ...], tokenizer: Path | None
 ) -> list[_Part]:
-    """The folders, every tensor of which has been checked against the network that will be built from them."""
+    """The folders to write; the shape of every tensor is checked against the network built from them."""
     rules = {rule.ours: rule for rule in recognised.rules}
     with torch.device("meta"):
         encoder = ViT(recognised.encoder)
@@ -297,7 +297,7 @@ def _derived(network: nn.Module, rules: dict[str, Rule], foreign: ForeignFile, s
 
 
 def _announce(result: dict[str, Any], recognised: Recognised, *, own_licence: bool) -> None:
-    """What was found, and everything that was taken for granted."""
+    """Print the imported network, the assumptions made, the tensors left out, and the licence."""
     c = recognised.encoder
     say(
         f"{result['folder']}: {recognised.title}, {c.size[0]}x{c.size[1]} px, patch {c.patch}, width {c.width}, depth "

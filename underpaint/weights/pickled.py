@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 DAMAGE = (RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError, AssertionError, OSError)
-"""What torch is known to raise on damaged files."""
+"""Exceptions that torch is known to raise on damaged files."""
 
 
 def load_pickled(path: Path) -> Any:
     """Plain containers and values, with tensors whose values stay in the file until they are used.
 
-    Of classes ``argparse.Namespace`` alone is allowed, for this one call: MAE's training checkpoints hold one.
+    The only class allowed is ``argparse.Namespace``, and for this call alone: MAE's training checkpoints hold one.
 
     Raises:
         ValueError: for a file that needs anything else, is damaged, or was saved by a torch older than 1.6.

@@ -58,7 +58,7 @@ def _write(folder: Path, subject: ExportModel) -> None:
 
 
 def _forget_sources(model: Any) -> None:
-    """Take out the stack traces that torch writes beside every node: paths of this machine are nobody's business."""
+    """Remove the stack traces that torch writes beside every node, since they hold paths of this machine."""
     for part in (model, model.graph):
         part.metadata_props.clear()
     for node in model.graph.all_nodes():
@@ -71,7 +71,7 @@ def _forget_sources(model: Any) -> None:
 
 @torch.no_grad()
 def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:
-    """With one image more than the graph was made with."""
+    """The largest difference and value of the outputs, for one image more than the graph was traced with."""
     import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""The tokenizer of an imported text tower: told, or found beside the weights; checked against the tower."""
+"""The tokenizer of an imported text tower: given by the user or found beside the weights, and checked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ USUAL_NAMES = (TOKENIZER.name, f"xlmr.{TOKENIZER.name}")
 
 
 def find_tokenizer(source: Path, text: TextConfig, given: Path | None) -> Path:
-    """The SentencePiece file: the one told, else one of a usual name in the folder of the weights.
+    """The SentencePiece file: the one given, else one with a usual name in the folder of the weights.
 
     Raises:
-        ValueError: if there is none, or it has another number of tokens than the text tower.
+        ValueError: if there is no such file, or it has another number of tokens than the text tower.
     """
     folder = source if source.is_dir() else source.parent
     places = (folder / TOKENIZER, *(folder / name for name in USUAL_NAMES)) if given is None else (given,)
@@ -26,7 +26,7 @@ def find_tokenizer(source: Path, text: TextConfig, given: Path | None) -> Path:
             f"{source} has a text tower, which needs its tokenizer: put {' or '.join(USUAL_NAMES)} beside it, or add "
             f"tokenizer=FILE"
             if given is None
-            else f"tokenizer={given} is no file; give the SentencePiece model of the text tower"
+            else f"tokenizer={given} is not a file; give the SentencePiece model of the text tower"
         )
     vocabulary = Tokenizer(path).vocabulary
     if vocabulary != text.vocabulary:

@@ -18,7 +18,7 @@ from underpaint.weights.wrapped_names import unwrapped
 
 PICKLED = (".pt", ".pth", ".bin", ".torch", ".ckpt", ".tar")
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "encoder", "backbone")
-"""Keys under which training code puts the tensors, also one in another."""
+"""Keys under which training code puts the tensors; they may be nested."""
 MAX_WRAPPERS = 4
 MAX_CARD_BYTES = 1024 * 1024
 
@@ -38,10 +38,10 @@ class OpenWeights:
 
 
 def open_weights(path: Path) -> OpenWeights:
-    """A ``.safetensors``, ``.pt`` or ``.pth`` file, or a folder that holds one and says in config.json what it is.
+    """A ``.safetensors``, ``.pt`` or ``.pth`` file, or a folder that holds one and describes it in config.json.
 
     Raises:
-        ValueError: if there is none, or it holds more than tensors and plain values.
+        ValueError: if there is no such file, or it holds more than tensors and plain values.
     """
     if path.is_dir():
         return _open_folder(path)
@@ -109,7 +109,7 @@ def _open_file(path: Path) -> OpenWeights:
     if path.suffix == ".safetensors":
         return _open_safetensors([path])
     if path.suffix not in PICKLED:
-        raise ValueError(f"{path} is no file of weights; known are .safetensors and {' '.join(PICKLED)}")
+        raise ValueError(f"{path} is not a file of weights; known are .safetensors and {' '.join(PICKLED)}")
     content = load_pickled(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")

@@ -8,9 +8,9 @@ from itertools import takewhile
 from underpaint.models.pieces import Derived, Tensors
 
 INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""What torch.compile, FSDP and activation checkpointing put before a part of a network, anywhere in a name."""
+"""Parts that torch.compile, FSDP and activation checkpointing insert anywhere in a tensor's name."""
 BEFORE = {"module", "model", "encoder", "backbone"}
-"""What distributed training, and a network that holds the encoder, put before its names."""
+"""Parts that distributed training, or a network around the encoder, puts at the start of a tensor's name."""
 FIRST_LAYERS = (
     ("patch_embed", "proj", "weight"),
     ("conv_proj", "weight"),
@@ -19,7 +19,7 @@ FIRST_LAYERS = (
 """The layer that every ViT has once, in the namings of timm, torchvision and transformers."""
 
 Parts = tuple[str, ...]
-"""Of a name, between its dots."""
+"""A tensor's name, split at its dots."""
 
 
 def unwrapped(tensors: Tensors, where: str) -> Tensors:
@@ -44,7 +44,7 @@ def unwrapped(tensors: Tensors, where: str) -> Tensors:
 
 
 def _wrapper(paths: Iterable[Parts]) -> Parts:
-    """What stands before the network."""
+    """The leading parts of the names that belong to a wrapper and not to the network."""
     paths = list(paths)
     first_layers = [path for path in paths if any(path[-len(layer) :] == layer for layer in FIRST_LAYERS)]
     if first_layers:
@@ -58,5 +58,5 @@ def _leading(path: Parts) -> Parts:
 
 
 def _shared(path: Parts, wrapper: Parts) -> int:
-    """How many parts of a name are the wrapper's."""
+    """The number of leading parts that a name shares with the wrapper."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(path, wrapper, strict=False))))
