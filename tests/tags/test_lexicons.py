@@ -68,7 +68,7 @@ def test_other_lexicons_are_linked_by_the_index(french: str, tmp_path: Path) -> 
 def test_what_is_no_lexicon_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "lexicon.xml"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="is no lexicon in the format WN-LMF"):
+    with pytest.raises(ValueError, match="is not a lexicon in the format WN-LMF"):
         read_lexicons([file], wordnet())
 
 

@@ -62,7 +62,7 @@ def test_words_of_a_tag(tag: str, words: tuple[str, ...]) -> None:
         *[("@anna", "an @name"), ("530", "a number"), ("#①", "a number"), ("🎉", "no letters"), ("", "no letters")],
         *[("#B", "a single letter"), ("Ж", "a single letter"), ("a1b2c3d4e5", "a code")],
         *[("the", "function word (en)"), ("Don't", "function word (en)"), ("ponieważ", "function word (pl)")],
-        *[(tag, "of the collection, not of the picture") for tag in ("#instagood", "SVG", "lemon_theme_icon")],
+        *[(tag, "describes the collection, not the picture") for tag in ("#instagood", "SVG", "lemon_theme_icon")],
     ],
 )  # fmt: skip
 def test_what_is_dropped(tag: str, reason: str) -> None:
@@ -250,7 +250,7 @@ def test_the_chosen_meaning_has_the_highest_weight() -> None:
     ("mapping", "message"),
     [
         ({"dog": "@anna"}, "drop a tag by an empty target"),
-        ({"#Dog": "cat", "dog": "horse"}, "two things of 'dog'"),
+        ({"#Dog": "cat", "dog": "horse"}, "two targets for 'dog'"),
         ({"dog": "n00000001"}, "WordNet 3.0 has no synset 'n00000001'"),
         ({"dog": "text: -"}, "drop a tag by an empty target"),
     ],

@@ -1,4 +1,4 @@
-"""What a tag means, by stated rules: a synset of WordNet, words of its own, or nothing (``docs/tags.md``)."""
+"""Rules that map a tag to a synset of WordNet, to a label of its own words, or to nothing (``docs/tags.md``)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from underpaint.tags.segment import Segmenter, english
 from underpaint.tags.wordnet import wordnet
 
 TEXT = "text:"
-"""Begins a target of the user's mapping that is meant as it stands."""
+"""Prefix of a target of the user's mapping that becomes a label as written, without the rules."""
 
 
 ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon", "themes"), ("icon", "set")}
-"""Ends of the names of icon themes, which stand on every picture of theirs."""
+"""Last two words of the names of icon themes, which tag every picture of a theme."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class TagRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What became of one tag."""
+    """The label that one tag gets, or that it is dropped, with the reason."""
 
     kind: Literal["synset", "text", "drop"]
     key: str
@@ -62,13 +62,13 @@ class Decision:
 
 
 class Canonicaliser:
-    """Decides on single tags; what it answers depends on the tag and on the rules alone."""
+    """Decides on single tags; a decision depends on the tag and the rules alone."""
 
     def __init__(self, rules: TagRules) -> None:
         """Read WordNet and the word lists.
 
         Raises:
-            ValueError: if the mapping names a synset that WordNet lacks, or a lexicon is none.
+            ValueError: if the mapping names a synset that WordNet lacks, or a lexicon cannot be read.
         """
         self._rules = rules
         self._known = wordnet()
@@ -86,7 +86,7 @@ class Canonicaliser:
         for tag, target in rules.mapping.items():
             decision = self._target(tag, target)
             if self._mapping.setdefault(_mapping_key(tag), decision).key != decision.key:
-                raise ValueError(f"the mapping says two things of {tag!r}, whose case and hash signs do not count")
+                raise ValueError(f"the mapping has two targets for {tag!r}; case and hash signs do not tell tags apart")
 
     def _read_lexicons(self, files: tuple[str, ...]) -> dict[str, Entry]:
         """The words of the lexicons, where the rules take all their parts of speech; else those with a noun."""
@@ -100,7 +100,7 @@ class Canonicaliser:
         return {word: entry for word, entry in nouns.items() if entry.synsets}
 
     def decide(self, tag: str) -> Decision:
-        """What the tag means: the user's mapping first, then what is dropped, WordNet, and the words themselves."""
+        """Decide on a tag by the user's mapping, then the reasons to drop it, then WordNet, then its own words."""
         if self._mapping and (mapped := self._mapping.get(_mapping_key(tag))):
             return mapped
         form = normalise(tag)
@@ -113,7 +113,7 @@ class Canonicaliser:
         if len(form.whole) == 1 and squeezed in english_function_words():
             return _drop("function word (en)")
         if squeezed in bookkeeping() or form.words[-2:] in ICON_THEMES:
-            return _drop("of the collection, not of the picture")
+            return _drop("describes the collection, not the picture")
         entry = self._lexicon.get(squeezed)
         language = self._foreign.get(form.run)
         if language and entry and form.run not in stopwords().get(entry.language, ()):
@@ -139,13 +139,19 @@ class Canonicaliser:
         return Decision(kind="synset", key=synset, name=self._names[synset], reason=reason)
 
     def _target(self, tag: str, target: str) -> Decision:
-        """What the user's mapping makes of a tag."""
+        """The decision that one entry of the user's mapping stands for.
+
+        Raises:
+            ValueError: if the target has no letters or words, or is the id of an unknown synset.
+        """
         target = target.strip()
         if not target:
             return _drop("mapping")
         if target.startswith(TEXT):
             if not squeeze(target.removeprefix(TEXT)):
-                raise ValueError(f"the mapping of {tag!r} is {target!r}, no letters; drop a tag by an empty target")
+                raise ValueError(
+                    f"the mapping of {tag!r} is {target!r}, which has no letters; drop a tag by an empty target"
+                )
             return _text(" ".join(target.removeprefix(TEXT).split()), "mapping")
         if len(target) == 9 and target[0] in "nvar" and target[1:].isdecimal():
             try:
@@ -160,7 +166,7 @@ class Canonicaliser:
 
 
 def _mapping_key(tag: str) -> str:
-    """Spellings of a tag that the user need not list one by one: case and hash signs."""
+    """The tag in lower case without hash signs: the mapping treats such spellings as one tag."""
     return plain(tag).lower()
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 @cache
 def english_function_words() -> frozenset[str]:
-    """The closed classes of English, without what is pictured as well."""
+    """The closed word classes of English, without words that are also things one can picture."""
     return _words("function_words.txt")
 
 
 @cache
 def bookkeeping() -> frozenset[str]:
-    """Tags that say something of the collection and not of the picture."""
+    """Tags that describe the collection and not the picture."""
     return _words("bookkeeping.txt")
 
 
 @cache
 def stopwords() -> dict[str, frozenset[str]]:
-    """By language (ISO 639-1), function words of 47 languages other than English, on which several lists agree."""
+    """Function words of 47 languages other than English, on which several lists agree, by ISO 639-1 code."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(Path(__file__).with_name("stopwords.parquet")) as opened:
@@ -32,6 +32,6 @@ def stopwords() -> dict[str, frozenset[str]]:
 
 
 def _words(name: str) -> frozenset[str]:
-    """What stands between blanks, in lines that do not begin with ``#``."""
+    """The words of a file, separated by blanks, without the lines that begin with ``#``."""
     lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())

@@ -16,16 +16,17 @@ ENDINGS: dict[Part, tuple[tuple[str, str], ...]] = {
     "a": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
     "r": (),
 }
-"""An ending, and what stands for it in the base."""
+"""Pairs of an ending and its replacement in the base, by part of speech."""
 
 _LAST = {ending[-1] for endings in ENDINGS.values() for ending, _ in endings}
 
 
 @lru_cache(maxsize=4096)
 def bases(form: str) -> tuple[tuple[Part, str], ...]:
-    """Every base that the form may have, with its part of speech; whether there is such a word is not asked.
+    """Every base that the form may have, with its part of speech, without checking that such a word exists.
 
-    The form itself is none of them. In WordNet's order: nouns, verbs, adjectives, adverbs, exceptions first.
+    The form itself is not among them. They are in WordNet's order: nouns, verbs, adjectives, adverbs; in each,
+    exceptions first.
     """
     pairs: list[tuple[Part, str]] = list(irregular().get(form, ()))
     if form[-1] in _LAST and not form.endswith("ss"):

@@ -1,4 +1,4 @@
-"""The labels of the images that one reads at once: the rules of a prepared set, for tags that are held in memory."""
+"""Labels of images whose tags are all in memory, by the rules of a prepared set."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TagRulesName = Literal["canonical", "words"]
 """``canonical``: tags of one meaning are one label (docs/tags.md); ``words``: tags stay as written, lower-cased."""
 
 EVERY_LABEL = TagRules(vocabulary_size=2**31 - 1)
-"""Rare labels are cut later, by what the run asks for."""
+"""Rules that keep every label; the run's own options cut rare ones later."""
 
 
 def label_names(
     tags: Mapping[str, tuple[str, ...]], rules: TagRulesName
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The names of each image's labels in the order of its tags, each once, and a sentence on what was done.
+    """The names of each image's labels in the order of its tags, each once, and a sentence that describes the step.
 
     The names are those that ``underpaint prepare`` gives by its default rules.
     """

@@ -19,7 +19,7 @@ CUT = {
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSpace:
-    """The labels, and what became of every tag."""
+    """The labels, and the decision on every tag."""
 
     table: Any
     """``vocabulary.parquet``: label (int32, from 0 on), name, synset (or null), count, tags (the most frequent first).
@@ -36,7 +36,7 @@ class LabelSpace:
 @dataclass(frozen=True, slots=True)
 class _Label:
     decision: Decision
-    """Of one of its tags: where spellings differ, of the one that shows most words."""
+    """The decision on one of the label's tags: the spelling with the most words, where spellings differ."""
     count: int
     members: tuple[tuple[str, int], ...]
     """Tags with their counts."""
@@ -116,7 +116,7 @@ def _ranked(counts: Any) -> list[tuple[str, int]]:
 
 
 def _without_plurals(decisions: list[Decision]) -> list[Decision]:
-    """The same, with words outside WordNet in the singular where that was used too: ``joypads`` are ``joypad``."""
+    """The decisions, with words outside WordNet in the singular where it is a tag too: ``joypads`` are ``joypad``."""
     singular = {decision.key: decision for decision in decisions if decision.kind == "text"}
     return [
         replace(base, reason=f"{decision.reason}, plural of {base.name}")
@@ -129,12 +129,12 @@ def _without_plurals(decisions: list[Decision]) -> list[Decision]:
 
 
 def _is_plural(key: str) -> bool:
-    """Whether the letters may be an English plural; of short words and of other scripts the ending says too little."""
+    """Whether the letters may be an English plural; the ending says too little of short words and other scripts."""
     return key.isascii() and len(key) >= len(TEXT) + 6 and key[-1] == "s" and key[-2] not in "siu"
 
 
 def _merge(tags: Iterable[tuple[str, int]], decisions: Iterable[Decision]) -> Iterator[_Label]:
-    """Labels of the tags that mean one thing."""
+    """One label for the tags of each key."""
     groups: dict[str, list[tuple[Decision, str, int]]] = {}
     for (tag, count), decision in zip(tags, decisions, strict=True):
         if decision.key:

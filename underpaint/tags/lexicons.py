@@ -12,16 +12,16 @@ from underpaint.tags.normalise import plain, squeeze
 from underpaint.tags.wordnet import WordNet
 
 MAX_BYTES = 1024**3
-"""The largest lexicons have a tenth of it."""
+"""Largest accepted size of a lexicon file in bytes, ten times that of the largest known one."""
 OFFSET = re.compile(r"omw-.*-(\d{8})-([nvasr])")
-"""The synsets of the Open Multilingual Wordnet are named by their offsets in WordNet 3.0."""
+"""Pattern of synset ids in the Open Multilingual Wordnet, which hold the offset in WordNet 3.0."""
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""Errors of the package wn on XML that is none of its format."""
+"""Errors that the package wn raises on XML that is not in its format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a lexicon says of one word."""
+    """A word's entry in a lexicon: its language and its synsets in WordNet 3.0."""
 
     lexicon: str
     language: str
@@ -29,14 +29,14 @@ class Entry:
 
 
 def read_lexicons(files: Iterable[str | Path], known: WordNet) -> dict[str, Entry]:
-    """By the letters of a word (``squeeze``), its synsets of WordNet 3.0; the first lexicon that has a word tells them.
+    """Entries by the letters of the word (``squeeze``); the first lexicon that has a word gives its entry.
 
     A synset is found by its name where the lexicon is of the Open Multilingual Wordnet, else by its number in the
     Interlingual Index, if one of the lexicons is of the former (as ``omw-en`` is) and has that number too. Synsets that
     are found neither way are left out.
 
     Raises:
-        ValueError: for a file that is no lexicon, and for one whose synsets are all unknown.
+        ValueError: for a file that is not a lexicon, and for one whose synsets are all unknown.
     """
     parsed = [(Path(file), lexicon) for file in files for lexicon in _parse(Path(file))]
     synsets = [synset for _, lexicon in parsed for synset in lexicon["synsets"]]
@@ -73,12 +73,12 @@ def _parse(file: Path) -> list[Any]:
     try:
         lexicons: list[Any] = wn.lmf.load(file, progress_handler=None)["lexicons"]
     except (wn.Error, ExpatError, *_DAMAGE) as error:
-        raise ValueError(f"{file} is no lexicon in the format WN-LMF: {str(error) or repr(error)}") from error
+        raise ValueError(f"{file} is not a lexicon in the format WN-LMF: {str(error) or repr(error)}") from error
     return lexicons
 
 
 def _by_name(synset: Any, known: WordNet) -> str:
-    """The id of a synset that is named by its offset; nothing for others."""
+    """The WordNet 3.0 id of a synset that is named by its offset; "" for others."""
     match = OFFSET.fullmatch(synset["id"])
     synset_id = f"{match[2].replace('s', 'a')}{match[1]}" if match else ""
     return synset_id if synset_id and known.has_synset(synset_id) else ""

@@ -1,4 +1,4 @@
-"""Which of WordNet's meanings a word has when it stands on an image, inflected or run together as it may be."""
+"""Choice of the WordNet meaning of a word that tags an image, also where it is inflected or run together."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PARTS: tuple[Part, ...] = ("n", "v", "a", "r")
 
 THING, PERSON, PLACE = "n00001930", "n00007846", "n00027167"
 THING_WEIGHT = 3
-"""Of meanings that are things one can see (below physical entity, and no person), against all others."""
+"""Weight of meanings that are visible things (below physical entity, but not a person); all others weigh 1."""
 PART_WEIGHT: dict[Part, int] = {"n": 6, "a": 4, "v": 1, "r": 1}
-"""Tags name what is there, then what it is like; the texts that WordNet's authors counted have more verbs."""
+"""Weight of each part of speech: tags name things, then properties, but WordNet's counted texts have more verbs."""
 INFLECTED = 1 / 8
-"""Of a meaning of the base where the inflected form is a word of its own: ``glasses`` are spectacles."""
+"""Weight of a meaning of the base where the inflected form is itself a word: ``glasses`` are spectacles."""
 PRESENT = 1 / 8
-"""Of a verb whose form ends in s, which mostly is the plural of a noun: ``leaves``, ``plays``."""
+"""Weight of a verb whose form ends in s, since that is mostly the plural of a noun: ``leaves``, ``plays``."""
 FREQUENT, RARE = 2_000_000, 30_000
-"""How often a word stands in books that everybody knows, and that is English at all; 16,000 and 52,000 words do."""
+"""Smallest counts in English books of a well-known word and of an English word; 16,000 and 52,000 words reach them."""
 ALIKE = 0.8
-"""How much of the letters a spelling must share with that of a word in books: ``theater``, ``theatre``."""
+"""Smallest similarity (difflib's ratio) of two spellings of one word: ``theater``, ``theatre``."""
 MIN_RUN = 6
-"""Letters of a run that may stand for a compound with a blank."""
+"""Smallest number of letters of a run that may stand for a compound with a blank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A synset, and why it is this one."""
+    """A synset, and the reason for choosing it."""
 
     synset: str
     reason: str
@@ -50,7 +50,7 @@ class Meanings:
     """Finds the meaning of a form by the rules that ``docs/tags.md`` states."""
 
     def __init__(self, known: WordNet, parts: Parts, *, multilingual: bool) -> None:
-        """``multilingual``: may words that are rare in English be of other languages?"""
+        """Set ``multilingual`` where words that are rare in English may belong to other languages."""
         self._known = known
         self._multilingual = multilingual
         self._parts = PARTS[:1] if parts == "nouns" else PARTS
@@ -59,7 +59,7 @@ class Meanings:
         self._cache: dict[str, list[_Candidate]] = {}
 
     def find(self, form: Form) -> Meaning | None:
-        """What the form means; None where WordNet does not tell, or the word is hardly English."""
+        """The meaning of the form; None where WordNet lacks it, or the word is hardly English."""
         for words in dict.fromkeys((form.whole, form.words)):
             for spellings in (self._spelled(words), self._respelled(words)):
                 if meaning := self._best(spellings):
@@ -67,7 +67,7 @@ class Meanings:
         return None
 
     def is_well_known(self, word: str) -> bool:
-        """Whether a word means something to everybody who reads English: not the German ``das``, which WordNet has."""
+        """Whether every reader of English knows the word: not the German ``das``, which WordNet has."""
         if len(word) < 3 or word not in self._known:
             return False
         if self._counted(word) or english().get(word, 0) >= FREQUENT:
@@ -75,7 +75,7 @@ class Meanings:
         return self._known.is_name(word) and not self._places.isdisjoint(self._known.synsets_of(word))
 
     def choose(self, synsets: Iterable[str]) -> str:
-        """Of a word of another language: the synset whose English words are the most frequent, by the same weights."""
+        """The synset whose English words are the most frequent, weighted as above, for a word of another language."""
         return min((*self._weight(id_), id_) for id_ in synsets)[-1]
 
     def _weight(self, id_: str) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""From a tag as it was typed to its words, or to the reason why it has none."""
+"""Normalisation of a typed tag to its words, or to the reason why it has none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MACHINE = re.compile(r"[a-z]\w*:\w+=.*|hash\(.*\)|0x[0-9a-f]+")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "ARMENIAN", "GEORGIAN")
 MAX_TAG_LETTERS = 200
-"""No word of any language has more; a longer tag is a text in the wrong place."""
+"""Largest number of letters of a tag: no word has more, so a longer tag is a text in the wrong place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Form:
     """The words of a tag in small letters."""
 
     words: tuple[str, ...]
-    """Parted at blanks, hyphens, underscores and other marks, and where small letters meet capitals."""
+    """The words, parted at blanks, hyphens, underscores and other marks, and where small letters meet capitals."""
     whole: tuple[str, ...]
-    """Not parted at capitals."""
+    """The words, parted at blanks and marks but not at capitals."""
 
     @property
     def run(self) -> str:
-        """The word of a tag that is not parted at all, else nothing."""
+        """The word of a tag that is a single word; "" for others."""
         return self.words[0] if len(self.words) == 1 else ""
 
 
@@ -41,7 +41,7 @@ class Nothing:
 
 
 def plain(tag: str) -> str:
-    """NFKC, composed, without invisible characters, blanks and hash signs around it; the case stays."""
+    """The tag in NFKC, without invisible characters and without blanks and hash signs around it; the case stays."""
     text = tag
     if not text.isascii() or not text.isprintable():
         text = "".join(mark for mark in unicodedata.normalize("NFKC", text) if not _invisible(mark))
@@ -49,10 +49,10 @@ def plain(tag: str) -> str:
 
 
 def normalise(tag: str) -> Form | Nothing:
-    """The words of a tag.
+    """The words of a tag, or the reason why it has none.
 
-    What is dropped here has no words in any language: addresses, @names, machine tags, numbers, codes, single letters
-    of alphabets and mere signs.
+    Tags without a word in any language are addresses, @names, machine tags, numbers, codes, single letters of
+    alphabets, mere signs, and texts longer than MAX_TAG_LETTERS.
     """
     if len(tag) > MAX_TAG_LETTERS:
         return Nothing(f"longer than {MAX_TAG_LETTERS} letters")
@@ -73,7 +73,7 @@ def normalise(tag: str) -> Form | Nothing:
 
 
 def squeeze(text: str) -> str:
-    """Letters, digits and the signs combined with them: what two spellings of one compound have in common.
+    """Letters, digits and the signs combined with them, which two spellings of one compound have in common.
 
     A vowel sign of Hindi, Thai, Arabic or Hebrew tells words apart as a letter does.
     """
@@ -81,7 +81,7 @@ def squeeze(text: str) -> str:
 
 
 def _machine_made(lowered: str) -> str:
-    """Why a tag is nobody's word; nothing where it may be one."""
+    """The reason why a tag is not a word that a person wrote; "" where it may be one."""
     if lowered.startswith("@"):
         return "an @name"
     if _ADDRESS.fullmatch(lowered):
@@ -115,7 +115,7 @@ def _combines(mark: str) -> bool:
 
 
 def _part_at_capitals(text: str) -> str:
-    """``BrownBear`` and ``HTMLPage`` with blanks."""
+    """The text with a blank before each capital that begins a word: ``Brown Bear``, ``HTML Page``."""
     parted: list[str] = []
     for index, mark in enumerate(text):
         after_small = index > 0 and text[index - 1].islower()
@@ -125,10 +125,10 @@ def _part_at_capitals(text: str) -> str:
 
 
 def _is_single_letter(word: str) -> bool:
-    """One letter is no word in alphabets; in Chinese, Japanese and Korean it is."""
+    """Whether a word is one letter of an alphabet; in Chinese, Japanese and Korean one character can be a word."""
     return len(word) == 1 and unicodedata.name(word, "").startswith(_ALPHABETS)
 
 
 def _is_code(word: str) -> bool:
-    """Digits and letters in turn, as in checksums and serial numbers, and not just a number behind a word."""
+    """Whether digits and letters alternate as in checksums and serial numbers: 8 characters, 3 runs of digits."""
     return len(word) >= 8 and not word.isalpha() and len(re.findall(r"\d+", word)) >= 3

@@ -11,7 +11,7 @@ ADDRESS = r"(?:https?://|www\.)\S+"
 MARK = "[#\uff03]"
 TAG = r"^(?P<tag>[\pL\pM\pN_\x{200c}\x{200d}]+)"
 WORD_BEFORE = r"[\pL\pM\pN_&/]$"
-"""No hashtag begins inside a word (C#), in what is left of an address, or in a character reference (``&#39;``)."""
+"""End of a text after which a mark begins no hashtag: inside a word (C#), an address, or a reference (``&#39;``)."""
 
 
 def hashtags(posts: Any) -> Any:

@@ -1,11 +1,12 @@
-"""How often an image appears in an epoch: tail images are repeated (paper.md 1.2).
+"""Repeat factors: how often an image appears in an epoch; images with rare labels are repeated (paper.md 1.2).
 
-Per label the repeat is max(1, sqrt(t / f)), f its frequency and t a threshold; an image takes the largest of its
-labels', which is that of the rarest. The formula is recalled for Mahajan et al. and SWAG and marked unverified; the
-ratio of samples to images, 5 billion to 3 billion in the paper, is verified, and the threshold is solved from it.
+A label's factor is max(1, sqrt(t / f)), with its frequency f and a threshold t; an image takes the largest of its
+labels' factors, which is that of the rarest. The formula is recalled for Mahajan et al. and SWAG and marked
+unverified; the ratio of samples to images, 5 billion to 3 billion in the paper, is verified, and the threshold is
+solved from it.
 
-The threshold depends on the images only by how many have which label as their rarest: a number per label, which is
-summed over the partitions of a set of any size.
+The threshold needs one number per label, the count of the images whose rarest label it is, which is summed over the
+partitions of a set of any size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 RepeatRule = Literal["sqrt", "instance"]
-"""By the share of the images that have a label; or by that and the share of all tags that are of the label
+"""Frequency of a label: ``sqrt`` takes the share of the images that have it, ``instance`` also its share of all tags
 (instance-aware repeat factors, Yaman et al. 2023). Without a rule every factor is 1."""
 
 
@@ -41,9 +42,9 @@ def label_frequencies(count: Any, images: int, *, rule: RepeatRule = "sqrt", ins
 
 
 def rarest_labels(labels: Any, frequency: np.ndarray) -> np.ndarray:
-    """Of every row of an Arrow array of lists of labels the one of smallest frequency; -1 for a row without labels.
+    """The least frequent label of every row of an Arrow array of lists of labels; -1 for a row without labels.
 
-    Among labels of equal frequency it is the first of the vocabulary.
+    Among labels of equal frequency the first of the vocabulary is taken.
     """
     import pyarrow.compute
 

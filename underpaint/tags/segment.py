@@ -10,22 +10,24 @@ from pathlib import Path
 MAX_LETTERS = 40
 MAX_WORDS = 6
 MIN_COUNT = 2_000_000
-"""Of a word that a run may be parted into: about the 16,000 most frequent of ``english.parquet``."""
+"""Smallest count of a word in a parted run, which leaves about the 16,000 most frequent of ``english.parquet``."""
 MIN_LETTERS = 3
+"""Smallest number of letters of a word in a parted run, but for those of SHORT."""
 SHORT = frozenset(
     {"an", "as", "at", "be", "by", "do", "go", "in", "is", "it", "me", "my", "no", "of", "on", "or", "to"}
 )
 """Shorter words a run may be parted into; others of two letters are mostly abbreviations."""
 MARGIN = math.log(10)
-"""How many times as likely the best way must be as the next one; else the run is ambiguous and stays whole."""
+"""Smallest log ratio of the likelihoods of the best and the second-best parting; below it the run stays whole."""
 
 MAX_COST = 2.6
-"""Nats a letter. Letters drawn at random cost 2.9; what is hardly likelier is of another language (``bandera``)."""
+"""Largest cost of a parting in nats per letter. Random letters cost 2.9, words of other languages (``bandera``) hardly
+less."""
 
 
 @cache
 def english() -> Mapping[str, int]:
-    """How often a word stands in English books; see ``WORDS-LICENSE`` for the source."""
+    """Counts of words in English books; see ``WORDS-LICENSE`` for the source."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(Path(__file__).with_name("english.parquet")) as opened:
@@ -37,7 +39,7 @@ class Segmenter:
     """Parts a run into its likeliest words, each drawn by its own frequency (a unigram model)."""
 
     def __init__(self, counts: Mapping[str, int]) -> None:
-        """``counts`` of words in small letters."""
+        """``counts`` holds the counts of words in small letters."""
         total = sum(counts.values())
         self._cost = {
             word: math.log(total / count)
@@ -46,7 +48,7 @@ class Segmenter:
         }
 
     def part(self, run: str) -> tuple[str, ...]:
-        """Two or more words; () where there is no way to part the run, or no clearly best one."""
+        """The two or more words of a run; () where it cannot be parted, or no parting is clearly the best."""
         if not 2 * MIN_LETTERS <= len(run) <= MAX_LETTERS or not run.isascii() or not run.isalpha():
             return ()
         # the two cheapest ways to part the letters up to each place, by cost and then by the words themselves

@@ -1,4 +1,4 @@
-"""WordNet 3.0 without its glosses: what a word may mean, and what is more general.
+"""WordNet 3.0 without its glosses: the synsets of a word, and the more general synsets of a synset.
 
 All 117,659 synsets stand in ``wordnet.parquet`` beside this file, made by ``tools/make_wordnet.py``; the licence is
 ``WORDNET-LICENSE``. An id is the letter of the file that holds the synset (n noun, v verb, a adjective, r adverb) and
@@ -18,22 +18,22 @@ Part = Literal["n", "v", "a", "r"]
 
 _PARTS: tuple[str, ...] = get_args(Part)
 _OFFSETS = 10**8
-"""Eight digits: more than any offset."""
+"""Factor between the codes of parts of speech; offsets have at most eight digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synset:
-    """One meaning."""
+    """A set of words with one meaning, and its links to more general synsets."""
 
     id: str
     pos: str
-    """n, v, a, s or r. A satellite adjective (s), one that is near another in meaning, has an id with ``a``."""
+    """Part of speech: n, v, a, s or r. A satellite adjective (s), near another in meaning, has an id with ``a``."""
     lemmas: tuple[str, ...]
     """The words that have this meaning, as they are written (``Canis familiaris``), in WordNet's order."""
     hypernyms: tuple[str, ...]
     """The ids of more general synsets; several where it is a kind of several things. None of adjectives and adverbs."""
     instance_hypernyms: tuple[str, ...]
-    """Of a name: the ids of what it is one of (France: a European country)."""
+    """The ids of the synsets that a name is an instance of (France: European country); empty for kinds of things."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class Sense:
 
     synset: str
     number: int
-    """From 1 on, within the word's part of speech; 1 is the most frequent meaning, as far as it was ever counted."""
+    """Rank within the word's part of speech, from 1, the most frequent meaning, as far as meanings were counted."""
     count: int
     """How often the word was found with this meaning in the texts that WordNet's authors tagged; mostly 0."""
 
 
 @cache
 def wordnet() -> WordNet:
-    """The table, read on first use."""
+    """The WordNet table of this package, read on first use."""
     return WordNet(Path(__file__).with_name("wordnet.parquet"))
 
 
@@ -70,12 +70,12 @@ class WordNet:
         part = compute.index_in(letter, value_set=pyarrow.array(_PARTS)).cast(pyarrow.int64())
         offset = compute.utf8_slice_codeunits(ids, 1).cast(pyarrow.int64())
         self._codes = part.to_numpy() * _OFFSETS + offset.to_numpy()
-        """Of each row; ascending, as the table is written."""
+        """Code of each row's id (``_code``); ascending, as the table is written."""
         encoded = compute.dictionary_encode(compute.ascii_lower(lemmas.flatten()))
         word = encoded.indices.to_numpy()
         order = np.argsort(word, kind="stable")
         self._first = np.concatenate([[0], np.cumsum(np.bincount(word))])
-        """Of each word's senses, in the three arrays below."""
+        """Start of each word's senses in the three arrays below, and the end of the last."""
         self._row = np.repeat(np.arange(len(ids), dtype=np.int32), np.diff(lemmas.offsets.to_numpy()))[order]
         self._number = self._column("senses").flatten().to_numpy()[order]
         self._count = self._column("counts").flatten().to_numpy()[order]
@@ -110,7 +110,7 @@ class WordNet:
         return tuple(sense.synset for sense in self.senses_of(lemma, pos))
 
     def synset(self, id_: str) -> Synset:
-        """What is known of an id.
+        """The synset of an id.
 
         Raises:
             ValueError: for an id that WordNet 3.0 does not have.
@@ -126,7 +126,7 @@ class WordNet:
         )
 
     def lemmas(self, id_: str) -> tuple[str, ...]:
-        """The words that have a meaning, as ``synset`` tells them.
+        """The words of a synset, as in ``Synset.lemmas``.
 
         Raises:
             ValueError: for an id that WordNet 3.0 does not have.
@@ -138,7 +138,7 @@ class WordNet:
         return bool(np.isin(_code(id_), self._codes))
 
     def hypernyms(self, id_: str) -> tuple[str, ...]:
-        """The ids of what is one step more general, of a name what it is one of; () at the top.
+        """The ids of the synsets one step more general, including those that a name is an instance of; () at the top.
 
         Raises:
             ValueError: for an id that WordNet 3.0 does not have.
@@ -155,7 +155,7 @@ class WordNet:
         return _plain(lemma) in self._word and _plain(lemma) not in self._written_small
 
     def below(self, id_: str) -> frozenset[str]:
-        """The ids of everything that is a kind of, or one of, a synset, in any number of steps; its own as well.
+        """The ids of a synset and of all its kinds and instances, in any number of steps.
 
         Raises:
             ValueError: for an id that WordNet 3.0 does not have.
@@ -201,7 +201,7 @@ def _plain(lemma: str) -> str:
 
 
 def _code(id_: str) -> int:
-    """A number for an id; -1 for what is none."""
+    """A number for an id; -1 for a text that is not an id."""
     letter, digits = id_[:1], id_[1:]
     good = letter in _PARTS and len(digits) == 8 and digits.isascii() and digits.isdigit()
     return _PARTS.index(letter) * _OFFSETS + int(digits) if good else -1
