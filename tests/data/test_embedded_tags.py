@@ -14,17 +14,17 @@ import pytest
 from PIL import Image
 
 from support.image_files import encoded, png_chunk
-from underpaint.data.decode.embedded_packets import MAX_PACKET_BYTES
 from underpaint.data.decode.embedded_tags import MAX_TAG_LETTERS, MAX_TAGS, embedded_tags
 from underpaint.data.decode.iptc_keywords import iptc_keywords
+from underpaint.data.decode.packets import MAX_PACKET_BYTES
 from underpaint.data.decode.xmp_keywords import decode_packet, xmp_keywords
 
 KINDS = {"jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP"}
-WITH_IPTC = ("jpg", "tif")
+WITH_IPTC = ("jpg", "png", "tif")
 EXIFTOOL = Path(__file__).parent / "embedded"
 """Written by ExifTool 12.57 (Debian) with -XMP-dc:Subject, -XMP-digiKam:TagsList, -XMP-lr:HierarchicalSubject,
 -XMP-microsoft:LastKeywordXMP, -IPTC:Keywords; it puts XMP behind the pixels of a PNG. latin.jpg: the same with -charset
-iptc=latin."""
+iptc=latin; iptc.png: -IPTC:Keywords alone, which a PNG keeps as a raw profile."""
 
 DC = 'xmlns:dc="http://purl.org/dc/elements/1.1/"'
 LR = 'xmlns:lr="http://ns.adobe.com/lightroom/1.0/"'
@@ -83,10 +83,10 @@ def test_reads_what_exiv2_writes(extension: str, tmp_path: Path) -> None:
     assert found.refused == ()
 
 
-@pytest.mark.parametrize("extension", KINDS)
+@pytest.mark.parametrize("extension", [*KINDS, "gif", "avif", "heic"])
 def test_reads_what_exiftool_writes(extension: str) -> None:
     found = embedded_tags((EXIFTOOL / f"exiftool.{extension}").read_bytes())
-    iptc = ["only IPTC"] if extension in WITH_IPTC else []
+    iptc = ["only IPTC"] if extension in ("jpg", "tif") else []
     assert found.tags == ("brown bear", "Zoë", "北京", *iptc, "only Windows", "only digiKam", "only Lightroom")
     assert found.refused == ()
 
@@ -228,7 +228,20 @@ def test_numbers_and_lengths_are_limited() -> None:
     assert len(long.refused) == 1
 
 
-@pytest.mark.parametrize("name", ["exiftool.jpg", "exiftool.png", "exiftool.tif", "exiftool.webp", "latin.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exiftool.jpg",
+        "exiftool.png",
+        "exiftool.tif",
+        "exiftool.webp",
+        "latin.jpg",
+        "exiftool.gif",
+        "exiftool.avif",
+        "exiftool.heic",
+        "iptc.png",
+    ],
+)
 def test_damaged_files_give_some_keywords_or_none(name: str) -> None:
     """No exception, whatever the bytes; and the damage does what it should: some keywords get lost."""
     whole = (EXIFTOOL / name).read_bytes()

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from support.image_files import encoded, png_chunk
-from underpaint.data.decode.embedded_packets import MAX_EXTENDED_BYTES
 from underpaint.data.decode.embedded_tags import embedded_tags
 from underpaint.data.decode.iptc_keywords import iptc_keywords
+from underpaint.data.decode.packets import MAX_EXTENDED_BYTES
 from underpaint.data.decode.xmp_keywords import decode_packet, xmp_keywords
 
 WORDS = ("brown bear", "Zoë", "北京", "🐻", "a & b")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from underpaint.data.decode.embedded_packets import MAX_PACKET_BYTES, BadPacket, Packets, read_packets
+from underpaint.data.decode.embedded_packets import read_packets
 from underpaint.data.decode.iptc_keywords import iptc_keywords
+from underpaint.data.decode.packets import MAX_PACKET_BYTES, BadPacket, Packets
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
 from underpaint.tags.normalise import MAX_TAG_LETTERS
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from underpaint.data.decode.embedded_packets import BadPacket
+from underpaint.data.decode.packets import BadPacket
 
 _MAX_DEPTH = 100
 _MAX_ELEMENTS = 20_000
