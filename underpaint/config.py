@@ -165,7 +165,7 @@ def record(value: Any, *, identity_only: bool = False) -> Any:
     """A configuration as plain JSON values; infinities become strings, since JSON has none.
 
     Raises:
-        ValueError: for a value that is neither plain nor a dataclass, such as an evaluation of one's own.
+        ValueError: for a value that is neither plain nor a dataclass, such as a user's evaluation.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kept = [

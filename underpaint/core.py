@@ -42,7 +42,7 @@ Batch = Mapping[str, Any]
 
 
 View = Literal["stretch", "crop"]
-"""How an image becomes one of a given size where nothing is drawn at random: resized straight to it, or its centre."""
+"""View of an image at a given size without random draws: the whole image, resized straight to it, or its centre."""
 EvaluationView = Literal["stretch", "crop", "crop_oblong"]
 """``crop_oblong`` is ``crop`` for images of another shape than that size, which alone lose something by ``stretch``."""
 Interpolation = Literal["bicubic", "bilinear"]
@@ -52,8 +52,8 @@ Interpolation = Literal["bicubic", "bilinear"]
 class Input(Protocol):
     """One tensor of every sample, besides position and weight; an objective's config names those it needs.
 
-    A frozen dataclass of plain values. Data look at its class to know what is asked for, so an input of one's own
-    (tokens, boxes, clips) is a class of one's own, which one's own data understand (docs/extend.md).
+    A frozen dataclass of plain values. Data recognise an input by its class, so a user's input (tokens, boxes, clips)
+    is a new class, which the user's data understand (docs/extend.md).
     """
 
     def example(self, size: int, device: torch.device | str) -> Tensor:
@@ -63,7 +63,7 @@ class Input(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
-    """How stored pixels become what a network takes; equals the fields of the same names in the encoder's config."""
+    """Conversion of stored pixels to a network's input; the encoder's config has fields of the same names."""
 
     size: tuple[int, int]
     """Height and width in pixels."""
@@ -134,7 +134,7 @@ class Objective(Protocol):
         ...
 
     def layer_of(self, name: str) -> int:
-        """How many layers lie above the parameter of this name: 0 for heads; for layer-wise learning rates."""
+        """Number of layers above the parameter of this name, 0 for heads; for layer-wise learning rates."""
         ...
 
 

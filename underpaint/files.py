@@ -30,7 +30,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """As UTF-8; what a file name holds that is none (surrogates in Python) is written as JSON's escape of it."""
+    """Write JSON as UTF-8; bytes of file names that are not UTF-8 (surrogates in Python) become JSON escapes."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode(errors="backslashreplace") + b"\n")
 
@@ -92,7 +92,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device.
 
     Raises:
-        OSError: if the disk does not take it; safetensors has a class of its own for that.
+        OSError: if the disk does not take it, for which safetensors has a separate class.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

@@ -53,9 +53,9 @@ class Prediction(NamedTuple):
 
     path: Path
     labels: tuple[tuple[str, float], ...]
-    """Name and probability; () where there is a problem."""
+    """Name and probability of each label; () if there is a problem."""
     problem: str
-    """Why there are none; "" where there are."""
+    """Reason for missing labels; "" if there are labels."""
 
 
 def embed(
@@ -113,14 +113,14 @@ def predict(
 ) -> Iterator[Prediction]:
     """The ``top`` tags or classes of images by a finished model, one image after the other.
 
-    A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), said
-    in every one of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or stand each for itself
-    where the model was trained label by label (``loss=bce``). ``objective`` names the config's class of an objective
-    of one's own, ``module:Class``.
+    A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), put
+    into each of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or are independent of each
+    other where the model was trained with ``loss=bce``. ``objective`` names the config class of a user's objective,
+    ``module:Class``.
 
     Raises:
-        ValueError: if there are no images, ``folder`` holds no model that gives labels, or has labels of its own; after
-            the last image, if none of them got a label.
+        ValueError: if there are no images, ``folder`` holds no model that gives labels, or ``labels`` are given to a
+            model that has labels already; after the last image, if none of them got a label.
     """
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
@@ -213,7 +213,7 @@ def _nothing_to_show(count: int, first: Path, problem: str) -> ValueError:
 
 
 def _problems(parts: Sequence[Path]) -> tuple[int, str]:
-    """How many rows have no embedding, and what is wrong with the first row."""
+    """Number of rows without an embedding, and the problem of the first row."""
     import pyarrow.parquet
 
     counts = [pyarrow.parquet.read_table(part, columns=["embedding"])["embedding"].null_count for part in parts]

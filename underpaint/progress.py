@@ -1,4 +1,4 @@
-"""How far a long step is and how long it will still take, on standard error."""
+"""Progress of a long step and the estimated time left, on standard error."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ def prepare(
     max_unmatched: float = MAX_UNMATCHED,
     **options: Unpack[PrepareOptions],
 ) -> PrepareRecord:
-    """Prepare images and what is said about them into ``out``, to train on; the content of its prepare.json.
+    """Prepare images and their texts into ``out``, to train on; the content of its prepare.json.
 
-    A set that is there already is continued: sources are added to its own, and what is not given stays as it was.
+    An existing set is continued: sources are added to those it has, and options that are not given stay as they were.
     Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
-    they lie. ``max_unmatched`` is the share of a table's rows that may fit no image. ``options`` stand in
-    ``PrepareOptions``, among them ``dedupe=True`` and fields of ``TagRules`` such as ``vocabulary_size=5000``.
+    they lie. ``max_unmatched`` is the share of a table's rows that may fit no image. ``options`` are
+    those of ``PrepareOptions``, such as ``dedupe=True``, and fields of ``TagRules``, such as ``vocabulary_size=5000``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -160,8 +160,8 @@ def evaluate(
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
     ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
-    folder. ``objective`` names the config's class of an objective of one's own, ``module:Class``. The rows are returned
-    with what is remarkable about them, and kept in ``FOLDER/evals/``, which the next report of a run shows.
+    folder. ``objective`` names the config class of a user's objective, ``module:Class``. The rows are returned with
+    their remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them.
 
     Raises:
         ValueError: for input the user can mend.

@@ -537,7 +537,7 @@ def test_a_run_whose_last_step_was_skipped_hands_over_what_it_has(
     run = replace(mae_run(images, steps=6), ema_decay=0.0)
     result = execute(run, tmp_path / "run")
     assert result["skipped_windows"] == [[80, 96]]
-    assert "its last 1 steps were skipped; it hands over the weights of the steps before" in capsys.readouterr().err
+    assert "its last 1 steps were skipped; it saves the weights of the steps before" in capsys.readouterr().err
     product = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(value, before[name]) for name, value in product.items())
     assert execute(run, tmp_path / "run") == result, "it is finished"

@@ -20,7 +20,7 @@ INPUT, MACHINE, RESUMABLE = 2, 3, 75
 
 
 def command() -> int:
-    """``main`` as a process of its own, whose imports never find what lies in the working folder; the exit code."""
+    """Run ``main`` as a separate process, whose imports never find files of the working folder; the exit code."""
     leave_working_folder()
     return main()
 

@@ -1,4 +1,4 @@
-"""The parser of the command line: all verbs, their help, and what is said of words that none of them takes."""
+"""The parser of the command line: all verbs, their help, and the messages for words that no verb takes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, REPORT, LIST)
 }  # fmt: skip
-"""In the order of ``underpaint --help``."""
+"""Verbs by name, in the order of ``underpaint --help``."""
 
 
 class Help(RawDescriptionRichHelpFormatter):

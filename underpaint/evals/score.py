@@ -55,7 +55,7 @@ class Score:
         }
 
     def record(self) -> dict[str, object]:
-        """For a JSON file; ``from_record`` gives an equal Score."""
+        """All fields as JSON values; ``from_record`` gives an equal Score."""
         return asdict(self)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""How sure a difference between two arms is: over test images, and over seeds where there are several."""
+"""Confidence intervals of differences between two arms: over test images, and over seeds where there are several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a model trained on tags finds those of images it has not seen, by how frequent a tag is.
+"""Recall of the tags of held-out images by a model trained on tags, by the frequency of a tag.
 
 Tags are long-tailed: an average over tags as they come says how the head of their distribution fares and little else.
 The vocabulary is cut in three by the training count of its labels, so that each part holds about a third of all

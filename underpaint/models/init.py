@@ -1,4 +1,4 @@
-"""Initial weights: every parameter is filled from a generator of its own, seeded by its name.
+"""Initial weights: every parameter is filled from a separate generator, seeded by its name.
 
 So the start is the same for any number of ranks and does not change when a layer is added elsewhere.
 """
@@ -95,7 +95,7 @@ def initial_value(name: str, shape: tuple[int, ...], *, rule: Rule, seed: int) -
 
 
 Values = dict[str, Callable[[], Tensor]]
-"""How to make each tensor of a network, by name."""
+"""Functions that make the tensors of a network, by name."""
 _LATER: ContextVar[dict[int, Callable[[], Tensor]] | None] = ContextVar("later", default=None)
 
 

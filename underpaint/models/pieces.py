@@ -13,7 +13,7 @@ from torch import Tensor
 from underpaint import files
 
 PIECE_BYTES = 4 * 1024**3
-"""Largest file of tensors; a single larger tensor gets a file of its own."""
+"""Largest file of tensors; a single larger tensor gets a separate file."""
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 """Which file each tensor is in, where there are several; the form that Hugging Face reads."""
@@ -115,7 +115,7 @@ class SafetensorsFiles:
 
 
 class Derived:
-    """Other tensors made of those of ``source``: each is told by the function that makes it, and its info."""
+    """Tensors made from others: each has its info, and ``make`` computes it when it is read."""
 
     def __init__(self, info: Mapping[str, Info], make: Callable[[str], Tensor]) -> None:
         self.info = info

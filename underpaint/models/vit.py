@@ -27,7 +27,7 @@ NORM_EPS = 1e-6
 
 
 LARGEST_SIDE = 2**16
-"""In pixels; with ``require_sizes`` it keeps the numbers of elements of every tensor below 2^60."""
+"""Largest side in pixels; with ``require_sizes`` it keeps the number of elements of every tensor below 2^60."""
 
 
 def require_sizes(what: str, config: object, **largest: int) -> None:
@@ -269,9 +269,9 @@ def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate:
 
 
 def encoder_layer_of(name: str, depth: int) -> int:
-    """How many layers of an objective with a ViT in ``encoder`` lie above the parameter of this name.
+    """Number of layers above the parameter of this name, in an objective with a ViT in ``encoder``.
 
-    0 for all that stands above the encoder's blocks, 1 for its last block, ``depth`` for its first, ``depth + 1`` for
+    It is 0 for everything above the encoder's blocks, 1 for its last block, ``depth`` for its first, ``depth + 1`` for
     patch embedding and tokens: the exponent of layer-wise learning-rate decay (paper.md 2.1).
     """
     block = re.match(r"encoder\.blocks\.(\d+)\.", name)

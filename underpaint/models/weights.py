@@ -112,7 +112,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _pieces(path: Path, description: Mapping[str, object]) -> dict[str, object]:
-    """The files of weights that a description names, with what is said of each."""
+    """The files of weights that a description names, with its entry for each."""
     weights = description.get("weights")
     if not isinstance(weights, dict) or "pieces" not in weights:
         return {WEIGHTS: weights}

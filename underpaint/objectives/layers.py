@@ -14,7 +14,7 @@ from underpaint.objectives.scores import chunk_of, is_chunked
 
 @dataclass(frozen=True, kw_only=True)
 class MAEDecoderLayers:
-    """From the encoder's tokens to the loss of the hidden patches."""
+    """Layers from the encoder's tokens to the loss of the hidden patches."""
 
     encoder: ViTConfig
     decoder: DecoderConfig

@@ -65,7 +65,7 @@ def _product_type(weight: Tensor) -> torch.dtype:
 
 
 def reduce(scores: Float[Tensor, "b k"], labels: Int64[Tensor, "b l"], reduction: Reduction) -> Scores:
-    """From the scores of all labels."""
+    """The reduced form of the scores of all labels."""
     return Scores(
         log_partition=_reduce(scores, reduction),
         total=scores.sum(dim=1),

@@ -52,7 +52,7 @@ def _gpu(
     mfu: float = 0.45,
     float8: bool = True,
 ) -> Device:
-    """From memory in GiB, bf16 and fp32 peaks in TFLOPs, and memory, link and network in GB/s."""
+    """A device, from memory in GiB, bf16 and fp32 peaks in TFLOPs, and memory, link and network in GB/s."""
     bandwidth, link, network = gb_s
     return Device(
         name=name,

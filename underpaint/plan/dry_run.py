@@ -93,7 +93,7 @@ def _fake_ranks(layout: Layout) -> Iterator[Ranks]:
 
 
 def _shard(network: nn.Module, layout: Layout, ranks: Ranks, *, bf16: bool) -> None:
-    """As ``run.execute`` does it."""
+    """Shard and prepare the network as ``run.execute`` does."""
     blocks = as_objective(network).blocks()
     config = parallel.ParallelConfig(layout=layout.kind, node=NODE, checkpoint_activations=layout.checkpointing)
     parallel.shard(network, config, ranks=ranks, device=torch.device("cpu"), blocks=blocks, bf16=bf16)

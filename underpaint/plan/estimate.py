@@ -227,7 +227,7 @@ class _Question:
         return any(self.needs(layout, smallest, device).peak <= device.usable for layout in self.layouts(gpus))
 
     def refusal(self, gpus: int, device: Device) -> str:
-        """Why nothing fits, and what would."""
+        """Message that nothing fits, with the changes that would."""
         smallest = self.microbatches(gpus)[-1]
         peak, layout = min(
             ((self.needs(each, smallest, device).peak, each) for each in self.layouts(gpus)), key=lambda pair: pair[0]
@@ -306,7 +306,7 @@ class _Question:
 
 
 def _labels(run: Run) -> int:
-    """How many labels the head has, as far as the recipe says; the data is not opened."""
+    """Number of labels of the head, as far as the recipe gives it; the data are not opened."""
     if isinstance(run.data, ImageData) and run.data.targets == "tags":
         return run.data.vocabulary_size
     return CLASSES

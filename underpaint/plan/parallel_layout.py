@@ -1,4 +1,4 @@
-"""How a network lies on the ranks: one process, DDP, FSDP2 (sharded over all) or HSDP (sharded inside each node)."""
+"""Layouts of a network on ranks: one process, DDP, FSDP2 (sharded over all) or HSDP (sharded inside each node)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How fast this machine is: matrix products by size and type, attention, and what is bound by memory.
+"""Measured rates of this machine: matrix products by size and type, attention, and operations bound by memory.
 
-The rates are of the machine as it was while they were measured, with as many threads as torch uses then; they are kept
-in the cache folder, and every plan says from when they are.
+The rates hold for the load of the machine while they were measured, and for the number of threads that torch used; they
+are kept in the cache folder, and every plan prints their date.
 """
 
 from __future__ import annotations

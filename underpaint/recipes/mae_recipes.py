@@ -66,7 +66,7 @@ def mae_vit_6b5_14() -> Run:
 
 
 def mae_laptop() -> Run:
-    """48-px drawings on a processor: small encoder and decoder, a rate of its own (batches are small)."""
+    """48-px drawings on a processor: small encoder and decoder, with an adapted learning rate (batches are small)."""
     return Run(
         name="mae_laptop",
         objective=MAEConfig(encoder=SIZES["vit_laptop8"], decoder=DecoderConfig(width=64, depth=1, heads=4)),

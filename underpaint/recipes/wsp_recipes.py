@@ -8,7 +8,7 @@ recalled for SWAG and marked as unverified; its peak rate of 4e-4 at batch 8192 
 ``precision`` is bf16 where the paper has mixed fp16 (recalled, paper.md 1.4): the same memory, and no gradient scaler.
 Flags for what is not known:
 
-* ``reset_final_norm``: whether the final norm of MAE is handed over;
+* ``reset_final_norm``: whether the final norm is initialised anew instead of taken from MAE;
 * ``objective.encoder.positions``: trained (``learned``, as SWAG; MAE's sin-cos values are the start with ``init_from``)
   or frozen (``sincos``).
 """

@@ -1,4 +1,4 @@
-"""How the arms of a study are told apart: one colour, one marker shape and one sentence each, the same everywhere."""
+"""Symbols of the arms of a study: one colour, one marker shape and one sentence each, the same everywhere."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from underpaint.results.study import MEAN_TASK
 LABEL_LETTERS = 22
 LEFT, TOP = 152.0, 8.0
 PITCH = 30.0
-"""From row to row: both plots have the same, so that side by side the tasks stand in line."""
+"""Distance between rows, the same in both plots, so that the tasks are aligned side by side."""
 
 
 def results_plot(columns: Sequence[Column], marks: Mapping[str, Mark]) -> Chart:

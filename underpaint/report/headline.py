@@ -140,7 +140,7 @@ def _contrast(
         equal=meaning["equal"],
         tasks=tuple(difference for difference in differences if difference.task != MEAN_TASK),
         mean=next((difference for difference in differences if difference.task == MEAN_TASK), None),
-        # "paired t over 5 seeds": its kind; what it goes over is told per task
+        # "paired t over 5 seeds": its kind; each task says what it goes over
         method=lines[0]["method"].partition(" over ")[0],
         n_seeds=min(line["n_seeds"] for line in lines),
         noise=frozenset[Noise].intersection(*(frozenset(line["noise"]) for line in lines)),
@@ -261,7 +261,7 @@ def over_mae(contrasts: Sequence[Contrast]) -> list[Contrast]:
 
 
 def forgotten(contrast: Contrast) -> str:
-    """In a sentence: the tasks that WSP serves, and those whose features it spoils."""
+    """Clause on the tasks that gain by WSP, and those whose features it makes worse."""
     gained, lost = (
         [difference.task for difference in contrast.tasks if difference.verdict == verdict]
         for verdict in ("above", "below")
@@ -277,7 +277,7 @@ def _listed(tasks: Sequence[str]) -> str:
 
 
 def counts(contrast: Contrast) -> str:
-    """How many tasks lie above, across and below zero, in one sentence."""
+    """Sentence with the numbers of tasks above, across and below zero."""
     total = len(contrast.tasks)
     above, across, below = (contrast.count(verdict) for verdict in ("above", "across", "below"))
     better = f"Better on {above} of {total} {'task' if total == 1 else 'tasks'} (interval above zero)"

@@ -111,7 +111,7 @@ def tag_recall(study: StudyFolder) -> dict[str, dict[str, Cell]]:
 
 
 def tags_held_out(study: StudyFolder) -> dict[str, int]:
-    """How many tags of held-out images each bin of frequency has."""
+    """Number of tags of held-out images in each frequency bin."""
     return {row["split"]: row["n_test"] for row in study.results["rows"] if row["protocol"] == "tags" and row["n_test"]}
 
 
@@ -181,7 +181,7 @@ def _cost(arm: str, stage: str, records: Sequence[StageRow], *, shared: bool) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Total:
-    """All stages of one arm, MAE included, and how that compares with the arm of reference."""
+    """Cost of all stages of one arm, MAE included, and its ratios to the arm of reference."""
 
     arm: str
     train_flops: Cell
@@ -237,7 +237,7 @@ class Imported:
 
 
 def imported_encoders(study: StudyFolder) -> list[Imported]:
-    """One line per baseline; costs are not told, since nothing was trained here."""
+    """One line per baseline, without costs, since nothing was trained here."""
     lines = []
     for baseline in study.results["baselines"]:
         c = baseline["encoder"]

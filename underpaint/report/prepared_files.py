@@ -242,7 +242,7 @@ def _add_reasons(reasons: dict[tuple[str, str], Reason], batch: pa.RecordBatch, 
 
 
 def _shared_reason(decision: str, text: str) -> str:
-    """Without what is of one tag alone: the target of a mapping, and how a tag was understood that was cut as rare."""
+    """The reason without details of one tag: the target of a mapping, and the label of a tag that was cut as rare."""
     if decision == "cut":
         return text.rpartition("; ")[2]
     return re.sub(r"^mapping to .*", "mapping", text)
@@ -269,7 +269,7 @@ def read_dropped(folder: Path) -> list[Reason]:
 
 
 def read_examples(folder: Path) -> dict[int, list[tuple[str, bytes]]]:
-    """By label, the keys and small JPEGs of some images; nothing where they were not written."""
+    """Keys and small JPEGs of some images, by label; {} where they were not written."""
     import pyarrow.parquet as pq
 
     examples: dict[int, list[tuple[str, bytes]]] = {}

@@ -9,9 +9,9 @@ from underpaint.report.arms import Mark
 from underpaint.report.frame import BOTTOM, LEFT, RIGHT, TOP, Chart, Dot, Line, Scale, Tick, nice_ticks, path_through
 
 MARGIN = 26.0
-"""From the edges of the frame to the first and the last value, so that markers beside each other fit."""
+"""Distance of the first and the last value from the edges of the frame, so that markers beside each other fit."""
 APART = 9.0
-"""Between the markers of one value: their intervals would hide each other."""
+"""Distance between the markers of one value, so that their intervals do not hide each other."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ VIEWS = {
     "crop": "the centre of every image",
     "stretch": "the whole image, stretched to the encoder's size",
 }
-"""In the order in which they are named."""
+"""Views in words, in the order in which a sentence names them."""
 PROTOCOLS = {"linear": "linear", "lowshot": "low-shot", "knn": "kNN", "finetune": "finetuned"}
 
 

@@ -30,7 +30,7 @@ class TaggedEntry(TypedDict):
 
 
 class TagCount(TypedDict):
-    """On how many images a tag stands."""
+    """Number of images that carry a tag."""
 
     tag: str
     count: int

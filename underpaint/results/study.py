@@ -14,7 +14,7 @@ OLD_NAMES = {"pays": "ablations"}
 """Studies as they were called before, and as they are called now."""
 
 PageKind = Literal["arms", "axes"]
-"""How a study is read: arms side by side, or differences along axes from one base point."""
+"""Kind of a study's page: arms side by side, or differences along axes from one base point."""
 Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
 """Purpose of an arm: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
 Equal = Literal["steps", "compute", "time", "nothing"]
@@ -88,7 +88,7 @@ class StageRow(StageCost):
 
 
 class Summary(TypedDict):
-    """How sure a difference is."""
+    """A difference with its interval."""
 
     mean: float
     low: float | None

@@ -1,4 +1,4 @@
-"""How long a run is, how its batches are cut, and how often it stops to log, save and evaluate: all in samples."""
+"""Length of a run, division of its batches, and intervals of logging, saving and evaluation: all in samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from underpaint.config import OPERATIONAL
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long to train, in samples, so that another batch size changes nothing but the number of steps."""
+    """Length of training in samples, so that another batch size changes only the number of steps."""
 
     samples: int
     batch_size: int = 256  # samples of one optimizer step
@@ -55,7 +55,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Cadence:
-    """How often, in samples."""
+    """Intervals of the log, checkpoints and evaluations, in samples."""
 
     log: int = field(default=1_000, metadata=OPERATIONAL)
     save: int = field(default=100_000, metadata=OPERATIONAL)

@@ -1,4 +1,4 @@
-"""From the description of a run to its networks and optimizer, as they lie on the ranks."""
+"""Builder of a run's networks and optimizer from its description, distributed over the ranks."""
 
 from __future__ import annotations
 

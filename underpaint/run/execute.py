@@ -116,7 +116,7 @@ def _announce(run: Run, folder: Path, opened: OpenDataset, derived: Mapping[str,
 def _train(
     run: Run, folder: Path, *, opened: OpenDataset, data_info: DataInfo, device: torch.device, ranks: Ranks
 ) -> RunResult:
-    """Build, resume, train and hand over."""
+    """Build, resume and train, then save the outputs."""
     state = build_state(run, data_info, device, ranks)
     checkpoints = Checkpoints(
         folder=folder / "checkpoints",
@@ -192,9 +192,9 @@ def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks)
 def _refuse_diverged(
     run: Run, state: TrainState, product: Mapping[str, Tensor], metrics: Mapping[str, float | None]
 ) -> None:
-    """A run whose weights or held-out loss are not finite, or that took hardly a step at last, hands nothing over.
+    """A run whose weights or held-out loss are not finite, or that took hardly a step at last, saves no outputs.
 
-    Some skipped steps, the very last among them, leave the weights of the steps before: they are handed over.
+    If some steps were skipped, even the very last, the weights of the steps before are saved.
     """
     broken = [name for name, value in product.items() if value.is_floating_point() and not value.isfinite().all()]
     steps, batch = min(WINDOW, state.step), run.budget.batch_size
@@ -207,7 +207,7 @@ def _refuse_diverged(
     if symptoms:
         raise NonFiniteLoss(f"{run.name} has diverged: {symptoms[0]}; lower optim.base_lr or optim.weight_decay")
     if state.skipped and state.ranks.first:
-        say(f"{run.name}: its last {state.skipped} steps were skipped; it hands over the weights of the steps before")
+        say(f"{run.name}: its last {state.skipped} steps were skipped; it saves the weights of the steps before")
 
 
 def _open_batches(

@@ -1,7 +1,7 @@
-"""Encoders from elsewhere as arms of a study: does training on one's own images beat what one could download?
+"""Imported encoders as arms of a study, to compare training on the user's own images with a download.
 
-The rule: a baseline sees images as it was made for (its size, its crop where it has one, its normalisation), the arms
-as they were trained. Both go through the same protocols, finetuning with the recipe's budget and rates included.
+A baseline is shown images in the way it was trained for (its size, its crop where it has one, its normalisation), the
+arms as they were trained. Both go through the same protocols, including finetuning with the recipe's budget and rates.
 """
 
 from __future__ import annotations

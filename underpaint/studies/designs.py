@@ -21,7 +21,7 @@ class StudyOptions(TypedDict, total=False):
     """Options of a study."""
 
     size: Size  # "tiny" where it is not given
-    images: str  # a folder of one's own, or what else ``open_source`` takes
+    images: str  # a folder, or any other name that ``open_source`` takes
     tags: str  # the file of their tags
     labels: str  # the file of their classes
     seeds: Sequence[int]  # else those of the size
@@ -155,7 +155,7 @@ class Contrast:
         return f"{self.tested} - {self.reference}"
 
     def entry(self) -> ContrastEntry:
-        """For ``contrasts`` of ``results.json``."""
+        """Entry for ``contrasts`` of ``results.json``."""
         return {"contrast": self.name, "first": self.tested, "second": self.reference, "equal": self.equal}
 
 
@@ -197,7 +197,7 @@ class Design:
 
 
 BESIDE = "digits"
-"""An out-of-domain target that one's own images are measured on beside their own classes."""
+"""An out-of-domain task for a user's own images, beside their own classes."""
 
 
 def design_of(size: Size) -> Design:

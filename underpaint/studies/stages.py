@@ -45,7 +45,7 @@ def stages(
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
 ) -> Study:
-    """The study on the collections of its size, or on one's own images; without ``seeds`` those of the size.
+    """The study on the collections of its size, or on the user's own images; without ``seeds`` those of the size.
 
     ``overrides`` are fields of the size's ``Design``, above all of its recipes: ``wsp.budget.samples=50_000``.
     ``baselines`` are folders of imported encoders, which are measured as the arms are.
@@ -85,7 +85,7 @@ def stages(
 
 
 def _results(folder: Path, setting: _Setting, seeds: Sequence[int], data: DataEntry) -> StudyResults:
-    """With the baselines of earlier runs in this folder."""
+    """Results of the study, including the baselines of earlier runs in this folder."""
     datasets = [task.name for task in setting.tasks]
     kept = stages_results.kept_baselines(folder, arms=setting.arms, datasets=datasets, seeds=seeds)
     arms = [*setting.arms, *kept]
@@ -220,7 +220,7 @@ class _Setting:
         ]
 
     def _tags(self, arm: Arm, seed: int) -> ComputePart:
-        """How well an arm finds the tags of held-out images, by the frequency of the tag."""
+        """Part that measures an arm's recall of the tags of held-out images, by the frequency of the tag."""
         start = part_name(arm.name, seed)
         return ComputePart(
             name=f"tags-{arm.name}-seed{seed}",

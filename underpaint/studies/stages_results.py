@@ -45,7 +45,7 @@ TRAINED = ("mae_wsp", "wsp", "mae")
 """Arms that are compared with each baseline; the first of them that was run is the one that the report asks about."""
 
 Scores = Mapping[str, Mapping[int, Sequence[Score]]]
-"""By arm and seed; an arm has the seeds it was measured with."""
+"""Scores by arm and seed; an arm has the seeds that it was measured with."""
 Line = TypeVar("Line", bound=Mapping[str, object])
 
 

@@ -34,7 +34,7 @@ def stragglers(seconds: Sequence[Mapping[str, float]], *, factor: float) -> list
 class Watchdog:
     """Prints the stacks of all threads and ends the process when it is not reassured in time.
 
-    It is a thread of its own in C, so it wakes where Python hangs in a collective; torchrun then ends the other ranks.
+    It is a separate thread in C, so it wakes where Python hangs in a collective; torchrun then ends the other ranks.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -45,7 +45,7 @@ class LoopConfig:
 
 @dataclass
 class TrainState:
-    """All that a checkpoint holds, and the ranks it lies on; the rest of a run follows from its configuration."""
+    """Everything that a checkpoint holds, and the ranks; the rest of a run follows from its configuration."""
 
     objective: nn.Module
     optimizer: torch.optim.Optimizer

@@ -159,7 +159,7 @@ class RunMonitor:
                 ) from error
 
     def interruption(self, step: int) -> Exception:
-        """Why a run ended before its last step: a signal, after which the state was saved or could not be."""
+        """The exception for a run that a signal ended early, by whether its state could be saved."""
         if self.failures:
             return OutOfSpace(f"stopped at step {step:,}, whose state could not be saved; free some space and go on")
         return Interrupted(self.run.folder, step)

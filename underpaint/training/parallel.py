@@ -1,4 +1,4 @@
-"""How a network lies on the ranks: a copy on each (DDP), sharded over all (FSDP2), or sharded inside each node (HSDP).
+"""Layouts of a network on ranks: a copy on each (DDP), sharded over all (FSDP2), or sharded inside each node (HSDP).
 
 The loop does not know. It calls ``TrainState.network``; what differs is what is passed in.
 """
@@ -25,7 +25,7 @@ Layout = Literal["single", "ddp", "fsdp", "hsdp"]
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """How a run is spread over the processes that torchrun starts; in one process every layout is the plain network."""
+    """Layout of a run on the processes that torchrun starts; in one process every layout is the plain network."""
 
     layout: Layout = "ddp"  # single refuses to be started more than once
     node: int = 8  # hsdp: ranks that share one copy of the weights

@@ -25,7 +25,7 @@ from underpaint.training.rendezvous import meet
 T = TypeVar("T")
 
 JOIN_SECONDS = 1800.0
-"""How long a collective may wait for the slowest rank (opening the data, an evaluation) before it is an error."""
+"""Longest wait of a collective for the slowest rank (opening the data, an evaluation) before it is an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class Ranks:
         return work()
 
     def leave(self) -> None:
-        """All ranks have come to an end here, good or the same error: leave the group when the interpreter ends.
+        """Leave the group when the interpreter ends; all ranks have ended here, well or with the same error.
 
         Without it gloo's threads now and then abort a process at exit; after an error on one rank alone the others do
         not come here, and waiting for them would hang.

@@ -1,4 +1,4 @@
-"""How the ranks of one start of a run find each other in a store that may remember earlier starts.
+"""Rendezvous of the ranks of one start of a run, in a store that may remember earlier starts.
 
 torchrun keeps one store over its restarts. Keys of the start before are still there, and a rank that is quicker than
 the one it reads of would connect to an address where nobody listens any more, or take an old NCCL id. So the ranks

@@ -72,7 +72,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All values, on every rank; the others must ask for them too."""
+    """The whole tensor, on every rank; all ranks must call it."""
     spread = sharded(tensor)
     return tensor if spread is None else spread.full_tensor()
 

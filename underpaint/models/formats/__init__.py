@@ -7,7 +7,7 @@ from underpaint.models.formats.key_patterns import ForeignFile, Recognised, requ
 from underpaint.models.formats.known_networks import known_network
 
 FORMATS = (ours, maws_clip, mae_checkpoint, maws, timm, swag, hf)
-"""In the order in which they are asked: timm takes what has MAE's naming and is neither of MAE nor of MAWS."""
+"""Formats in the order in which they are tried: timm takes files in MAE's naming that neither MAE nor MAWS wrote."""
 
 
 def recognise(foreign: ForeignFile) -> Recognised:

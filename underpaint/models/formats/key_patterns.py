@@ -151,7 +151,7 @@ AXES = {
     r"^text_encoder\..*(token_embedding|positional_embedding\.embedding)\.weight$": 2,
     r"^(vision|text)_projection$": 2,
 }
-"""How many axes tensors have whose shapes tell the form of a network, by the ends of their names."""
+"""Number of axes of the tensors whose shapes determine the form of a network, by patterns of their names."""
 
 
 def require_axes(foreign: ForeignFile) -> None:

@@ -77,7 +77,7 @@ NETWORKS = (
     Network("a YOLO", (r"0\.conv\.weight$", r"\d+\.cv1\.conv\.weight$")),
     Network("a U-Net or VAE of a diffusion model", (r"(down_blocks\.0\.resnets\.|input_blocks\.0\.0\.)",)),
 )
-"""In the order in which they are asked: those with more to tell first."""
+"""Networks in the order in which they are tried: the most specific first."""
 
 
 def known_network(names: Iterable[str]) -> Network | None:

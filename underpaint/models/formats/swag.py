@@ -98,7 +98,7 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
 
 
 def _usual(foreign: ForeignFile, *, swag: bool) -> Mapping[str, Any]:
-    """How images are prepared, as far as a name or a size gives it away."""
+    """Preprocessing of images, as far as it follows from a name or a size."""
     positions, patch = foreign.shapes.get("encoder.pos_embedding", (1, 0, 0)), foreign.shapes["conv_proj.weight"][-1]
     pixels = round((max(positions[:2]) - 1) ** 0.5) * patch if max(positions[:2]) > 1 else 0
     return SWAG_USUAL if swag or "swag" in foreign.name or pixels in SWAG_PIXELS else TORCHVISION_USUAL

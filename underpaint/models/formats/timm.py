@@ -20,7 +20,7 @@ ARCHITECTURES = {
 }
 """timm's names by patch, width, depth and heads; any other plain ViT is ``vit_base_patch16_224`` with arguments."""
 BARE_USUAL: dict[str, Any] = {"view": "crop", "crop_share": 0.9, "interpolation": "bicubic"}
-"""timm's preprocessing of most ViTs; its normalisation differs from model to model and must be told."""
+"""timm's preprocessing of most ViTs; its normalisation differs from model to model and must be given."""
 
 
 def recognise(foreign: ForeignFile) -> Recognised | None:
