@@ -224,7 +224,7 @@ def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(tmp_path:
     assert len(index_of(out)) == 2 * len(TAGS)
     assert all(encoded(noisy) not in shard.read_bytes() for shard in (out / "shards").iterdir())
     assert main([*given, "--exclude", str(tmp_path / "none")]) == 2
-    assert "none is no folder of evaluation images" in capsys.readouterr().err
+    assert "none is not a folder of evaluation images" in capsys.readouterr().err
 
 
 def bomb() -> bytes:

@@ -1,4 +1,4 @@
-"""Parquet files that are whole or absent, and the same bytes whenever the same table is written."""
+"""Atomic, reproducible Parquet files: a file is whole or absent, and the same table gives the same bytes."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def write_table(table: pa.Table, path: Path, *, rows_of_group: int | None = None
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table of ours; on one thread, so that many may be read at once."""
+    """The table in a Parquet file, read on one thread, so that many can be read at once."""
     with pq.ParquetFile(path) as file:
         return file.read(columns=None if columns is None else list(columns), use_threads=False)

@@ -1,4 +1,4 @@
-"""Small pictures of near copies and of what is kept for them, for the page ``near_copies.html``."""
+"""Small pictures of near copies and of the images kept for them, for the page ``near_copies.html``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from underpaint.preparation.deduplication import COPIES, CopyRow, ImageRow
 
 PICTURES, PAGE = "copy_pictures.parquet", "near_copies.html"
 MAX_GROUPS = 150
-"""Kept images that are shown with their copies: the most doubtful ones."""
+"""Largest number of kept images shown with their copies; the most doubtful ones are taken."""
 MAX_COPIES = 8
-"""Copies that are shown of one kept image."""
+"""Largest number of copies shown for one kept image."""
 
 _SCHEMA = pa.schema(
     {
@@ -54,7 +54,7 @@ class PictureRow(TypedDict, total=False):
 
 
 def write_copy_pictures(folder: Path) -> int:
-    """Write PICTURES into a prepared set, or remove it and the page where copies stay; the number of groups.
+    """Write PICTURES into a prepared set, or remove it and the page where copies are kept; returns the groups' number.
 
     A group is as doubtful as its most different copy, and such ones come first. A picture that cannot be read is empty.
     """

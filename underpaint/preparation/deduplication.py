@@ -1,11 +1,11 @@
-"""Copies within one set: exact ones across all its sources, and near ones such as the frames of a burst.
+"""Removal of copies within one set: exact ones across all its sources, and near ones such as the frames of a burst.
 
-One image stays of each picture: the first of exact copies, the one with the most pixels of near copies. It gets the
-tags of those that leave, and the first of their captions where it has none; its licence stays its own. Nothing is lost:
-an image that leaves stays in its tar, stands in ``dropped.parquet`` with the reason, and in ``copies.parquet`` beside
-the image that is kept for it.
+One image is kept of each picture: the first of exact copies, the one with the most pixels of near copies. It gets the
+tags of the copies left out, and the first of their captions where it has none; its licence stays its own. A copy stays
+in its tar, and is listed in ``dropped.parquet`` with the reason and in ``copies.parquet`` beside the image that is kept
+for it.
 
-This step looks at all images at once and holds some 600 bytes of each in memory: 10 million images need 6 GB.
+This step holds some 600 bytes of every image in memory: 10 million images need 6 GB.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COPIES = "copies.parquet"
 REASONS = {"exact": "an exact copy of an image that is kept", "near": "a near copy of an image that is kept"}
 
 _FORMAT = 1
-"""Counted up with every change of what is left out: the copies of an older one are looked for again."""
+"""Version of the rules for copies, raised with every change: copies found by older rules are sought again."""
 _COLUMNS = ("key", "source", "shard", "offset", "size", "width", "height", "tags", "caption")
 _IMAGE = pa.struct([ROWS.field(name) for name in _COLUMNS])
 COPIES_SCHEMA = pa.schema(
@@ -45,7 +45,7 @@ COPIES_SCHEMA = pa.schema(
         "mirrored": pa.bool_(),
     }
 )
-"""One row per image that is left out: it and the image that is kept, both with what was said of them before.
+"""Schema of one row per copy that is left out, with the image that is kept, both with their metadata before merging.
 
 ``kind`` is a key of REASONS. ``distance`` counts the bits of the hashes that differ and ``difference`` is that of the
 pixels, from 0 to 1; both are 0 for exact copies.
@@ -53,7 +53,7 @@ pixels, from 0 to 1; both are 0 for exact copies.
 
 
 class ImageRow(TypedDict):
-    """The columns of ``partition_reader.ROWS`` that are looked at here; a row has all of them."""
+    """The columns of ``partition_reader.ROWS`` that deduplication uses; a row has all columns of ROWS."""
 
     key: str
     source: str
@@ -96,9 +96,9 @@ def folder_name(partitions: Sequence[str]) -> str:
 
 
 def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None:
-    """Write the rows of all partitions again into the folder ``target``, copies as rows with a ``problem``.
+    """Write the rows of all partitions into the folder ``target``, with copies as rows with a ``problem``, and COPIES.
 
-    ``files`` are the rows of the partitions in the order of the set; shards lie in ``out``. Beside them stands COPIES.
+    ``files`` are the rows of the partitions in the order of the set; shards lie in ``out``.
     """
     images = _Images(files, out)
     say(f"Looking for copies among {images.count:,} images")
@@ -126,7 +126,7 @@ def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None
 
 
 def write_copies(deduped: Path | None, out: Path) -> dict[str, int]:
-    """Write COPIES into a set, or remove it where copies stay (None); how many were left out of each kind."""
+    """Write COPIES into a set, or remove it where ``deduped`` is None; returns the number left out, by kind."""
     if deduped is None:
         (out / COPIES).unlink(missing_ok=True)
         return {}
@@ -159,7 +159,7 @@ class _Images:
         return int(self._starts.searchsorted(image, side="right")) - 1
 
     def row_of(self, image: int) -> int:
-        """Its place among the rows of its partition."""
+        """The number of an image's row in the table of its partition."""
         return int(self._rows[image])
 
     def rows(self, images: set[int]) -> dict[int, ImageRow]:
@@ -186,7 +186,7 @@ class _Images:
 
 
 def _packed(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """Values of one width as an array of them, without a copy."""
+    """The column of fixed-width binary values as an array, without a copy where it has one chunk."""
     values = column.combine_chunks()
     if not len(values):
         return np.zeros(0, dtype=f"V{width}")
@@ -194,14 +194,14 @@ def _packed(column: pa.ChunkedArray, width: int) -> np.ndarray:
 
 
 def _replaced(table: pa.Table, rows: dict[int, ImageRow]) -> pa.Table:
-    """The table with these rows in place of its own."""
+    """The table with some rows replaced, by row number."""
     if not rows:
         return table
     return pa.Table.from_pylist([rows.get(place, row) for place, row in enumerate(table.to_pylist())], ROWS)
 
 
 def _copies(images: _Images) -> dict[int, _Copy]:
-    """The images to leave out."""
+    """The copies to leave out, by number of the image."""
     _, first, inverse = np.unique(images.hashes, return_index=True, return_inverse=True)
     original = first[inverse]
     exact = np.flatnonzero(original != np.arange(images.count))
@@ -222,7 +222,7 @@ def _copies(images: _Images) -> dict[int, _Copy]:
 
 
 def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, ImageRow]:
-    """The rows that change: those that leave get a problem and lose their tags, which those that stay get."""
+    """The changed rows: a copy gets a problem and loses its tags, the image kept for it gets them."""
     changed: dict[int, ImageRow] = {
         image: {**rows[image], "key": _shown(rows[image]), "problem": REASONS[copies[image].kind], "tags": []}
         for image in sorted(copies)
@@ -237,7 +237,7 @@ def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, Im
 
 
 def _shown(row: ImageRow) -> str:
-    """The key among the images that are left out, with the name of the tar where that is read in place."""
+    """The key as the table of images left out shows it, with the tar's name where the tar is read in place."""
     shard = Path(row["shard"])
     return f"{shard.name}/{row['key']}" if shard.is_absolute() else row["key"]
 

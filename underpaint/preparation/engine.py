@@ -1,7 +1,7 @@
-"""Where partitions are worked on: Daft, inside this process or on a Ray cluster. The program is the same.
+"""Engines that work on partitions: Daft in this process, or Daft on a Ray cluster, with the same program.
 
-Daft carries the names of partitions and calls a function on each; what the function reads and writes are files of
-their own, so that nothing but names and numbers passes through the engine. Tags are counted by Daft itself.
+Daft carries the names of partitions and calls a function on each; the function reads and writes its own files, so that
+only names and numbers pass through the engine. Tags are counted by Daft itself.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SILENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-"""Set before any of these libraries is imported: nothing is told to anybody."""
+"""Environment variables that turn off telemetry and progress bars; set before these libraries are imported."""
 
 LOCAL_WORKERS = 2
-"""Of a Ray that is started here, where RAY_ADDRESS names no cluster."""
+"""Number of workers of the Ray cluster that is started on this machine where RAY_ADDRESS names none."""
 
 _stopping = threading.Event()
-"""What the threads of this process were given is not begun any more."""
+"""Set when work stops early: the threads of this process then begin no further items."""
 _STOPPED = "stopped"
 _at_work: set[int] = set()
-"""The threads of this process that are in a function of ours."""
+"""Ids of the threads of this process that are working on items."""
 
 _FAILURES: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSError}
 
@@ -62,10 +62,13 @@ class Engine:
         self._name = name
 
     def map(self, function: Callable[[str], dict[str, int]], items: Sequence[str]) -> Iterator[dict[str, int]]:
-        """What the function says of each item, as it is done; ValueError and OSError are those of the function.
+        """Yield the function's result for each item, in the order in which they finish.
 
         The function is called in other threads, on Ray in other processes, with as many items at once as there are
-        cores; it and what it returns must be plain data.
+        cores; it must be picklable, and its result plain JSON data.
+
+        Raises:
+            ValueError, OSError: as the function raised it.
         """
         if not items:
             return
@@ -97,7 +100,7 @@ class Engine:
             raise KeyboardInterrupt
 
     def count(self, files: Sequence[Path], column: str) -> pa.Table:
-        """How often each string occurs in a column of lists, over Parquet files: ``tag``, ``count``, sorted by tag."""
+        """Counts of the strings in a column of lists, over Parquet files: columns ``tag`` and ``count``, by tag."""
         daft = self._daft
         frame = daft.read_parquet([str(file) for file in files]).select(daft.col(column)).explode(column)
         frame = frame.where(daft.col(column).not_null()).groupby(column).agg(daft.col(column).count().alias("count"))
@@ -107,7 +110,7 @@ class Engine:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """An exception from a signal's handler would end the interpreter while Daft's threads are in it: it aborts."""
+    """Let SIGTERM and SIGINT set ``_stopping``: an exception from a handler would abort inside Daft's threads."""
     _stopping.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -128,7 +131,7 @@ def _raise(answer: dict[str, str]) -> None:
 
 
 def _all_told(function: Callable[[str], dict[str, int]], given: _Items) -> list[str]:
-    """At the top of the module, since Daft pickles what it calls, and what is in a function may not be pickled."""
+    """The answers for a batch of items; a function of the module, since Daft pickles it."""
     thread = threading.get_ident()
     _at_work.add(thread)
     try:
@@ -138,7 +141,7 @@ def _all_told(function: Callable[[str], dict[str, int]], given: _Items) -> list[
 
 
 def _told(function: Callable[[str], dict[str, int]], item: str) -> str:
-    """The answer as text; a failure as well, since engines wrap exceptions in their own."""
+    """The function's result as JSON, or its exception, since engines wrap exceptions in their own."""
     if _stopping.is_set():
         return json.dumps({"failure": _STOPPED})
     try:
@@ -170,7 +173,7 @@ def open_engine(name: EngineName) -> Iterator[Engine]:
 
 @functools.cache
 def _choose(name: EngineName) -> None:
-    """Daft takes one engine for the life of a process."""
+    """Choose Daft's engine; the first choice holds for the life of a process."""
     import daft
 
     if name == "ray":

@@ -1,4 +1,4 @@
-"""A look at the pixels, in batches: is an image whole, what is its perceptual hash, does it show a test image?"""
+"""Checks of the pixels, in batches: decoding errors, perceptual hashes, near duplicates of evaluation images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH_BYTES = 256 * 1024**2
 
 
 def checked(samples: Iterable[Sample | LeftOut], exclusion: Path | None) -> Iterator[Sample | LeftOut]:
-    """The same in the same order, with hashes; what cannot be decoded or shows an evaluation image is left out."""
+    """The samples in their order with hashes; undecodable ones and near duplicates of evaluation images as LeftOut."""
     batch: list[Sample | LeftOut] = []
     size = 0
     for sample in samples:
@@ -56,22 +56,24 @@ def _looked_at(batch: Sequence[Sample | LeftOut], exclusion: Path | None) -> Ite
 
 @functools.cache
 def opened(exclusion: Path) -> Exclusion:
-    """Read once by each process."""
+    """The evaluation images' fingerprints in a folder, read once by each process."""
     return Exclusion(exclusion)
 
 
 def exclusion_folder(folders: Sequence[str], work: Path) -> Path | None:
-    """What ``seen`` compares with, made if it is not there; named after the files of the evaluation sets.
+    """The folder of the evaluation images' fingerprints, written where it is missing; None without ``folders``.
+
+    Its name is a hash of the names, sizes and times of the evaluation images.
 
     Raises:
-        ValueError: if a folder is none, has no image, or two have one name.
+        ValueError: if a path is not a folder, a folder has no image, or two folders have the same name.
     """
     if not folders:
         return None
     paths = [Path(folder).expanduser() for folder in folders]
     for path in paths:
         if not path.is_dir():
-            raise ValueError(f"--exclude {path} is no folder of evaluation images")
+            raise ValueError(f"--exclude {path} is not a folder of evaluation images")
     files = [(str(path.resolve()), file) for path in paths for file in list_folder(path.resolve()).images]
     stamps = [(Path(path, file).stat().st_size, Path(path, file).stat().st_mtime_ns) for path, file in files]
     digest = xxhash.xxh3_64_hexdigest(json.dumps([files, stamps], ensure_ascii=True).encode())

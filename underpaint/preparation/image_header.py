@@ -1,4 +1,4 @@
-"""What the bytes of an image tell, before anybody trains on it: its size in pixels, its hash, what is unusual."""
+"""Facts about an image from its bytes, without decoding: size in pixels, content hash, and unusual properties."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ EXTENSION = {
     "AVIF": "avif",
     "HEIF": "heic",
 }
-"""What a member of a shard is called, by what its bytes are and not by its old name."""
+"""Extension of an image in a shard, by Pillow's name for the format of its bytes."""
 
 _ORIENTATION = 0x0112
 _TURNS = range(2, 9)
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
-"""In other formats further pictures are pages, or what a camera keeps beside the picture."""
+"""Formats whose further pictures are frames; in others they are pages, or extras of a camera."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageHeader:
-    """Columns of the index, and the extension that suits the bytes."""
+    """The size, hash and unusual properties of an image, and the extension that suits its bytes."""
 
     width: int
-    """In pixels as stored, before any EXIF rotation."""
+    """Width in pixels as stored, before any EXIF rotation."""
     height: int
     content_hash: bytes
     """XXH3-128 of the bytes, big-endian."""
     extension: str
     flags: tuple[str, ...]
-    """``animated`` (the first frame is read), ``cmyk``, ``deep`` (more than 8 bits), ``rotated`` and ``many_channels``
-    (more than four), for people."""
+    """Unusual properties: ``animated`` (the first frame is read), ``cmyk``, ``deep`` (more than 8 bits), ``rotated``,
+    ``many_channels`` (more than four)."""
 
 
 def examine(data: bytes) -> ImageHeader:
-    """Read the header; pixels are not decoded.
+    """Read the header without decoding pixels.
 
     Raises:
-        BadImage: for what no decoder here would take, with the reason.
+        BadImage: for bytes that no decoder here would take, with the reason.
     """
     if len(data) > MAX_IMAGE_BYTES:
         raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")

@@ -1,4 +1,4 @@
-"""What a SOURCE of ``underpaint prepare`` is: a folder of images, a table about images, or tar shards."""
+"""The sources of ``underpaint prepare``: a folder of images, a table about images, or tar shards."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from underpaint.data.tables import tag_tables
 Kind = Literal["folder", "table", "tars"]
 
 OWN_TABLES = ("tags.csv", "tags.parquet", "tags.tsv", "metadata.csv", "metadata.parquet")
-"""The first of these in a folder tells the tags of its images."""
+"""Names of tables of tags in a folder of images; the first that exists is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedFrom:
-    """One source: where it lies and how it is read."""
+    """A source of images: its path and the way it is read."""
 
     name: str
-    """Its last word, made distinct: it begins the names of its shards and stands in the index."""
+    """A distinct name made from the last part of the path; shards' names begin with it, and the index has it."""
     path: str
-    """As the user gave it, made absolute."""
+    """The path that the user gave, made absolute."""
     kind: Kind
     table: str = ""
-    """A folder's own table."""
+    """Path of a folder's own table of tags; "" where it has none."""
 
     @property
     def root(self) -> Path:
@@ -39,10 +39,10 @@ class PreparedFrom:
 
 
 def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
-    """Look at each source; the same one named twice counts once. A folder of tars and other images is two sources.
+    """Describe each source; one named twice counts once, and a folder of tars and other images is two sources.
 
     Raises:
-        ValueError: for one that is not there, or that holds nothing to read.
+        ValueError: for a source that does not exist or cannot be read.
     """
     described: list[PreparedFrom] = []
     for given in dict.fromkeys(str(Path(source).expanduser().resolve()) for source in sources):
@@ -55,7 +55,7 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
 
 
 def passed_over(source: PreparedFrom) -> list[Problem]:
-    """What lies in a folder and is not read, though images or tags may be in it."""
+    """The files of a folder that are not read though they may hold images or tags, each with the reason."""
     problems = [*list_folder(source.root).unread, *unread_archives(source.root)]
     if source.table or not tar_files(source.root):
         return problems
@@ -65,7 +65,7 @@ def passed_over(source: PreparedFrom) -> list[Problem]:
 
 
 def _kinds(path: Path) -> Iterator[tuple[Kind, str]]:
-    """How a source is read, in one way or two, each with the folder's own table."""
+    """The one or two ways in which a source is read, each with the folder's own table of tags."""
     if path.is_file():
         yield _kind_of_file(path), ""
         return
@@ -99,7 +99,7 @@ def _own_table(folder: Path) -> str:
 
 
 def require_apart(sources: Sequence[str | Path], out: Path) -> None:
-    """Raise ValueError where a set would lie in what it is made from, or the other way round, and grow for ever."""
+    """Raise ValueError where a set would lie in one of its sources, or a source in the set."""
     target = out.expanduser().resolve()
     for source in (Path(given).expanduser().resolve() for given in sources):
         if target.is_relative_to(source) or source.is_relative_to(target):
@@ -107,7 +107,7 @@ def require_apart(sources: Sequence[str | Path], out: Path) -> None:
 
 
 def tar_files(path: Path) -> list[Path]:
-    """The tars of a folder and those below it, or the one tar itself, in the order of their names; none hidden."""
+    """The tars in a folder and its sub-folders without hidden ones, sorted; for a file, that file alone."""
     if path.is_file():
         return [path]
     tars: list[Path] = []

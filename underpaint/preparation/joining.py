@@ -36,47 +36,47 @@ JOINED = pa.schema(
     }
 )
 _FORMAT = 1
-"""Counted up with every change of what joining gives: tables that an older one joined are joined again."""
+"""Version of the joined tables, raised with every change of their content: older ones are made again."""
 ROWS_OF_GROUP = 65_536
 MOST_NAMES = 1000
-"""Names that the first rows without an image are looked for in."""
+"""Largest number of names among which examples of rows without an image are sought."""
 MAX_UNMATCHED = 0.05
-"""Share of a table's rows that may be about no image: more of them mean that its paths are of another place."""
+"""Largest share of a table's rows that may match no image; more suggest that its paths are of another folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JoinedTable:
-    """A table as the partitions read it."""
+    """A table of tags or classes, sorted so that each partition can read its own rows."""
 
     file: Path
-    """Sorted by the names of images."""
+    """The Parquet file with the rows, sorted by the names of images."""
     rows: int
     named: int
-    """Rows that name an image."""
+    """Number of rows that name an image."""
     by_end: int
-    """Rows that are matched by the end of their path."""
+    """Number of rows that are matched by the end of their path."""
     separated: str
-    """What separates tags, in words; nothing where lists hold them."""
+    """Name of the character that separates tags; "" where tags are in lists."""
     is_of: str
-    """``tags`` or ``classes``."""
+    """The table's content: ``tags`` or ``classes``."""
     written: str
-    """The file that was given."""
+    """Path of the file that the user gave."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFit:
-    """How many rows of a table are about an image."""
+    """The number of a table's rows that match an image; as text a sentence for the user."""
 
     file: str
     is_of: str
     rows: int
-    """That name an image."""
+    """Number of rows that name an image."""
     unnamed: int
     matched: int
     by_end: int
     separated: str
     examples: tuple[str, ...]
-    """Some that are about none."""
+    """Names of some rows that match no image."""
 
     def __str__(self) -> str:
         text = f"{Path(self.file).name}: {self.matched:,} of {counted(self.rows, 'row')} fit an image"
@@ -87,15 +87,15 @@ class TableFit:
 
 
 def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, is_of: str) -> JoinedTable:
-    """Sort what a table says by the names of its images, so that each partition reads its own rows.
+    """Sort the rows of a table by the names of their images, so that each partition reads its own rows.
 
     ``known`` are the paths of loose images, which rows are matched with; with ``by_key`` there are others too, of
     shards and other tables, which are matched by their keys when they are read. The table is held in memory once: some
-    200 bytes a row. It is made anew only where it, or a path that it is matched with, changed; its name is that of its
-    content.
+    200 bytes a row. The sorted file is made anew only where the table, or a path that it is matched with, changed; its
+    name is a hash of its content.
 
     Raises:
-        ValueError: if it is no table that names images, or has no column of what is asked of it.
+        ValueError: if the file is not a table that names images, or lacks a column of tags or classes (``is_of``).
     """
     inputs = [
         _FORMAT,
@@ -144,7 +144,7 @@ def _require_column(table: TagTable, is_of: str) -> None:
 def _named_rows(
     rows: Sequence[TableRow], matches: Sequence[Match], table: TagTable, *, by_key: bool, is_of: str
 ) -> Iterator[dict[str, object]]:
-    """Each row once for every name that its image may have."""
+    """Rows of JOINED, one for every name that the image of a table's row may have."""
     stems = Counter(PurePosixPath(path).stem for path in {_plain(row.paths[0]) for row in rows if row.paths})
     for number, (row, match) in enumerate(zip(rows, matches, strict=True)):
         # the joined tags are those of tags' tables, classes those of classes' alone
@@ -181,12 +181,12 @@ def _content_hash(table: pa.Table) -> str:
 
 
 def as_path(path: str) -> str:
-    """A path among the names, which no key is equal to."""
+    """A path in the form that it has among names; the leading slash tells it from a key."""
     return f"/{path.removeprefix('./')}"
 
 
 def read_joined(tables: Sequence[JoinedTable], names: Iterable[str]) -> tuple[dict[str, Metadata], pa.Table]:
-    """Everything that the tables say of any of these names, and which of their rows that was (``table``, ``row``)."""
+    """The metadata by name that the tables have for these names, and the rows used (columns ``table``, ``row``)."""
     said: dict[str, Metadata] = {}
     used: list[pa.Table] = []
     wanted = list(dict.fromkeys(names))
@@ -201,7 +201,7 @@ def read_joined(tables: Sequence[JoinedTable], names: Iterable[str]) -> tuple[di
 
 
 def said_by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, Metadata]:
-    """Rows of a joined table by the name that they are about; those of one name together."""
+    """The metadata by name in rows of a joined table; rows of one name are merged."""
     said: dict[str, Metadata] = {}
     for row in rows:
         tags = row["tags"]
@@ -224,11 +224,13 @@ def table_fits(
     keys: Sequence[str],
     most: float,
 ) -> list[TableFit]:
-    """How the rows of each table fit the images; ``matched_rows`` are names of sources and files of the rows
-    that are about their images.
+    """The fit of each table's rows to the images.
+
+    ``matched_rows`` pairs the name of a source with a file of the rows that match its images.
 
     Raises:
-        ValueError: if more than ``most`` of a table's rows fit no image, with some of them and of the ``keys``.
+        ValueError: if more than a share ``most`` of a table's rows match no image; the message quotes some of them and
+            the images' ``keys``.
     """
     matched: dict[Path, np.ndarray] = {}
     by_file = {table.file: table for of_source in tables.values() for table in of_source}

@@ -1,4 +1,4 @@
-"""From the tags of all partitions to labels: count, decide once on every tag, label each partition, weigh the tail."""
+"""Labels and repeat factors of the images of each partition, by the decisions on the tags of all partitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from underpaint.tags.labels import Labeller, LabelSpace
 from underpaint.tags.sampling import RepeatRule, factors_of, label_frequencies, rarest_labels, solve_threshold
 
 ROWS_AT_ONCE = 200_000
-"""Labels are looked up in the whole audit, so that small partitions share a call."""
+"""Number of rows that are labelled in one call; small partitions share it, since each call loads the whole audit."""
 
 Resampling = RepeatRule | Literal["none"]
 
@@ -36,12 +36,12 @@ LABELS = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class LabelWork:
-    """What labelling a partition needs; the folder is named after all that its files depend on."""
+    """The inputs for labelling a partition; the name of ``folder`` is a hash of all that its files depend on."""
 
     rows: Path
     folder: Path
     heldout: float
-    """Share of the held-out images."""
+    """Share of the images that are held out."""
 
     def vocabulary(self) -> LabelSpace:
         return LabelSpace(
@@ -50,7 +50,10 @@ class LabelWork:
 
 
 def heldout_share(images: int) -> float:
-    """Of the images, as for a folder; of each it is drawn, so that about HELDOUT_FEWEST are the fewest."""
+    """Share of ``images`` that is held out, by the same limits as for a folder; 0 for fewer than HELDOUT_WORTHWHILE.
+
+    Each image is drawn independently, so the expected number of held-out images is at least HELDOUT_FEWEST.
+    """
     if images < HELDOUT_WORTHWHILE:
         return 0.0
     return max(HELDOUT_SHARE, HELDOUT_FEWEST / images)
@@ -70,7 +73,7 @@ def grouped(names: Sequence[str], images: Sequence[int]) -> list[list[str]]:
 
 
 def label_partitions(names: str, work: LabelWork) -> dict[str, int]:
-    """Write the labels of some partitions, named in a JSON list; one file for each."""
+    """Write one file of labels per partition, for the partitions named in a JSON list; returns the number of images."""
     columns = ["tags", "class_name", "given_split", "content_hash", "problem"]
     tables = {name: usable(read_table(work.rows / f"{name}.parquet", columns)) for name in json.loads(names)}
     labels = Labeller(work.vocabulary()).labels(pa.concat_tables(tables.values())["tags"].combine_chunks())
@@ -93,7 +96,7 @@ def usable(table: pa.Table) -> pa.Table:
 
 
 def _stages(hashes: Any, heldout: float) -> np.ndarray:
-    """``heldout`` where a draw from the content's hash says so, else ``pretrain``; copies are on the same side."""
+    """``heldout`` or ``pretrain`` for each image, drawn from its content hash, so that copies get the same one."""
     first = np.frombuffer(b"".join(content_hash[:8] for content_hash in hashes.to_pylist()), dtype="<i8")
     drawn = keyed_random.uniform(keyed_random.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
     return np.where(drawn < heldout, "heldout", "pretrain")
@@ -104,7 +107,7 @@ class RepeatFactors:
     """The repeat factor of every image, by its labels."""
 
     frequency: np.ndarray
-    """Of each label; empty where nothing is repeated."""
+    """Frequency of each label; empty where nothing is repeated."""
     threshold: float
 
     def of(self, labels: Any) -> np.ndarray:
@@ -118,9 +121,10 @@ NO_REPEATS = RepeatFactors(frequency=np.empty(0), threshold=0.0)
 
 
 def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampling, ratio: float) -> RepeatFactors:
-    """The threshold that gives the labelled images that are trained on the mean factor ``ratio``.
+    """Repeat factors with the mean ``ratio`` over the labelled training images.
 
-    ``instances`` is the ``count`` of the vocabulary. Two passes over the labels' files; a number per label in memory.
+    ``instances`` is the ``count`` of the vocabulary. The files of labels are read twice, with one number per label in
+    memory.
     """
     if rule == "none" or not len(instances):
         return NO_REPEATS
@@ -140,7 +144,7 @@ def solve_repeats(files: Sequence[Path], instances: np.ndarray, *, rule: Resampl
 
 
 def _trained(files: Sequence[Path]) -> Iterator[Any]:
-    """The labels of each file's rows that are trained on."""
+    """The labels of the training rows of each file."""
     for file in files:
         table = read_table(file)
         trained = np.isin(table["split"].to_numpy(zero_copy_only=False), ("pretrain", "pretrain+train"))

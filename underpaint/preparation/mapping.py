@@ -10,10 +10,10 @@ MAX_MAPPING_BYTES = 64 * 1024**2
 
 
 def read_mapping(file: Path) -> dict[str, str]:
-    """From tags to what they mean: words, the id of a synset, ``text:`` with words, or nothing, which drops the tag.
+    """The targets of tags: words, the id of a synset, ``text:`` with words, or "", which drops the tag.
 
     Raises:
-        ValueError: if it is no such file, or says two things about one tag.
+        ValueError: if the file is missing, too large or not such a CSV file, or has two targets for one tag.
     """
     if not file.is_file():
         raise ValueError(f"{file} does not exist; --mapping is a CSV file with the columns tag and label")

@@ -1,7 +1,7 @@
-"""Reading one partition: from planned images, or a tar, to one table of rows, and a shard where images are loose.
+"""Reading of one partition, planned images or a tar, into a table of rows, with a new shard for loose images.
 
-The table is written last and makes the partition done. What cannot be used stays in it as a row with a ``problem``, so
-that nothing disappears without a reason.
+The table is written last and marks the partition as done. An image that cannot be used stays in it as a row with a
+``problem``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ ROWS = pa.schema(
         "shows": pa.list_(SHOWS),
     }
 )
-"""What is known of each image before labels; of one left out ``key``, ``source``, ``problem`` and ``shows``."""
+"""Schema of one row per image, before labels; an image left out has only ``key``, ``source``, ``problem``, ``shows``.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +74,11 @@ class WorkFolders:
 
     out: Path
     tables: Mapping[str, tuple[JoinedTable, ...]] = field(default_factory=dict)
-    """The tables that are joined to the images of each source; the first has the first word."""
+    """The tables that are joined to the images, by name of the source; earlier tables take precedence."""
     exclusion: Path | None = None
-    """The evaluation images whose near duplicates are left out."""
+    """Folder with the fingerprints of the evaluation images whose near duplicates are left out; None without any."""
     deduped: Path | None = None
-    """The rows of the partitions once more, without copies; None where copies stay."""
+    """Folder of the partitions' rows after copies are left out; None where copies are kept."""
 
     @property
     def work(self) -> Path:
@@ -93,7 +94,7 @@ class WorkFolders:
 
     @property
     def used(self) -> Path:
-        """The folder of the rows that the set is made of."""
+        """The folder of the rows from which the set is made."""
         return self.deduped or self.rows
 
     @property
@@ -102,7 +103,7 @@ class WorkFolders:
 
     @property
     def matched(self) -> Path:
-        """Which rows of the tables are about images of each partition."""
+        """The folder of files that list, per partition, the rows of the tables that match its images."""
         return self.work / "matched"
 
     @property
@@ -114,10 +115,10 @@ class WorkFolders:
 
 
 def read_partition(partition: Partition, work_folders: WorkFolders) -> dict[str, int]:
-    """Write the rows of a partition; how many images, and how many were left out.
+    """Write the rows of a partition; returns the numbers of images and of those left out.
 
     Raises:
-        OSError: if the disk does not take what is written, or a tar cannot be opened.
+        OSError: if the rows cannot be written, or a tar cannot be opened.
     """
     rows = list(_of_tar(partition, work_folders) if partition.tar else _of_files(partition, work_folders))
     table = pa.Table.from_pylist(rows, ROWS)
@@ -126,7 +127,7 @@ def read_partition(partition: Partition, work_folders: WorkFolders) -> dict[str,
 
 
 def _of_files(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[str, Any]]:
-    """Copy the planned images into a shard of their own; there is none if not one can be used."""
+    """Copy the planned images into a new shard and yield their rows; no shard stays if no image can be used."""
     planned = read_table(work_folders.planned / f"{partition.name}.parquet").to_pylist()
     names = [name for row in planned for path in row["paths"] for name in names_of_path(path)]
     joined = _joined(partition, work_folders, names)
@@ -157,9 +158,9 @@ def _copy(sample: Sample, key: str, writer: ShardWriter) -> int:
 
 
 def _key(path: str, taken: set[str], digest: str) -> str:
-    """The path without its extension, as the WebDataset layout wants it: no further dot in its last word.
+    """A distinct key for a path: the path without its extension and without dots in its name (WebDataset layout).
 
-    A number instead where the path is too long for a tar, or cannot be printed; one behind it where it is taken.
+    A path that is too long for a tar, or cannot be printed, gets a number instead; a key that is taken gets one added.
     """
     pure = PurePosixPath(path)
     plain = str(pure.with_name(pure.stem.replace(".", "_") or "_"))
@@ -170,7 +171,7 @@ def _key(path: str, taken: set[str], digest: str) -> str:
 
 
 def _of_tar(partition: Partition, work_folders: WorkFolders) -> Iterator[dict[str, Any]]:
-    """The samples of a shard where it lies."""
+    """Yield the rows of a tar's samples; the tar stays where it is."""
     tar = Path(partition.tar)
     name = tar.relative_to(partition.source.root).as_posix()
     with tar.open("rb") as file:
@@ -216,7 +217,7 @@ def _left_out(sample: LeftOut, partition: Partition, key: str) -> dict[str, Any]
 
 
 def _joined(partition: Partition, work_folders: WorkFolders, names: list[str]) -> dict[str, Metadata]:
-    """What the tables say about any of these names; which rows that was is kept beside."""
+    """The tables' metadata by name, for these names; the rows used are written to the folder ``matched``."""
     joined, matched = read_joined(work_folders.tables[partition.source.name], names)
     write_table(matched, work_folders.matched / f"{partition.name}.parquet")
     return joined

@@ -52,19 +52,19 @@ AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.pa
 
 _PARTITION = re.compile(r".+-[0-9a-f]{16}\.(tar|parquet)")
 _HALF_WRITTEN = re.compile(r".+\.\d+\.part")
-"""What ``arrow_files.replacing`` leaves where a process is killed."""
+"""Pattern of the temporary files that ``arrow_files.replacing`` leaves where a process is killed."""
 _DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
 
 
 def prepare_set(
     wanted: Preparation, out: Path, *, engine: EngineName = "native", max_unmatched: float = MAX_UNMATCHED
 ) -> PrepareRecord:
-    """Prepare a set into ``out``, or continue; the content of its ``prepare.json``.
+    """Prepare a set into ``out``, or continue there; returns the content of its ``prepare.json``.
 
-    ``max_unmatched`` is the share of a table's rows that may fit no image.
+    ``max_unmatched`` is the largest share of a table's rows that may match no image.
 
     Raises:
-        ValueError: for what the user can mend.
+        ValueError: for settings, sources or tables that the user can correct.
     """
     if not 0 <= max_unmatched <= 1:
         raise ValueError(f"max_unmatched={max_unmatched} must be a share between 0 and 1, for example 0.05")
@@ -116,7 +116,7 @@ def _table(option: str, given: str, needs: str) -> Path:
 def _own_table(
     source: PreparedFrom, paths: Mapping[str, Sequence[str]], work_folders: WorkFolders
 ) -> tuple[JoinedTable, ...]:
-    """A folder's ``tags.csv``."""
+    """The table of tags in a folder of images, joined to its images; () where it has none."""
     if not source.table:
         return ()
     known = paths.get(source.name, ())
@@ -124,7 +124,11 @@ def _own_table(
 
 
 def _fits(partitions: Sequence[Partition], work_folders: WorkFolders, most: float) -> list[TableFit]:
-    """How the tables fit the images that were read; an error where they do not."""
+    """The fit of the tables to the images that were read.
+
+    Raises:
+        ValueError: if more than a share ``most`` of a table's rows match no image.
+    """
     if not any(work_folders.tables.values()):
         return []
     keys: list[str] = []
@@ -147,7 +151,7 @@ def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: Wo
 
 
 def _read(partitions: Sequence[Partition], work_folders: WorkFolders, engine: Engine) -> None:
-    """Read what was not read before."""
+    """Read the partitions that were not read before."""
     by_name = {partition.name: partition for partition in partitions}
     pending = [name for name, partition in by_name.items() if not work_folders.rows_of(partition).is_file()]
     if done := len(by_name) - len(pending):
@@ -158,7 +162,7 @@ def _read(partitions: Sequence[Partition], work_folders: WorkFolders, engine: En
 
 
 def _follow(answers: Iterable[dict[str, int]], progress: Progress, *, done: int) -> None:
-    """Show how many partitions are done and how many images were in those of this start."""
+    """Show how many partitions are done, and how many images were read since this start."""
     images = 0
     for number, answer in enumerate(answers, done + 1):
         images += answer["images"]
@@ -166,7 +170,7 @@ def _follow(answers: Iterable[dict[str, int]], progress: Progress, *, done: int)
 
 
 def _deduped(partitions: Sequence[Partition], work_folders: WorkFolders) -> WorkFolders:
-    """The folders with the rows that leave when copies do; looked for once for the same partitions."""
+    """The folders with ``deduped`` set; copies are sought once for the same partitions."""
     target = work_folders.work / deduplication.folder_name([partition.name for partition in partitions])
     if not target.is_dir():
         files = [work_folders.rows_of(partition) for partition in partitions]
@@ -240,7 +244,7 @@ def _write_set(
 
 
 def _write_classes(work: LabelWork, out: Path) -> int:
-    """The classes of the set; how many there are."""
+    """Write the classes of the set; returns their number."""
     if read_task(work.folder) is None:
         (out / CLASSES).unlink(missing_ok=True)
         return 0
@@ -314,7 +318,7 @@ def _problems(file: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _write_dropped(files: Sequence[Path], target: Path) -> DroppedCounts:
-    """What was left out and why, as a table; the number, and the most frequent reasons."""
+    """Write a table of the images left out and the reasons; returns their number and the 20 most frequent reasons."""
     reasons: Counter[str] = Counter()
     with replacing(target) as file, pq.ParquetWriter(file, _DROPPED, compression="zstd") as writer:
         for rows_file in files:
@@ -326,7 +330,7 @@ def _write_dropped(files: Sequence[Path], target: Path) -> DroppedCounts:
 
 
 def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[ExcludedCounts]:
-    """Which near duplicates of evaluation images were left out, as a table; the numbers per evaluation set."""
+    """Write a table of the near duplicates of evaluation images that were left out; returns counts per set."""
     if work_folders.exclusion is None:
         (work_folders.out / EXCLUDED).unlink(missing_ok=True)
         return []
@@ -351,7 +355,7 @@ def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[Ex
 
 
 def _refusals(files: Sequence[Path]) -> dict[str, int]:
-    """Why embedded keywords were not read, and of how many images."""
+    """The 20 most frequent reasons why keywords were not read, with the number of images of each."""
     reasons: Counter[str] = Counter()
     for file in files:
         reasons.update(reason for row in read_table(file, ["refused"])["refused"].to_pylist() for reason in row or ())
@@ -363,12 +367,12 @@ def _digest(value: object) -> str:
 
 
 def _finished(out: Path) -> PrepareRecord | None:
-    """The record of the set that stands there whole; None where there is none."""
+    """The record of the finished set in ``out``; None where there is none."""
     return read_record(out) if (out / PREPARED).is_file() else None
 
 
 def _clear(work_folders: WorkFolders, names: set[str], labels: Path) -> None:
-    """Take away what no partition of the set is any more: only files that are named as ours are."""
+    """Delete the files of partitions that no longer belong to the set, and the work folders of earlier settings."""
     for folder in (work_folders.planned, work_folders.rows, work_folders.matched, work_folders.shards):
         for file in folder.iterdir():
             if _PARTITION.fullmatch(file.name) and file.stem not in names:

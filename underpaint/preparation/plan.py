@@ -1,7 +1,7 @@
-"""Cutting sources into partitions: what is read, written and restarted as one.
+"""Cutting of sources into partitions, the units that are read, written and restarted.
 
-A partition's name is a hash of all that it is read from, so that one which is finished is known again, whatever was
-added elsewhere. Folders and tables are cut where a hash of the image's path says so, not after a fixed number: an image
+A partition's name is a hash of all that it is read from, so that a finished one is recognised whatever was added
+elsewhere. Folders and tables are cut where a hash of the image's path says so, not after a fixed number: an image
 more or less changes the one partition that it lies in. A tar is a partition by itself.
 """
 
@@ -23,10 +23,10 @@ from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
 
 READ_FORMAT = 4
-"""Counted up with every change of what reading a partition gives: those of an older one are read again."""
+"""Version of the partitions' rows, raised with every change of their content: older partitions are read again."""
 
 MAX_PARTITION_BYTES = 256 * 1024**2
-"""Of the images of a partition, about: a shard that is written should be no larger."""
+"""Largest total size in bytes of a partition's images, unless one alone is larger; it bounds the shards written."""
 
 PLANNED = pa.schema(
     {
@@ -39,17 +39,17 @@ PLANNED = pa.schema(
         "problem": pa.string(),
     }
 )
-"""One row per image that shall be read: where it may lie, what a table says about it, the name of its class folder."""
+"""Schema of one row per image to read: its possible paths, its metadata from a table, the name of its class folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """One unit of work."""
+    """A unit of work: one tar, or some images of a folder or table."""
 
     source: PreparedFrom
     digest: str
     tar: str = ""
-    """The shard that is read in place; else the planned rows are read."""
+    """Path of the shard that is read in place; "" where the planned rows are read."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """One image on the way into a partition."""
+    """An image that is planned for a partition."""
 
     paths: tuple[str, ...]
     said: Metadata = NOTHING
@@ -71,7 +71,8 @@ class _Planned:
 def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Iterator[Partition]:
     """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
 
-    ``images`` is how many a partition has on average; ``given`` names what else they are read with.
+    ``images`` is the average number of images per partition; ``given`` names the joined tables and the evaluation
+    images that reading depends on.
 
     Raises:
         ValueError: where there is nothing to read.
@@ -127,8 +128,9 @@ def _digest(identity: Sequence[object]) -> str:
 
 
 def _chunks(planned: Iterable[_Planned], images: int) -> Iterator[list[_Planned]]:
-    """Cut where a path's hash says so, on average after ``images``, at least after a quarter and at most after four
-    times as many, or where the bytes are enough.
+    """Cut the images where a path's hash decides: after ``images`` on average, between a quarter and four times that.
+
+    A chunk also ends before MAX_PARTITION_BYTES.
     """
     chunk: list[_Planned] = []
     size = 0
@@ -151,7 +153,7 @@ def _path_hash(path: str) -> int:
 
 
 def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
-    """The images below a folder, sorted, with the name of their first folder where that is their class."""
+    """The images in a folder and its sub-folders, sorted, with their first folder's name where that is their class."""
     root = source.root
     listing = list_folder(root)
     paths = listing.images
@@ -173,7 +175,7 @@ def _is_utf_8(path: str) -> bool:
 
 
 def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
-    """The images that a table names, in its order; rows about one image are one."""
+    """The images that a table names, in its order; several rows of an image are merged."""
     file = Path(source.path)
     several = _rows_of_repeated_images(file)
     for row in _rows(file):
@@ -195,7 +197,7 @@ def _rows(file: Path) -> Iterator[TableRow]:
 
 
 def _rows_of_repeated_images(file: Path) -> dict[str, Metadata | None]:
-    """What all rows together say about an image that has several."""
+    """The merged metadata of each image that has several rows, by its first path."""
     hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(file) if row.paths), dtype=np.uint64)
     values, counts = np.unique(hashes, return_counts=True)
     wanted = set(values[counts > 1].tolist())
@@ -207,7 +209,7 @@ def _rows_of_repeated_images(file: Path) -> dict[str, Metadata | None]:
 
 
 def _first_there(root: Path, paths: tuple[str, ...]) -> tuple[int, int]:
-    """Size and time of the first file that is there; zeros where none is."""
+    """Size in bytes and modification time in ns of the first file that exists; zeros where none does."""
     for path in paths:
         try:
             status = (root / path).stat()

@@ -1,4 +1,4 @@
-"""One image at a time: its bytes, the facts in them, and everything that is said about it."""
+"""Reading of single images: their bytes, header, and metadata from tables, sidecar files and embedded keywords."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Sample:
     """An image that can be used."""
 
     name: str
-    """Its path, relative to the source; of a shard, its key."""
+    """The image's path relative to the source; for a shard, the sample's key."""
     data: bytes
     header: ImageHeader
     said: Metadata
     flags: tuple[str, ...] = ()
-    """What was not read of what is said about it."""
+    """Kinds of metadata that could not be read: ``unread_sidecar``, ``unread_keywords``."""
     refused: tuple[str, ...] = ()
-    """Why embedded keywords were not read."""
+    """Reasons why keywords were not read."""
     offset: int = 0
-    """In the shard that it was read from."""
+    """Byte offset in the shard that the image was read from; 0 for a loose image."""
     perceptual_hash: int | None = None
     fingerprint: bytes = b""
-    """``PerceptualHashes.packed`` of the image, to find near copies by."""
+    """The image's ``PerceptualHashes.packed``, by which near copies are found."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +43,11 @@ class LeftOut:
     name: str
     reason: str
     shows: tuple[dict[str, Any], ...] = ()
-    """The evaluation images that it is a near duplicate of."""
+    """The evaluation images of which the image is a near duplicate."""
 
 
 def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
-    """The image of a planned row, at the first of its paths that is there."""
+    """The image of a planned row, read from the first of its paths that exists."""
     first = row["paths"][0]
     if row["problem"]:
         return LeftOut(name=first, reason=row["problem"])
@@ -76,7 +76,7 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
 
 
 def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
-    """The image of one sample of a shard, with the words of its ``.json`` and ``.txt`` members."""
+    """The image of one sample of a shard, with the metadata of its ``.json`` and ``.txt`` members."""
     key = sample[0].key
     image = next((member for member in sample if member.extension in IMAGE_EXTENSIONS), None)
     if image is None:
@@ -93,9 +93,7 @@ def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metad
 
 
 def names_of_path(path: str, extension: str = "") -> tuple[str, ...]:
-    """What a joined table may call an image: its path; or, in a column of keys, that without its extension, or the
-    last word of it.
-    """
+    """The names that a joined table may have for an image: its path, and as keys the path or name without extension."""
     folder, slash, base = path.rpartition("/")
     stem = base if extension else base.rpartition(".")[0] or base
     return tuple(dict.fromkeys((as_path(f"{path}{extension}"), f"{folder}{slash}{stem}", stem)))
@@ -134,7 +132,7 @@ def _sample(
 
 
 def _with_tags(said: Metadata, folder: str) -> Metadata:
-    """Hashtags of the caption where there are no tags; the folder's name where there are none either."""
+    """The metadata, with the caption's hashtags where it has no tags, and the folder's name where it has neither."""
     if said.tags:
         return said
     return Metadata(tags=metadata.hashtags(said.caption) or ((folder,) if folder else ())).merged_with(said)
@@ -145,13 +143,13 @@ def _leaves(path: str) -> bool:
 
 
 def _bounded(file: Path, most: int) -> bytes:
-    """The content; one byte more than is allowed of what is too large."""
+    """The content of a file, cut after ``most`` + 1 bytes, so that a larger file shows."""
     with file.open("rb") as opened:
         return opened.read(most + 1)
 
 
 def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
-    """What ``photo.json`` and ``photo.txt``, or ``photo.jpg.json`` and ``photo.jpg.txt``, say."""
+    """The metadata in ``photo.json``, ``photo.txt``, ``photo.jpg.json`` and ``photo.jpg.txt``, and flags for errors."""
     said, flags = NOTHING, ()
     for read, extension in ((metadata.from_json, ".json"), (metadata.from_sidecar, ".txt")):
         for beside in (file.with_suffix(extension), file.with_name(file.name + extension)):
@@ -167,7 +165,7 @@ def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
 
 
 def _xmp_sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
-    """The keywords of ``photo.xmp`` or ``photo.jpg.xmp``, and why some were not read."""
+    """The keywords in ``photo.xmp`` and ``photo.jpg.xmp``, and the reasons why some were not read."""
     said, refused = NOTHING, ()
     for beside in (file.with_suffix(".xmp"), file.with_name(f"{file.name}.xmp")):
         if beside.is_symlink() or not beside.is_file():

@@ -1,4 +1,4 @@
-"""What decides what a prepared set holds, and the record that keeps it."""
+"""Settings that determine the content of a prepared set, and their record in ``prepare.json``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from underpaint.results.preparation import PrepareRecord, PrepareSettings, read_
 from underpaint.tags.canonical import Parts, TagRules
 
 WORK = "prepare_work"
-"""The folder of what was read and decided, so that nothing is done twice."""
+"""Name of the folder with intermediate results, so that no work is done twice."""
 
 
 FORMER_RULES = {"parts": "parts_of_speech", "outside": "unknown_tags", "minimum_count": "min_count"}
-"""Fields of TagRules as older records name them."""
+"""Names of fields of TagRules in older records, and their present names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Everything that decides what a prepared set holds, besides the engine, which decides nothing."""
+    """All settings that determine the content of a prepared set; the engine does not change it."""
 
     sources: tuple[str, ...]
     tags: str = ""  # a table that is joined to the images of all sources
@@ -47,20 +47,20 @@ class Preparation:
 
 
 class PrepareOptions(TypedDict, total=False):
-    """What may be asked of a set; what is left out stays as it was, or has its default."""
+    """Options of a prepared set; one that is missing or None keeps its recorded value, or takes its default."""
 
     tags: str | None
-    """A table of tags for the images of all sources."""
+    """Table of tags for the images of all sources."""
     labels: str | None
-    """A table of their classes, and perhaps splits, for the transfer task."""
+    """Table of the images' classes, and perhaps splits, for the transfer task."""
     mapping: str | None
-    """Your own rules for tags: CSV with ``tag`` and ``label``."""
+    """CSV file with the columns ``tag`` and ``label`` that overrides the rules for single tags."""
     exclude: Sequence[str | Path] | None
-    """Folders of evaluation images, whose near duplicates are left out."""
+    """Folders of evaluation images whose near duplicates are left out."""
     shard_images: int | None
-    """Loose images of a shard that is written, on average."""
+    """Average number of loose images per shard that is written."""
     dedupe: bool | None
-    """Leave out all but one of the copies of a picture."""
+    """Keep one image of each group of exact and near copies, and leave out the others."""
     vocabulary_size: int
     min_count: int
     parts_of_speech: Parts
@@ -70,10 +70,10 @@ class PrepareOptions(TypedDict, total=False):
 
 
 def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions) -> Preparation:
-    """The settings of the set in ``out``, with what is given now: further sources are added, other values replaced.
+    """The settings of the set in ``out``, with new sources added and other values replaced by the given ones.
 
     Raises:
-        ValueError: for a value that cannot be, or a record of another release.
+        ValueError: for an invalid value, or a record of another release.
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     record = read_record(out)
@@ -114,7 +114,7 @@ def _rules(settings: dict[str, object]) -> dict[str, Any]:
 
 
 def _tuples(value: object) -> Any:
-    """A list of JSON, or of a caller, as the tuple that it was."""
+    """A list as a tuple; any other value unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -123,7 +123,7 @@ def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
 
 
 def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSettings:
-    """As they are recorded: where everything lies, and the hash of a table that may change."""
+    """The settings as ``prepare.json`` records them, with absolute paths and the hashes of the tables."""
     tags = str(Path(wanted.tags).expanduser().resolve()) if wanted.tags else ""
     settings: PrepareSettings = {
         "underpaint": __version__,
@@ -147,7 +147,7 @@ def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSet
 
 
 def summary(record: PrepareRecord, out: str | Path) -> str:
-    """What a set holds and what was left out, for people."""
+    """A text for the user with the counts of a set: images, labels, classes, and images left out by reason."""
     counts = record["counts"]
     lines = [
         f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
@@ -170,7 +170,7 @@ def summary(record: PrepareRecord, out: str | Path) -> str:
 
 
 def _copies(copies: dict[str, int], out: str | Path) -> list[str]:
-    """A line about copies within the set; none where copies stay."""
+    """A line about copies within the set; no line where copies are kept."""
     if not copies:
         return []
     line = f"  {copies['exact']:,} exact copies and {copies['near']:,} near copies left out, tags merged"

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 MAX_KEY_BYTES = 90
-"""With an extension, what the name of a member may have at most in the plainest of headers."""
+"""Largest key in bytes, so that with an extension the member's name fits into a plain USTAR header."""
 
 _BLOCK = tarfile.BLOCKSIZE
 
 
 class ShardWriter:
-    """Appends members to a file and says where their content lies; nothing of a machine or an hour is in it."""
+    """Appends members to a tar and returns the offsets of their contents; no times or owners are stored."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._place = 0
 
     def add(self, name: str, content: bytes) -> int:
-        """The offset of the content."""
+        """Append a member; returns the offset of its content in bytes."""
         header = tarfile.TarInfo(name)
         header.size, header.mode = len(content), 0o644
         self._write(header.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"))
@@ -31,12 +31,12 @@ class ShardWriter:
         return offset
 
     def add_json(self, name: str, value: Mapping[str, object]) -> None:
-        """What is known of an image, without what is empty."""
+        """Append a JSON member with the fields of an image that are not empty."""
         filled = {field: content for field, content in value.items() if content}
         self.add(name, json.dumps(filled, ensure_ascii=False, sort_keys=True).encode())
 
     def finish(self) -> None:
-        """The two empty blocks that end a tar."""
+        """Write the two empty blocks that end a tar."""
         self._write(bytes(2 * _BLOCK))
 
     def _write(self, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The transfer task of a prepared set: classes out of ``--labels FILE``, and who is trained and tested on."""
+"""The transfer task of a prepared set: classes from ``--labels FILE``, and the split into training and test images."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MEMBERS = pa.schema({"content_hash": pa.binary(16), "tested": pa.bool_()})
 
 @dataclass(frozen=True, kw_only=True)
 class TransferTask:
-    """Classes, and the images that are tested on."""
+    """Classes, and the test images."""
 
     names: tuple[str, ...]
-    """By class."""
+    """Names of the classes, by number."""
     tested: frozenset[bytes]
-    """Content hashes: copies of a tested image are tested on too, or kept out of everything."""
+    """Content hashes of test images; a copy of one is a test image too, or in no split."""
 
     def columns(self, rows: pa.Table, stage: np.ndarray) -> tuple[pa.Array, pa.Array]:
-        """``class`` and ``split`` of rows with ``class_name``, ``given_split`` and ``content_hash``.
+        """The columns ``class`` and ``split`` for rows with ``class_name``, ``given_split`` and ``content_hash``.
 
-        ``stage`` is the split of each in pretraining.
+        ``stage`` is the pretraining split of each row.
         """
         number = {name: index for index, name in enumerate(self.names)}
         classes = [None if name is None else number[name] for name in rows["class_name"].to_pylist()]
@@ -50,9 +50,9 @@ class TransferTask:
 
 
 def decide_task(files: Sequence[Path], folder: Path) -> None:
-    """Write the classes of all partitions, and who is tested on, to ``folder``, where any image has a class.
+    """Write the classes and test images of all partitions to ``folder``, where any image has a class.
 
-    Where no row says which split an image is of, a share of each class is drawn to be tested on, as for a folder.
+    If no row names a split, a share of each class is drawn as test images, as for a folder.
     """
     counts: Counter[str] = Counter()
     class_of: dict[bytes, str] = {}
@@ -79,7 +79,7 @@ def decide_task(files: Sequence[Path], folder: Path) -> None:
 
 
 def read_task(folder: Path) -> TransferTask | None:
-    """What ``decide_task`` wrote; None where no image has a class."""
+    """The transfer task that ``decide_task`` wrote; None where no image has a class."""
     if not (folder / _TASK).is_file():
         return None
     members = read_table(folder / _TASK)
