@@ -207,7 +207,7 @@ def test_usage_errors_end_with_2_and_one_line(
     (error,) = capsys.readouterr().err.splitlines()
     verb = line.split()[0] if line.split()[:1] and line.split()[0] in VERBS else ""
     assert error.startswith(f"underpaint {verb}".rstrip() + f": {message}")
-    assert error.endswith("--help tells what it takes)")
+    assert error.endswith("--help)")
 
 
 def test_old_spellings_work_and_no_help_shows_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

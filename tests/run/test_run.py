@@ -316,7 +316,7 @@ def test_an_evaluation_that_does_not_fit_ends_it_before_the_first_step(images: P
         def __call__(self, objective: nn.Module) -> dict[str, float]:
             pytest.fail("it was asked")
 
-    with pytest.raises(ValueError, match="Accuracy needs a Classifier, mae_test is none"):
+    with pytest.raises(ValueError, match="Accuracy needs a Classifier, mae_test is not one"):
         execute(replace(mae_run(images), evals=(Accuracy(),)), tmp_path / "run")
 
 

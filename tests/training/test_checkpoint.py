@@ -354,7 +354,7 @@ DAMAGES = [
     (piece_that_no_file_has, r"disagree|does not contain"),
     (tensor_left_out, r"model has other tensors than this run: encoder\.bias"),
     (unknown_group, r"disagree"),
-    (path_out_of_the_folder, r"does not lie in the folder"),
+    (path_out_of_the_folder, r"is not a file of the folder"),
     (foreign_extra_tensor, r"model has other tensors than this run: extra"),
     (foreign_shape, r"model has other tensors than this run: encoder\.bias"),
     (foreign_optimizer_shape, r"optimizer has other tensors than this run: encoder\.bias\.exp_avg"),

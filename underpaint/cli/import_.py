@@ -1,4 +1,4 @@
-"""``underpaint import``: weights from elsewhere."""
+"""``underpaint import``: weights of other tools."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ EXAMPLES = """\
   underpaint import encoder.pth heads=12 licence=Apache-2.0 --out weights/mine
   underpaint import vit_b16_xlmr_b.pt tokenizer=xlmr.sentencepiece.bpe.model --out weights/maws_clip
   underpaint train wsp_vit_b16 data.source=./photos data.tags=tags.csv init_from=weights/mae_vit_b16 --out runs/wsp
-Nothing that a file holds is run: weights alone are read."""
+Only weights are read; no code from a file is run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FILE_OR_DIR", help=".pth, .pt or .safetensors file, or folder of them")
-    add_overrides(parser, "facts that the file does not tell, such as heads=12", form="name=value")
+    add_overrides(parser, "facts that the file lacks, such as heads=12", form="name=value")
     add("--out", metavar="DIR", required=True, help="new folder, which init_from and eval take")
 
 

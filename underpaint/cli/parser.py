@@ -60,13 +60,13 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Print it, in colour on a terminal; what ``format_help`` returns is plain."""
+        """Print the help, in colour on a terminal; ``format_help`` returns it without colour."""
         plain, self.formatter_class = self.formatter_class, Help
         super().print_help(file)
         self.formatter_class = plain
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells what it takes)\n")
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ EXAMPLES = """\
   underpaint plan --calibrate
   underpaint plan mae_laptop
   underpaint plan mae_vit_b16 objective.decoder.depth=1 parallel.recompute_pointwise=true --gpus 8 --device a100-40
-A plan that cannot fit is refused (exit code 2), with what would."""
+A run that cannot fit is refused (exit code 2), and the message names the nearest one that does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--samples", metavar="N", default="", help="number of training samples (default: the recipe's)")
     add("--price", metavar="P", type=float, default=0.0, help="price of one GPU-hour")
-    add("--json", metavar="FILE", default="", help="new file that the plan is also written to")
+    add("--json", metavar="FILE", default="", help="new file to write the plan to, as JSON")
     add("--calibrate", action="store_true", help="measure this machine first (about a minute)")
 
 
@@ -56,7 +56,7 @@ def call(options: argparse.Namespace) -> None:
 
 PLAN = Verb(
     name="plan",
-    help="tell what a run needs before it starts: memory, time, money, machines",
+    help="compute what a run needs before it starts: memory, time, money, machines",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

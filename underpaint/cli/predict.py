@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--labels", metavar="FILE", default="", help=labels)
     prompts = 'sentences with {} for the label (default: "a photo of a {}."), or a file of them'
     add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)
-    add("--json", metavar="FILE", default="", help="new file that the labels are written to, instead of the terminal")
+    add("--json", metavar="FILE", default="", help="new file to write the labels to, instead of the terminal")
 
 
 def call(options: argparse.Namespace) -> None:

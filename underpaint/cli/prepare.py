@@ -1,4 +1,4 @@
-"""``underpaint prepare``: images and what people said about them become a prepared set."""
+"""``underpaint prepare``: images and their texts become a prepared set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = """\
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
 Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
 tables (.csv, .tsv, .parquet, YFCC100M's)
-and tar shards, which are read where they lie. Run the same command again to continue; a further source is added."""
+and tar shards, which are read in place. Run the same command again to continue; name a further source to add it."""
 
 SPEECH = ("nouns", "all")
 UNKNOWN = ("keep", "drop")
@@ -27,10 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
     add("--tags", metavar="FILE", help="table with the columns path (or key) and tags, for the images of all sources")
-    add(
-        "--labels", metavar="FILE", help="table with the columns path (or key), class and perhaps split, to transfer to"
-    )
-    unmatched = "largest share of the rows of such tables that may fit no image (default: 0.05)"
+    labels = "table of classes for transfer, with the columns path (or key), class and optionally split"
+    add("--labels", metavar="FILE", help=labels)
+    unmatched = "largest share of the rows of a table that may match no image (default: 0.05)"
     add("--max-unmatched", metavar="SHARE", type=float, default=0.05, help=unmatched)
     add(
         "--engine", choices=("native", "ray"), default="native", help="this process, or a Ray cluster (default: native)"
@@ -40,15 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-count", metavar="N", type=int, help="smallest number of images a label must have (default: 1)")
     add("--parts-of-speech", choices=SPEECH, help="words of WordNet that become labels (default: all)")
     add("--unknown-tags", choices=UNKNOWN, help="treatment of tags that WordNet does not list (default: keep)")
-    language = "language that people wrote in, such as en; repeatable (default: any)"
+    language = "language of the tags, such as en; repeatable (default: any)"
     add("--language", metavar="CODE", action="append", help=language)
     add("--lexicon", metavar="FILE", action="append", help="lexicon of another language, in WN-LMF; repeatable")
-    add("--mapping", metavar="FILE", help="your own rules: CSV with tag and label; they come before all others")
+    add("--mapping", metavar="FILE", help="your own rules, which override all others: CSV with tag and label")
     exclude = "folder of evaluation images, whose near duplicates are left out; repeatable"
     add("--exclude", metavar="DIR", action="append", help=exclude)
-    dedupe = (
-        "leave out exact and near copies within the set, and write near_copies.html to look at (default: keep them)"
-    )
+    dedupe = "leave out exact and near copies within the set, and show them in near_copies.html (default: keep them)"
     add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
     old_spelling(parser, "--minimum-count", of="min_count", type=int)
     old_spelling(parser, "--parts", of="parts_of_speech", choices=SPEECH)
@@ -80,7 +77,7 @@ def call(options: argparse.Namespace) -> None:
 
 PREPARE = Verb(
     name="prepare",
-    help="make shards, labels and an index out of images and what people said about them",
+    help="make shards, labels and an index from images and the texts that belong to them",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -84,7 +84,7 @@ def _fake_ranks(layout: Layout) -> Iterator[Ranks]:
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     if dist.is_initialized():
-        raise ValueError("this process belongs to a process group; a dry run needs one of its own")
+        raise ValueError("this process belongs to a process group; a dry run needs a process without one")
     dist.init_process_group("fake", rank=0, world_size=layout.ranks, store=FakeStore())
     try:
         yield Ranks(world=layout.ranks)

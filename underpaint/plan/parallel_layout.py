@@ -21,7 +21,7 @@ class Layout:
         if self.ranks < 1:
             raise ValueError(f"gpus={self.ranks} must be at least 1")
         if self.kind not in KINDS:
-            raise ValueError(f"layout={self.kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"layout={self.kind!r} is not one of {', '.join(KINDS)}")
         if (self.kind == "single") != (self.ranks == 1):
             raise ValueError(f"layout={self.kind} does not go with gpus={self.ranks}; one GPU is 'single'")
         if self.kind == "hsdp" and (self.ranks <= NODE or self.ranks % NODE):

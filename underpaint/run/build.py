@@ -24,7 +24,7 @@ def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Rank
     objective = _sharded(run, data_info, device, ranks) if sharded else _plain(run, data_info).to(device)
     for evaluator in run.evals:
         if not isinstance(objective, evaluator.needs):
-            raise ValueError(f"{type(evaluator).__name__} needs a {evaluator.needs.__name__}, {run.name} is none")
+            raise ValueError(f"{type(evaluator).__name__} needs a {evaluator.needs.__name__}, {run.name} is not one")
     if sharded and run.ema_decay:  # a sharded network cannot be copied, and made anew it has the same weights
         average = _sharded(run, data_info, device, ranks).requires_grad_(False)
     else:

@@ -174,7 +174,7 @@ class _Base:
             raise ValueError(f"{data_info.images} images are fewer than one batch of {batch}")
         if run.objective.stage == "wsp" and len(data_info.labels) < 2:
             least = getattr(run.data, "min_count", 1)
-            raise ValueError(f"fewer than two tags stand on {least} images or more")
+            raise ValueError(f"fewer than two tags have {least} images or more")
         return Recipe(run=run, data_info=data_info)
 
 

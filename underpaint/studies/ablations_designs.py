@@ -146,7 +146,7 @@ def _wsp_rate(factors: tuple[float, ...], wsp: Run) -> Axis:
         name="wsp_rate",
         title="Learning rate of WSP",
         label="learning rate of WSP, in that of the recipe",
-        note="The same rate wherever WSP stands in an arm. The recipe's was chosen for WSP from scratch.",
+        note="The same rate for WSP in every arm. The recipe's rate was chosen for WSP from scratch.",
         values=tuple(
             Value(name=f"{f:g}", x=math.log2(f), wsp=_unless(f == 1, f"optim.base_lr={wsp.optim.base_lr * f:g}"))
             for f in factors
@@ -159,7 +159,7 @@ def _layer_decay(decays: tuple[float, ...], wsp: Run) -> Axis:
         name="layer_decay",
         title="Gentler rates for the lower layers in WSP",
         label="factor of WSP's rate from one block to the block below",
-        note="The same factor wherever WSP stands in an arm, so that WSP from scratch has it as well.",
+        note="The same factor for WSP in every arm, WSP from scratch included.",
         values=tuple(Value(name=f"{d:g}", x=d, wsp=_changes(wsp, **{"optim.layer_decay": d})) for d in decays),
     )
 

@@ -35,10 +35,10 @@ CONTRASTS = (
 """Differences that are reported."""
 
 NOT_MEASURED = (
-    "Finetuning: the arms are measured on frozen features alone.",
-    "Two changes at a time: every axis leaves the same base point, and says nothing about another one.",
-    "Recipes tuned for a value: rates and budgets are those of the base point everywhere.",
-    "Another draw of the images: a share of them is the same for every seed, and lies within the larger ones.",
+    "Finetuning: the arms are measured on frozen features only.",
+    "Two changes at a time: every axis starts at the same base point, and says nothing about other points.",
+    "Recipes tuned for each value: rates and budgets are those of the base point everywhere.",
+    "Another sample of the images: a smaller share is the same for every seed, and part of every larger share.",
 )
 
 

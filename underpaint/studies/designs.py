@@ -1,7 +1,7 @@
 """Designs of the study ``stages`` at each size: recipes, images, transfer tasks, seeds and arms.
 
 The arms share one architecture and, within a seed, the same initial weights. The recipe of WSP is tuned on ``wsp``
-alone and reused unchanged wherever WSP stands in an arm (paper.md C16); arms with ``overrides`` say so in their name.
+alone and reused unchanged for WSP in every arm (paper.md C16); arms with ``overrides`` say so in their name.
 """
 
 from __future__ import annotations

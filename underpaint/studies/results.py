@@ -54,9 +54,9 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
         "pretraining": source.name,
         "collections": {name: _describe_source(collection) for name, collection in collections.items()},
         "leakage_rule": (
-            "Images of one family (variants of a drawing, exact copies) never stand on both sides of a split; test "
-            "images are seen by no stage: not by MAE, WSP, the vocabulary, the mean and deviation, nor any sweep. "
-            "Near duplicates of test images, found by perceptual hash and confirmed by their pixels, are taken out."
+            "Images of one family (variants of a drawing, exact copies) are never on both sides of a split. No stage "
+            "uses test images: neither MAE, WSP, the vocabulary, the mean and deviation, nor any sweep. "
+            "Near duplicates of test images, found by perceptual hash and confirmed by their pixels, are left out."
         ),
         "leakage": [_leakage(test) for test in images.leakage.tests],
         "near_labels": [said for task in sources if (said := remark(task, task_near_labels(source, labels, task)))],

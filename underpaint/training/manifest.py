@@ -128,7 +128,7 @@ def read(path: Path, ranks: Ranks) -> Manifest:
             raise DamagedCheckpoint("manifest.json does not match its checksum")
         for number, (name, entry) in enumerate(manifest["files"].items()):
             if Path(name).name != name:
-                raise DamagedCheckpoint(f"{name!r} does not lie in the folder")
+                raise DamagedCheckpoint(f"{name!r} is not a file of the folder")
             file = path / name
             if file.stat().st_size != entry["size"]:
                 raise DamagedCheckpoint(f"{name} has {file.stat().st_size} bytes instead of {entry['size']}")
@@ -137,7 +137,7 @@ def read(path: Path, ranks: Ranks) -> Manifest:
     except OSError as error:
         raise DamagedCheckpoint(f"the manifest or a file it lists cannot be read: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpoint(f"the manifest is none ({error!r})") from error
+        raise DamagedCheckpoint(f"the manifest is not valid ({error!r})") from error
     except ValueError as error:
         raise DamagedCheckpoint(str(error)) from error
     return manifest

@@ -280,7 +280,7 @@ def _heads(foreign: ForeignFile, stated: Mapping[str, Any], width: int, depth: i
     if (width, depth) not in HEADS:
         raise ValueError(
             f"{foreign.name} does not say how many attention heads it has, and width {width} with depth {depth} "
-            f"is none of the usual sizes: add heads=N"
+            f"is not one of the usual sizes: add heads=N"
         )
     assumed.append(f"heads={HEADS[width, depth]}, as in every ViT of width {width} and depth {depth}")
     return HEADS[width, depth]
