@@ -152,7 +152,7 @@ def evaluate(
     folder: str | Path,
     overrides: Sequence[str] = (),
     *,
-    seed: int = 0,
+    seed: int | None = None,
     labels: str = "",
     tags: str = "",
     objective: str = "",
@@ -160,13 +160,17 @@ def evaluate(
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
     ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
-    folder. ``objective`` names the config class of a user's objective, ``module:Class``. The rows are returned with
-    their remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them.
+    folder. ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the
+    splits of an evaluation; one whose class says ``draws = False`` takes none. The rows are returned with their
+    remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them.
 
     Raises:
         ValueError: for input the user can mend.
     """
     chosen: Any = _build_evaluation(evaluation, overrides) if isinstance(evaluation, str) else evaluation
+    draws = getattr(chosen, "draws", True)
+    if seed is not None and not draws:
+        raise ValueError(f"{type(chosen).__name__} draws nothing, so a seed changes nothing; leave out --seed {seed}")
     device = choose_device("any")
     frozen = chosen.needs is Encoder
     network: Any = load_encoder(folder) if frozen else load_model(folder, config_type=objective or None)
@@ -175,11 +179,12 @@ def evaluate(
     source = open_source(chosen.dataset, tags=tags, labels=labels)
     for note in source.notes:
         say(f"{source.name}: {note}")
-    scores: list[Score] = chosen(network.to(device), source=source, device=device, seed=seed)
+    scores: list[Score] = chosen(network.to(device), source=source, device=device, seed=seed or 0)
     rows: list[EvaluationRow] = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
-    settings = {"evaluation": config.record(chosen), "seed": seed, "data": source.content_hash}
+    drawn = {"seed": seed or 0} if draws else {}
+    settings = {"evaluation": config.record(chosen), **drawn, "data": source.content_hash}
     name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows

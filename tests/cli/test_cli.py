@@ -383,10 +383,18 @@ def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, f
     done = underpaint("eval", "knn", run, "dataset=./flat", "--labels", "classes.csv", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "flat knn test: top1 " in done.stdout
-    assert " images could not be read" in done.stdout
+    assert f" images could not be read: {tested.path[tested.rows('test')[0]]!r}" in done.stdout
     (file,) = (run / "evals").glob("knn-flat-*.json")
     remarks = [remark for row in json.loads(file.read_text())["rows"] for remark in row["remarks"]]
     assert any("could not be read" in remark for remark in remarks)
+    assert "seed" not in json.loads(file.read_text())
+    idle = underpaint("eval", "knn", run, "dataset=./flat", "--labels", "classes.csv", "--seed", "1", cwd=here)
+    assert idle.returncode == 2
+    assert "Knn draws nothing" in idle.stderr
+    assert "--seed 1" in idle.stderr
+    drawn = underpaint("eval", "lowshot", run, "dataset=./flat", "--labels", "classes.csv", "--seed", "1", cwd=here)
+    assert drawn.returncode == 0, drawn.stderr
+    assert [json.loads(each.read_text())["seed"] for each in (run / "evals").glob("lowshot-*.json")] == [1]
     missing = underpaint("eval", "knn", run, "dataset=./flat", cwd=here)
     assert missing.returncode == 2
     assert "--labels" in missing.stderr

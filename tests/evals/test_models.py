@@ -124,7 +124,7 @@ def test_transfer_reads_each_image_once_and_drops_bad_ones(source: Source) -> No
         assert score.row()["n_test"] == 14
         assert score.value == 1.0
         assert score.dataset == "colours"
-        assert score.remarks == ("1 of 15 test images could not be read",)
+        assert score.remarks == ("1 of 15 test images could not be read: 'green-11.png'",)
 
 
 def test_an_evaluation_called_alone_equals_transfer(source: Source) -> None:

@@ -79,7 +79,7 @@ def test_an_unreadable_image_is_left_out(source: Source) -> None:
     (source.root / "h2.png").write_bytes(b"no image")
     scores = TagRecall(dataset="coast", top=2)(Grey(), source=source, device=CPU, seed=0)
     assert {name for score in scores for name in score.image} == {"h0.png", "h1.png", "h4.png"}
-    assert {score.remarks for score in scores} == {("1 of 4 held-out images could not be read",)}
+    assert {score.remarks for score in scores} == {("1 of 4 held-out images could not be read: 'h2.png'",)}
 
 
 def test_no_known_tag_is_an_error(source: Source) -> None:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE", default="", help="classes of the images of a folder: CSV with path and class")
     add("--tags", metavar="FILE", default="", help="tags of the images of a folder: CSV or Parquet with path and tags")
-    add("--seed", type=int, default=0, help="seed of the splits that the evaluation draws (default: 0)")
+    add("--seed", type=int, help="seed of the splits that linear and lowshot draw (default: 0)")
 
 
 def call(options: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from underpaint.evals.features import (
 )
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
+from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input
 
 
@@ -45,6 +46,7 @@ class Accuracy:
     """Top-1 of a classifier on the test images of a dataset; classes are matched by their names, never by number."""
 
     needs: ClassVar[type] = FinishedClassifier
+    draws: ClassVar[bool] = False
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
@@ -73,9 +75,8 @@ class Accuracy:
         readable = [row for row, readable in zip(rows, kept, strict=True) if readable]
         if not readable:
             raise ValueError(f"none of the {len(rows)} test images of '{source.name}' could be read; check its files")
-        remarks = unseen_classes(source)
-        if len(readable) < len(rows):
-            remarks.append(f"{len(rows) - len(readable)} of {len(rows)} test images could not be read")
+        unread = [source.path[row] for row, readable in zip(rows, kept, strict=True) if not readable]
+        remarks = [*unseen_classes(source), *unreadable_images(unread, total=len(rows), what="test")]
         hits = [classifier.labels[index] == source.label[row] for index, row in zip(predicted, readable, strict=True)]
         return [
             Score(

@@ -14,6 +14,7 @@ from underpaint.core import EvaluationView, ImageInput
 from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input
 from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViTConfig
@@ -147,8 +148,8 @@ def extract_task(
             image=tuple(source.path[row] for row in readable),
             family=tuple(source.family[row] for row in readable),
         )
-        if len(readable) < len(rows):
-            remarks.append(f"{len(rows) - len(readable)} of {len(rows)} {split} images could not be read")
+        unread = [source.path[row] for row, kept in zip(rows, features.kept.tolist(), strict=True) if not kept]
+        remarks += unreadable_images(unread, total=len(rows), what=split)
     return TaskFeatures(
         dataset=source.name,
         classes=classes,

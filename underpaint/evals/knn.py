@@ -30,6 +30,7 @@ class Knn:
     """Nearest-neighbour top-1 of an encoder on the test images of a dataset."""
 
     needs: ClassVar[type] = Encoder
+    draws: ClassVar[bool] = False
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"

@@ -18,6 +18,7 @@ from underpaint.evals.accuracy import FinishedClassifier
 from underpaint.evals.features import image_batches
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
+from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input
 
 BINS = ("head", "middle", "tail")
@@ -28,6 +29,7 @@ class TagRecall:
     """Share of the tags of held-out images that are among the model's ``top`` highest-scored labels."""
 
     needs: ClassVar[type] = FinishedClassifier
+    draws: ClassVar[bool] = False
 
     dataset: str  # opened by the caller: the images whose split "heldout" is asked about
     top: int = 10
@@ -51,8 +53,8 @@ class TagRecall:
         pairs: dict[str, list[tuple[int, float]]] = {name: [] for name in BINS}
         rows = [row for row in source.rows("heldout") if any(tag in number for tag in source.tags[row])]
         predicted = self._best(classifier, source, rows, device)
-        unreadable = predicted.count(None)
-        remarks = (f"{unreadable} of {len(rows)} held-out images could not be read",) if unreadable else ()
+        unread = [source.path[row] for row, best in zip(rows, predicted, strict=True) if best is None]
+        remarks = tuple(unreadable_images(unread, total=len(rows), what="held-out"))
         for row, best in zip(rows, predicted, strict=True):
             for tag in source.tags[row]:
                 if best is not None and tag in number:
