@@ -12,10 +12,15 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from underpaint.core import ImageInput
 from underpaint.data import cache
 from underpaint.data.folders.folder import open_folder
-from underpaint.data.open_source import open_source
+from underpaint.data.folders.folder_dataset import open_folder_dataset
+from underpaint.data.image_options import ImageOptions
+from underpaint.data.open_source import join, open_source
+from underpaint.data.quarantine import TooManyBadRecords
 from underpaint.data.source import SPLITS, Problem, Source
+from underpaint.data.stream import Batching
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +63,7 @@ def test_says_what_it_looked_for(tmp_path: Path) -> None:
         opened(tmp_path / "absent")
 
 
-def test_links_out_of_the_folder_are_problems(tmp_path: Path) -> None:
+def test_links_out_of_the_folder_are_skipped(tmp_path: Path) -> None:
     root = folder(tmp_path / "root", "a.png", "sub/b.png")
     outside = folder(tmp_path / "outside", "secret.png")
     (root / "out.png").symlink_to(outside / "secret.png")
@@ -69,7 +74,25 @@ def test_links_out_of_the_folder_are_problems(tmp_path: Path) -> None:
     (root / "inside.png").symlink_to("sub/b.png")
     source = opened(root)
     assert source.path == ("a.png", "inside.png", "sub/b.png")
-    assert [problem.key for problem in source.problems] == ["gone.png", "loop.png", "out.png", "relative.png", "tree"]
+    assert [link.key for link in source.skipped] == ["gone.png", "loop.png", "out.png", "relative.png", "tree"]
+    assert source.problems == ()
+    joined = join([source, opened(folder(tmp_path / "second", "c.png"))])
+    assert joined.skipped == source.skipped
+
+
+def test_links_out_of_the_folder_do_not_count_as_bad_records(tmp_path: Path) -> None:
+    root = folder(tmp_path / "root", *(f"{number}.png" for number in range(20)))
+    inputs = {"image": ImageInput(size=(8, 8), channels=3, value_range=(0, 1), mean=(0.0,) * 3, std=(1.0,) * 3)}
+
+    def stream_of(folder: Path) -> None:
+        data = open_folder_dataset(ImageOptions(source=str(folder), max_bad=0.0, workers=0))
+        data.stream(inputs, Batching(batch_size=4, microbatch=4, workers=0), seed=0, quarantine=tmp_path / "bad.jsonl")
+
+    (root / "gone.png").symlink_to("/nowhere.png")
+    stream_of(root)
+    (root / "tags.csv").write_text("path,tags\n1.png,x\n30.png,y\n")  # a row about no image is a bad record
+    with pytest.raises(TooManyBadRecords, match="1 bad records among 20 images"):
+        stream_of(root)
 
 
 def test_paths_of_a_tags_file_that_leave_the_folder_are_problems(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_is_skipped_is_counted_by_kind_with_advice(tmp_path: Path) -> None:
     assert "1 .tar.gz (an archive" in line
     assert "1 nameless (an image without an extension: give it one)" in line
     assert "1 .xyz (no extension of an image)" in line
-    assert line.endswith("1 link (lead out of the folder or nowhere: put the files into it)")
+    assert line.endswith("1 link such as 'out.jpg' (lead out of the folder or nowhere: put the files into it)")
     counts = [int(part.split()[0]) for part in line.removeprefix("skipped 10 files: ").split("), ")]
     assert sum(counts) == 10
 

@@ -13,6 +13,7 @@ import pytest
 
 from support.prepare_examples import TAGS, index_of, picture, pictures, prepared, write_csv, write_files, write_tars
 from underpaint.__main__ import main
+from underpaint.data.folders.listing import list_folder
 from underpaint.data.shards.archives import unread_archive
 from underpaint.preparation.inputs import describe
 
@@ -109,3 +110,34 @@ def test_a_set_of_two_kinds_is_continued(tmp_path: Path) -> None:
 
 def test_tables_that_are_packed_are_no_archives() -> None:
     assert unread_archive("posts.csv.gz") == unread_archive("yfcc100m_dataset.bz2") == unread_archive("a.tar") == ""
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        ".tar",
+        ".tar.gz",
+        ".tgz",
+        ".taz",
+        ".tar.bz2",
+        ".tbz",
+        ".tbz2",
+        ".tar.xz",
+        ".txz",
+        ".tar.lzma",
+        ".tlz",
+        ".tar.zst",
+        ".tzst",
+        ".tar.lz4",
+        ".tar.z",
+        ".zip",
+        ".7z",
+        ".rar",
+    ],
+)
+def test_a_folder_to_train_on_tells_every_archive_too(tmp_path: Path, extension: str) -> None:
+    """The kinds that ``prepare`` knows, and plain tars, of which ``train`` and ``embed`` read none."""
+    assert unread_archive(f"a{extension}") or extension == ".tar"
+    write_files(tmp_path, {"a.png": b"", f"b{extension}": b"", f"sub/c{extension.upper()}": b"", "tags.csv.gz": b""})
+    advice = "an archive: `underpaint prepare` reads tars, unpack others"
+    assert list_folder(tmp_path).skipped() == f"skipped 2 files: 2 {extension} ({advice})"

@@ -92,6 +92,7 @@ def join(sources: Sequence[Source]) -> Source:
         content_hash=xxhash.xxh3_128(
             "+".join(f"{source.name}:{source.content_hash}" for source in sources).encode()
         ).hexdigest(),
+        skipped=column("skipped"),
         files=_Joined([(prefix[source.name].as_posix(), source.files) for source in sources]),
     )
 

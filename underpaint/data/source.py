@@ -92,9 +92,12 @@ class Source:
     licence: str
     attribution: str
     problems: tuple[Problem, ...]
+    """Records that should give an image, or say something of one, and do not."""
     content_hash: str
     """xxh3 of everything above and of the file sizes: the identity of the data."""
     files: Files = field(compare=False)
+    skipped: tuple[Problem, ...] = field(default=(), compare=False)
+    """Symbolic links that are not followed: no records, so they do not count as bad ones."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """Sentences about how classes and splits were read that a person should see."""
     notes_on_tags: tuple[str, ...] = field(default=(), compare=False)
@@ -112,6 +115,7 @@ def make_source(
     *,
     records: Iterable[Record],
     problems: Iterable[Problem],
+    skipped: Iterable[Problem] = (),
     licence: str,
     attribution: str,
     notes: tuple[str, ...] = (),
@@ -133,6 +137,7 @@ def make_source(
         problems=tuple(problems),
         content_hash=_content_hash(root, ordered),
         files=Folder(root=root),
+        skipped=tuple(skipped),
         notes=notes,
         notes_on_tags=notes_on_tags,
     )

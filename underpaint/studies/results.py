@@ -84,7 +84,7 @@ def _describe_source(source: Source) -> CollectionEntry:
         "licence": source.licence,
         "attribution": source.attribution,
         "content_hash": source.content_hash,
-        "problems": dict(Counter(problem.reason for problem in source.problems)),
+        "problems": dict(Counter(problem.reason for problem in (*source.problems, *source.skipped))),
     }
 
 

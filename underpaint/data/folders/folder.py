@@ -27,8 +27,8 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
     Where the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these
     are the splits (and the second folders the classes: ImageNet's layout); else splits are drawn. ``Source.notes`` says
-    which. Exact copies are one family. Problems, not errors, are: rows without an image, symbolic links that lead out
-    of the folder, files that cannot be read, a second class for one image.
+    which. Exact copies are one family. Problems, not errors, are: rows without an image, files that cannot be read, a
+    second class for one image. Symbolic links that lead out of the folder are skipped.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
@@ -65,7 +65,8 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
         root.name,
         root,
         records=records,
-        problems=[*listing.links, *unreadable, *tagged.problems, *labelled.problems],
+        problems=[*unreadable, *tagged.problems, *labelled.problems],
+        skipped=listing.links,
         licence="your own images",
         attribution=str(folder),
         notes=(*labelled.notes, *_notes(split_of, splits, named_by=labels if labelled.split else "")),

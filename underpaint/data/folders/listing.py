@@ -47,7 +47,7 @@ _NO_IMAGES += (".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst",
 _NO_IMAGES += (".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml")
 """What lies beside images and is missed by nobody: tables, texts, settings."""
 
-_ARCHIVES = (".7z", ".rar", ".tar", ".tbz", ".tbz2", ".tgz", ".txz", ".zip")
+_ARCHIVES = (".7z", ".rar", ".tar", ".taz", ".tbz", ".tbz2", ".tgz", ".tlz", ".txz", ".tzst", ".zip")
 _ARCHIVE = "an archive: `underpaint prepare` reads tars, unpack others"
 _UNKNOWN = "no extension of an image"
 _NAMELESS = "an image without an extension: give it one"
@@ -86,8 +86,9 @@ class Listing:
         if len(parts) > _KINDS_SHOWN:
             rest = sum(count for _, count in kinds.most_common()[_KINDS_SHOWN:])
             parts = [*parts[:_KINDS_SHOWN], f"{rest:,} of {len(parts) - _KINDS_SHOWN} further kinds"]
-        links = Counter(problem.reason for problem in self.links)
-        parts += [f"{counted(count, 'link')} ({_ADVICE_ON_LINKS[reason]})" for reason, count in links.most_common()]
+        for reason, advice in _ADVICE_ON_LINKS.items():
+            if links := [link.key for link in self.links if link.reason == reason]:
+                parts.append(f"{counted(len(links), 'link')} such as {links[0]!r} ({advice})")
         total = len(paths) + len(self.links)
         return f"skipped {counted(total, 'file')}: {', '.join(parts)}" if total else ""
 
