@@ -115,7 +115,6 @@ def make_source(
     *,
     records: Iterable[Record],
     problems: Iterable[Problem],
-    skipped: Iterable[Problem] = (),
     licence: str,
     attribution: str,
     notes: tuple[str, ...] = (),
@@ -137,7 +136,6 @@ def make_source(
         problems=tuple(problems),
         content_hash=_content_hash(root, ordered),
         files=Folder(root=root),
-        skipped=tuple(skipped),
         notes=notes,
         notes_on_tags=notes_on_tags,
     )

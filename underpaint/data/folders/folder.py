@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from underpaint.data.cache import hash_files
@@ -61,17 +62,17 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
         )
         for path in family
     ]
-    return make_source(
+    source = make_source(
         root.name,
         root,
         records=records,
         problems=[*unreadable, *tagged.problems, *labelled.problems],
-        skipped=listing.links,
         licence="your own images",
         attribution=str(folder),
         notes=(*labelled.notes, *_notes(split_of, splits, named_by=labels if labelled.split else "")),
         notes_on_tags=(*tagged.notes, *notes_on_tags),
     )
+    return replace(source, skipped=listing.links)
 
 
 def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *, named_by: str) -> tuple[str, ...]:
