@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, operation by operation, beside the time that its products would need.
+"""Time of a training step, operation by operation, beside the time that its products would need.
 
     python benchmarks/account.py --size base --stage mae
     python benchmarks/account.py --size small --stage wsp --threads 1

@@ -1,6 +1,6 @@
 """Train variants of the small recipes and measure their frozen features on the tasks of ``stages --size small``.
 
-Shared by ``pilot.py`` and ``mae_fast.py``. What is finished is not done again.
+Shared by ``pilot.py`` and ``mae_fast.py``. Finished runs are not repeated.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def machine(*, dry: bool) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the code: from git, or the file COMMIT where the code was copied without it."""
+    """Commit of the code: from git, or the file COMMIT where the code was copied without it."""
     named = ROOT / "COMMIT"
     if named.is_file():
         return named.read_text().strip()

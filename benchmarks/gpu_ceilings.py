@@ -1,4 +1,4 @@
-"""What a device reaches at most: matrix products, copies in its memory, attention, operations bound by memory.
+"""Highest rates of a device: matrix products, copies in its memory, attention, operations bound by memory.
 
 Products and attention are on random numbers; each rate is the median of some repeats, timed until the device is done.
 """

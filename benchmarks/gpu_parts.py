@@ -23,7 +23,7 @@ Work = Callable[["Setting"], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where the parts run, and what has been measured before."""
+    """Device and folder of the parts, and the earlier measurements."""
 
     out: Path
     device: str
@@ -31,7 +31,7 @@ class Setting:
 
     @property
     def seconds(self) -> float:
-        """Of one stretch of steps; three are timed."""
+        """Seconds of one stretch of steps; three are timed."""
         return 0.05 if self.dry else 1.5
 
 

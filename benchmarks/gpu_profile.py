@@ -1,4 +1,4 @@
-"""Where the time of a training step goes on the device: its kernels by name and by kind, and how long it idles."""
+"""Time of a training step on the device: its kernels by name and by kind, and its idle time."""
 
 from __future__ import annotations
 

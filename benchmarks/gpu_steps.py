@@ -174,7 +174,7 @@ def measure(case: Case, device: str, *, seconds: float) -> dict[str, Any]:
 
 
 def planned(case: Case, run: Run) -> dict[str, Any]:
-    """What `underpaint plan` says of it for the GPU here, or for an H100 where there is none of its table."""
+    """Plan of a case by ``underpaint plan`` for the GPU here, or for an H100 where its table lacks the GPU."""
     plan = make_plan(
         run,
         (

@@ -40,7 +40,7 @@ MIB = 1 << 20
 SHARE = 0.25
 TAGS = 5
 ROWS = 1000
-"""Of the gradient of the head, at even distances, are compared."""
+"""Rows of the head's gradient, at even distances, that are compared."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What a prepared set costs to open and to look into, from a million to three billion samples.
+"""Cost of opening a prepared set and of looking into it, from a million to three billion samples.
 
     python benchmarks/index_scale.py [--folder DIR]
 

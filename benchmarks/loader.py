@@ -198,7 +198,7 @@ def bare_loop(root: Path) -> tuple[float, float]:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and everything below it that still runs."""
+    """Processor seconds of this process and of all its descendants that still run."""
     parents, used = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

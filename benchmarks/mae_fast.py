@@ -1,4 +1,4 @@
-"""What the options of MAE beyond the paper cost in quality and save in time; whether ``mae_fast`` keeps its promise.
+"""Cost in quality and gain in time of MAE's options beyond the paper; whether ``mae_fast`` keeps its promise.
 
     python benchmarks/mae_fast.py --out runs/mae_fast [--seeds 0 1 2 3 4] [--only reference mae_fast]
     python benchmarks/mae_fast.py --out runs/mae_fast --pilot

@@ -208,7 +208,7 @@ def table(rows: list[Row], options: argparse.Namespace) -> str:
 
 
 def ratios(rows: list[Row]) -> list[str]:
-    """Of our bf16 rows: paired by round, since a round's contenders ran beside the same load."""
+    """Our bf16 rows against the fastest peer, paired by round: all contenders of a round ran beside the same load."""
     found: list[str] = []
     for ours in (row for row in rows if row.ours and row.variant != "shipped"):
         for variant in ("bf16", "shipped"):

@@ -1,4 +1,4 @@
-"""What preparing images and loading them cost here, and by these rates at 3 billion images.
+"""Cost of preparing images and of loading them here, and by these rates at 3 billion images.
 
     python benchmarks/prepare_rates.py
     python benchmarks/prepare_rates.py --images 64 --posts 50000 --repeats 1
@@ -65,7 +65,7 @@ ROWS_OF_SHARD = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one image, or its post, costs in one step."""
+    """Cost of one image, or of its post, in one step."""
 
     name: str
     seconds: tuple[float, ...]  # of processors, one for each repeat
@@ -119,7 +119,7 @@ def _status(field: str) -> int:
 
 
 def reading(images: Sequence[bytes], folder: Path, repeats: int) -> Iterator[Step]:
-    """What is done with the bytes of each image, which are read once."""
+    """Steps on the bytes of each image, which are read once."""
     size = statistics.fmean(map(len, images))
     count = len(images)
     seconds, memory = timed(lambda: [examine(image) for image in images], count, repeats)
@@ -243,7 +243,7 @@ def index_rows(shard: int, rng: np.random.Generator) -> pa.Table:
 def whole(images: Sequence[bytes], folder: Path) -> Iterator[Step]:
     """``underpaint prepare`` on a folder of loose files from its start to its end, and then training's loader on it.
 
-    What it takes for one image, mostly to read WordNet and the word lists, is taken off.
+    The cost for a set of one image, mostly of reading WordNet and the word lists, is subtracted.
     """
     size = statistics.fmean(map(len, images))
     (fixed,), _ = timed(lambda: prepare_set(loose(images[:1], folder / "one"), folder / "set of one"), 1, 1)
@@ -284,7 +284,7 @@ def loose(images: Sequence[bytes], folder: Path) -> Preparation:
 
 
 def distinct_tags(forms: int) -> str:
-    """What deciding on the tags costs, which grows with their distinct forms and not with the images."""
+    """Sentence on the cost of deciding on the tags, which grows with their distinct forms and not with the images."""
     rng = np.random.default_rng(SEED)
     counts = pa.table({"tag": tags.forms(rng)[:forms], "count": rng.integers(1, 1000, forms)})
     made: list[LabelSpace] = []

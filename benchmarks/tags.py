@@ -4,7 +4,7 @@
     python benchmarks/tags.py --posts 100000 --threads 1
 
 Posts are made by seed: sentences of at least 120 characters with 1 to 9 hashtags, drawn by Zipf's law from forms of
-which a fifth are no words of WordNet's, a tenth are not written in Latin letters, and the rest are WordNet's words as
+which a fifth are not words of WordNet, a tenth are not written in Latin letters, and the rest are WordNet's words as
 people write them (run together, with capitals or underscores, in the plural, in capitals). They are written to a
 Parquet file before the clock starts. Each of two runs is a process of its own that reads the file, finds the hashtags,
 counts them, decides on every form, and writes the vocabulary, the audit and the labels of every post. The limit of the
@@ -55,7 +55,7 @@ GOAL_POSTS, GOAL_BYTES = 1_000_000, 2 * 1024**3
 compute: Any = pyarrow.compute
 
 Row = tuple[str, float, float]
-"""What was done, and its seconds by the clock and of all processors."""
+"""A step, and its seconds by the clock and of all processors."""
 
 
 def forms(rng: np.random.Generator) -> list[str]:

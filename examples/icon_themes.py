@@ -1,4 +1,4 @@
-"""Make tagged images and classes out of icon themes, to try a study on images that are no collection of ours.
+"""Make tagged images and classes out of icon themes, to try a study on images of no built-in collection.
 
     apt-get download oxygen-icon-theme gnome-icon-theme mate-icon-theme faenza-icon-theme elementary-xfce-icon-theme
     for package in *.deb; do dpkg-deb -x "$package" themes; done
@@ -46,7 +46,7 @@ def main() -> None:
         if not theme.is_dir():
             parser.error(f"no such folder: {theme}")
         if not theme.name:
-            parser.error(f"{theme} is no theme; name folders as /usr/share/icons/gnome")
+            parser.error(f"{theme} is not a theme; name folders as /usr/share/icons/gnome")
         if names.count(theme.name) > 1:
             parser.error(
                 f"two themes are called {theme.name!r}, and their icons would overwrite each other; rename one"

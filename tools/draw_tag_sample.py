@@ -160,7 +160,7 @@ def written(form: str, source: str) -> str:
 
 
 def is_marked(part: str) -> bool:
-    """Letters with vowel signs, which are no word characters to the regular expressions of Python."""
+    """Letters with vowel signs, which are not word characters to the regular expressions of Python."""
     return words([part], marks=True) == (part.lower(),)
 
 

@@ -35,7 +35,7 @@ LETTERS = {"1": "n", "2": "v", "3": "a", "4": "r", "5": "a"}
 SYNSETS = {"n": 82_115, "v": 13_767, "a": 18_156, "r": 3_621}
 NOTICE_LINES = 29
 MARKER = re.compile(r"\((?:a|p|ip)\)$")
-"""Where an adjective may stand; no part of the word."""
+"""Marker of the position of an adjective; not part of the word."""
 
 TARGET = Path(__file__).resolve().parent.parent / "underpaint" / "tags"
 SCHEMA = pyarrow.schema(

@@ -80,9 +80,9 @@ def write_irregular(texts: dict[str, str]) -> None:
 
 
 def write_stopwords(lists: dict[str, list[str]], others: tuple[dict[str, set[str]], ...]) -> None:
-    """Of each language the words that all lists of it agree on; a language with one list alone is left out.
+    """Write the words of each language that all its lists agree on; a language with only one list is left out.
 
-    The first lists are the longest, and hold much that is frequent and no function word (German: Jahr, Uhr).
+    The first lists are the longest, and hold many frequent words that are not function words (German: Jahr, Uhr).
     """
     rows: set[tuple[str, str]] = set()
     for language, words in lists.items():

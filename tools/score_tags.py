@@ -3,9 +3,9 @@
     python tools/score_tags.py open
     python tools/score_tags.py locked        once, at the end
 
-The right answers of a tag are those of both annotators. Where the two have none in common, ``settled.csv`` says which
-by the guideline, or both count: of the locked half nothing is settled by whoever wrote the rules. What that is worth is
-told beside it: the scores by each annotator alone, and on the tags where they have an answer in common.
+The right answers of a tag are those of both annotators. If the two have none in common, ``settled.csv`` gives the right
+one by the guideline, or both count: whoever wrote the rules settles nothing of the locked half. For comparison, the
+scores by each annotator alone and on the tags with a common answer are printed as well.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read(half: str) -> list[Tag]:
 
 
 def answer(decision: Decision) -> str:
-    """What the program says, in the annotators' terms."""
+    """The program's answer in the annotators' terms."""
     return "drop" if decision.kind == "drop" else decision.key
 
 

@@ -58,7 +58,7 @@ FLAT = 0.05
 
 @dataclass
 class Soaked:
-    """What a disturbed training went through; the usages are of rank 0, one list for each start."""
+    """Record of a disturbed training; the usages are those of rank 0, one list for each start."""
 
     hit: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ def watch(ranks: Ranks, seconds: float, usage: list[tuple[float, int]]) -> None:
 
 
 def growth(usage: list[tuple[float, int]]) -> tuple[float, int]:
-    """Of memory as a share, and of open files, from the first third after the warm-up to the last."""
+    """Growth of memory as a share, and of open files, from the first third after the warm-up to the last."""
     settled = usage[len(usage) // 4 :]
     third = len(settled) // 3
     if third < 4:

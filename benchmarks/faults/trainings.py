@@ -122,7 +122,7 @@ def make_shards(images: Path, out: Path, *, corrupt: int = 0) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """What may happen to files of images, or shards, while ranks read them: they get slow, or vanish for a while."""
+    """Faults of image files or shards while ranks read them: they get slow, or vanish for a while."""
 
     folder: Path
 
@@ -245,7 +245,7 @@ def hashes(folder: Path) -> dict[int, float]:
 
 
 def newest_step(folder: Path) -> int:
-    """Of the complete checkpoints; 0 without any."""
+    """Step of the newest complete checkpoint; 0 without any."""
     found = [int(path.name[5:]) for path in (folder / "checkpoints").glob("step-????????")]
     return max(found, default=0)
 

@@ -53,7 +53,7 @@ def test_nothing_is_overwritten_and_nothing_lost(theme: Path, tmp_path: Path) ->
     (tmp_path / "other" / "gnome").mkdir(parents=True)
     for arguments, said in (
         ((theme, tmp_path / "other" / "gnome", "--out", tmp_path / "icons"), "two themes are called 'gnome'"),
-        (("/", "--out", tmp_path / "icons"), "is no theme"),
+        (("/", "--out", tmp_path / "icons"), "is not a theme"),
         ((theme, "--out", theme / "new"), "lies in the theme"),
         ((theme, "--out", tmp_path), "exists"),
         ((tmp_path / "nothing", "--out", tmp_path / "icons"), "no such folder"),

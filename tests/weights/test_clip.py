@@ -209,8 +209,8 @@ def test_what_the_file_does_not_tell(tmp_path: Path, tokenizer: bytes) -> None:
     given = [*clips.GIVEN, f"tokenizer={tmp_path / 'elsewhere.model'}"]
     assert not any("tokenizer" in line for line in import_weights(path, tmp_path / "out", given)["assumed"])
     for content, message in (
-        (b"", "no SentencePiece model, or a damaged one"),
-        (tokenizer[: len(tokenizer) // 2], "no SentencePiece model, or a damaged one"),
+        (b"", "not a SentencePiece model, or is damaged"),
+        (tokenizer[: len(tokenizer) // 2], "not a SentencePiece model, or is damaged"),
         (None, "is not a file"),
     ):
         (tmp_path / "elsewhere.model").unlink()

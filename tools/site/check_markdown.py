@@ -70,7 +70,7 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def _broken_link(page: Path, target: str) -> str:
-    """What is wrong with a link, or an empty string."""
+    """The problem of a link, or an empty string."""
     path, _, anchor = target.partition("#")
     file = (page.parent / path).resolve() if path else page
     if not file.exists():

@@ -1,4 +1,4 @@
-"""What MkDocs calls while it builds the site: the parsers write the page of the command line."""
+"""Hooks that MkDocs calls while it builds the site: the parsers write the page of the command line."""
 
 from __future__ import annotations
 

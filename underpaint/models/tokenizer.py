@@ -25,8 +25,8 @@ class Tokenizer:
     text move up by one, and after them comes <mask>, which no text has.
 
     Raises:
-        ValueError: for a file that is no SentencePiece model, one with another order of the first ids, or where the
-            package is not installed.
+        ValueError: for a file that is not a SentencePiece model or orders the first ids otherwise, or if the package is
+            not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,12 +35,12 @@ class Tokenizer:
         except ModuleNotFoundError as error:
             raise ValueError("texts need the package sentencepiece: pip install '.[text]'") from error
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path} is no SentencePiece model: no file of at most {MAX_BYTES:,} bytes")
+            raise ValueError(f"{path} is not a SentencePiece model: not a file of at most {MAX_BYTES:,} bytes")
         self._pieces: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.load_from_serialized_proto(path.read_bytes())
         except RuntimeError as error:
-            raise ValueError(f"{path} is no SentencePiece model, or a damaged one") from error
+            raise ValueError(f"{path} is not a SentencePiece model, or is damaged") from error
         first = (self._pieces.unk_id(), self._pieces.bos_id(), self._pieces.eos_id())
         if first != (0, 1, 2):
             raise ValueError(f"{path} has <unk>, <s>, </s> at {first}; XLM-R's tokenizer has them at (0, 1, 2)")
