@@ -149,7 +149,7 @@ WRONG = [
     (["train", "mae_smoke", "optim.base_rl=1"], r"unknown field 'optim\.base_rl'; did you mean optim\.base_lr\?"),
     (["train", "mae_smoke", "optim.base_lr=fast"], r"optim\.base_lr='fast' is not a number"),
     (["train", "mae_smoke", "budget.samples=5"], r"budget\.samples=5 is less than one batch of batch_size=64"),
-    (["train", "mae_smoke", "data.source=./nowhere"], r"nowhere is no folder"),
+    (["train", "mae_smoke", "data.source=./nowhere"], r"nowhere is not a folder"),
     (["train", "mae_smoke", "data.source=openmoij"], r"openmoij.*openmoji"),
     (["train", "mae_smoke", "extra"], r"'extra' is not an override; write field=value"),
     (["train", "support.small_runs:recipe", "init_from=./nothing"], r"nothing holds no encoder"),
@@ -167,7 +167,7 @@ WRONG = [
     (["eval", "liner", "."], r"unknown evaluation 'liner'.*linear"),
     (["eval", "linear", "./nothing", "dataset=digits"], r"nothing holds no encoder"),
     (["study", "stagse"], r"unknown study 'stagse'; did you mean stages\?"),
-    (["study", "stages", "--size", "smoke", "--images", "./nothing"], r"nothing is no folder"),
+    (["study", "stages", "--size", "smoke", "--images", "./nothing"], r"nothing is not a folder"),
     (["report", "./nothing"], r"nothing"),
     (["list", "--source", "mae_vit"], r"unknown recipe 'mae_vit'; did you mean mae_vit_"),
 ]

@@ -59,7 +59,7 @@ def test_finds_image_files_by_extension_in_nested_folders(tmp_path: Path) -> Non
 def test_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no images.*\.png"):
         opened(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         opened(tmp_path / "absent")
 
 

@@ -1,4 +1,4 @@
-"""What is kept between runs for speed: prepared collections, and what was measured of files that have not changed."""
+"""The cache between runs: prepared collections, and values measured from files that have not changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMAT = 1
 
 
 def cache_folder() -> Path:
-    """$UNDERPAINT_CACHE, else ``underpaint`` in the user's cache folder."""
+    """The folder $UNDERPAINT_CACHE, else ``underpaint`` in the user's cache folder."""
     chosen = os.environ.get("UNDERPAINT_CACHE", "")
     if chosen:
         return Path(chosen).expanduser()
@@ -28,7 +28,7 @@ def cache_folder() -> Path:
 
 
 def hash_files(root: Path, paths: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:
-    """The xxh3 of the content of each file, and those files that could not be read.
+    """The XXH3-128 of the content of each file by path, and the files that could not be read.
 
     A file whose size and time of change equal those of the last call is not read again.
     """
@@ -45,16 +45,17 @@ def hash_files(root: Path, paths: Sequence[str]) -> tuple[dict[str, str], list[P
 def measure_files(
     files: Files, paths: Sequence[str], *, kind: str, store: str, measure: Callable[[str], str], description: str
 ) -> tuple[dict[str, str], list[Problem]]:
-    """What ``measure`` says of each file, and those files that could not be read.
+    """The value of ``measure`` for each file by path, and the files that could not be read.
 
-    Kept under the name ``kind`` for each ``store``, the name of a folder: a file whose stamp (size and time of change)
-    equals that of the last call is not measured again. Two threads, since decoders and disks let go of the interpreter.
+    Values are cached under the name ``kind`` for each ``store``, the name of a folder: a file whose stamp (size and
+    time of change) equals that of the last call is not measured again. Two threads measure, since decoders and disks
+    release the interpreter lock.
     """
     kept = cache_folder() / kind / f"{keyed_random.key(store):016x}.json"
     known = _known(kept)
 
     def entry(path: str) -> list[int | str] | Problem:
-        """The two numbers of the stamp and what was measured."""
+        """The two values of the stamp and the measured one, or the problem."""
         try:
             stamp = files.stamp(path)
             before = known.get(path, [])
@@ -87,7 +88,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def _known(store: Path) -> dict[str, list[int | str]]:
-    """The entries of the last call; a damaged cache is an empty one."""
+    """The entries of the last call; none where the cache is missing or damaged."""
     try:
         content = read_json(store)
     except (OSError, ValueError):
@@ -100,4 +101,4 @@ def _remember(store: Path, entries: dict[str, list[int | str]]) -> None:
         store.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(store, json.dumps({"format": _FORMAT, "files": entries}).encode())
     except OSError as error:  # it would only have saved time
-        say(f"What was measured of the files was not kept in {store}: {error.strerror}")
+        say(f"The values measured from the files were not kept in {store}: {error.strerror}")

@@ -12,7 +12,7 @@ from underpaint.data.shards.shard_dataset import ShardDataset, open_shard_datase
 
 @dataclass(frozen=True, kw_only=True)
 class ImageData(ImageOptions):
-    """The options, and the dataset that they mean."""
+    """Options for images, and the opening of the dataset that they describe."""
 
     def open(self) -> FolderDataset | ShardDataset:
         """Read the index of the source and build, or read, the labels.

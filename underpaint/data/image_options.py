@@ -1,4 +1,4 @@
-"""What a run may choose of its images: which they are, which of their labels, and how they are read."""
+"""Options of a run for its images: the source, the labels, and how they are read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from underpaint.data.source import Split, Targets
 from underpaint.tags.label_names import TagRulesName
 
 MAX_WORKERS = 256
-"""Processes that one rank may start: more is a slip of the keyboard, and would take the machine down."""
+"""Largest number of processes that one rank may start; more is a typing error, and would exhaust the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """Images with nothing, their tags or their class as the target."""
+    """Options for images whose target is nothing, their tags or their class."""
 
     # Paths may change when a run goes on, for a new mount point; what lies there may not.
     source: str = field(

@@ -1,4 +1,4 @@
-"""Read images as training does, for scripts and notebooks: ``decode`` and what it raises."""
+"""Reading of images as in training, for scripts and notebooks: ``decode`` and the exception ``BadImage``."""
 
 from underpaint.data.decode.image import decode
 from underpaint.data.decode.limits import BadImage

@@ -29,19 +29,19 @@ from underpaint.data.workers import process_context, start_worker
 from underpaint.user_modules import find_named, named_modules
 
 Decoding = Literal["full", "scaled"]
-"""scaled: JPEG is decoded small where the crop allows it (``data/decode/scaled.py``)."""
+"""How images are decoded: in full, or ``scaled``, at a reduced size where a JPEG's crop allows it."""
 
 PREFETCH = 2
-"""Batches that each worker process is ahead."""
+"""Number of batches that each worker process prepares ahead."""
 
 CACHE_BYTES = 256 * 1024 * 1024
-"""Decoded images that each process keeps: all of a small collection, a harmless part of a large one."""
+"""Largest total size of the decoded images that each process keeps: a small collection fits as a whole."""
 
 
 class ImageStream(Stream):
     """Endless microbatches of augmented images.
 
-    What stands at a position depends on the items, the seed and the position only, with any number of workers. With
+    The sample at a position depends on the items, the seed and the position only, with any number of workers. With
     several ``views`` as many consecutive positions show one image, decoded once.
 
     Labels are padded to the longest target of the whole stream, so that shapes are static. A record that cannot be
@@ -98,14 +98,14 @@ def read_images(
 
 
 def read_files(paths: Sequence[Path], *, format: ImageInput) -> tuple[Float[Tensor, "b c h w"], list[str]]:
-    """The evaluation view of image files, normalised, and for each why it cannot be read ("" where it can)."""
+    """The evaluation views of image files, normalised, and for each file the reason why it cannot be read, or ""."""
     return read_encoded([path.read_bytes for path in paths], format=format)
 
 
 def read_encoded(
     files: Sequence[Callable[[], bytes]], *, format: ImageInput
 ) -> tuple[Float[Tensor, "b c h w"], list[str]]:
-    """As ``read_files``, of whatever gives the bytes of a file and raises OSError or BadImage where it cannot.
+    """The result of ``read_files`` for functions that return a file's bytes, or raise OSError or BadImage.
 
     One image is held at a time: a batch of the largest ones would not fit into memory.
     """
@@ -127,8 +127,9 @@ def read_heldout(
     batch_size: int,
     longest: int,
 ) -> Iterator[LabelBatch]:
-    """Batches of the evaluation views of images, each with a name and what gives its bytes, with at most ``longest``
-    of the labels of each; one that cannot be read has weight 0.
+    """Batches of the evaluation views of images with at most ``longest`` labels of each; unreadable ones have weight 0.
+
+    Each image is given by its name and a function that returns its bytes.
 
     Raises:
         ValueError: after the last batch, if no image can be read.
@@ -187,14 +188,14 @@ def pad_labels(targets: Sequence[tuple[int, ...]], longest: int) -> Int64[Tensor
 
 class _Sample(NamedTuple):
     image: Num[Tensor, "c h w"] | None
-    """In [0, 1], or of eight bits; None where the record is bad."""
+    """The view in [0, 1] or of eight bits; None where the record is bad."""
     position: int
     labels: tuple[int, ...]
     problem: Problem | None
 
 
 class _Samples(Dataset[_Sample | OSError]):
-    """The sample at each position of the stream; what a worker process gets."""
+    """The sample at each position of the stream; sent to the worker processes."""
 
     def __init__(
         self,
@@ -212,16 +213,16 @@ class _Samples(Dataset[_Sample | OSError]):
         self.cache: dict[Hashable, Tensor] = {}
         self.free_cache = CACHE_BYTES
         self.pool: UInt8[Tensor, "slots b c h w"] | None = None
-        """Memory shared by all processes: a batch of eight-bit views lies in the slot of its number, counted round."""
+        """Memory shared by all processes: batch k of eight-bit views lies in slot k modulo the number of slots."""
         self.last: tuple[int, list[Tensor] | BadImage] | None = None
-        """The views of one image, and which group of positions they are."""
+        """The group of positions of the last image, and its views."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """The state comes last, since files of a source may be of a class in a module that the user named."""
+        """Pickle with the state last, since files of a source may be of a class in a module that the user named."""
         return _unfilled, (named_modules(),), self.__dict__
 
     def __getitem__(self, position: int) -> _Sample | OSError:
-        """An error that ends the stream is handed over: raised in a worker it would arrive as a traceback."""
+        """The sample at a position, or the error that ends the stream: raised in a worker it would be a traceback."""
         group, view = divmod(position, self.views)
         item = self.items.at(group)
         try:
@@ -279,7 +280,7 @@ class _Samples(Dataset[_Sample | OSError]):
         return batch, [sample.problem for sample in good if sample.problem]
 
     def _stacked(self, views: Sequence[Tensor | None], number: int) -> Num[Tensor, "b c h w"]:
-        """Normalised; or eight bits, which the main process normalises: a quarter of the bytes goes between them."""
+        """The batch of views, normalised, or in eight bits (a quarter of the bytes), normalised in the main process."""
         if any(view is not None and view.dtype != torch.uint8 for view in views) or not any(
             view is not None for view in views
         ):
@@ -295,7 +296,7 @@ class _Samples(Dataset[_Sample | OSError]):
 
 
 def _unfilled(modules: Sequence[tuple[str, str]]) -> _Samples:
-    """The samples that a worker process fills with their state; from then on it finds these modules."""
+    """Samples without state, for unpickling in a worker process; makes the user's modules importable first."""
     find_named(modules)
     return _Samples.__new__(_Samples)
 
@@ -339,7 +340,7 @@ def _decoded(data: bytes, format: ImageInput) -> Tensor:
 
 
 def _normalised(views: Sequence[Tensor | None], format: ImageInput) -> Float[Tensor, "b c h w"]:
-    """A batch of views, in [0, 1] or of eight bits, normalised; zeros where there is none."""
+    """A batch of views, in [0, 1] or of eight bits, normalised; zeros for a missing view."""
     image = torch.zeros(len(views), format.channels, *format.size)
     mean, std = normalisation(format.mean, format.std, image)
     for row, view in enumerate(views):
@@ -351,7 +352,7 @@ def _normalised(views: Sequence[Tensor | None], format: ImageInput) -> Float[Ten
 def _from_bytes(
     image: UInt8[Tensor, "b c h w"], weight: Float[Tensor, " b"], format: ImageInput
 ) -> Float[Tensor, "b c h w"]:
-    """A batch of eight-bit views, normalised; zeros where the weight is 0. What ``_normalised`` gives, to the bit."""
+    """A batch of eight-bit views, normalised, zeros where the weight is 0; equal to ``_normalised`` in every bit."""
     # numpy asks the system for large pages, torch does not: touching new memory would take longer than the arithmetic
     whole = torch.from_numpy(np.empty(tuple(image.shape), dtype=np.float32))
     mean, std = normalisation(format.mean, format.std, whole)
@@ -364,7 +365,7 @@ def _from_bytes(
 
 
 def _shared_pool(format: ImageInput, batching: Batching) -> UInt8[Tensor, "slots b c h w"]:
-    """Slots for one batch more than can be on its way, so that one is read in peace while the workers fill the others.
+    """Shared slots for one batch more than the workers can have in flight, so that one can be read meanwhile.
 
     Memory of its own for every batch would be mapped anew each time, which can take longer than decoding.
     """

@@ -1,4 +1,4 @@
-"""What a run draws its batches from, whatever kind of data it is, and the stream over images that all kinds share."""
+"""The interface of a run's opened data, and the part of it that all data of images share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from underpaint.data.stream import Batching, Stream
 from underpaint.tags.vocabulary import Vocabulary
 
 HELDOUT_IMAGES = 1024
-"""The held-out loss is measured on at most so many images: it is a curve, not a result."""
+"""Largest number of images on which the held-out loss is measured: it is a curve, not a result."""
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class OpenDataset(Protocol):
 
     @property
     def content_hash(self) -> str:
-        """The identity of the data."""
+        """A hash that identifies the data."""
         ...
 
     @property
@@ -37,17 +37,17 @@ class OpenDataset(Protocol):
 
     @property
     def images(self) -> int:
-        """That training draws from: all of the split, or those with a target."""
+        """Number of images that training draws from: all of the split, or those with a target."""
         ...
 
     @property
     def unlabelled(self) -> int:
-        """Images of the split that have no usable target: no defect, but they teach this run nothing."""
+        """Number of images of the split without a usable target, which this run does not train on."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about how the data were read, which are said when a run starts."""
+        """Sentences about how the data were read, which are printed when a run starts."""
         ...
 
     def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> Stream:
@@ -59,13 +59,13 @@ class OpenDataset(Protocol):
         ...
 
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[Batch]:
-        """Batches of the held-out samples with their targets, in a fixed order; none where there is no such split."""
+        """Batches of the held-out samples with their targets, in a fixed order; none without a held-out split."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptionsset(ABC):
-    """The images of one run with their targets: a folder's or a collection's, or a prepared set's."""
+class ImageDataset(ABC):
+    """The images and targets of one run, from a folder, a collection or a prepared set."""
 
     config: ImageOptions
     vocabulary: Vocabulary
@@ -77,18 +77,18 @@ class ImageOptionsset(ABC):
     @property
     @abstractmethod
     def all_images(self) -> int:
-        """Of which ``data.max_bad`` is a share."""
+        """Number of images of which ``data.max_bad`` is a share."""
 
     @abstractmethod
     def sample_index(self, *, batch_size: int, seed: int) -> SampleIndex:
-        """What stands at each position of the stream."""
+        """The sample at each position of the stream."""
 
     @abstractmethod
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[LabelBatch]:
-        """See OpenDataset."""
+        """Batches of the held-out images, as ``OpenDataset.heldout``."""
 
     def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> ImageStream:
-        """See OpenDataset."""
+        """The endless stream of training batches, as ``OpenDataset.stream``."""
         config = self.config
         return ImageStream(
             self.sample_index(batch_size=batching.batch_size, seed=seed),
@@ -102,7 +102,7 @@ class ImageOptionsset(ABC):
         )
 
     def image_of(self, inputs: Inputs) -> ImageInput:
-        """The form of the images that is asked for.
+        """The form of the images among the inputs.
 
         Raises:
             ValueError: naming an input that folders, collections and prepared sets do not have.

@@ -1,4 +1,4 @@
-"""Where images come from: a collection of the catalog, several of them, a function of one's own, or a folder."""
+"""Sources of images by name: a collection of the catalog, several joined, a user's function, or a folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from underpaint.user_modules import import_function
 __all__ = ["SPLITS", "Problem", "Source", "Split", "join", "open_source"]
 
 STAGES: tuple[Split, ...] = ("pretrain", "heldout")
-"""The splits of MAE and WSP."""
+"""The splits that MAE and WSP use."""
 
 
 def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: TagRulesName = "canonical") -> Source:
-    """Open images by name; the name tells what it is.
+    """Open images by name; the form of the name decides how it is opened.
 
     * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a table with the columns ``path`` and
       ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``tag_rules`` says how they
       become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
       task; "" takes class folders where the images lie in such;
     * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
-    * with a ``:``: ``module:function`` of one's own, which returns a Source (docs/extend.md);
-    * with a ``+``: several of the catalog or one's own to pretrain on, see ``join``;
+    * with a ``:``: the user's ``module:function``, which returns a Source (docs/extend.md);
+    * with a ``+``: several collections or functions to pretrain on, see ``join``;
     * else a collection of the catalog.
 
-    Raises ValueError for what the user can mend; single images that are no good are ``problems`` of the source instead.
+    Raises ValueError for errors that the user can correct; single bad images are ``problems`` of the source instead.
     """
     if is_prepared_name(source):
         if tags or labels:
@@ -98,7 +98,7 @@ def join(sources: Sequence[Source]) -> Source:
 
 
 class _Joined:
-    """The files of several sources, told apart by the start of the path."""
+    """The files of several sources, distinguished by the start of the path."""
 
     def __init__(self, parts: Sequence[tuple[str, Files]]) -> None:
         longest_first = sorted(parts, key=lambda part: -len(part[0]))

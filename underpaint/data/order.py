@@ -17,7 +17,7 @@ from underpaint import keyed_random
 
 _ROUNDS = 6
 _FEWEST_BITS = 4
-"""Below that a Feistel network has too few functions to choose from, and some orders come too often."""
+"""Smallest number of bits of the Feistel network; with fewer, some orders would come too often."""
 
 
 def sample_at(key: int, n: int, position: int) -> int:
@@ -29,7 +29,7 @@ def sample_at(key: int, n: int, position: int) -> int:
 
 
 def permute(key: int, n: int, index: int) -> int:
-    """Where the permutation ``key`` of n items sends ``index``, which lies in [0, n)."""
+    """The image of ``index``, in [0, n), under the permutation ``key`` of n items."""
     if n == 1:
         return 0
     bits = max((n - 1).bit_length(), _FEWEST_BITS)
@@ -48,7 +48,7 @@ def permute(key: int, n: int, index: int) -> int:
 
 
 def permutation(key: int, n: int) -> np.ndarray:
-    """``permute`` of 0 to n - 1 at once, int64."""
+    """``permute`` of all indices 0 to n - 1, as an int64 array of shape (n,)."""
     if n == 1:
         return np.zeros(1, dtype=np.int64)
     bits = max((n - 1).bit_length(), _FEWEST_BITS)

@@ -1,4 +1,4 @@
-"""Bad records: each is named once in a file, they are counted, and too many of them end the run."""
+"""Quarantine of bad records: each is listed once in a file, and too many of them end the run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from underpaint.data.source import Problem
 
 
 class TooManyBadRecords(ValueError):
-    """The share of bad records passed the limit: the data needs a look before more time is spent on it."""
+    """The share of bad records exceeds the limit."""
 
 
 class Quarantine:
     """The bad records of one run, kept as ``{"key", "reason"}`` lines in a file, so that a restart goes on counting.
 
-    ``images`` is the number of images that ``max_bad`` is a share of. Raises TooManyBadRecords when a record more than
-    that share is reported; the file then names them all.
+    ``images`` is the number of images of which ``max_bad`` is a share. Raises TooManyBadRecords when more records than
+    that share are reported; the file then lists them all.
     """
 
     def __init__(self, file: Path, *, images: int, max_bad: float) -> None:
@@ -33,7 +33,7 @@ class Quarantine:
         return len(self._keys)
 
     def add(self, problems: Iterable[Problem]) -> None:
-        """Append what was not known yet."""
+        """Append the problems that are not in the file yet; raises TooManyBadRecords beyond the limit."""
         for problem in problems:
             if problem.key not in self._keys:
                 self._keys.add(problem.key)
@@ -52,9 +52,9 @@ class Quarantine:
 
 
 def _read_keys(file: Path) -> Iterable[str]:
-    """The keys in the file; a line that a killed process left unfinished is cut off.
+    """The keys in the file; an unfinished last line of a killed process is removed.
 
-    Raises ValueError for a file that somebody else changed.
+    Raises ValueError for a damaged file.
     """
     if not file.exists():
         return []

@@ -1,4 +1,4 @@
-"""Systematic repeats: an epoch in which row i stands floor or ceil of its factor times, with the right mean.
+"""Systematic repeats: in an epoch row i appears floor or ceil of its factor times, with the factor as the mean.
 
 Row i of an epoch takes the slots from floor(C_{i-1} + u) to floor(C_i + u) - 1, C the running sum of the factors and u
 a draw of the epoch. The sum is scaled up to a whole number, so that every epoch is equally long and the row at any
@@ -16,7 +16,7 @@ from underpaint import keyed_random
 from underpaint.data.order import permute
 
 ROUNDING = 1e-6
-"""A sum of factors that is this little above a whole number is that number."""
+"""Largest excess of the sum of factors over a whole number that is rounded off."""
 
 
 class Repeats:

@@ -1,4 +1,4 @@
-"""What stands at each position of an endless stream, and where its bytes are: images of a folder or a collection."""
+"""The image at each position of an endless stream over a folder or a collection, and access to its bytes."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from underpaint.data.repeats import Repeats
 from underpaint.data.source import Problem, Source
 
 PATIENCE = (0.1, 0.4, 1.6, 6.4)
-"""Seconds between the tries to read a file of the training stream: storage over a network is away now and then, and a
-sample that is left out for it makes another run of this one."""
+"""Seconds between attempts to read a training file: network storage fails now and then, and leaving a sample out would
+change the run."""
 
 
 class Item(NamedTuple):
-    """One image of a stream."""
+    """An image at a position of a stream, with its target."""
 
     image: Hashable
-    """Equal for equal images: what was decoded of it is kept under this."""
+    """Identity of the image, under which its decoded pixels are cached."""
     key: str
-    """What it is called among the bad records."""
+    """Name of the image in the list of bad records."""
     labels: tuple[int, ...]
     flip: bool
 
 
 @runtime_checkable
 class SampleIndex(Protocol):
-    """The images of a stream; satisfied here by those of a ``Source``, and by those of shards (``shard_items.py``).
+    """The images of a stream, implemented for a ``Source`` here and for shards in ``shards/shard_samples.py``.
 
-    It goes to worker processes, so it can be pickled.
+    An index is sent to worker processes, so it can be pickled.
     """
 
     name: str
     images: int
-    """That stand in an epoch."""
+    """Number of images that the stream draws from."""
     longest_target: int
-    """Labels of one image, at most."""
+    """Largest number of labels of one image."""
     parts: int
-    """A batch is so many equal parts, and each is read by one process: the number of processes divides it."""
+    """Number of equal parts of a batch, each read by one process; the number of processes divides it."""
     problems: tuple[Problem, ...]
-    """Bad records that are known beforehand."""
+    """Bad records that are known before training."""
 
     def at(self, position: int) -> Item: ...
 
     def read(self, item: Item) -> bytes:
-        """Raises BadImage for a bad record, OSError where reading cannot go on."""
+        """The bytes of an image; raises BadImage for a bad record, OSError where reading cannot go on."""
         ...
 
 
 class SourceSampleIndex:
-    """The rows of a source in an order of each epoch, as often as ``factors`` say where there are any.
+    """The rows of a source, shuffled in each epoch and repeated by ``factors`` where they are given.
 
-    ``targets`` holds the label ids of each row, or is empty where the objective needs none (MAE). Rows whose target is
-    empty have nothing to teach such an objective: they are left out of the order and stand in ``unlabelled``.
+    ``targets`` holds the label ids of each row, or is empty where the objective needs none (MAE). A row with an empty
+    target is left out of the order and listed in ``unlabelled``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SourceSampleIndex:
         return Item(index, self.path[index], self.targets[index] if self.targets else (), self.flip[index])
 
     def read(self, item: Item) -> bytes:
-        """The bytes of a file; one that cannot be read is tried again after each wait of PATIENCE, once in all."""
+        """The bytes of a file; reading is tried again after each wait of PATIENCE, but for a file given up before."""
         waits = iter(() if item.key in self.given_up else PATIENCE)
         while True:
             try:

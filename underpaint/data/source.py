@@ -1,4 +1,4 @@
-"""What is known about a collection of images: one tuple entry per image, and the splits they belong to."""
+"""The record of a collection of images: tags, class, family and splits of each, one tuple entry per image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import xxhash
 
 Split = Literal["pretrain", "heldout", "train", "test"]
-"""``pretrain``: MAE and WSP learn from it. ``heldout``: the held-out loss of these stages is measured on it.
-``train`` and ``test``: the two halves of the transfer task."""
+"""Name of a split: ``pretrain`` trains MAE and WSP, ``heldout`` measures the held-out loss of these stages, and
+``train`` and ``test`` are the two halves of the transfer task."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Targets = Literal["none", "tags", "class"]
-"""What a run learns of an image beside its pixels."""
+"""Kind of target that a run learns from an image: none, its tags, or its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Problem:
     """A record that cannot be used."""
 
     key: str
-    """The path of the image, relative to the folder, as the user wrote it."""
+    """Path of the image, relative to the folder, as the user wrote it."""
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One image: a line of what a Source holds column by column."""
+    """An image with the facts about it; ``Source`` holds the same column by column."""
 
     path: str
     tags: tuple[str, ...]
@@ -43,14 +43,14 @@ class Record:
 
 @runtime_checkable
 class Files(Protocol):
-    """Where the images of a source are. Paths are those of its column ``path``."""
+    """Access to the images of a source by the paths in its column ``path``."""
 
     def read(self, path: str) -> bytes:
-        """The bytes of an image; raises OSError where there are none, BadImage where they are not to be used."""
+        """The bytes of an image; raises OSError where it cannot be read, BadImage where it must not be used."""
         ...
 
     def stamp(self, path: str) -> list[int | str]:
-        """What changes when the image does, without reading it; raises OSError."""
+        """Two values that change when the image does, obtained without reading it; raises OSError."""
         ...
 
 
@@ -71,37 +71,37 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All images of one folder or collection with what is known about each; one tuple entry per image."""
+    """All images of one folder or collection with the facts about each, one tuple entry per image."""
 
     name: str
     """The name of the collection, or of the folder."""
     root: Path
     path: tuple[str, ...]
-    """Relative to ``root``, with ``/``, sorted."""
+    """Paths relative to ``root``, with ``/``, sorted."""
     tags: tuple[tuple[str, ...], ...]
     """Tags in the order given, or the names of the labels they became; () where there are none."""
     label: tuple[str, ...]
-    """Class name of the transfer task, "" where there is none."""
+    """Class name in the transfer task; "" for an image without one."""
     family: tuple[str, ...]
-    """Images of one family (variants of a drawing, exact copies) never stand on both sides of a split."""
+    """Name of the image's family, such as variants of a drawing or exact copies; no family is divided by a split."""
     splits: tuple[tuple[Split, ...], ...]
-    """The splits of each image, asked through ``rows``. Mostly one; a labelled image of one's own folder serves both
-    ``pretrain`` and ``train``; () for one that is kept out of everything (an unlabelled copy of a test image)."""
+    """The splits of each image, queried by ``rows``. Most images have one; a labelled image of a user's folder is in
+    both ``pretrain`` and ``train``; an image that is in no split, as an unlabelled copy of a test image, has ()."""
     flip: tuple[bool, ...]
-    """May the image be mirrored without changing what it says?"""
+    """Whether the image may be mirrored without changing its meaning."""
     licence: str
     attribution: str
     problems: tuple[Problem, ...]
     """Records that should give an image, or say something of one, and do not."""
     content_hash: str
-    """xxh3 of everything above and of the file sizes: the identity of the data."""
+    """XXH3-128 of all records and file sizes, which identifies the data."""
     files: Files = field(compare=False)
     skipped: tuple[Problem, ...] = field(default=(), compare=False)
     """Symbolic links that are not followed: no records, so they do not count as bad ones."""
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """Sentences about how classes and splits were read that a person should see."""
+    """Sentences for the user about how classes and splits were read."""
     notes_on_tags: tuple[str, ...] = field(default=(), compare=False)
-    """The same about tags."""
+    """Sentences for the user about how tags were read."""
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""

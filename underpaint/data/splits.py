@@ -1,4 +1,4 @@
-"""Who trains and who is tested: by family, never by image, and by a keyed hash, so that no machine or order matters."""
+"""Splits into training, held-out and test images, drawn by family with a keyed hash, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from underpaint import keyed_random
 from underpaint.data.source import Split
 
 TESTED_SHARE = 0.3
-"""Share of the families of each class that are tested on, where nothing says which."""
+"""Share of the families of each class that become test images, where the user gives no splits."""
 HELDOUT_SHARE = 0.03
-"""Share of the pretraining families whose images measure the held-out loss."""
+"""Share of the pretraining families that are held out to measure the held-out loss."""
 HELDOUT_FEWEST = 8
-"""Held-out images at least, where there are HELDOUT_WORTHWHILE to choose from."""
+"""Smallest number of held-out images, where there are at least HELDOUT_WORTHWHILE images."""
 HELDOUT_WORTHWHILE = 100
+"""Number of images below which HELDOUT_FEWEST does not apply."""
 
 
 def by_family(items: Iterable[str], family: Callable[[str], str]) -> dict[str, list[str]]:
@@ -27,9 +28,9 @@ def by_family(items: Iterable[str], family: Callable[[str], str]) -> dict[str, l
 
 
 def test_families(class_of_family: Mapping[str, str], *, share: float) -> set[str]:
-    """The families that are tested on: ``share`` of each class, rounded, but at least one and never all of it.
+    """The families of test images: ``share`` of each class, rounded, but at least one and never all of it.
 
-    A class of a single family is trained on and not tested.
+    A class with a single family has no test images.
     """
     chosen: set[str] = set()
     for families in by_family(class_of_family, class_of_family.__getitem__).values():
@@ -39,7 +40,7 @@ def test_families(class_of_family: Mapping[str, str], *, share: float) -> set[st
 
 
 def heldout_families(size_of_family: Mapping[str, int]) -> set[str]:
-    """The pretraining families that only the held-out loss sees."""
+    """The pretraining families that are held out: HELDOUT_SHARE of them, or more to reach HELDOUT_FEWEST images."""
     images = sum(size_of_family.values())
     share = round(HELDOUT_SHARE * len(size_of_family))
     fewest = HELDOUT_FEWEST if images >= HELDOUT_WORTHWHILE else 0
@@ -55,10 +56,9 @@ def heldout_families(size_of_family: Mapping[str, int]) -> set[str]:
 
 
 def own_splits(family: Mapping[str, str], label: Mapping[str, str]) -> dict[str, tuple[Split, ...]]:
-    """The splits of one's own images, from the family and the class ("" where there is none) of each path.
+    """Draw the splits of a user's images from the family and the class ("" for none) of each path.
 
-    Nothing of a family that is tested on takes part in any training; what is labelled and not tested on serves the
-    transfer task and pretraining both.
+    No member of a test family is trained on; any other labelled image serves both the transfer task and pretraining.
     """
     class_of_family: dict[str, str] = {}
     for path in sorted(family):
@@ -78,18 +78,18 @@ def own_splits(family: Mapping[str, str], label: Mapping[str, str]) -> dict[str,
 
 
 TESTED_FOLDERS = ("test", "val", "valid", "validation")
-"""Names of folders beside ``train`` that are splits, the first that has classes is tested on."""
+"""Names of folders beside ``train`` that are splits; the first with classes provides the test images."""
 
 
 SPLIT_NAMES = {"train": "train", "training": "train", "": ""} | dict.fromkeys(TESTED_FOLDERS, "test")
-"""What a column of splits may say, and what it means; an image without a word takes no part in the transfer task."""
+"""Words of a column of splits, in lower case, and their meaning; an image with "" is not in the transfer task."""
 
 
 def split_of_name(name: str, file: Path) -> str:
-    """``train``, ``test`` or nothing.
+    """The split that a word of a table means: ``train``, ``test`` or "".
 
     Raises:
-        ValueError: naming the file, for a word that is no split.
+        ValueError: naming the file, for a word that is not a split.
     """
     try:
         return SPLIT_NAMES[name.strip().lower()]
@@ -99,8 +99,9 @@ def split_of_name(name: str, file: Path) -> str:
 
 
 def split_folders(paths: Iterable[str]) -> dict[str, str]:
-    """The first folder of each path, where every image lies in ``train`` or in one of TESTED_FOLDERS and both
-    occur; empty where the folders are no splits.
+    """The first folder of each path where these are splits; empty where they are not.
+
+    They are where every image lies in ``train`` or in one of TESTED_FOLDERS, and both occur.
     """
     first = {path: path.partition("/")[0] if "/" in path else "" for path in paths}
     names = set(first.values())
@@ -110,12 +111,10 @@ def split_folders(paths: Iterable[str]) -> dict[str, str]:
 def given_splits(
     folder: Mapping[str, str], family: Mapping[str, str], label: Mapping[str, str]
 ) -> dict[str, tuple[Split, ...]]:
-    """The splits of images whose split is known, as the name of a folder or a word of a table, from it, the family
-    and the class of each path.
+    """The splits of images, from the given split (a folder's name or a table's word), family and class of each path.
 
-    ``test`` is tested on where its images have classes, else ``val``; the one that is not is kept out of everything.
-    Images of ``train`` that are exact copies of a tested one are kept out as well, as ``own_splits`` does. Images that
-    no split is known of ("") serve pretraining.
+    The first of TESTED_FOLDERS whose images have classes provides the test images; the others are in no split, nor are
+    exact copies of test images, as in ``own_splits``. Images without a given split ("") serve pretraining.
     """
     with_class = {folder[path] for path in folder if label[path]}
     tested_name = next((name for name in TESTED_FOLDERS if name in with_class), "-")

@@ -1,4 +1,4 @@
-"""Endless streams of microbatches whose whole state is one integer: the position of the next sample."""
+"""Endless streams of microbatches whose entire state is one integer, the position of the next sample."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from underpaint.data.source import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How an endless stream is cut, and by how many processes."""
+    """Sizes of the batches of an endless stream, and the number of processes that make them."""
 
     batch_size: int
-    """Samples per optimizer step."""
+    """Number of samples per optimizer step."""
     microbatch: int
-    """Samples per forward pass; divides batch_size."""
+    """Number of samples per forward pass; divides ``batch_size``."""
     workers: int = 0
-    """Processes that read and decode; 0 does it in the main process. Changes no bit of any batch."""
+    """Number of processes that read and decode, or 0 for the main process; batches are the same with any number."""
 
     def __post_init__(self) -> None:
         if self.microbatch < 1 or self.batch_size % self.microbatch:
@@ -37,16 +37,16 @@ class Batching:
 class Stream(ABC):
     """Endless microbatches; satisfies ``core.Data``.
 
-    Batch k covers the positions [k * batch_size, (k + 1) * batch_size) and comes in microbatches, in order. What
-    stands at a position may depend on the position and on constants alone, so setting ``position`` to that of a
-    checkpoint before iterating continues exactly there, and several ranks can share one stream.
+    Batch k covers the positions [k * batch_size, (k + 1) * batch_size) and comes in microbatches, in order. The sample
+    at a position may depend on the position and on constants alone, so setting ``position`` to that of a checkpoint
+    before iterating continues exactly there, and several ranks can share one stream.
     """
 
     def __init__(self, batching: Batching, quarantine: Quarantine, *, parts: int) -> None:
         self.batching = batching
         self.quarantine = quarantine
         self.parts = parts
-        """A batch is so many equal parts, and each is read by one process: the number of processes divides it."""
+        """Number of equal parts of a batch, each read by one process; the number of processes divides it."""
         self.position = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -58,11 +58,11 @@ class Stream(ABC):
 
     @abstractmethod
     def read(self, starts: Iterable[int]) -> Iterator[tuple[Batch, list[Problem]]]:
-        """The microbatches that begin at these positions, each with its bad records, which nobody has counted yet."""
+        """The microbatches that begin at these positions, each with its bad records, not yet in the quarantine."""
 
 
 class SampleStream(Stream):
-    """Samples made one at a time: the stream of data of one's own, for any inputs (docs/extend.md).
+    """A stream of samples made one at a time, for a user's own data with any inputs (docs/extend.md).
 
     ``sample(position)`` returns the tensors of one sample by batch key; where it raises BadImage, a placeholder of
     zeros with weight 0 stands in the batch and the reason goes to ``quarantine``.

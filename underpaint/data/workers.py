@@ -1,4 +1,4 @@
-"""The processes that read and decode beside the main one: how they start, and that they end with it."""
+"""Worker processes that read and decode: their start, and their end with the main process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from types import TracebackType
 
 
 def process_context(module: str) -> BaseContext:
-    """A server that has imported ``module`` once and forks workers from there: quick, and, unlike a fork of the main
-    process, safe beside the threads of torch.
+    """A context that forks workers from a server that has imported ``module``, or spawns them where there is no fork.
+
+    It starts workers quickly and, unlike a fork of the main process, is safe beside the threads of torch.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -32,15 +33,17 @@ def start_worker(_: int) -> None:
 def _report_but_a_hung_up_main_process(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """The thread that hands tensors over reports here. A main process that stops in the middle of a batch is no error
-    of the worker's, and people who press Ctrl-C want no traceback; what goes wrong with a sample takes another way.
+    """Print the traceback of an exception, but not where the main process has gone away.
+
+    A main process that stops in the middle of a batch, as at Ctrl-C, is not an error of the worker. Errors of samples
+    do not come here.
     """
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)
 
 
 def _end_with_main_process() -> None:
-    """Torch's own watchdog would not do: it waits for the server to die, which waits for its last worker."""
+    """End this process when the main process ends; torch's watchdog waits for the server, which waits for workers."""
     main_process = multiprocessing.parent_process()
     assert main_process is not None
     main_process.join()

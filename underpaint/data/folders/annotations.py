@@ -19,7 +19,7 @@ class TagsFile:
     """The tags of a folder's images as they were written."""
 
     tags: Mapping[str, tuple[str, ...]]
-    """By path; the tags of several rows for one image are merged."""
+    """Tags by path; those of several rows for one image are merged."""
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
@@ -29,18 +29,18 @@ class LabelsFile:
     """The transfer task of a folder's images."""
 
     label: Mapping[str, str]
-    """The class by path; the first one where a file gives several."""
+    """Class by path; the first where a file gives several."""
     split: Mapping[str, str]
-    """``train`` or ``test`` by path, empty where the file has no column of splits."""
+    """Split (``train``, ``test`` or "") by path; empty where the file has no column of splits."""
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
 
 def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
-    """The tags of the ``known`` images of ``root``; rows that are about none of them are problems.
+    """The tags of the ``known`` images of ``root``; rows that match none of them are problems.
 
     Raises:
-        ValueError: if the file is no table of tags, or not one image has a tag in it.
+        ValueError: if the file is not a table of tags, or gives no image a tag.
     """
     table = _opened(file, "tags")
     merged: dict[str, dict[str, None]] = {}
@@ -65,7 +65,7 @@ def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
     """The classes, and perhaps the splits, of the ``known`` images of ``root``.
 
     Raises:
-        ValueError: if the file is no table of classes, names a split that is none, or names not one image.
+        ValueError: if the file is not a table of classes, names an unknown split, or names no image.
     """
     table = _opened(file, "class")
     label: dict[str, str] = {}
@@ -101,7 +101,7 @@ def _matched(table: TagTable, known: Collection[str]) -> Iterator[tuple[TableRow
 
 
 def _problem(row: TableRow, match: Match, root: Path) -> Problem:
-    """Why a row is about none of the images."""
+    """The row as a problem, with the reason why it matches no image."""
     written = (*row.paths, *row.keys, "")[0]
     pure = PurePosixPath(written)
     if pure.is_absolute() or ".." in pure.parts:

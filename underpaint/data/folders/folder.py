@@ -23,16 +23,16 @@ NO_LABELS = LabelsFile(label={}, split={}, problems=(), notes=())
 
 
 def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName = "canonical") -> Source:
-    """The images below ``folder``; see ``open_source`` for the arguments.
+    """The images in ``folder`` and its sub-folders; ``open_source`` describes the arguments.
 
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
-    Where the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these
-    are the splits (and the second folders the classes: ImageNet's layout); else splits are drawn. ``Source.notes`` says
-    which. Exact copies are one family. Problems, not errors, are: rows without an image, files that cannot be read, a
-    second class for one image. Symbolic links that lead out of the folder are skipped.
+    If the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these are
+    the splits (and the second folders the classes: ImageNet's layout); else splits are drawn. ``Source.notes`` says
+    which. Exact copies are one family. Rows without an image, files that cannot be read, and a second class for one
+    image are problems of the source, not errors. Symbolic links that lead out of the folder are skipped.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; images are read from a folder, or name a collection without a '/'")
+        raise ValueError(f"{folder} is not a folder; images are read from a folder, or name a collection without a '/'")
     root = folder.resolve()
     listing = list_folder(root)
     if not listing.images:
@@ -76,7 +76,7 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
 
 
 def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *, named_by: str) -> tuple[str, ...]:
-    """Where the splits of the transfer task come from, and who is left out; ``named_by`` is the file, if it is one."""
+    """Sentences about the origin of the transfer task's splits; ``named_by`` is the file that gives them, or ""."""
     if not split_of:
         drawn = any("test" in names for names in splits.values())
         share = f"{TESTED_SHARE:.0%} of each class are drawn to be tested on, by a hash"
@@ -107,10 +107,10 @@ def _existing(file: str) -> Path:
 
 
 def _class_folders(paths: Collection[str], *, below: dict[str, str]) -> dict[str, str]:
-    """The first folder's name, where every image lies in one and there are at least two.
+    """The class of each path: its first folder's name, if every image lies in one and there are at least two.
 
-    Where the first folders are splits (``below`` is not empty) it is the second one's, for the images that have one: a
-    test folder without classes is common.
+    If the first folders are splits (``below`` is not empty), the class is the second folder's name, for images that
+    have one: a test folder without classes is common.
     """
     names = {path: path.split("/")[1 if below else 0] for path in paths if path.count("/") > bool(below)}
     complete = below or len(names) == len(paths)

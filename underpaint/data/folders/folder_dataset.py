@@ -1,4 +1,4 @@
-"""The images of a folder or a collection with the targets of one run, all of them known in memory."""
+"""The images of a folder or a collection with the targets of one run, all held in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from underpaint.core import Inputs, LabelBatch
 from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
-from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageOptionsset
+from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
 from underpaint.data.open_source import open_source
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Problem, Source, Targets
@@ -21,7 +21,7 @@ from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderDataset(ImageOptionsset):
+class FolderDataset(ImageDataset):
     """A source with the rows and targets of one run."""
 
     source: Source
@@ -59,14 +59,14 @@ class FolderDataset(ImageOptionsset):
 
     @property
     def trained_rows(self) -> tuple[int, ...]:
-        """The rows that training draws from: all of them, or those with a target."""
+        """The rows of the source that training draws from: all of the split, or those with a target."""
         return (
             tuple(row for row, ids in zip(self.rows, self.targets, strict=True) if ids) if self.targets else self.rows
         )
 
     @property
     def unlabelled_images(self) -> tuple[Problem, ...]:
-        """Images without a usable target: no defect, but named, since they teach this run nothing."""
+        """The images of the split without a usable target, which are not trained on."""
         return tuple(
             Problem(key=self.source.path[row], reason="no label of the vocabulary")
             for row, ids in zip(self.rows, self.targets, strict=bool(self.targets))
@@ -117,12 +117,12 @@ def open_folder_dataset(config: ImageOptions) -> FolderDataset:
 
 
 def in_share(family: str, share: float) -> bool:
-    """Whether a family belongs to this share of all: a draw from its name alone, so that shares are nested."""
+    """Whether a family belongs to this share of all families, drawn from its name alone, so that shares are nested."""
     return share == 1 or keyed_random.key("share", family) < share * 2**63
 
 
 def _names(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:
-    """The names each image may be labelled with."""
+    """The possible labels of each image: its class, or its tags."""
     if targets == "class":
         return tuple((name,) if name else () for name in source.label)
     return source.tags
@@ -148,7 +148,7 @@ def _vocabulary(config: ImageOptions, names: Sequence[tuple[str, ...]]) -> Vocab
 
 
 def _factors(config: ImageOptions, tags: Sequence[tuple[str, ...]]) -> tuple[float, ...]:
-    """Repeat factors from the tags, whatever the targets: stage 1 may see the same stream as stage 2."""
+    """Repeat factors from the tags, for any targets, so that pre-pretraining can see the same stream as WSP."""
     if config.resample == "none":
         return ()
     vocabulary = count_vocabulary(tags, min_count=config.min_count, size=config.vocabulary_size)

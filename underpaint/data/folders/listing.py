@@ -1,4 +1,4 @@
-"""What lies in a folder: the images that are read, and everything else that might be one, with what to do about it."""
+"""Listing of a folder: the images that are read, and files that may be images but are not read, with advice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_IMAGES = (
 )
 _NO_IMAGES += (".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst", ".sh", ".sqlite", ".tab", ".toml")
 _NO_IMAGES += (".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml")
-"""What lies beside images and is missed by nobody: tables, texts, settings."""
+"""Extensions of files that are ignored silently: tables, texts, settings."""
 
 _ARCHIVES = (".7z", ".rar", ".tar", ".taz", ".tbz", ".tbz2", ".tgz", ".tlz", ".txz", ".tzst", ".zip")
 _ARCHIVE = "an archive: `underpaint prepare` reads tars, unpack others"
@@ -64,19 +64,19 @@ _ADVICE_ON_LINKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The files below a folder, each sorted by its path; nothing hidden (``._a.jpg`` of a Mac)."""
+    """The files in a folder and its sub-folders, sorted by path, without hidden ones (``._a.jpg`` of a Mac)."""
 
     images: tuple[str, ...]
-    """By their extension, relative to the folder, with ``/``."""
+    """Paths of files with the extension of an image, relative to the folder, with ``/``."""
     links: tuple[Problem, ...]
     """Symbolic links that are not followed."""
     unread: tuple[Problem, ...]
-    """Files that hold images and are not read."""
+    """Files that hold images but are not read."""
     others: tuple[str, ...]
-    """Archives, and files of extensions that are not known; not tables, texts and the like."""
+    """Paths of archives and of files with unknown extensions, without tables, texts and the like."""
 
     def skipped(self) -> str:
-        """One line that counts by kind what is not read, with advice; "" where that is nothing.
+        """A line that counts the files that are not read by kind, with advice; "" where all are read.
 
         ``skipped 12 files: 8 .heic (pip install 'underpaint[heif]'), 4 .cr2 (a camera's raw format: ...)``
         """
@@ -94,7 +94,7 @@ class Listing:
 
 
 def list_folder(root: Path) -> Listing:
-    """Look at every file below ``root``, an absolute path without links in it.
+    """List every file below ``root``, an absolute path without links in it.
 
     Symbolic links are followed inside the folder, to files and to folders, each folder once.
 
@@ -125,7 +125,7 @@ def list_folder(root: Path) -> Listing:
 
 
 def say_skipped(root: Path, listing: Listing) -> None:
-    """Tell people what is not read, once in each process."""
+    """Print the line about files that are not read, once in each process."""
     if skipped := listing.skipped():
         _say_once(f"{root}: {skipped}")
 
@@ -136,12 +136,12 @@ def _say_once(line: str) -> None:
 
 
 def refuse_unreadable(error: OSError) -> None:
-    """A folder that may not be read would leave what is in it out without a word."""
+    """Raise ValueError for a folder that may not be read, whose files would otherwise be left out silently."""
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
 
 
 def _walk(root: Path, links: list[Problem]) -> Iterator[str]:
-    """Paths of files and of links to files; links to folders that are not followed go into ``links``."""
+    """Yield the paths of files and of links to files; links to folders that are not followed go into ``links``."""
     waiting, linked = [root], set[Path]()
     while waiting:
         for folder, folders, files in os.walk(waiting.pop(), onerror=refuse_unreadable):
@@ -186,7 +186,7 @@ def _advice(path: str) -> str:
 
 
 def _suffix(path: str) -> str:
-    """The extension in lower case, of packed tars both (``.tar.gz``)."""
+    """The extension in lower case; for compressed tars both (``.tar.gz``)."""
     *others, last = ["", *Path(path.lower()).suffixes]
     return f".tar{last}" if others[-1:] == [".tar"] else last
 

@@ -15,7 +15,7 @@ from underpaint.core import Inputs, LabelBatch
 from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
-from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageOptionsset
+from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
 from underpaint.data.open_source import open_source
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import open_shards, places_of, prepared_source
@@ -26,7 +26,7 @@ from underpaint.tags.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardDataset(ImageOptionsset):
+class ShardDataset(ImageDataset):
     """A prepared set with the images of one run."""
 
     prepared: PreparedSet

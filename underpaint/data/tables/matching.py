@@ -1,4 +1,4 @@
-"""Which image a row of a table is about: a table is written elsewhere, so its paths seldom are those of the folder."""
+"""Matching of a table's rows to images: a table written elsewhere seldom has the paths of the folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """The image that a written path means."""
+    """The image that a path in a table refers to."""
 
     path: str
-    """As the folder spells it; "" where the row fits no image, or one cannot tell which."""
+    """Path as the folder spells it; "" where no image matches, or several do."""
     by_end: bool = False
-    """Only the ends of the two paths agree: the table was written for another folder above."""
+    """Whether only the ends of the two paths agree, as in a table written for another parent folder."""
     reason: str = ""
-    """Why nothing fits."""
+    """Reason why no image matches; "" where one does."""
 
 
 def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
-    """For each row of a table the one of the ``known`` images that it is about, by its paths, else by its keys.
+    """The match of each row of a table among the ``known`` images, by its paths, else by its keys.
 
     A key is a path without its extension, or the end of one.
     """
@@ -58,11 +58,11 @@ def _of_stem(match: Match, paths: list[str]) -> Match:
 
 
 def match_paths(written: Sequence[str], known: Iterable[str]) -> list[Match]:
-    """For each written path the one of the ``known`` paths that it means.
+    """The match of each written path among the ``known`` paths.
 
-    A path fits that is spelled alike, up to Unicode's normal forms, backslashes, percent-encoding and ``./``. Else the
-    one fits that ends as this one does, or that this one ends as (an absolute path, a folder more or less), if there is
-    no second such image and no second row for it.
+    A path matches one that is spelled alike, up to Unicode's normal forms, backslashes, percent-encoding and ``./``.
+    Otherwise it matches where one path is the end of the other (an absolute path, a folder more or less), if no second
+    image and no second row do so.
     """
     folder = _Folder(known)
     exact = [folder.find_exact(path) for path in written]
@@ -107,12 +107,12 @@ def spellings(path: str) -> Iterator[str]:
 
 
 def _spelled(path: str) -> str:
-    """Composed letters, without ``./`` and doubled slashes."""
+    """The path in NFC, without ``./`` and doubled slashes."""
     return unicodedata.normalize("NFC", str(PurePosixPath(path.strip())))
 
 
 class _Folder:
-    """The images of a folder by their paths and by the last words of these."""
+    """The images of a folder by path and by file name."""
 
     def __init__(self, known: Iterable[str]) -> None:
         self.known = set(known)

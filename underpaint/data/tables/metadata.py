@@ -1,4 +1,4 @@
-"""What somebody wrote about an image: its tags, caption, language and licence, out of columns, JSON and text."""
+"""Metadata that people wrote about an image: tags, caption, language and licence, from columns, JSON and text."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "class": ("class", "label", "category"),
     "split": ("split", "subset"),
 }
-"""The names that a column of a table, or a field of a JSON file, may have; of several, the first counts."""
+"""Names that a column of a table, or a field of a JSON file, may have, in order of precedence."""
 
 MAX_CAPTION_LETTERS = 10_000
 
 MAX_TAG_WORDS = 5
-"""A text with a longer piece between its separators is a caption, not a list of tags."""
+"""Largest number of words of a tag; a text with a longer piece between its separators is a caption."""
 
 FUNCTION_WORD_SHARE = 0.2
-"""Share of English function words from which a text is prose."""
+"""Smallest share of English function words in a text that is taken for prose."""
 
 _SENTENCE = re.compile(r"[^\s.][.!?\u3002](?:\s|$)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """What one place says; nothing of what it does not tell."""
+    """The metadata of an image from one or more places; fields that these lack are "" or None."""
 
     tags: tuple[str, ...] | None = None
-    """Distinct, as they were written. None where there is no place for tags, () where it is empty."""
+    """Distinct tags, as they were written; () where the place for tags is empty, None where there is no such place."""
     caption: str = ""
     language: str = ""
     licence: str = ""
     label: str = ""
-    """The class of the transfer task."""
+    """Class in the transfer task."""
     split: str | None = None
-    """``train``, ``test``, or nothing where a table of classes gives no split; None where there is no such table."""
+    """Split in the transfer task: ``train``, ``test``, "" for an image in none; None where no table gives splits."""
 
     def merged_with(self, further: Metadata) -> Metadata:
-        """Both, this one first: its tags before the other's, and the other's caption where it has none."""
+        """The metadata of both: these tags before the further ones, and the further value of each field empty here."""
         together = None if self.tags is None and further.tags is None else (*(self.tags or ()), *(further.tags or ()))
         return Metadata(
             tags=None if together is None else distinct(together),
@@ -66,22 +66,22 @@ NOTHING = Metadata()
 
 
 def from_json(content: bytes) -> Metadata:
-    """A JSON object with some of the fields of COLUMNS, as img2dataset writes one beside each image.
+    """The metadata in a JSON object with some of the fields of COLUMNS, as img2dataset writes beside each image.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the content is not a JSON object.
     """
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as error:  # among them a number of more digits than Python reads
         raise ValueError(f"it is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"it holds no JSON object but {type(fields).__name__}")
+        raise ValueError(f"it holds a JSON value of type {type(fields).__name__}, not an object")
     return from_fields(fields)
 
 
 def from_fields(fields: Mapping[str, object]) -> Metadata:
-    """Some of the fields of COLUMNS, in whatever case; the tags as a list or as one text."""
+    """The metadata in some of the fields of COLUMNS, in any case; tags may be a list or one text."""
     known = {name.lower(): value for name, value in fields.items()}
 
     def field(meaning: str) -> object:
@@ -101,12 +101,12 @@ def from_fields(fields: Mapping[str, object]) -> Metadata:
 
 
 def from_caption(content: bytes) -> Metadata:
-    """A ``.txt`` member of a tar: a caption. Raises ValueError where it is not UTF-8."""
+    """The metadata in a ``.txt`` member of a tar, which is a caption; raises ValueError where it is not UTF-8."""
     return Metadata(caption=_decoded(content).strip()[:MAX_CAPTION_LETTERS])
 
 
 def from_sidecar(content: bytes) -> Metadata:
-    """A ``.txt`` file beside an image, tags or a caption (``is_caption``). Raises ValueError where it is not UTF-8."""
+    """The metadata in a ``.txt`` file beside an image, tags or a caption; raises ValueError where it is not UTF-8."""
     text = _decoded(content).strip()
     if is_caption(text):
         return Metadata(caption=text[:MAX_CAPTION_LETTERS])
@@ -114,7 +114,7 @@ def from_sidecar(content: bytes) -> Metadata:
 
 
 def is_caption(text: str) -> bool:
-    """Whether a text that no column names is prose: words that nothing separates, or a sentence.
+    """Whether a text without a column name is prose: several words without separators, or a sentence.
 
     Prose has commas and lines too. But tags have few words, no full stop, and hardly an "a", "on" or "the".
     """
@@ -141,16 +141,16 @@ def hashtags(caption: str) -> tuple[str, ...]:
 
 
 def distinct(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags without what surrounds them, each once. Case stays: #BrownBear says where its words begin.
+    """Distinct tags, without surrounding blanks and hash signs. Case stays, since it shows the words in #BrownBear.
 
-    One of more than MAX_TAG_LETTERS is cut behind them, so that the audit can say why it became no label.
+    A tag of more than MAX_TAG_LETTERS is cut to one letter more, so that the audit can give the reason to drop it.
     """
     cleaned = (" ".join(tag.strip().lstrip("#").split()) for tag in tags)
     return tuple(dict.fromkeys(tag[: MAX_TAG_LETTERS + 1] for tag in cleaned if tag and _is_text(tag)))
 
 
 def _is_text(tag: str) -> bool:
-    """Half of a surrogate pair, which JSON may hold, is no text that could be written."""
+    """Whether a tag can be encoded: JSON may hold half of a surrogate pair, which cannot."""
     return not any("\ud800" <= letter <= "\udfff" for letter in tag)
 
 

@@ -1,7 +1,7 @@
-"""The one rule of how a text holds several tags, for tables, sidecars and JSON alike (docs/data.md).
+"""Separation of a text into tags, by the same rule for tables, sidecars and JSON (docs/data.md).
 
-A list is a list, also where it was written as text (``['brown bear', 'snow']``). Else one
-separator holds for a whole column: lines, then ``;``, then ``,``, then blanks. Hashtags may be run together.
+A list is taken as it is, also where it is written as text (``['brown bear', 'snow']``). Otherwise one separator holds
+for a whole column: lines, then ``;``, then ``,``, then blanks. Hashtags may be run together.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Literal
 Separator = Literal["lines", ";", ",", "blanks"]
 
 COMMA_SHARE = 0.05
-"""Share of a column's texts with several words that must hold a comma, for commas to separate: one stray comma in
-a million space-separated rows is a slip, and would glue the tags of all the others together."""
+"""Share of a column's texts with several words that must be exceeded by those with a comma, for commas to separate:
+a stray comma in space-separated rows would otherwise join the tags of all others."""
 
 _EMOTICON = r"(?:(?<![^\s;,]);(?:[-'^~]?[)(\]\[dDpPoOqQ3tT/\\|*<>]|_;)(?![^\s;,]))"
-"""Winks, which hold the separator: ``;d``, ``;)``, ``;-)``, ``;_;``."""
+"""Pattern of winks, which contain a semicolon: ``;d``, ``;)``, ``;-)``, ``;_;``."""
 _ENTITY = r"(?:&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});)"
-"""Characters of HTML, such as ``&amp;``."""
+"""Pattern of character references of HTML, such as ``&amp;``."""
 _SEMICOLON = re.compile(f"{_EMOTICON}|{_ENTITY}|(;)")
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 MARKS = ("#", "\uff03")
 _HASHES = re.compile("[#\uff03]")
 _COMMA = re.compile(r",(?!\d)|(?<!\d),")
-"""Not that of ``1,000``."""
+"""Pattern of a comma that separates, unlike that of ``1,000``."""
 
 
 class SeparatorCount:
-    """Counts what the texts of a column hold, block by block, and chooses their separator."""
+    """Counts the texts of a column that contain each separator, block by block, and chooses one."""
 
     def __init__(self) -> None:
         self.texts: Counter[str] = Counter()
@@ -59,9 +59,9 @@ class SeparatorCount:
 
 
 def split_tags(value: object, separator: Separator | None = None) -> tuple[str, ...]:
-    """The tags of one cell or field, as they were written; the separator of the text itself where none is given.
+    """The tags of one cell or field, as they were written; without ``separator`` the text's own is found.
 
-    Numbers are their digits (a whole one without ``.0``), and a missing value or NaN is no tag.
+    A number gives its digits (a whole one without ``.0``), and a missing value or NaN gives no tag.
     """
     if isinstance(value, str):
         listed = _written_list(value)
@@ -72,7 +72,7 @@ def split_tags(value: object, separator: Separator | None = None) -> tuple[str, 
 
 
 def word_of(value: object) -> str:
-    """A single value of a table as text: 7.0 is ``7``, since a column of whole numbers with a gap becomes floats."""
+    """A value of a table as text; 7.0 gives ``7``, since a column of whole numbers with a gap becomes floats."""
     if value is None or isinstance(value, (bool, dict)) or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -81,7 +81,7 @@ def word_of(value: object) -> str:
 
 
 def describe(separator: Separator) -> str:
-    """The separator in words, for the output."""
+    """The name of the separator, in the plural."""
     return {"lines": "lines", ";": "semicolons", ",": "commas", "blanks": "blanks"}[separator]
 
 
@@ -110,7 +110,7 @@ def _at_semicolons(text: str) -> list[str]:
 
 
 def _written_list(text: str) -> list[object] | None:
-    """The list that a text spells, as JSON or as Python writes it; None where it spells none."""
+    """The list that a text spells in JSON or Python; None where it spells none."""
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
         return None
@@ -125,7 +125,7 @@ def _written_list(text: str) -> list[object] | None:
 
 
 def _unescaped(tag: str) -> str:
-    """The tag without what addresses and HTML put in place of letters; only after it was split off."""
+    """The tag with percent-encoding and HTML references decoded; for tags that are split already."""
     if _ESCAPED.search(tag):
         decoded = urllib.parse.unquote_plus(tag)
         tag = tag if "\ufffd" in decoded else decoded

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import pyarrow.csv
 
 EXTENSIONS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".txt")
-"""Of tables; those of YFCC100M may be called ``.txt``, or have no extension at all."""
+"""Extensions of tables; those of YFCC100M may also have none."""
 
 Block = dict[str, list[object]]
-"""Some rows, column by column."""
+"""Some rows of a table, column by column."""
 
 MAX_LINE_BYTES = 1_000_000
 BLOCK_BYTES = 16 * 1024**2
@@ -46,43 +46,43 @@ _YFCC = ("id", "user", "nickname", "taken", "uploaded", "device", "title", "desc
 _YFCC += ("longitude", "latitude", "accuracy", "page", "download", "licence", "licence_url", "server", "farm")
 _YFCC += ("secret", "secret_original", "extension", "marker")
 _YFCC_FIRST = {23: _YFCC, 25: ("line", "id", "hash", *_YFCC[1:])}
-"""The columns of Yahoo's first release and of the later one on Amazon's, by their number (YFCC100M's read-me)."""
+"""Columns of YFCC100M's first release by Yahoo and of the later one on Amazon, by their number (its read-me)."""
 
 _YFCC_READ = ("id", "hash", "title", "description", "tags", "licence", "extension", "marker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableRow:
-    """What one row says about one image."""
+    """A row of a table, which describes one image."""
 
     paths: tuple[str, ...]
-    """Where the image may lie, relative to the table's folder or to the source: the first that is there counts."""
+    """Possible paths of the image, relative to the table's folder or to the source; the first that exists counts."""
     keys: tuple[str, ...]
-    """What the image may be called in a tar, or without its extension in a folder."""
+    """Possible keys of the image in a tar; in a folder, its path or name without extension."""
     said: Metadata
     label: str = ""
-    """Its class of the transfer task."""
+    """Class of the image in the transfer task."""
     split: str = ""
     refusal: str = ""
-    """Why it is no image; mostly nothing."""
+    """Reason why the row gives no image; "" where it does."""
 
 
 class TagTable:
-    """One table.
+    """A table about images, with named columns or in the form of YFCC100M.
 
     Raises:
-        ValueError: if it is no table, or lacks a column that names the image.
+        ValueError: if the file is not a table, or lacks a column that names the image.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.is_yfcc = _kind(file) not in (".parquet", *_JSON_LINES) and is_yfcc(file)
         self.columns = dict[str, str]() if self.is_yfcc else _columns(file)
-        """From a key of COLUMNS to the name that this table has for it."""
+        """Names of this table's columns, by key of COLUMNS."""
 
     @cached_property
     def separator(self) -> Separator | None:
-        """What separates the tags of a cell; None where no cell is a text. The whole column decides."""
+        """The separator of tags in a cell, chosen from the whole column; None where no cell is a text."""
         if self.is_yfcc:
             return ","
         if "tags" not in self.columns:
@@ -118,19 +118,19 @@ def is_table(file: Path) -> bool:
 
 
 def is_yfcc(file: Path) -> bool:
-    """Has the first line as many fields as the tables of YFCC100M, and ends it with the mark of photo or video?"""
+    """Whether the first line has the number of fields of YFCC100M and ends with its mark of photo or video."""
     fields = _first_line(file).split(b"\t")
     return len(fields) in _YFCC_FIRST and fields[-1] in (b"0", b"1")
 
 
 def _kind(file: Path) -> str:
-    """The extension, without that of a compression."""
+    """The extension in lower case, without that of a compression."""
     name = file.with_suffix("") if file.suffix.lower() in _COMPRESSED else file
     return name.suffix.lower()
 
 
 def _first_line(file: Path) -> bytes:
-    """The first line without its end, which an old Mac writes as a carriage return alone."""
+    """The first line without its end, which may be a carriage return alone."""
     try:
         with _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened:
             start = opened.read(MAX_LINE_BYTES)
@@ -160,7 +160,7 @@ def _block(file: Path, batch: pyarrow.RecordBatch, names: list[str]) -> Block:
 
 
 def _require_readable(file: Path, name: str, kind: pyarrow.DataType) -> None:
-    """Texts, numbers and lists of them can be names and tags; what is nested deeper has no one meaning."""
+    """Raise ValueError for a column that holds neither texts or numbers nor lists of them."""
     from pyarrow import types
 
     inner = kind.value_type if types.is_dictionary(kind) else kind
@@ -206,7 +206,7 @@ def _delimiter(file: Path) -> str:
 
 @contextmanager
 def _arrow_errors(file: Path, advice: str) -> Iterator[None]:
-    """Arrow's refusals as the user's."""
+    """Turn Arrow's exceptions into ValueError with the file's name and advice."""
     import pyarrow
 
     try:
@@ -232,7 +232,7 @@ def _json_blocks(file: Path, names: list[str]) -> Iterator[Block]:
 
 
 def _json_batches(file: Path) -> Iterator[pyarrow.RecordBatch]:
-    """JSON objects, one a line."""
+    """Batches of rows from a file with one JSON object per line."""
     import pyarrow.json
 
     with _arrow_errors(file, JSON_ADVICE):
@@ -242,7 +242,7 @@ def _json_batches(file: Path) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _csv_blocks(file: Path, names: list[str]) -> Iterator[Block]:
-    """Texts; a row may be shorter than the header, never longer."""
+    """Blocks of a CSV file, all values as texts; a row may be shorter than the header, never longer."""
     rows = _csv_rows(file)
     header = next(rows, [])
     places = [header.index(name) for name in names]
@@ -254,7 +254,7 @@ def _csv_blocks(file: Path, names: list[str]) -> Iterator[Block]:
 
 
 def _csv_rows(file: Path) -> Iterator[list[str]]:
-    """The header and the rows that are not empty, strictly: a quote never closed would swallow the rest of the file.
+    """The header and the rows that are not empty; raises ValueError for a quote that is never closed.
 
     Lines may end as on Unix, Windows or an old Mac.
     """
@@ -281,7 +281,7 @@ def _csv_rows(file: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def _opened_text(file: Path) -> Iterator[io.TextIOWrapper]:
-    """The text of a table as it stands, its line ends included."""
+    """The text of a table, with its line ends unchanged."""
     try:
         with (
             _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened,
@@ -327,7 +327,7 @@ def _yfcc(file: Path) -> Iterator[list[TableRow]]:
 
 
 def _yfcc_row(row: dict[str, str]) -> TableRow:
-    """Texts are escaped as in addresses, tags separated by commas; images lie as on Amazon's, or under their ids."""
+    """A row of YFCC100M with texts and tags decoded; its paths are those on Amazon and those by id."""
     title, description = (urllib.parse.unquote_plus(row[name]) for name in ("title", "description"))
     named, digest = row["id"], row.get("hash", "")
     file = f"{named}.{row['extension'] or 'jpg'}"
