@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -22,6 +23,7 @@ from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.files import read_json, write_json, xxh3
 from underpaint.messages import counted
 from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.preparation.image_names import ImageNames, as_path
 
 JOINED = pa.schema(
     {
@@ -35,9 +37,11 @@ JOINED = pa.schema(
         "split": pa.string(),
     }
 )
-_FORMAT = 1
+_FORMAT = 2
 """Version of the joined tables, raised with every change of their content: older ones are made again."""
 ROWS_OF_GROUP = 65_536
+_AMBIGUOUS = "\0"
+"""Begins what stands in place of a name that several images have: no image is called so."""
 MOST_NAMES = 1000
 """Largest number of names among which examples of rows without an image are sought."""
 MAX_UNMATCHED = 0.05
@@ -77,20 +81,30 @@ class TableFit:
     separated: str
     examples: tuple[str, ...]
     """Names of some rows that match no image."""
+    ambiguous: int
+    """Number of rows that match no image because several have their name."""
+    ambiguity: str
+    """Such a name, with two of the images; "" where there is none."""
 
     def __str__(self) -> str:
         text = f"{Path(self.file).name}: {self.matched:,} of {counted(self.rows, 'row')} fit an image"
         text += f", {self.by_end:,} of them by the end of the path" if self.by_end else ""
         text += f"; not {', '.join(map(repr, self.examples))}" if self.examples else ""
+        text += f"; {self.told_ambiguous()}" if self.ambiguous else ""
         text += f"; {counted(self.unnamed, 'row')} without a name" if self.unnamed else ""
         return text + (f"; tags are separated by {self.separated}" if self.separated else "")
 
+    def told_ambiguous(self) -> str:
+        """A clause about the rows whose name several images have."""
+        return f"{counted(self.ambiguous, 'row')} may be about several images, such as: {self.ambiguity}"
 
-def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, is_of: str) -> JoinedTable:
+
+def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageNames | None, is_of: str) -> JoinedTable:
     """Sort the rows of a table by the names of their images, so that each partition reads its own rows.
 
-    ``known`` are the paths of loose images, which rows are matched with; with ``by_key`` there are others too, of
-    shards and other tables, which are matched by their keys when they are read. The table is held in memory once: some
+    ``known`` are the paths of loose images, which rows are matched with. Where ``images`` are given there are others
+    too, of shards and other tables, which are matched by their keys when they are read; a key that several images have
+    matches none. The table is held in memory once: some
     200 bytes a row. The sorted file is made anew only where the table, or a path that it is matched with, changed; its
     name is a hash of its content.
 
@@ -102,7 +116,7 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, 
         xxh3(file),
         file.suffix,
         is_of,
-        by_key,
+        None if images is None else images.identity(),
         xxhash.xxh3_64_hexdigest("\n".join(sorted(known)).encode("utf-8", "backslashreplace")),
     ]
     about = folder / f"{xxhash.xxh3_64_hexdigest(json.dumps(inputs).encode())}.json"
@@ -114,9 +128,11 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], by_key: bool, 
     _require_column(table, is_of)
     rows = [row for block in table.rows() for row in block]
     matches = match_rows(rows, known)
-    joined = pa.Table.from_pylist(list(_named_rows(rows, matches, table, by_key=by_key, is_of=is_of)), JOINED).sort_by(
-        "name"
-    )
+    named = list(_named_rows(rows, matches, table, by_key=images is not None, is_of=is_of))
+    if images is not None:
+        repeated = images.repeated({name for name, _ in named})
+        named = [(f"{_AMBIGUOUS}{repeated[name]}" if name in repeated else name, row) for name, row in named]
+    joined = pa.Table.from_pylist([{"name": name, **row} for name, row in named], JOINED).sort_by("name")
     target = folder / f"{_content_hash(joined)}.parquet"
     write_table(joined, target, rows_of_group=ROWS_OF_GROUP)
     made = JoinedTable(
@@ -143,7 +159,7 @@ def _require_column(table: TagTable, is_of: str) -> None:
 
 def _named_rows(
     rows: Sequence[TableRow], matches: Sequence[Match], table: TagTable, *, by_key: bool, is_of: str
-) -> Iterator[dict[str, object]]:
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Rows of JOINED, one for every name that the image of a table's row may have."""
     stems = Counter(PurePosixPath(path).stem for path in {_plain(row.paths[0]) for row in rows if row.paths})
     for number, (row, match) in enumerate(zip(rows, matches, strict=True)):
@@ -166,7 +182,7 @@ def _named_rows(
             names += [*row.keys, *(end for end in ends if stems[end] == 1)]
         names = names or list(row.keys)
         for name in dict.fromkeys(names):
-            yield {"name": name, **values}
+            yield name, values
 
 
 def _plain(path: str) -> str:
@@ -178,11 +194,6 @@ def _content_hash(table: pa.Table) -> str:
     for batch in table.to_batches(max_chunksize=ROWS_OF_GROUP):
         state.update(json.dumps(batch.to_pydict()).encode())
     return state.hexdigest()
-
-
-def as_path(path: str) -> str:
-    """A path in the form that it has among names; the leading slash tells it from a key."""
-    return f"/{path.removeprefix('./')}"
 
 
 def read_joined(tables: Sequence[JoinedTable], names: Iterable[str]) -> tuple[dict[str, Metadata], pa.Table]:
@@ -244,13 +255,15 @@ def table_fits(
     fits = [_fit(table, matched[file]) for file, table in by_file.items()]
     for fit in fits:
         missing = fit.rows - fit.matched
+        examples = f", such as {', '.join(map(repr, fit.examples))}" if fit.examples else ""
+        examples += f"; {fit.told_ambiguous()}" if fit.ambiguous else ""
         if not fit.rows:
             raise ValueError(f"{fit.file} has no row that names an image; fill it, or leave it out")
         if missing > most * fit.rows:
             raise ValueError(
-                f"{missing:,} of {counted(fit.rows, 'row')} of {fit.file} fit no image, such as "
-                f"{', '.join(map(repr, fit.examples))}; images are called {', '.join(map(repr, keys))}. Mend the "
-                f"paths, or allow it with --max-unmatched {min(missing / fit.rows + 0.005, 1):.2f}"
+                f"{missing:,} of {counted(fit.rows, 'row')} of {fit.file} fit no image{examples}; images are called "
+                f"{', '.join(map(repr, keys))}. Mend the paths, or allow it with --max-unmatched "
+                f"{min(missing / fit.rows + 0.005, 1):.2f}"
             )
     return fits
 
@@ -258,6 +271,9 @@ def table_fits(
 def _fit(table: JoinedTable, matched: np.ndarray) -> TableFit:
     named = read_table(table.file, ["name", "row"])
     unmatched = named.filter(pa.array(~matched[named["row"].to_numpy()]))
+    is_ambiguous = pc.starts_with(unmatched["name"], _AMBIGUOUS)  # pyright: ignore[reportAttributeAccessIssue]
+    ambiguous = unmatched.filter(is_ambiguous)
+    unmatched = unmatched.filter(pc.invert(is_ambiguous))  # pyright: ignore[reportAttributeAccessIssue]
     names: dict[int, str] = {}
     for name, row in zip(*(unmatched[:MOST_NAMES][column].to_pylist() for column in ("name", "row")), strict=True):
         names.setdefault(row, name.removeprefix("/"))
@@ -270,4 +286,6 @@ def _fit(table: JoinedTable, matched: np.ndarray) -> TableFit:
         by_end=table.by_end,
         separated=table.separated,
         examples=tuple(names[row] for row in sorted(names)[:3]),
+        ambiguous=len(ambiguous["row"].unique()),
+        ambiguity=ambiguous["name"][0].as_py().removeprefix(_AMBIGUOUS) if len(ambiguous) else "",
     )

@@ -18,13 +18,12 @@ from underpaint.data.shards.tar import Member, list_members
 from underpaint.data.tables.metadata import Metadata
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.fingerprinting import checked
+from underpaint.preparation.image_names import names_of_path, names_of_sample
 from underpaint.preparation.joining import JoinedTable, read_joined
 from underpaint.preparation.plan import Partition
 from underpaint.preparation.samples import (
     LeftOut,
     Sample,
-    names_of_path,
-    names_of_sample,
     read_file,
     read_member,
 )

@@ -29,11 +29,12 @@ from underpaint.preparation import deduplication, labelling
 from underpaint.preparation.arrow_files import read_table, replacing, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
 from underpaint.preparation.fingerprinting import exclusion_folder, opened
-from underpaint.preparation.inputs import PreparedFrom, describe, require_apart
+from underpaint.preparation.image_names import ImageNames
+from underpaint.preparation.inputs import PreparedFrom, describe, require_apart, tar_files
 from underpaint.preparation.joining import MAX_UNMATCHED, JoinedTable, TableFit, join_table, table_fits
 from underpaint.preparation.labelling import LabelWork, RepeatFactors
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
-from underpaint.preparation.plan import Partition, cut
+from underpaint.preparation.plan import Partition, cut, table_paths
 from underpaint.preparation.settings import Preparation, recorded
 from underpaint.preparation.transfer_task import decide_task, read_task
 from underpaint.progress import Progress
@@ -93,9 +94,10 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     ]
     paths = {source.name: list_folder(source.root).images for source in to_match}
     known = sorted({path for of_source in paths.values() for path in of_source})
-    by_key = any(source.kind != "folder" for source in sources)
+    is_joined = (wanted.tags or wanted.labels) and any(source.kind != "folder" for source in sources)
+    images = _image_names(sources, known) if is_joined else None
     of_all = [
-        join_table(_table(option, given, needs), work_folders.joined, known=known, by_key=by_key, is_of=is_of)
+        join_table(_table(option, given, needs), work_folders.joined, known=known, images=images, is_of=is_of)
         for option, given, is_of, needs in (
             ("--tags", wanted.tags, "tags", "tags"),
             ("--labels", wanted.labels, "classes", "class"),
@@ -104,6 +106,12 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     ]
     tables = {source.name: (*of_all, *_own_table(source, paths, work_folders)) for source in sources}
     return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
+
+
+def _image_names(sources: Sequence[PreparedFrom], known: Iterable[str]) -> ImageNames:
+    tars = [tar for source in sources if source.kind == "tars" for tar in tar_files(Path(source.path))]
+    of_tables = [path for source in sources if source.kind == "table" for path in table_paths(Path(source.path))]
+    return ImageNames(tars=tars, loose=(*known, *of_tables))
 
 
 def _table(option: str, given: str, needs: str) -> Path:
@@ -120,7 +128,7 @@ def _own_table(
     if not source.table:
         return ()
     known = paths.get(source.name, ())
-    return (join_table(Path(source.table), work_folders.joined, known=known, by_key=False, is_of="tags"),)
+    return (join_table(Path(source.table), work_folders.joined, known=known, images=None, is_of="tags"),)
 
 
 def _fits(partitions: Sequence[Partition], work_folders: WorkFolders, most: float) -> list[TableFit]:

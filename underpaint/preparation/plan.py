@@ -196,6 +196,11 @@ def _rows(file: Path) -> Iterator[TableRow]:
         yield from block
 
 
+def table_paths(file: Path) -> Iterator[str]:
+    """The first path of each row of a table."""
+    return (row.paths[0] for row in _rows(file) if row.paths)
+
+
 def _rows_of_repeated_images(file: Path) -> dict[str, Metadata | None]:
     """The merged metadata of each image that has several rows, by its first path."""
     hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(file) if row.paths), dtype=np.uint64)

@@ -13,7 +13,7 @@ from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TE
 from underpaint.data.tables import metadata
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.preparation.image_header import ImageHeader, examine
-from underpaint.preparation.joining import as_path
+from underpaint.preparation.image_names import names_of_path, names_of_sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,18 +90,6 @@ def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metad
             except ValueError:
                 flags = (*flags, "unread_sidecar")
     return _sample(key, _content(file, image), said, flags=flags, offset=image.offset)
-
-
-def names_of_path(path: str, extension: str = "") -> tuple[str, ...]:
-    """The names that a joined table may have for an image: its path, and as keys the path or name without extension."""
-    folder, slash, base = path.rpartition("/")
-    stem = base if extension else base.rpartition(".")[0] or base
-    return tuple(dict.fromkeys((as_path(f"{path}{extension}"), f"{folder}{slash}{stem}", stem)))
-
-
-def names_of_sample(sample: list[Member]) -> tuple[str, ...]:
-    extensions = [member.extension for member in sample if member.extension in IMAGE_EXTENSIONS]
-    return names_of_path(sample[0].key, f".{extensions[0]}") if extensions else ()
 
 
 def _sample(
