@@ -81,7 +81,7 @@ def test_the_chunk_that_is_made_for_xmp_comes_first() -> None:
     ("chunk", "reason"),
     [
         (raw_profile("xmp", PACKET, stated=9), "lacks a part"),
-        (png_chunk(b"tEXt", b"Raw profile type iptc\0\niptc\n 4\nzzzz"), "no hexadecimal"),
+        (png_chunk(b"tEXt", b"Raw profile type iptc\0\niptc\n 4\nzzzz"), "not hexadecimal"),
         (png_chunk(b"tEXt", b"Raw profile type iptc\0"), "lacks a part"),
         (png_chunk(b"zTXt", b"Raw profile type xmp\0\0" + b"none"), "cannot be unpacked"),
         (png_chunk(b"zTXt", b"Raw profile type xmp\0\0" + zlib.compress(b"0" * 100_000_000, 1)), "at most"),

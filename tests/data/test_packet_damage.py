@@ -125,7 +125,7 @@ def test_one_bad_byte_in_a_word_costs_that_word_and_is_told(encoding: str) -> No
         found = embedded_tags(encoded(Image.new("RGB", (8, 8)), "JPEG", xmp=bytes(written)))
         assert [tag for tag in WORDS if tag != word] == [tag for tag in found.tags if tag in WORDS]
         assert found.refused
-        assert "no text" in found.refused[0]
+        assert "not text" in found.refused[0]
 
 
 def test_a_control_character_costs_its_word_and_is_told() -> None:
@@ -137,7 +137,7 @@ def test_words_before_broken_xml_are_kept_and_the_break_is_told() -> None:
     broken = packet(*WORDS).replace("</rdf:li><rdf:li>北", "</rdf:li><rdf:li<>北").encode()
     found = embedded_tags(encoded(Image.new("RGB", (8, 8)), "JPEG", xmp=broken))
     assert found.tags == WORDS[:2]
-    assert "no XML" in found.refused[0]
+    assert "not XML" in found.refused[0]
 
 
 def dataset(record: int, number: int, content: bytes) -> bytes:
@@ -173,7 +173,7 @@ def test_one_bad_byte_in_iptc_keeps_the_other_keywords_and_is_told(charset: byte
 
 def test_a_word_that_is_not_in_the_declared_set_is_left_out_and_told() -> None:
     block = dataset(1, 90, CHARSET) + dataset(2, 25, "Zoë".encode("latin-1")) + dataset(2, 25, b"owl")
-    assert iptc_keywords(block) == (["owl"], ["an IPTC keyword that is no UTF-8"])
+    assert iptc_keywords(block) == (["owl"], ["an IPTC keyword that is not UTF-8"])
     strange = dataset(1, 90, b"\x1b-L") + dataset(2, 25, "сова".encode("iso8859-5")) + dataset(2, 25, b"owl")
     words, reasons = iptc_keywords(strange)
     assert words == ["owl"]

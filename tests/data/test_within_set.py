@@ -53,7 +53,7 @@ def test_finds_what_all_pairs_give_whatever_the_block(
     copies = list(near_copies(pictures.prints, read))
     assert sorted(copies, key=lambda copy: copy.row) == all_near_copies(pictures)
     assert len(copies) > 15
-    assert pictures.problems.index("it is no image of a known format") not in opened
+    assert pictures.problems.index("it is not an image of a known format") not in opened
 
 
 def test_a_burst_keeps_images_that_no_kept_one_is_near_to() -> None:

@@ -192,7 +192,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     out = prepared(tmp_path / "set", sidecar_txt(photos))
     dropped = {row["key"]: row["reason"] for row in pq.read_table(out / "dropped.parquet").to_pylist()}
     assert dropped["animals/empty.png"] == "the file is empty"
-    assert dropped["animals/text.jpg"] == "it is no image of a known format"
+    assert dropped["animals/text.jpg"] == "it is not an image of a known format"
     assert "bomb" in dropped["animals/huge.png"]
     assert "symbolic link" in dropped["animals/out.png"]
     assert "truncated" in dropped["animals/cut.png"]
@@ -485,7 +485,7 @@ def test_keywords_that_are_not_read_are_said(tmp_path: Path, capsys: pytest.Capt
     images = {f"{len(one)}.jpg": encoded(photograph(0), "JPEG", xmp=one) for one in (packet, damaged + b" ")}
     folder = write_files(tmp_path / "photos", images)
     assert main(["prepare", str(folder), "--out", str(tmp_path / "set")]) == 0
-    assert "not read 1 times: an XMP keyword with bytes that are no text" in capsys.readouterr().out
+    assert "not read 1 times: an XMP keyword with bytes that are not text" in capsys.readouterr().out
     assert sorted(map(len, names_of(tmp_path / "set").values())) == [1, 2]
 
 

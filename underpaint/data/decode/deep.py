@@ -1,7 +1,7 @@
-"""Images whose values are not 8-bit ones: read as they are stored, and scaled by the range that is declared for them.
+"""Images with values other than 8-bit ones, read as they are stored and scaled by the range declared for them.
 
-Pillow reads one channel of them; of 16-bit colour it drops the lower 8 bits, so torchvision reads PNG, and ``tiff.py``
-what it is named after.
+Pillow reads one channel of more than 8 bits; from 16-bit colour it drops the lower 8 bits, so torchvision reads PNG,
+and ``tiff.py`` reads TIFF.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WHITE = 65_535
 
 
 def require_range(dtype: np.dtype, value_range: tuple[float, float] | None) -> None:
-    """Raise BadImage for values that are not 8-bit ones while the declared range is theirs; None is any range."""
+    """Raise BadImage for values of more than 8 bits where the declared range is (0, 255); None is any range."""
     if dtype == np.uint8 or value_range != EIGHT_BIT:
         return
     example = (0, 1) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -33,12 +33,12 @@ def require_range(dtype: np.dtype, value_range: tuple[float, float] | None) -> N
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Does Pillow read more than 8 bits of it?"""
+    """Whether Pillow reads more than 8 bits per value of the image."""
     return image.mode.startswith(("I", "F"))
 
 
 def is_reduced(image: Image.Image, data: bytes) -> bool:
-    """May Pillow drop the lower bits of this image? Of colour, or grey with transparency, of more than 8 bits."""
+    """Whether Pillow may drop lower bits: in colour, or grey with transparency, of more than 8 bits."""
     if image.format in ("AVIF", "HEIF"):
         return True
     if image.format == "PNG":
@@ -126,7 +126,7 @@ def scaled(planes: Shaped[np.ndarray, "c h w"], value_range: tuple[float, float]
 
 
 def stretched(planes: Shaped[np.ndarray, "c h w"]) -> UInt8[np.ndarray, "3 h w"]:
-    """Something to look at: the lowest value black, the highest white; of other than 1 or 3 channels their mean.
+    """Pixels for display, with the lowest value black and the highest white; the mean for other than 1 or 3 channels.
 
     Raises:
         BadImage: for values that are NaN or infinite.

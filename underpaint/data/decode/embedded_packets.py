@@ -33,7 +33,7 @@ _XMP_OF_TIFF, _IPTC_OF_TIFF, _PHOTOSHOP_OF_TIFF = 700, 33723, 34377
 
 
 def read_packets(data: bytes) -> Packets:
-    """The packets of a JPEG, PNG, TIFF, WebP, GIF, HEIC or AVIF file; none behind the place where a file is damaged.
+    """The packets of a JPEG, PNG, TIFF, WebP, GIF, HEIC or AVIF file, up to the first damage.
 
     No other format that is read has any.
     """
@@ -98,7 +98,7 @@ def _joined(parts: list[bytes]) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment before the first scan."""
+    """The marker and content of each segment before the first scan."""
     place = 2
     for _ in range(MAX_PARTS):
         while data[place : place + 2] == b"\xff\xff":  # fill bytes

@@ -1,8 +1,8 @@
-"""Keywords that stand in the images themselves, as Lightroom, digiKam and exports of Flickr write them.
+"""Keywords embedded in image files, as Lightroom, digiKam and exports of Flickr write them.
 
-Read are XMP ``dc:subject``, the hierarchical lists of Lightroom, digiKam and Windows, and IPTC keywords (record 2:25).
-The bytes are a stranger's: sizes, depth and numbers are limited, damage costs the keyword it hits and no other, and
-what is not read is told, so that it can be counted.
+XMP ``dc:subject``, the hierarchical lists of Lightroom, digiKam and Windows, and IPTC keywords (record 2:25) are read.
+The bytes are not trusted: sizes, depth and numbers are limited, damage costs the keyword it hits and no other, and
+everything that is not read is reported with a reason, so that it can be counted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, deco
 from underpaint.tags.normalise import MAX_TAG_LETTERS
 
 MAX_TAGS = 1000
-"""The tags of one image; agencies allow 50, and a hundred fold of synonyms in many languages happens."""
+"""Largest number of tags read of one image; agencies allow 50, but synonyms in many languages can be hundreds."""
 
 _NOTES_OF_PROGRAMS = ("darktable", "_Digikam_Internal_Tags_")
-"""The first words of hierarchies in which these programs keep marks of their own."""
+"""First words of hierarchies in which programs keep their own marks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,14 @@ class Embedded:
     """The keywords of one image."""
 
     tags: tuple[str, ...]
-    """Distinct, as they were written, in order: ``dc:subject``, IPTC, then the last words of hierarchical keywords that
-    the flat lists lack."""
+    """Distinct tags, as they were written, in order: ``dc:subject``, IPTC, then the last words of hierarchical keywords
+    that the flat lists lack."""
     refused: tuple[str, ...] = ()
-    """Why a packet or some keywords were not read, mostly nothing."""
+    """Reasons why packets or keywords were not read."""
 
 
 def embedded_tags(data: bytes) -> Embedded:
-    """The keywords embedded in an image file, given as a whole; none where it has none. Nothing is decoded."""
+    """The keywords embedded in the bytes of an image file; no pixel is decoded."""
     return _keywords(read_packets(data))
 
 
@@ -66,7 +66,7 @@ def _keywords(packets: Packets) -> Embedded:
 
 
 def _xmp_keywords(packets: Packets, refused: list[str]) -> Iterator[tuple[str, str]]:
-    """Those of the packet and of the extended one that it names; what is not read is added to ``refused``."""
+    """The keywords of the packet and of the extended one that it names; reasons for others are added to ``refused``."""
     try:
         text = decode_packet(packets.xmp)
         keywords, damage = xmp_keywords(text)
@@ -88,11 +88,11 @@ def _leaf(path: str, separator: str) -> list[str]:
 
 
 def _clean(tags: Iterable[str], refused: list[str]) -> Iterator[str]:
-    """Without control characters and surrounding spaces; empty ones, and texts that are no keywords, left out."""
+    """The tags without control characters and surrounding spaces, leaving out empty, damaged and too long ones."""
     for tag in tags:
         text = " ".join("".join(letter if letter.isprintable() else " " for letter in tag).split())
         if DAMAGE in text:
-            refused.append("an XMP keyword with bytes that are no text")
+            refused.append("an XMP keyword with bytes that are not text")
         elif len(text) > MAX_TAG_LETTERS:
             refused.append(f"a keyword of {len(text)} letters; at most {MAX_TAG_LETTERS} are read")
         elif text:

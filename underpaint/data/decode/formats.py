@@ -1,4 +1,4 @@
-"""Which files hold images that are read: formats by their bytes, extensions by what is installed."""
+"""Image files that can be read: formats by their bytes, extensions by the installed packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Pillow's names of the formats that are always read."""
 
 JPEG = ("JPEG", "MPO")
-"""What Pillow calls a JPEG: MPO where further pictures follow, as cameras write them; the first one is read."""
+"""Pillow's names of JPEG files; MPO has further pictures, as cameras write them, of which the first is read."""
 
 _ALWAYS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm")
 _ALWAYS += (".tif", ".tiff", ".webp")
@@ -27,24 +27,24 @@ ADVICE_ON_AVIF = "install a Pillow that has AVIF"
 
 
 def reads_avif() -> bool:
-    """Was this Pillow built with AVIF, as the published ones are?"""
+    """Whether this Pillow was built with AVIF, as the published ones are."""
     return bool(features.check("avif"))
 
 
 def reads_heif() -> bool:
-    """Is pillow-heif installed (the extra ``heif``)?"""
+    """Whether pillow-heif is installed (the extra ``heif``)."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
 EXTENSIONS = tuple(sorted((*_ALWAYS, *(_AVIF if reads_avif() else ()), *(_HEIF if reads_heif() else ()))))
-"""Lower-cased extensions of the files that are looked for; read is what the bytes are."""
+"""Lower-case extensions of the files that are listed as images; the bytes decide how they are read."""
 
 
 def formats_of(data: bytes) -> tuple[str, ...]:
     """Pillow's names of the formats that these bytes may be in.
 
     Raises:
-        BadImage: for no bytes, and for known formats that are not read here, by name.
+        BadImage: for an empty file, and for AVIF and HEIC where they cannot be read.
     """
     if not data:
         raise BadImage("the file is empty")
@@ -64,13 +64,13 @@ def formats_of(data: bytes) -> tuple[str, ...]:
 
 
 def _box_end(data: bytes) -> int:
-    """The end of the box of brands, as far as a sensible one goes."""
+    """The end of the box of brands, at most 256 bytes."""
     return min(int.from_bytes(data[:4], "big"), len(data), 256)
 
 
 @functools.cache
 def _register_heif() -> None:
-    """Once in each process, and only where there is such a file."""
+    """Register the HEIF decoder with Pillow, once in each process and only where such a file is read."""
     import pillow_heif
 
     pillow_heif.register_heif_opener(thumbnails=False)

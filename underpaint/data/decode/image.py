@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a tensor.
+"""Decoding of the bytes of an image file to a tensor.
 
 Pillow reads 8-bit images, ``deep.py`` and ``tiff.py`` what has more. Nothing is decoded before the size that the header
 states was checked. Eight-bit images stay uint8, which is the fast path: the views convert the crop, not the picture.
@@ -43,10 +43,10 @@ def decode(
 
 
 def preview(data: bytes, *, least: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """Pixels to look at, of an image of any depth and any number of channels; ``least`` as in ``decode``.
+    """Pixels for display, from an image of any depth and any number of channels; ``least`` as in ``decode``.
 
-    Eight-bit images are as ``decode`` reads them. Others are stretched between their lowest and highest value, and of
-    other numbers of channels than 1 and 3 the mean is shown. Raises BadImage for what cannot be read.
+    Eight-bit images are as ``decode`` reads them. Others are stretched between their lowest and highest value, and
+    images with other than 1 or 3 channels show the mean. Raises BadImage for an image that cannot be read.
     """
     with decoding():
         values = _stored(data, None, None, least)
@@ -57,7 +57,7 @@ def preview(data: bytes, *, least: int = 0) -> UInt8[np.ndarray, "h w 3"]:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """What a decoder raises inside becomes BadImage with the reason; what Pillow warns of, it reads all the same."""
+    """Turn a decoder's exceptions into BadImage with the reason, and ignore Pillow's warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,7 +65,7 @@ def decoding() -> Iterator[None]:
     except BadImage:
         raise
     except UnidentifiedImageError as error:  # its own message names an address in memory
-        raise BadImage("it is no image of a known format") from error
+        raise BadImage("it is not an image of a known format") from error
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__  # libheif's messages have line ends
         raise BadImage(f"cannot be decoded: {reason}") from error
@@ -74,7 +74,7 @@ def decoding() -> Iterator[None]:
 def _stored(
     data: bytes, channels: int | None, value_range: tuple[float, float] | None, least: int
 ) -> Shaped[np.ndarray, "c h w"]:
-    """The values, upright: uint8 as they are shown, or deep ones as they are stored; None is any number or range."""
+    """The values, upright: uint8, or deep ones as they are stored; None accepts any number of channels or range."""
     formats = formats_of(data)
     if tiff.is_tiff(data) and not tiff.read_header(data).plain:
         return tiff.read(data, channels, value_range)

@@ -1,4 +1,4 @@
-"""Keywords of an IPTC-IIM block (record 2:25), and as many of them as damage leaves.
+"""Keywords of an IPTC-IIM block (record 2:25), read past damage.
 
 Source: IPTC-NAA Information Interchange Model 4.2. A dataset is a marker, a record, a number, a size and its content.
 A damaged byte in one of these is bridged where the next dataset shows where this one ends.
@@ -12,21 +12,22 @@ from dataclasses import dataclass
 _UTF_8 = (b"\x1b%G", b"\x1b%/G", b"\x1b%/H", b"\x1b%/I")
 _LATIN_1 = (b"", b"\x1b.A", b"\x1b-A", b"\x1b,A")
 _NO_ASCII = (b"\x1b$@", b"\x1b$A", b"\x1b$B", b"\x1b$(")
-"""Sets of two bytes a character, in which the bytes of ASCII letters mean others."""
+"""Escape sequences of character sets of two bytes a character, in which bytes of ASCII letters mean others."""
 
 _MARKER = b"\x1c"
 _DAMAGED = "damaged IPTC"
 _RECORDS = range(1, 10)
 _CHARSET, _KEYWORD = (1, 90), (2, 25)
 _BINARY = (125, 200, 201, 202)
-"""Datasets of record 2 that hold no text and so may hold the marker."""
+"""Numbers of datasets of record 2 that are not text, and so may contain the marker."""
 
 
 def iptc_keywords(data: bytes) -> tuple[list[str], list[str]]:
-    """The keywords of a block, by the character set that it declares, and why some are left out.
+    """The keywords of a block, by the character set that it declares, and the reasons why some are left out.
 
-    Most writers declare UTF-8 (record 1:90) or nothing. Then bytes that are valid UTF-8 are that, since Latin-1 hardly
-    ever looks like it, and all others Latin-1. Of a block in another set the keywords are read that are valid UTF-8.
+    Most writers declare UTF-8 (record 1:90) or nothing. Then bytes that are valid UTF-8 are read as such, since Latin-1
+    hardly ever looks like it, and all others as Latin-1. In a block in another set only keywords in valid UTF-8 are
+    read.
     """
     charset = b""
     keywords: list[bytes] = []
@@ -50,22 +51,22 @@ def iptc_keywords(data: bytes) -> tuple[list[str], list[str]]:
             if charset in _LATIN_1:
                 decoded.append(keyword.decode("latin-1"))
             else:
-                reasons.append("an IPTC keyword that is no UTF-8")
+                reasons.append("an IPTC keyword that is not UTF-8")
     return decoded, reasons
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Dataset:
     kind: tuple[int, int]
-    """Record and number."""
+    """Record and number of the dataset."""
     content: bytes
     damage: str = ""
     is_cut: bool = False
-    """Does nothing show where the content ends?"""
+    """Whether the end of the content cannot be found."""
 
 
 def _datasets(data: bytes) -> Iterator[_Dataset]:
-    """Every dataset, also behind damage, which is told with the first one that is read again."""
+    """Yield every dataset, also behind damage, which is reported with the first dataset after it."""
     place, end = 0, len(data.rstrip(b"\0"))
     while place < end:
         start, size = _content_of(data, place)
@@ -98,7 +99,7 @@ def _content_of(data: bytes, place: int) -> tuple[int, int]:
 
 
 def _is_end(data: bytes, place: int, end: int) -> bool:
-    """Can a dataset end here: at the end, or before a header, of which the marker alone may be damaged?"""
+    """Whether a dataset can end here: at the end, or before a header with at most its marker damaged."""
     if place > len(data):
         return False
     if place >= end or data.startswith(_MARKER, place):
@@ -110,7 +111,7 @@ def _is_end(data: bytes, place: int, end: int) -> bool:
 
 
 def _swallows(kind: tuple[int, int], content: bytes) -> bool:
-    """Does the content reach over further datasets? Text holds no marker."""
+    """Whether the content reaches over further datasets, as a marker in a text shows."""
     return kind[0] == 2 and kind[1] not in _BINARY and _MARKER in content
 
 

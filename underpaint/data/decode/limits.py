@@ -1,4 +1,4 @@
-"""What is refused as an image, whichever decoder reads it."""
+"""Limits on images for all decoders, and the exceptions of decoders."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import zlib
 from PIL import Image
 
 MAX_PIXELS = 100_000_000
-"""Height times width beyond which an image is refused as a decompression bomb."""
+"""Largest product of height and width in pixels; a larger image is refused as a decompression bomb."""
 MAX_BYTES = 4 * MAX_PIXELS
-"""Of decoded values: what the largest colour image takes with 8 bits. Deep images, and of many channels, take more."""
+"""Largest size of an image's decoded values in bytes, which allows MAX_PIXELS in four channels of 8 bits."""
 MAX_SIDE = 65_535
-"""Of a JPEG, by its header; a longer side is that of no picture."""
+"""Longest side of an image in pixels, which is the longest that a JPEG's header can state."""
 
 DECODER_ERRORS = (
     OSError,  # Pillow: truncated, unidentified
@@ -30,17 +30,17 @@ DECODER_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What decoders are known to raise on damaged files; the bytes are the user's, so any of them means a bad image."""
+"""Exceptions that decoders are known to raise on damaged files; each of them means a bad image."""
 
 
 class BadImage(ValueError):
-    """The bytes are no image that can be used; the message is the reason."""
+    """The bytes are not a usable image; the message is the reason."""
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Raise BadImage for a size that no picture has; asked with the header's numbers, before anything is decoded.
+    """Raise BadImage for a size outside the limits; called with the header's numbers, before anything is decoded.
 
-    One pixel is no picture but what counts the readers of a page.
+    An image of one pixel is refused as well: pages use such images to count their readers.
     """
     if width < 1 or height < 1 or not 1 < width * height <= MAX_PIXELS:
         raise BadImage(f"{width} x {height} pixels are outside the limit of 2 to {MAX_PIXELS}")
@@ -49,6 +49,6 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def check_bytes(size: int) -> None:
-    """Raise BadImage for more decoded values than fit into memory with a few copies of them."""
+    """Raise BadImage where the decoded values have more than MAX_BYTES, since a few copies must fit into memory."""
     if size > MAX_BYTES:
         raise BadImage(f"its values take {size} bytes; at most {MAX_BYTES} are read: cut it into smaller images")

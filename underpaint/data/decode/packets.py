@@ -1,4 +1,4 @@
-"""What packets of XMP and IPTC are, and how large they may be."""
+"""Packets of XMP and IPTC, and limits on their sizes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_PACKET_BYTES = 1 << 20
-"""The limit for XMP or IPTC; those of photographs have some 10 kB, and a tenfold of that holds any list of keywords."""
+"""Largest packet of XMP or IPTC in bytes; those of photographs have some 10 kB."""
 MAX_EXTENDED_BYTES = 1 << 24
-"""The limit for the extended XMP of a JPEG, in which phones keep depth maps as well."""
+"""Largest extended XMP of a JPEG in bytes; phones keep depth maps in it as well."""
 MAX_PARTS = 10_000
-"""Segments, chunks, boxes or resources of one file, so that a crafted one costs little."""
+"""Largest number of segments, chunks, boxes or resources read of one file, so that a crafted one costs little."""
 
 _IPTC_RESOURCE = 0x0404
 
 
 class BadPacket(ValueError):
-    """A packet that is not read; the message is the reason."""
+    """A packet cannot be read; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Packets:
     """Packets of a JPEG that its XMP may name as its continuation, by their identifiers."""
     iptc: bytes = b""
     refused: tuple[str, ...] = ()
-    """Why a packet was not read: it is too large, or cannot be found for damage."""
+    """Reasons why packets were not read: too large, or not found because of damage."""
 
 
 def check_size(name: str, size: int) -> None:
@@ -38,7 +38,7 @@ def check_size(name: str, size: int) -> None:
 
 
 def iptc_of_resources(blocks: bytes) -> bytes:
-    """The IPTC among Photoshop's image resources; b"" without."""
+    """The IPTC among Photoshop's image resources; b"" where there is none."""
     place = 0
     for _ in range(MAX_PARTS):
         if blocks[place : place + 4] != b"8BIM" or place + 7 > len(blocks):
@@ -53,5 +53,5 @@ def iptc_of_resources(blocks: bytes) -> bytes:
 
 
 def even(size: int) -> int:
-    """The size with the byte that fills it up to an even one."""
+    """The size rounded up to an even number."""
     return size + size % 2

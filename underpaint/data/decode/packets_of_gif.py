@@ -11,15 +11,15 @@ from underpaint.data.decode.packets import MAX_PARTS, BadPacket, Packets, check_
 SIGNATURES = (b"GIF87a", b"GIF89a")
 _APPLICATION = b"XMP DataXMP"
 TRAILER = bytes([1, *range(255, -1, -1)])
-"""The bytes behind the packet; an empty sub-block follows."""
+"""Bytes that follow the packet, before an empty sub-block."""
 _COLOURS = 0x80
 _EXTENSION, _IMAGE, _LABEL = 0x21, 0x2C, 0xFF
 _MAX_SUB_BLOCKS = 1_000_000
-"""Those of 250 MB of pixels; a crafted file may have one for each two bytes."""
+"""Largest number of sub-blocks read, which hold 250 MB; a crafted file may have one for each two bytes."""
 
 
 def packets_of_gif(data: bytes) -> Packets:
-    """The packet of the first such extension."""
+    """The XMP packet of the first application extension that holds one."""
     if _APPLICATION not in data:
         return Packets()
     place = 13 + _table_bytes(data[10:11])
@@ -39,7 +39,7 @@ def packets_of_gif(data: bytes) -> Packets:
 
 
 def _table_bytes(flags: bytes) -> int:
-    """The size of a table of colours, which the flags before it state."""
+    """The size in bytes of a colour table, from the flags before it."""
     return 3 * 2 ** ((flags[0] & 7) + 1) if flags and flags[0] & _COLOURS else 0
 
 

@@ -17,7 +17,7 @@ _DAMAGED = "XMP in a damaged HEIC or AVIF"
 
 
 def packets_of_heif(data: bytes) -> Packets:
-    """The first item of XMP."""
+    """The packet of the first item of XMP."""
     meta = next((content for name, content in _boxes(data) if name == b"meta"), None)
     if meta is None or _XMP_TYPE not in meta:
         return Packets()
@@ -31,7 +31,7 @@ def packets_of_heif(data: bytes) -> Packets:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of each box; the last may reach to the end."""
+    """The name and content of each box; the last may reach to the end."""
     place = 0
     for _ in range(MAX_PARTS):
         size, header = int.from_bytes(data[place : place + 4], "big"), 8

@@ -24,9 +24,9 @@ _RAW = b"raw profile type "
 _OF_IPTC = ("iptc", "8bim")
 _OF_XMP = ("xmp", "app1")
 _MAX_PACKETS = 8
-"""Chunks of packets in one file, each of which may unpack to a megabyte."""
+"""Largest number of chunks with packets read of one file, since each may unpack to a megabyte."""
 _APP1 = b"http://ns.adobe.com/xap/1.0/\0"
-"""Begins the content of a JPEG's segment of XMP, which ImageMagick keeps whole."""
+"""First bytes of the content of a JPEG's XMP segment, which ImageMagick keeps whole."""
 _PHOTOSHOP = b"Photoshop 3.0\0"
 
 
@@ -52,7 +52,7 @@ def packets_of_png(data: bytes) -> Packets:
 
 
 def _packet_chunks(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
-    """Name of the packet, kind of the chunk and what follows its keyword, for each chunk of XMP or IPTC."""
+    """The name of the packet, the kind of chunk and the bytes after its keyword, for each chunk of XMP or IPTC."""
     for kind, content in _chunks(data):
         keyword, _, rest = content.partition(b"\0")
         if kind == b"iTXt" and keyword == _XMP:
@@ -74,7 +74,7 @@ def _iptc(profile: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of the chunks of text."""
+    """The kind and content of each text chunk."""
     place = len(SIGNATURE)
     for _ in range(MAX_PARTS):
         size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
@@ -86,8 +86,10 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _text(name: str, kind: bytes, rest: bytes) -> bytes:
-    """The text of a chunk from what follows its keyword: in an iTXt chunk a flag, a method, a language, a translated
-    keyword and the text; in a zTXt chunk a method and the text.
+    """The text of a chunk from the bytes after its keyword.
+
+    In an iTXt chunk these are a flag, a method, a language, a translated keyword and the text; in a zTXt chunk a method
+    and the text.
     """
     check_size(name, len(rest))
     if kind == b"tEXt":
@@ -117,7 +119,7 @@ def _profile(name: str, text: bytes) -> bytes:
     try:
         profile = bytes.fromhex(digits.decode("ascii"))
     except ValueError as error:
-        raise BadPacket(f"{name} in a raw profile that is no hexadecimal text") from error
+        raise BadPacket(f"{name} in a raw profile that is not hexadecimal text") from error
     if not number or int(words[number]) != len(profile):
         raise BadPacket(f"{name} in a raw profile that lacks a part")
     return profile

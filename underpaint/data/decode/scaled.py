@@ -1,8 +1,8 @@
-"""Random crops of photographs at a fraction of the work: JPEG is decoded small, and the crop alone is resized.
+"""Random crops of photographs at a fraction of the work: JPEG is decoded at a reduced size, and only the crop resized.
 
 libjpeg decodes at 1/2, 1/4 or 1/8 of the size for less work and no loss that the crop would show, as long as the crop
 keeps more pixels than the view needs. The crop's edges then fall on the small image's pixels, and views are eight-bit:
-a named option and no default, though views differ from those of full decoding by less than 2/255 on average for 95% of
+an option and not the default, though views differ from those of full decoding by less than 2/255 on average for 95% of
 photographs (``benchmarks/loader.py`` measures both).
 """
 
@@ -23,7 +23,7 @@ from underpaint.data.decode.limits import check_pixels
 from underpaint.data.decode.transforms import mirrors, random_crop
 
 DETAIL = 1.5
-"""Pixels of the decoded crop for each pixel of the view, at least, where there is a choice."""
+"""Smallest number of pixels of the decoded crop per pixel of the view, in each direction, where the size is reduced."""
 
 _SCALES = (8, 4, 2)
 _ORIENTATION = 0x0112  # EXIF
@@ -33,10 +33,10 @@ _TURNED = (5, 6, 7, 8)  # values that exchange height and width
 def scaled_views(
     data: bytes, *, channels: int, size: tuple[int, int], scale: tuple[float, float], flip: bool, seeds: Sequence[int]
 ) -> list[UInt8[Tensor, "c out_h out_w"]] | None:
-    """A ``transforms.train_view`` for each seed, of one decoded image; None for what is no plain grey or RGB JPEG.
+    """A ``transforms.train_view`` of an image for each seed, decoded once; None for all but plain grey or RGB JPEGs.
 
     Raises:
-        BadImage: as ``images.decode``.
+        BadImage: for an image that cannot be read.
     """
     if data[:3] != b"\xff\xd8\xff" or channels not in (1, 3):
         return None
@@ -68,7 +68,7 @@ def _views(
 
 
 def _cropped(image: Image.Image, crop: tuple[int, int, int, int], shrunk: tuple[float, float]) -> np.ndarray:
-    """The part of the small image that is the crop (top, left, height, width) of the large one, as (h, w, c)."""
+    """The part of the reduced image that is the crop (top, left, height, width) of the full one, as (h, w, c)."""
     top, left = round(crop[0] * shrunk[0]), round(crop[1] * shrunk[1])
     bottom = max(round((crop[0] + crop[2]) * shrunk[0]), top + 1)
     right = max(round((crop[1] + crop[3]) * shrunk[1]), left + 1)

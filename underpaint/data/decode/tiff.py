@@ -24,7 +24,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first four bytes of a TIFF or BigTIFF."""
 
 _CHANNEL_AXES = "SCQ"
-"""Axes that tifffile may find before or after the plane: samples, channels (ImageJ, OME), unnamed (its own writer)."""
+"""Names of axes that tifffile may give to channels: samples, channels (ImageJ, OME), unnamed (its own writer)."""
 
 _NONE, _PACKBITS, _LZMA, _DEFLATES = 1, 32773, 34925, (8, 32946)
 _WITHOUT_CODECS = (_NONE, _PACKBITS, _LZMA, *_DEFLATES)
@@ -40,16 +40,16 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 
 @dataclass(frozen=True, kw_only=True)
 class TiffHeader:
-    """What the header says of the first image."""
+    """The properties of the first image of a TIFF, from the header."""
 
     width: int
-    """In pixels as stored, before any rotation."""
+    """Width in pixels as stored, before any rotation."""
     height: int
     channels: int
     plain: bool
-    """Can Pillow read it without loss: up to 8 bits and four channels, or one channel of 12 or 16 bits?"""
+    """Whether Pillow reads it without loss: up to 8 bits and four channels, or one channel of 12 or 16 bits."""
     deep: bool
-    """Are the values other than unsigned ones of up to 8 bits?"""
+    """Whether the values are signed, floating point, or of more than 8 bits."""
     rotated: bool
 
 
@@ -61,12 +61,12 @@ def read_header(data: bytes) -> TiffHeader:
     """The header of the first image.
 
     Raises:
-        BadImage: for a size that no picture has; an error of DECODER_ERRORS where the file is damaged.
+        BadImage: for a size outside the limits; an error of DECODER_ERRORS where the file is damaged.
     """
     with _opened(data) as tiff:
         page = tiff.pages.first
         if not isinstance(page.imagewidth, int) or not isinstance(page.imagelength, int):
-            raise BadImage("its width or height is no number")
+            raise BadImage("its width or height is not a number")
         check_pixels(page.imagewidth, page.imagelength)
         channel_pages = _channel_pages(tiff)
         return TiffHeader(
@@ -84,7 +84,7 @@ def read(data: bytes, channels: int | None, value_range: tuple[float, float] | N
 
     Raises:
         BadImage: where it has neither ``channels`` (None: any) nor 1 nor 3 of them, has values that ``value_range``
-            (None: any) cannot be meant for, or needs a decoder that is not there. Nothing is decoded before.
+            (None: any) cannot be meant for, or needs a decoder that is not installed; checked before decoding.
     """
     with _opened(data) as tiff:
         page = tiff.pages.first
@@ -105,10 +105,10 @@ def read(data: bytes, channels: int | None, value_range: tuple[float, float] | N
 
 
 def stored_bytes(data: bytes, codes: Sequence[int], *, limit: int) -> dict[int, bytes]:
-    """What the first image of a file holds under these tags, as it is stored.
+    """The stored bytes of these tags of the first image, by code; a missing tag is left out.
 
     Raises:
-        BadImage: if it is no readable TIFF, or one of them has more than ``limit`` bytes.
+        BadImage: if the file is not a readable TIFF, or a tag has more than ``limit`` bytes.
     """
     try:
         with _opened(data) as tiff:
@@ -184,7 +184,7 @@ def _require_codecs(page: TiffPage) -> None:
 
 
 def _require_complete(pages: Sequence[TiffPage | TiffFrame | None], data: bytes) -> None:
-    """Tifffile fills what a truncated file lacks with zeros, and unpacks without a limit; better no image than that."""
+    """Raise BadImage for a truncated file, which tifffile would fill with zeros, or one that unpacks to too much."""
     for page in pages:
         if page is None or page.keyframe is None:
             raise BadImage("a page is missing")

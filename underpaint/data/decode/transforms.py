@@ -13,17 +13,17 @@ from underpaint import keyed_random
 from underpaint.core import EvaluationView, Interpolation
 
 RATIO = (3 / 4, 4 / 3)
-"""Width to height of a random crop."""
+"""Range of the ratio of width to height of a random crop."""
 ATTEMPTS = 10
-"""Crops drawn until one fits into the image; else the largest central crop of an allowed shape."""
+"""Number of crops drawn to find one inside the image, before the largest central crop of an allowed shape is taken."""
 
 THIN = 16
-"""Sides further apart than so many times the view's are cut to their middle before a crop: resized whole, the line of
-pixels that a broken scan leaves would take gigabytes."""
+"""Largest aspect ratio, relative to the view's, of an image that is resized whole; the longer side of others is cut to
+its middle, since the line of pixels that a broken scan leaves would take gigabytes."""
 
 
 LARGE = 16_000_000
-"""Pixels beyond which the channels are resized one after the other: as floats all of them would take gigabytes."""
+"""Number of pixels above which channels are resized one by one, since all of them as floats would take gigabytes."""
 
 
 def train_view(
@@ -39,12 +39,12 @@ def train_view(
 
 
 def mirrors(seed: int) -> bool:
-    """Is this view of an image that may be mirrored mirrored?"""
+    """Whether the view with this seed is mirrored, if the image may be."""
     return bool(keyed_random.mix(seed, 0) & 1)
 
 
 def random_crop(height: int, width: int, *, scale: tuple[float, float], seed: int) -> tuple[int, int, int, int]:
-    """(top, left, height, width), distributed as torchvision's RandomResizedCrop draws them.
+    """A random crop (top, left, height, width), distributed as in torchvision's RandomResizedCrop.
 
     Written again because torchvision's takes no generator: lending it torch's global one in a state of each sample's
     own costs more than decoding a small image.

@@ -1,6 +1,6 @@
-"""Keywords of an XMP packet, in whatever encoding it has, and as many of them as damage leaves.
+"""Keywords of an XMP packet in any encoding, up to the first damage.
 
-Read are ``dc:subject`` and the hierarchical lists of Lightroom, digiKam and Windows. A document type is refused, no
+They are ``dc:subject`` and the hierarchical lists of Lightroom, digiKam and Windows. A document type is refused, no
 entity is expanded, and depth and numbers are limited. Sources: ISO 16684-1 (XMP), part 3 of Adobe's specification
 ("Scanning files for XMP packets", "Extended XMP in JPEG").
 """
@@ -39,7 +39,7 @@ _SINGLE_BYTE = re.compile(r"ascii|iso8859-\d+|cp125\d|koi8-r|mac-roman")
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _EXTENDED = re.compile(r"HasExtendedXMP\s*(?:=\s*[\"']|>)\s*([0-9A-Fa-f]{32})")
 DAMAGE = "\ufffd"
-"""Stands in a text for bytes that could not be decoded, and for characters that XML has not."""
+"""Character that replaces bytes that cannot be decoded, and characters that XML does not allow."""
 
 
 def decode_packet(packet: bytes) -> str:
@@ -87,15 +87,15 @@ def _text(data: bytes, encoding: str) -> str:
 
 
 def extension_of(text: str) -> str:
-    """The identifier of the extended packet that this packet of a JPEG file goes on in, in upper case; "" without."""
+    """The identifier, in upper case, of the extended packet that continues this packet of a JPEG; "" without one."""
     match = _EXTENDED.search(text)
     return match[1].upper() if match else ""
 
 
 def xmp_keywords(text: str) -> tuple[list[tuple[str, str]], str]:
-    """(property, text) of each keyword of a packet, the property as ``{namespace}name``, and why reading ended early.
+    """The property, as ``{namespace}name``, and text of each keyword of a packet, and why reading ended early, or "".
 
-    The reason is mostly "". Keywords that stand before damaged XML are kept.
+    Keywords that stand before damaged XML are kept.
 
     Raises:
         BadPacket: if it has a document type or entities.
@@ -118,7 +118,7 @@ def xmp_keywords(text: str) -> tuple[list[tuple[str, str]], str]:
     except BadPacket as error:
         return keywords.collected, str(error)
     except ParseError as error:
-        return keywords.collected, f"XMP that is no XML: {ErrorString(error.code)}"
+        return keywords.collected, f"XMP that is not XML: {ErrorString(error.code)}"
     return keywords.collected, ""
 
 
@@ -154,10 +154,10 @@ class _Keywords:
         self._path.pop()
 
     def close(self) -> None:
-        """The parser asks for it; what was read stays in ``collected``."""
+        """Do nothing, since the parser requires this method; the keywords are in ``collected``."""
 
     def _property(self) -> str:
-        """The property of the image whose value is being read: not that of something it was made from."""
+        """The property of the image itself whose value is being read; "" elsewhere, as in those of its sources."""
         top = self._path.index(f"{_RDF}RDF") if f"{_RDF}RDF" in self._path else len(self._path)
         name = self._path[top + 2] if len(self._path) in (top + 3, top + 5) else ""
         return name if name in FLAT or name in HIERARCHICAL else ""
