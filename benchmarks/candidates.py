@@ -16,7 +16,7 @@ from underpaint.recipes import mae_deep_small, mae_fast_small
 from underpaint.run import Run
 from underpaint.studies.designs import design_of
 from underpaint.studies.parts import ComputePart, TrainPart, read_output, run_part
-from underpaint.studies.pretraining_images import StudyImages, facts_of, normalised_encoder, run_on, study_images
+from underpaint.studies.pretraining_images import StudyImages, normalised_encoder, run_on, study_images
 from underpaint.studies.protocols import frozen_scores, frozen_settings
 
 
@@ -67,13 +67,14 @@ class Laboratory:
     def measure(self, candidate: Candidate, *, seed: int) -> Measured:
         run = self._run(candidate, seed)
         start = f"{candidate.start}-seed{seed}" if candidate.start else ""
-        run_part(TrainPart(name=run.name, run=run, data_info=facts_of(run), init_from=start), self.folder)
+        run_part(TrainPart(name=run.name, run=run, data_info=self.images.facts_of(run), init_from=start), self.folder)
         result = files.read_json(self.folder / run.name / "result.json")
         scores = {name: value for task in range(len(self.images.tasks)) for name, value in self._scores(run, task)}
         return Measured(samples=run.budget.samples, seconds=result["wall_seconds"], scores=scores)
 
     def _run(self, candidate: Candidate, seed: int) -> Run:
         run, mae = config.override(self.recipes[candidate.recipe], candidate.changes), self.recipes["mae"]
+        facts_of = self.images.facts_of
         share = mae.objective.flops_per_sample(facts_of(mae)) / run.objective.flops_per_sample(facts_of(run))
         batch = run.budget.batch_size
         samples = round((run.budget.samples + candidate.added * share) / batch) * batch

@@ -15,14 +15,12 @@ from typing import Any
 import pytest
 
 from support.other_values import alternatives, fields_of, make_odd_images, shrunk
-from underpaint import recipes
 from underpaint.run import Run, encoder_of, record
-from underpaint.studies import pretraining_images
 from underpaint.studies import stages as module
 from underpaint.studies.designs import Design, Size, design_of
 from underpaint.studies.overrides import RECIPES, SET_BY_THE_STUDY
 from underpaint.studies.parts import TrainPart, claim
-from underpaint.studies.pretraining_images import facts_of, study_images
+from underpaint.studies.pretraining_images import study_images
 from underpaint.studies.stages import stages
 
 NOT_ALONE = {"objective.stage", "objective.encoder.channels"}
@@ -49,12 +47,9 @@ def small(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         changed: dict[str, Any] = {name: shrunk(getattr(design, name), images) for name in RECIPES}
         return replace(design, **changed)
 
-    facts, opened = cache(lambda data: facts_of(replace(recipes.mae_smoke(), data=data))), cache(study_images)
     monkeypatch.setattr(module, "design_of", small_design)
     monkeypatch.setattr(module, "normalised_encoder", measured)
-    monkeypatch.setattr(module, "study_images", opened)
-    for place in (module, pretraining_images):
-        monkeypatch.setattr(place, "facts_of", lambda run: facts(run.data))
+    monkeypatch.setattr(module, "study_images", cache(study_images))
 
 
 def parts_of(images: Path, overrides: Sequence[str] = (), **given: Any) -> list[Any] | str:

@@ -22,7 +22,6 @@ from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
     Recipe,
     StudyImages,
-    facts_of,
     normalised_encoder,
     run_on,
     study_images,
@@ -99,7 +98,7 @@ def plan_points(design: AblationsDesign, images: StudyImages) -> Plan:
     """
     encoder = normalised_encoder(design.mae, images.source, images.source.rows("pretrain"))
     mae, wsp = (run_on(run, images.data, encoder) for run in (design.mae, design.wsp))
-    base = _Base(mae, wsp, mae_share=design.mae_share)
+    base = _Base(mae, wsp, images, mae_share=design.mae_share)
     runs = _Runs()
     runs.add_point(BASE, base.arms(Value(name=BASE, x=0.0)))
     points, left_out = [], []
@@ -134,9 +133,8 @@ class _Stage:
 class _Base:
     """The base point, and what a value makes of it."""
 
-    def __init__(self, mae: Run, wsp: Run, *, mae_share: float) -> None:
-        self._facts: dict[object, DataInfo] = {}
-        self.mae, self.wsp = mae, wsp
+    def __init__(self, mae: Run, wsp: Run, images: StudyImages, *, mae_share: float) -> None:
+        self.mae, self.wsp, self.images = mae, wsp, images
         mae_, wsp_ = self._recipe(mae), self._recipe(wsp)
         compute = wsp_.flops / (1 - mae_share)
         self.mae_samples = _whole_batches(mae_share * compute, mae_)
@@ -167,9 +165,7 @@ class _Base:
         return arms
 
     def _recipe(self, run: Run) -> Recipe:
-        if run.data not in self._facts:
-            self._facts[run.data] = facts_of(run)
-        data_info, batch = self._facts[run.data], run.budget.batch_size
+        data_info, batch = self.images.facts_of(run), run.budget.batch_size
         if data_info.images < batch:
             raise ValueError(f"{data_info.images} images are fewer than one batch of {batch}")
         if run.objective.stage == "wsp" and len(data_info.labels) < 2:

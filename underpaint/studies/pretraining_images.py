@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from underpaint import keyed_random
 from underpaint.core import DataInfo
@@ -43,6 +43,14 @@ class StudyImages:
     """The fields of ``ImageData`` that give a run these images."""
     leakage: Report
     """Report on the near duplicates that were left out of ``source``."""
+    _facts: dict[object, DataInfo] = field(default_factory=dict, repr=False, compare=False)
+
+    def facts_of(self, run: Run) -> DataInfo:
+        """The facts of a run's data, without its seed; data that several runs share is opened once."""
+        if run.data not in self._facts:
+            opened = run.data.open()
+            self._facts[run.data] = DataInfo(seed=0, labels=opened.vocabulary.labels, images=opened.images)
+        return self._facts[run.data]
 
 
 def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str]) -> StudyImages:
@@ -79,9 +87,9 @@ def normalised_encoder(run: Run, source: Source, rows: Sequence[int]) -> dict[st
     return {"mean": mean, "std": std}
 
 
-def recipe_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> Recipe:
-    run = run_on(run, data, encoder)
-    return Recipe(run=run, data_info=facts_of(run))
+def recipe_on(run: Run, images: StudyImages, encoder: dict[str, tuple[float, ...]]) -> Recipe:
+    run = run_on(run, images.data, encoder)
+    return Recipe(run=run, data_info=images.facts_of(run))
 
 
 def run_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]) -> Run:
@@ -89,9 +97,3 @@ def run_on(run: Run, data: dict[str, str], encoder: dict[str, tuple[float, ...]]
     assert isinstance(run.data, ImageData)
     normalised = replace(encoder_of(run), **encoder)
     return replace(run, objective=replace(run.objective, encoder=normalised), data=replace(run.data, **data))
-
-
-def facts_of(run: Run) -> DataInfo:
-    """The facts of a run's data, without its seed."""
-    opened = run.data.open()
-    return DataInfo(seed=0, labels=opened.vocabulary.labels, images=opened.images)

@@ -24,7 +24,6 @@ from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
-    facts_of,
     normalised_encoder,
     recipe_on,
     run_on,
@@ -107,18 +106,18 @@ class _Setting:
         self.images = study_images(
             images or design.images, tags=tags, labels=labels, transfer=() if images else design.transfer
         )
-        self.source, self.tasks, data = self.images.source, self.images.tasks, self.images.data
+        self.source, self.tasks = self.images.source, self.images.tasks
         rows = self.source.rows("pretrain")
         encoder = normalised_encoder(design.mae, self.source, rows)
-        self.mae = recipe_on(design.mae, data, encoder)
+        self.mae = recipe_on(design.mae, self.images, encoder)
         tagged = any(self.source.tags[row] for row in rows)
         arms = tuple(arm for arm in design.arms if tagged or arm.stage != "wsp")
         taken, like = [arm.name for arm in design.arms], encoder_of(self.mae.run)
         opened = open_baselines(baselines, taken=taken, like=like)
         self.baselines = {baseline.name: baseline for baseline in opened}
         self.arms = (*arms, *map(imported_arm, self.baselines))
-        self.wsp = recipe_on(design.wsp, data, encoder) if tagged else self.mae
-        self.finetune = run_on(design.finetune, data, encoder)
+        self.wsp = recipe_on(design.wsp, self.images, encoder) if tagged else self.mae
+        self.finetune = run_on(design.finetune, self.images.data, encoder)
 
     def idle(self, overrides: Sequence[str]) -> Idle:
         """Fields of the design that none of the runs reads."""
@@ -210,7 +209,7 @@ class _Setting:
                 settings=frozen_settings(source, shots=shots, seed=seed),
                 inputs=(start,),
             ),
-            TrainPart(name=finetune, run=run, data_info=facts_of(run), init_from=start),
+            TrainPart(name=finetune, run=run, data_info=self.images.facts_of(run), init_from=start),
             ComputePart(
                 name=f"accuracy-{arm.name}-{source.name}-seed{seed}",
                 compute=lambda folder: classifier_scores(folder / finetune, source, seed=seed),

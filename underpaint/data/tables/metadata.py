@@ -83,21 +83,22 @@ def from_json(content: bytes) -> Metadata:
 def from_fields(fields: Mapping[str, object]) -> Metadata:
     """The metadata in some of the fields of COLUMNS, in any case; tags may be a list or one text."""
     known = {name.lower(): value for name, value in fields.items()}
-
-    def field(meaning: str) -> object:
-        return next((known[name] for name in COLUMNS[meaning] if known.get(name) is not None), None)
-
-    def text(meaning: str) -> str:
-        value = field(meaning)
-        return value.strip() if isinstance(value, str) else ""
-
-    tags = field("tags")
+    tags = _field(known, "tags")
     return Metadata(
         tags=None if tags is None else distinct(split_tags(tags)),
-        caption=text("caption")[:MAX_CAPTION_LETTERS],
-        language=text("language"),
-        licence=text("licence"),
+        caption=_text(known, "caption")[:MAX_CAPTION_LETTERS],
+        language=_text(known, "language"),
+        licence=_text(known, "licence"),
     )
+
+
+def _field(known: Mapping[str, object], meaning: str) -> object:
+    return next((known[name] for name in COLUMNS[meaning] if known.get(name) is not None), None)
+
+
+def _text(known: Mapping[str, object], meaning: str) -> str:
+    value = _field(known, meaning)
+    return value.strip() if isinstance(value, str) else ""
 
 
 def from_caption(content: bytes) -> Metadata:
