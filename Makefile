@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.underpaint-installed
 STUDY := runs/stages_tiny
+# A process a core, as far as memory allows; the tests of a file share what the file has made.
+PROCESSES := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow check docs clean
@@ -32,10 +34,10 @@ demo: $(STAMP) ## run the study: MAE, WSP and MAE then WSP on real tagged images
 	  echo "Open the report: $(CURDIR)/$(STUDY)/report.html"
 
 test: $(STAMP) ## run the fast tests, at most 5 minutes on 2 cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PROCESSES)
 
 test-slow: $(STAMP) ## run the tests that take more than ten seconds each
-	$(BIN)/python -m pytest -m "slow and not cuda"
+	$(BIN)/python -m pytest $(PROCESSES) -m "slow and not cuda"
 
 check: $(STAMP) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
