@@ -1,4 +1,4 @@
-"""Definition of a verb of the command line, and the arguments that several verbs share."""
+"""Definition of a verb of the command line, and helpers for the arguments of several verbs."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def _add_reasons(reasons: dict[tuple[str, str], Reason], batch: pa.RecordBatch, 
 
 
 def _shared_reason(decision: str, text: str) -> str:
-    """The reason without details of one tag: the target of a mapping, and the label of a tag that was cut as rare."""
+    """The reason without details of one tag: the target of a mapping, and the meaning of a tag cut as rare."""
     if decision == "cut":
         return text.rpartition("; ")[2]
     return re.sub(r"^mapping to .*", "mapping", text)
