@@ -130,7 +130,7 @@ def test_what_cannot_be_excluded_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no images"):
         write_exclusion([tmp_path / "empty"], tmp_path / "out")
-    with pytest.raises(ValueError, match="no folder"):
+    with pytest.raises(ValueError, match="not a folder"):
         write_exclusion([tmp_path / "absent"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     exclusion = tmp_path / "exclusion"

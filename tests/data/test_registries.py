@@ -84,7 +84,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     for content in (b"no archive", whole.read_bytes()[:2000], gzip.compress(b"x" * 600)):
         file = tmp_path / "broken.tgz"
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"broken.tgz is no whole tar archive"):
+        with pytest.raises(ValueError, match=r"broken.tgz is not a whole tar archive"):
             unpack(file, tmp_path / "out", wanted=("",))
 
 

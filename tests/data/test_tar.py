@@ -181,7 +181,7 @@ def test_bytes_behind_the_end_that_are_no_tar_are_told(rest: bytes) -> None:
     data = made(("a.jpg", b"1"))
     contents, problems = listed(data + rest)
     assert contents == {"a.jpg": b"1"}
-    assert "behind its end mark are no tar" in problems["a.tar"]
+    assert "behind its end mark are not a tar" in problems["a.tar"]
 
 
 def test_zeros_without_end_are_not_all_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_a_packed_file_is_named_as_what_it_is() -> None:
         archive.writestr("a.jpg", b"1")
     packed = {"gzip": gzip.compress(plain), "bzip2": bz2.compress(plain), "xz": lzma.compress(plain)}
     for program, data in {**packed, "ZIP": zipped.getvalue()}.items():
-        assert listed(data) == ({}, {"a.tar": f"it is no tar but packed with {program}; unpack it"})
+        assert listed(data) == ({}, {"a.tar": f"it is not a tar but packed with {program}; unpack it"})
     assert listed(made(("BZh.jpg", b"1"))) == ({"BZh.jpg": b"1"}, {})
 
 
@@ -231,9 +231,9 @@ def pax(*pairs: tuple[str, str]) -> bytes:
         (pax(("size", str(2**62))), "cut off"),
         (pax(("size", "-5")), "states the size"),
         (pax(("size", "9" * 5000)), "states the size"),
-        (with_size(made(("a.jpg", b"1"), ("b.jpg", b"2")), 1024, b"\xff" * 12), "no number"),
+        (with_size(made(("a.jpg", b"1"), ("b.jpg", b"2")), 1024, b"\xff" * 12), "not a number"),
         (with_size(made(("a.jpg", b"1"), ("b.jpg", b"2")), 1024, b"\x80" + (2**63).to_bytes(11, "big")), "cut off"),
-        (with_size(made(("a.jpg", b"1"), ("b.jpg", b"2")), 1024, b"-0000000010\0"), "no number"),
+        (with_size(made(("a.jpg", b"1"), ("b.jpg", b"2")), 1024, b"-0000000010\0"), "not a number"),
         (made(("a.jpg", b"1"), ("n" * 5000 + ".jpg", b"2"), format=tarfile.GNU_FORMAT), "extended header of"),
         (made(("a.jpg", b"1"), ("b.jpg", b"2"))[:1024] + b"garbage!" * 64 + bytes(1024), "damaged"),
     ],

@@ -91,7 +91,7 @@ def test_a_packed_archive_alone_is_refused_with_the_remedy(tmp_path: Path, capsy
         assert "packed with gzip" in capsys.readouterr().err
     folder = write_files(tmp_path / "misnamed", {"a.tar": tar_of({"1.png": picture(1)}, "w:gz")})
     assert main(["prepare", str(folder), "--out", str(tmp_path / "set2")]) == 2
-    assert "no tar but packed with gzip; unpack it" in capsys.readouterr().err
+    assert "not a tar but packed with gzip; unpack it" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_called_like_a_tar_is_a_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The collections that come with the package, prepared once as plain folders in the cache.
+"""Catalog of the collections that come with the package, prepared once as plain folders in the cache.
 
 A new one is an entry of ``COLLECTIONS`` and a function that writes images into a folder and returns their records.
 """
@@ -30,14 +30,14 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """How a collection is made, and what is told about it."""
+    """A collection of the catalog: its description, licence, and the function that prepares it."""
 
     name: str
     description: str
     edition: int
-    """Counted up when the same packages would give other images, tags or splits; part of the folder's name."""
+    """Version, raised when the same packages would give other images, tags or splits; part of the folder's name."""
     prepare: Callable[[Path], tuple[list[Record], str]]
-    """Writes the images into the folder it gets; returns their records and the version of what they were made from."""
+    """Function that writes the images into a folder and returns their records and the version of their origin."""
     licence: str
     attribution: str
 
@@ -101,12 +101,12 @@ COLLECTIONS = (
 
 
 def collections() -> list[tuple[str, str]]:
-    """The name of each collection and one line about it."""
+    """The name and description of each collection."""
     return [(collection.name, collection.description) for collection in COLLECTIONS]
 
 
 def open_collection(name: str) -> Source:
-    """The images of a collection, made on first use.
+    """The images of a collection, which is prepared on first use.
 
     Raises ValueError for an unknown name, and where a package that it is made from is not installed.
     """
@@ -119,7 +119,7 @@ def open_collection(name: str) -> Source:
 
 @functools.lru_cache(maxsize=8)
 def _read(name: str, folder: Path) -> Source:
-    """A prepared collection; kept, since a study opens the same one for each of its runs and it never changes."""
+    """A prepared collection, cached in memory, since a study opens it for each run and it never changes."""
     about = read_json(folder / "collection.json")
     if about["format"] != _FORMAT:
         raise ValueError(f"{folder} has format {about['format']}, this version reads {_FORMAT}; delete the folder")
@@ -142,7 +142,7 @@ def _find(name: str) -> Collection:
 
 
 def _make(collection: Collection, folder: Path) -> None:
-    """Make the folder under another name and rename it, so that it is whole or absent."""
+    """Prepare a collection in a temporary folder and rename it, so that the folder is whole or absent."""
     say(f"Preparing {collection.name} in {folder}")
     say(f"Licence: {collection.licence}. {collection.attribution}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def _make(collection: Collection, folder: Path) -> None:
 
 
 def _remove_abandoned(cache: Path) -> None:
-    """What killed processes left; nothing is prepared for a day."""
+    """Delete temporary folders of killed processes, which are older than a day."""
     for part in cache.glob("*.part"):
         if part.stat().st_mtime < time.time() - 24 * 3600:
             shutil.rmtree(part, ignore_errors=True)

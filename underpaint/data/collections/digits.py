@@ -14,7 +14,7 @@ TEST_SHARE = 0.4
 
 
 def prepare(images: Path) -> tuple[list[Record], str]:
-    """Write every digit as a grey PNG into the folder ``images``; the records, and the version of the package."""
+    """Write every digit as a grey PNG into the folder ``images``; returns the records and the package's version."""
     import sklearn
     from sklearn.datasets import load_digits
 

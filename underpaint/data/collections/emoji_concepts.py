@@ -1,7 +1,7 @@
-"""What an emoji is, whoever drew it: its concept, its family of variants, and the splits that follow.
+"""Concepts, families and splits of emoji, by the same rules for all sets of drawings.
 
-One rule for all sets of emoji, so that a concept of the transfer task (``openmoji_categories.HELD_OUT``) is pretrained
-on in none of them. Variants in skin tone, gender, direction or colour are one family, which is never split.
+The rules are the same so that no set pretrains on a concept of the transfer task (``openmoji_categories.HELD_OUT``).
+Variants in skin tone, gender, direction or colour are one family, which is never split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from underpaint.data.source import Record, Split
 from underpaint.data.splits import by_family, heldout_families, test_families
 
 TEST_SHARE = 0.4
-"""Of the families of each category of the transfer task."""
+"""Share of the families of each category of the transfer task that become test images."""
 
 TONES = frozenset(range(0x1F3FB, 0x1F400))
 _GENDERS = frozenset((0x2640, 0x2642))
@@ -36,20 +36,20 @@ _VARIANT_WORDS = frozenset((
     "low", "high", "volume", "old", "face", "and", "of", "s", "1st", "2nd", "3rd",
 ))
 # fmt: on
-"""English words that tell variants of a drawing apart, not what it shows."""
+"""English words that distinguish variants of a drawing and do not name its content."""
 
 _TONE_NAME = re.compile(r"\b(?:medium-light|medium-dark|light|medium|dark) skin tone\b")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing: what its code points and the names of emoji tell."""
+    """A drawing of an emoji, with the facts that follow from its code points and names."""
 
     file: Path
     codes: tuple[int, ...]
-    """As in the file name."""
+    """Code points, as in the file name."""
     names: dict[str, str]
-    """Name by language, ``:waving_hand:``; empty for the drawings that are no emoji."""
+    """Names by language, such as ``:waving_hand:``; empty for drawings that are not emoji."""
 
     @cached_property
     def toned(self) -> bool:
@@ -62,13 +62,13 @@ class Drawing:
 
     @cached_property
     def concept(self) -> str:
-        """The English name without what tells variants apart; "" where there is none or nothing is left."""
+        """The English name without the words that distinguish variants; "" where no word is left."""
         name = _TONE_NAME.sub("", plain(self.names.get("en", "")))
         return " ".join(word for word in all_words(name) if word not in _VARIANT_WORDS)
 
     @cached_property
     def base(self) -> tuple[int, ...]:
-        """The code points without tone, gender and direction; of unnamed composites only what they are made of."""
+        """The code points without tone, gender and direction; for an unnamed composite only the first code point."""
         first, *rest = self.codes  # what stands alone is no variant: the tones, the signs of gender, the arrow
         kept = (code for code in rest if code not in TONES | _GENDERS | _JOINERS | {_DIRECTION})
         base = tuple(0x1F9D1 if code in _ADULTS else code for code in (first, *kept))
@@ -79,7 +79,7 @@ class Drawing:
 def records(
     pictures: Sequence[Drawing], family: Mapping[str, str], tags: Mapping[str, tuple[str, ...]]
 ) -> list[Record]:
-    """Tags, family, class and split of each drawing; ``family`` and ``tags`` by the stem of the file."""
+    """The record of each drawing; ``family`` and ``tags`` are by the stem of the file."""
     kind = {drawing.file.stem: category(drawing.codes) for drawing in pictures}
     splits = _splits(family, kind)
     return [
@@ -97,7 +97,7 @@ def records(
 
 
 def families(pictures: Sequence[Drawing], *, pixels: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The family of each drawing: those linked by the same concept, base or (by stem) ``pixels`` belong together."""
+    """The family of each drawing by stem; drawings with the same concept, base or ``pixels`` belong together."""
     links: dict[str, list[Hashable]] = {}
     for drawing in pictures:
         stem = drawing.file.stem
@@ -113,7 +113,7 @@ def families(pictures: Sequence[Drawing], *, pixels: Mapping[str, str] | None = 
 
 
 def emoji_names() -> dict[tuple[int, ...], dict[str, str]]:
-    """Names by language, by code points without presentation selectors."""
+    """The names of emoji by language, by code points without presentation selectors."""
     import emoji
 
     emoji.config.load_language()
@@ -129,7 +129,7 @@ def without_selector(codes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _splits(family: Mapping[str, str], kind: Mapping[str, str]) -> dict[str, tuple[Split, ...]]:
-    """By family; one with a member in a held-out category takes no part in pretraining."""
+    """The splits of each drawing, drawn by family; one with a member in a held-out category is not pretrained on."""
     category_of_family: dict[str, str] = {}
     for stem in sorted(family):
         if kind[stem] in HELD_OUT:

@@ -25,12 +25,12 @@ KEYWORDS_VERSION = "4.0.3"
 
 
 def prepare_twitter(images: Path) -> tuple[list[Record], str]:
-    """Write Twitter's emoji into the folder ``images``; the records, and the version of what they were made from."""
+    """Write Twitter's emoji into the folder ``images``; returns the records and the packages' versions."""
     return _prepare("twitter", images)
 
 
 def prepare_google(images: Path) -> tuple[list[Record], str]:
-    """Write Google's emoji into the folder ``images``; the records, and the version of what they were made from."""
+    """Write Google's emoji into the folder ``images``; returns the records and the packages' versions."""
     return _prepare("google", images)
 
 

@@ -1,4 +1,4 @@
-"""Families of images: linked by a name, a base or the same pixels, and never on both sides of a split."""
+"""Families of images that are linked by a name, a base or the same pixels, and are never divided by a split."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _VARIANT = frozenset((
     "closed", "simple", "plain", "ver", "version", "rev", "revised", "bis", "copy", "variant",
 ))
 # fmt: on
-"""Words of file names that tell variants of a drawing apart, not what it shows."""
+"""Words of file names that distinguish variants of a drawing and do not name its content."""
 
 
 def linked_families(links: Mapping[str, Iterable[Hashable]]) -> dict[str, Hashable]:
-    """For each item the representative of its family: items that share a link, or a chain of them, are of one."""
+    """The representative of each item's family; items that share a link, or a chain of links, are one family."""
     parent: dict[Hashable, Hashable] = {}
 
     def root(item: Hashable) -> Hashable:
@@ -35,7 +35,7 @@ def linked_families(links: Mapping[str, Iterable[Hashable]]) -> dict[str, Hashab
 
 
 def stem_concept(stem: str) -> str:
-    """A file name without numbers, colours, sides and sizes: ``bus1_bw_jarno_01`` and ``bus1_red_jarno_01`` are one."""
+    """A file name without numbers, colours, sides and sizes: ``bus1_bw_jarno_01`` becomes ``bus jarno``."""
     words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", stem).lower())
     kept = [word for word in words if word not in _VARIANT and len(word) > 1]
     return " ".join(kept or words) or stem

@@ -1,13 +1,13 @@
 """Open Clip Art: drawings by hundreds of authors, with the keywords that they or the project's scripts typed.
 
 A file is stored once in the package and linked into further folders. The folders are the classes of the transfer task
-(``CLASSES``), as far as they tell what is drawn and hold at least 20 families; ambiguous files have no class. Most
-of each class, by families, is the transfer task, half of it tested on, and the rest is pretrained on with everything
-else: whole folders could not be held out, since no few of them make a task of 500 test images. Many keywords are
-words of the folders, so this task is near the labels of the second stage.
+(``CLASSES``), as far as they name the content and hold at least 20 families; ambiguous files have no class. Most
+families of each class are the transfer task, half of them as test images, and the rest is pretrained on with all other
+drawings: whole folders could not be held out, since a few of them do not make a task of 500 test images. Many keywords
+are words of the folders, so this task is near the labels of the second stage.
 
-Of the 1,375 stars that a script drew, one polygon each and alike at any size that is trained on, ``SERIES_MOST`` are
-taken. The largest icon theme, 598 grey pictures, stays: each shows something else.
+A script drew 1,375 stars, one polygon each and alike at any size that is trained on; ``SERIES_MOST`` of them are taken.
+The largest icon theme, 598 grey pictures, is taken whole, since each shows something else.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from underpaint.data.splits import by_family, heldout_families, test_families
 from underpaint.messages import say
 
 TRANSFER_SHARE = 0.8
-"""Of the families of each class, in the transfer task; the others are pretrained on."""
+"""Share of the families of each class that are in the transfer task; the others are pretrained on."""
 TEST_SHARE = 0.5
-"""Of the families of each class in the transfer task."""
+"""Share of the transfer task's families of each class that become test images."""
 SERIES_MOST = 60
-"""Images of one series, which differ by numbers, colours and sides only; no series of drawings by hand has more."""
+"""Largest number of images of a series (names equal but for numbers, colours, sides); no hand-drawn one has more."""
 
 CLASSES = {
     "animals/birds": "bird",
@@ -64,14 +64,14 @@ CLASSES = {
     "transportation/roadsigns": "road sign",
     "transportation/vehicles": "vehicle",
 }
-"""The class of a folder and those below it; "" for those below that have none."""
+"""Class of a folder and its sub-folders; "" for a sub-folder without one."""
 
 _DIRECTED = (
     *("computer", "geography", "people/clothing/pantyhose", "recreation/games", "recreation/music", "shapes/arrows"),
     *("signs_and_symbols", "special/examples", "transportation/aiga-symbols", "transportation/boating"),
     *("transportation/roadsigns", "unsorted", "logos", "education", "office"),
 )
-"""Folders with writing, maps, flags, signs and arrows: mirrored, these say something else or nothing."""
+"""Folders with writing, maps, flags, signs and arrows, which mirroring would falsify."""
 _DIRECTED_WORDS = frozenset(
     ("left", "right", "arrow", "clock", "flag", "letter", "map", "number", "sign", "text", "word", "logo", "label")
 )
@@ -85,7 +85,7 @@ _LINK = "http://www.w3.org/1999/xlink href"
 
 
 def prepare(images: Path) -> tuple[list[Record], str]:
-    """Write small copies into the folder ``images``; the records, and the versions of the packages."""
+    """Write small copies into the folder ``images``; returns the records and the packages' versions."""
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         version = get_debian(["openclipart-png", "openclipart-svg"], Path(folder))
         pictures = Path(folder) / "openclipart-png/usr/share/openclipart/png"
@@ -107,7 +107,7 @@ def prepare(images: Path) -> tuple[list[Record], str]:
 def records(
     folders: Mapping[str, frozenset[str]], tags: Mapping[str, tuple[str, ...]], pixels: Mapping[str, str]
 ) -> list[Record]:
-    """Class, family and split of each path; ``folders`` are those that it lies in or is linked into."""
+    """The record of each path; ``folders`` are those that the file lies in or is linked into."""
     family = file_families(pixels)
     kind = {path: class_of(folders[path]) for path in folders}
     splits = _splits(family, kind)
@@ -137,7 +137,7 @@ def folders_of_files(root: Path) -> dict[str, frozenset[str]]:
 
 
 def without_long_series(paths: Iterable[str]) -> list[str]:
-    """The paths, with SERIES_MOST of each series: those with the smallest key."""
+    """The paths, with at most SERIES_MOST of each series, drawn by a hash of the path."""
     series = by_family(paths, lambda path: stem_concept(PurePosixPath(path).stem))
     return sorted(
         path
@@ -147,16 +147,16 @@ def without_long_series(paths: Iterable[str]) -> list[str]:
 
 
 def class_of(folders: frozenset[str]) -> str:
-    """The class that the folders agree on; "" where there is none. A folder says nothing where one below it speaks."""
+    """The class on which the folders agree, or ""; a folder is ignored beside its own sub-folder."""
     lowest = [name for name in folders if not any(longer.startswith(f"{name}/") for longer in folders)]
     classes = {_class_of_folder(name) for name in lowest}
     return classes.pop() if len(classes) == 1 else ""
 
 
 def read_svg(file: Path) -> tuple[str, ...] | None:
-    """The keywords of ``dc:subject``, lower-cased and composed, in the order given; those read so far where it breaks.
+    """The keywords of ``dc:subject``, lower-cased and composed, in the order given, up to the first damage.
 
-    None for a drawing that shows a linked image, which is not there.
+    None for a drawing that shows a linked image, which is missing.
     """
     keywords: list[str] = []
     open_tags: list[str] = []
@@ -191,7 +191,7 @@ def read_svg(file: Path) -> tuple[str, ...] | None:
 
 
 def _inside(root: Path, path: str) -> Path:
-    """The file, or its folder where a link leads out of the package."""
+    """The path of a file below ``root``; ``root`` itself where a link leads out of it."""
     file = (root / path).resolve()
     return file if file.is_relative_to(root.resolve()) else root
 
@@ -202,7 +202,7 @@ def _class_of_folder(name: str) -> str:
 
 
 def _splits(family: Mapping[str, str], kind: Mapping[str, str]) -> dict[str, tuple[Split, ...]]:
-    """By family; one of the transfer task takes no part in pretraining, nor do its members of another class."""
+    """The splits of each path, drawn by family; no member of a family of the transfer task is pretrained on."""
     class_of_family: dict[str, str] = {}
     for path in sorted(family):
         if kind[path]:

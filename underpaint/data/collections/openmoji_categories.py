@@ -1,7 +1,7 @@
-"""What each drawing of OpenMoji shows, by the first code point of its sequence.
+"""Categories of OpenMoji's drawings, by the first code point of the sequence.
 
-The packages bring no groups, so this table does. Ranges are inclusive, in hexadecimal. ``HELD_OUT`` are the kinds of
-things that pretraining never sees and the transfer task is about.
+The table is here since the packages have no groups. Ranges are inclusive, in hexadecimal. ``HELD_OUT`` are the
+categories of the transfer task, on which no run pretrains.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ HELD_OUT = (
 )
 
 LOOK_ALIKE = "look-alike"
-"""Unnamed drawings of a held-out kind of thing, found by looking at them: in no split."""
+"""Category of unnamed drawings of things in a held-out category, found by inspection; they are in no split."""
 
 WRITTEN = ("letter", "keycap", "flag", "arrow", "clock", "sign", "zodiac", "religion")
-"""Mirrored, these say something else or nothing."""
+"""Categories that mirroring would falsify."""
 
 _TABLE = {
     "face": "1F479-1F47B 1F47D-1F480 1F4A9 1F600-1F637 1F641-1F644 1F910-1F917 1F920-1F925 1F927-1F92F 1F970-1F976 "
@@ -117,9 +117,9 @@ _TABLE = {
 
 
 def category(codes: tuple[int, ...]) -> str:
-    """The category of a sequence of code points; joined sequences have that of their first one, but for families.
+    """The category of a sequence of code points, which is that of the first, but for families of people.
 
-    "extra" for the unnamed remainder.
+    Unnamed drawings outside the table have the category "extra".
     """
     if codes[0] in _PEOPLE and not _PEOPLE.isdisjoint(codes[1:]):
         return "family"
@@ -130,7 +130,7 @@ def category(codes: tuple[int, ...]) -> str:
 
 _PEOPLE = frozenset((0x1F466, 0x1F467, 0x1F468, 0x1F469, 0x1F9D1, 0x1F9D2))
 _UNNAMED = frozenset((*range(0x1F260, 0x1F266), *range(0x1FBC5, 0x1FBCA), *range(0xE000, 0xF900)))
-"""Stick figures, seals, and the block for private use, where OpenMoji keeps what is no emoji."""
+"""Code points of stick figures, seals, and the block for private use, where OpenMoji keeps drawings beside emoji."""
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Packages of Debian and of npm that hold images, got with the clients ``apt-get`` and ``npm`` and never installed.
+"""Packages of Debian and npm with images, downloaded with ``apt-get`` and ``npm`` and never installed.
 
 The one place of the package that starts programs: with lists of arguments, never through a shell, and with a time
 limit. The clients verify what they download (signatures of the archive, checksums of the registry) and work in private
@@ -37,7 +37,7 @@ _APT_OPTIONS = {
 
 
 def get_debian(packages: Sequence[str], folder: Path) -> str:
-    """Unpack Debian packages, each into ``folder``/its name; the names with their versions, for people.
+    """Unpack Debian packages, each into a sub-folder of its name; returns the names with their versions as a text.
 
     They come from the archives that the machine is set up for (Debian or Ubuntu).
 
@@ -71,7 +71,7 @@ def get_debian(packages: Sequence[str], folder: Path) -> str:
 
 
 def get_npm(packages: Sequence[str], folder: Path, *, wanted: Sequence[str]) -> str:
-    """Unpack npm packages ``name@version``, each into ``folder``/its name without the version; what came, for people.
+    """Unpack npm packages ``name@version``, each into a sub-folder of its name; returns the packages as a text.
 
     Only members whose path starts with one of ``wanted``, such as ``img/google/64/``, are unpacked; no code is run.
 
@@ -121,11 +121,11 @@ def unpack(archive: Path, folder: Path, *, wanted: Sequence[str]) -> None:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(opened.read())
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{archive.name} is no whole tar archive: {error}") from error
+        raise ValueError(f"{archive.name} is not a whole tar archive: {error}") from error
 
 
 def _run(command: list[str], what: str, remedy: str, *, folder: Path, seconds: float) -> str:
-    """The standard output of a program that ended well."""
+    """The standard output of a program; raises ValueError where it fails."""
     program = command[0]
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Small copies of drawings and photographs, as a collection keeps them.
+"""Small copies of drawings and photographs for a collection.
 
 RGB on white, at most SIDE pixels on the longer side: twice what a study of minutes looks at, room for the crops, and
 8 kB an image, so that thousands are prepared in two minutes and take as little room as one film.
@@ -21,19 +21,19 @@ from underpaint.messages import say
 from underpaint.progress import progress
 
 SIDE = 128
-"""Pixels of the longer side at most; smaller images keep their size."""
+"""Largest longer side in pixels; smaller images keep their size."""
 
 THINNEST = 8
-"""Pixels of the shorter side at least."""
+"""Smallest shorter side in pixels of a usable image."""
 
 MAX_BYTES = 64 * 1024**2
 
 
 def write_thumbnails(files: Mapping[str, Path], images: Path, *, trim: bool, description: str) -> dict[str, str]:
-    """Write a thumbnail for each path under ``images`` (``birds/owl.png``); the hash of the pixels of each.
+    """Write a thumbnail for each path under ``images`` (``birds/owl.png``); returns the hash of each one's pixels.
 
-    ``trim`` cuts the empty paper around a drawing off. What cannot be read, is blank or too thin is left out, and
-    said. Two threads, since the decoders let go of the interpreter.
+    ``trim`` cuts off the empty paper around a drawing. Images that cannot be read, are blank or too thin are left out,
+    with a message. Two threads work, since the decoders release the interpreter lock.
     """
 
     def write(path: str) -> str:

@@ -1,8 +1,8 @@
 """Stamps of Tux Paint: photographs cut out on white and drawings, with captions in some seventy languages.
 
-The photographs of the folders in ``CLASSES`` are a transfer task of photographs; nothing of their families is
-pretrained on. Drawings (the folders called cartoon, what also comes as a vector file, ``_DRAWN``) and photographs
-without a class are pretrained on. Letters, digits and signs of finger spelling are left out.
+The photographs of the folders in ``CLASSES`` are a transfer task of photographs; their families are not pretrained on.
+Drawings (in folders called cartoon or toys, with a vector file beside, or in ``_DRAWN``) and photographs without a
+class are pretrained on. Letters, digits and signs of finger spelling are left out.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from underpaint.data.source import Record, Split
 from underpaint.data.splits import by_family, heldout_families, test_families
 
 TEST_SHARE = 0.8
-"""Of the families of each class, where FEWEST remain to train on; else fewer."""
+"""Largest share of the families of each class that become test images; fewer do where FEWEST must remain."""
 FEWEST = 10
-"""Families of each class to train on."""
+"""Smallest number of families of each class to train on, where a class has as many."""
 
 CLASSES = {
     "animals": "other animal",
@@ -44,12 +44,12 @@ CLASSES = {
     "symbols/money/00_symbols": "",
     "vehicles": "vehicle",
 }
-"""The class of the photographs in a folder and those below it; "" for those below that have none."""
+"""Class of the photographs in a folder and its sub-folders; "" for a sub-folder without one."""
 
 _LETTERS = ("symbols/alphabets", "symbols/math")
 _DRAWN_FOLDERS = ("cartoon", "toys")
 _DRAWN = frozenset(("hedgehog", "ww2_german_gun"))
-"""Drawings among the photographs, found by looking at them."""
+"""Names of drawings among the photographs, found by inspection."""
 
 _MAX_CAPTION_BYTES = 1024**2
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[_@][A-Za-z]+)*\.utf8=")
@@ -57,7 +57,7 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(?:[_@][A-Za-z]+)*\.utf8=")
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the files beside a picture tell."""
+    """The facts about a picture from its path and the files beside it."""
 
     tags: tuple[str, ...]
     photo: bool
@@ -65,7 +65,7 @@ class Stamp:
 
 
 def prepare(images: Path) -> tuple[list[Record], str]:
-    """Write small copies into the folder ``images``; the records, and the version of the package."""
+    """Write small copies into the folder ``images``; returns the records and the package's version."""
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         version = get_debian(["tuxpaint-stamps-default"], Path(folder))
         root = Path(folder) / "tuxpaint-stamps-default/usr/share/tuxpaint/stamps"
@@ -83,7 +83,7 @@ def prepare(images: Path) -> tuple[list[Record], str]:
 
 
 def records(stamps: Mapping[str, Stamp], pixels: Mapping[str, str]) -> list[Record]:
-    """Class, family and split of each path."""
+    """The record of each path, with its class, family and splits."""
     family = file_families(pixels)
     kind = {path: class_of(path) if stamp.photo else "" for path, stamp in stamps.items()}
     splits = _splits(family, kind)
@@ -101,7 +101,7 @@ def records(stamps: Mapping[str, Stamp], pixels: Mapping[str, str]) -> list[Reco
 
 
 def class_of(path: str) -> str:
-    """The class of a photograph by the lowest of its folders that has one; "" for none."""
+    """The class of a photograph, from the lowest of its folders in CLASSES; "" where there is none."""
     return next((CLASSES[str(above)] for above in PurePosixPath(path).parents if str(above) in CLASSES), "")
 
 
@@ -128,14 +128,14 @@ def captions(text: str) -> list[str]:
 
 
 def _text(file: Path) -> str:
-    """The content of a text file; "" where there is none. Letters that are not UTF-8 are dropped."""
+    """The content of a text file without bytes that are not UTF-8; "" where it is missing, a link or too large."""
     if not file.is_file() or file.is_symlink() or file.stat().st_size > _MAX_CAPTION_BYTES:
         return ""
     return file.read_bytes().decode(errors="ignore")
 
 
 def _splits(family: Mapping[str, str], kind: Mapping[str, str]) -> dict[str, tuple[Split, ...]]:
-    """By family; one with a photograph of a class takes no part in pretraining."""
+    """The splits of each path, drawn by family; one with a photograph of a class is not pretrained on."""
     class_of_family: dict[str, str] = {}
     for path in sorted(family):
         if kind[path]:

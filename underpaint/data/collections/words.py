@@ -1,4 +1,4 @@
-"""The words of names and captions, in whatever language."""
+"""The words of names and captions in any language."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ALPHABETS = ("LATIN", "CYRILLIC", "ARABIC", "GREEK", "DIGIT")
 def words(texts: Iterable[str], *, marks: bool) -> tuple[str, ...]:
     """The distinct words of all texts, in order, lower-cased, without single letters.
 
-    Languages that write without spaces give a text as one word. ``marks``: do vowel signs and accents that stand as
-    characters of their own belong to a word, as in the scripts of India? Without, words end at them.
+    A text in a language without spaces is one word. With ``marks``, vowel signs and accents that are separate
+    characters belong to a word, as in the scripts of India; without, words end at them.
     """
     find = _word_with_marks().findall if marks else _WORD.findall
     matches = (word for text in texts for word in find(plain(text)))
@@ -23,12 +23,12 @@ def words(texts: Iterable[str], *, marks: bool) -> tuple[str, ...]:
 
 
 def all_words(text: str) -> list[str]:
-    """Every word of one text."""
+    """Every word of a text, lower-cased, in order."""
     return _WORD.findall(plain(text))
 
 
 def plain(text: str) -> str:
-    """Composed (NFC), lower-cased, with spaces for underscores."""
+    """The text composed (NFC), lower-cased, with spaces for underscores."""
     return unicodedata.normalize("NFC", text).lower().replace("_", " ")
 
 
@@ -40,5 +40,5 @@ def _word_with_marks() -> re.Pattern[str]:
 
 
 def _is_single_letter(word: str) -> bool:
-    """One letter is no word in scripts that spell; in Chinese, Japanese and Korean it is."""
+    """Whether a word is one letter of an alphabet; in Chinese, Japanese and Korean one character can be a word."""
     return len(word) == 1 and unicodedata.name(word, "").startswith(_ALPHABETS)

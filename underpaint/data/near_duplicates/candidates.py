@@ -1,4 +1,4 @@
-"""Pairs of images whose perceptual hashes are near each other: all of them, without comparing each with each."""
+"""Search for all pairs of images with near perceptual hashes, without comparing each image with each."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from underpaint.data.near_duplicates.fingerprints import BOX, FULL, INNER, INNER
 from underpaint.data.near_duplicates.hash_search import HashTable
 
 FIELD_LIMIT = 0.1
-"""Mean difference of the 4 x 4 fields, in the better view, beyond which a pair is not looked at closer."""
+"""Largest mean difference of the 4 x 4 fields, in the better view, of a pair whose pixels are compared."""
 
 _WHOLE, _SHRUNK, _GROWN = 1.0, 1 - 2 * INNER_EDGE, 1 + 2 * INNER_EDGE
 _COMPARED = ((BOX, BOX, _WHOLE), (FULL, FULL, _WHOLE), (BOX, INNER, _SHRUNK), (INNER, BOX, _GROWN))
-"""The view of the first image, that of the second, and which part of the second the first then shows."""
+"""Compared views of the first and second image, with the part of the second that the first then shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Pairs that may be near duplicates, each once, as what they are nearest as; sorted."""
+    """Sorted pairs that may be near duplicates, each once, in the pair of views with the smallest distance."""
 
     rows: Int64[np.ndarray, "n 2"]
     distance: Int64[np.ndarray, " n"]
-    """Bits of the hashes that differ."""
+    """Number of differing bits of the hashes."""
     mirrored: Bool[np.ndarray, " n"]
-    """Is the second image to be mirrored?"""
+    """Whether the second image has to be mirrored."""
     scale: Float[np.ndarray, " n"]
-    """About which part of the second image the first one shows."""
+    """Approximate part of the second image's width and height that the first one shows."""
 
     def only(self, kept: Bool[np.ndarray, " n"]) -> Candidates:
         return Candidates(
@@ -37,7 +37,7 @@ class Candidates:
 
 
 class Search:
-    """Hash tables of some images: what others are compared with, part by part."""
+    """Hash tables of some images, in which the near hashes of other images are found."""
 
     def __init__(self, images: PerceptualHashes) -> None:
         self._tables: dict[int, tuple[HashTable, np.ndarray]] = {}
@@ -67,7 +67,7 @@ class Search:
 
 
 def alike_in_colour(candidates: Candidates, first: PerceptualHashes, second: PerceptualHashes) -> Candidates:
-    """Without the pairs whose colours lie elsewhere: most of them, for the price of a look at 48 numbers each."""
+    """The pairs whose 4 x 4 fields of colour differ by at most FIELD_LIMIT in the better view; most others go here."""
     nearest = np.full(len(candidates.rows), np.inf)
     for view in (BOX, FULL):
         first_fields = first.fields[candidates.rows[:, 0], view].astype(np.int16)

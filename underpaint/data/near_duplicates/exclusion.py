@@ -1,8 +1,8 @@
-"""Near duplicates of evaluation images in a set that is being prepared: found where the images pass by.
+"""Search for near duplicates of evaluation images among the images of a set that is being prepared, in batches.
 
 The evaluation sets are few and small, so every process holds their hashes (150 bytes an image) and has their small
-views mapped from a file (6 kB an image); the images of the set pass by in batches, whatever their number. Which pairs
-are near duplicates is decided as for studies (``duplicates``): all pairs of near hashes, then their pixels.
+views mapped from a file (6 kB an image); the images of the set are compared in batches, whatever their number. Near
+duplicates are decided as for studies (``removal.py``): all pairs of near hashes, then their pixels.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "ratio": (np.float64, (2,)),
     "flat": (np.bool_, (2,)),
 }
-"""Type and shape per image; ``hidden`` is Fingerprints.flat, ``flat`` Views.flat."""
+"""Type and shape per image of each file; ``hidden`` is PerceptualHashes.flat, ``flat`` is Views.flat."""
 
 
 def excluded_schema() -> pa.Schema:
-    """The ``pyarrow.Schema`` of what is found: one row per image of the set and evaluation image that it shows.
+    """The ``pyarrow.Schema`` of the near duplicates: one row per pair of an image of the set and an evaluation image.
 
     ``distance`` counts the bits of the hashes that differ, ``difference`` is that of the pixels, from 0 to DUPLICATE.
     """
@@ -54,23 +54,23 @@ def excluded_schema() -> pa.Schema:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSet:
-    """What was found of one set of evaluation images."""
+    """The numbers of near duplicates for one set of evaluation images."""
 
     name: str
     images: int
     unreadable_or_flat: int
-    """Images that are compared with nothing: they cannot be read, or show one colour."""
+    """Number of evaluation images that are not compared, since they cannot be read or show one colour."""
     duplicated: int
-    """Images of the set that have a near duplicate in what is prepared."""
+    """Number of evaluation images that have a near duplicate in the prepared set."""
     removed: int
-    """Images of what is prepared that are one."""
+    """Number of images removed from the prepared set as near duplicates of an evaluation image."""
 
 
 def write_exclusion(folders: Sequence[Path], target: Path) -> None:
-    """Look at all images below these folders, and write what ``Exclusion`` opens into the folder ``target``.
+    """Write the fingerprints of all images in these folders into the folder ``target``, for ``Exclusion`` to open.
 
     Raises:
-        ValueError: if a folder is none, has no image, or two have one name.
+        ValueError: if a path is not a folder, a folder has no image, or two folders have the same name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -94,10 +94,10 @@ def write_exclusion(folders: Sequence[Path], target: Path) -> None:
 
 
 class Exclusion:
-    """Evaluation images whose near duplicates are to leave what is prepared."""
+    """The fingerprints of evaluation images whose near duplicates are removed from a prepared set."""
 
     def __init__(self, folder: Path) -> None:
-        """Open what ``write_exclusion`` wrote; raises ValueError where it is damaged."""
+        """Open a folder that ``write_exclusion`` wrote; raises ValueError where it is damaged."""
         import pyarrow.parquet as pq
 
         names = pq.read_table(folder / _NAMES)
@@ -134,7 +134,7 @@ class Exclusion:
         return pa.Table.from_pylist(rows, excluded_schema())
 
     def count(self, pairs: pa.Table) -> list[EvaluationSet]:
-        """The numbers per set, from all that ``find`` gave."""
+        """The numbers per evaluation set, from the tables that ``find`` returned."""
         import pyarrow.compute as pc
 
         hidden, sets = np.all(self._prints.flat, axis=1), np.array(self._set)
@@ -157,7 +157,7 @@ class Exclusion:
         return Search(self._prints)
 
     def _differences(self, candidates: Candidates, views: Views) -> np.ndarray:
-        """Of the pixels; the views of those evaluation images alone are read that some image is near to."""
+        """The differences of the pixels of the candidates; only the views of their evaluation images are read."""
         rows, places = np.unique(candidates.rows[:, 1], return_inverse=True)
         views_of_set = Views(
             pixels=self._views.pixels[rows], ratio=self._views.ratio[rows], flat=self._views.flat[rows]
@@ -168,7 +168,7 @@ class Exclusion:
 
 def _images(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder of evaluation images to exclude")
+        raise ValueError(f"{folder} is not a folder of evaluation images to exclude")
     listing = list_folder(folder.resolve())
     if not listing.images:
         raise ValueError(f"{folder} has no images to exclude; looked in it and its sub-folders")
@@ -177,7 +177,10 @@ def _images(folder: Path) -> list[str]:
 
 
 def _looked_at(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, Fingerprints]]:
-    """What is seen of them, batch by batch; two threads, since the decoders let go of the interpreter."""
+    """Yield the fingerprints of files in batches, each with its first index.
+
+    Two threads decode, since the decoders release the interpreter lock.
+    """
     starts = range(0, len(files), _BATCH)
 
     def look(start: int) -> Fingerprints:
@@ -193,7 +196,7 @@ def _looked_at(files: Sequence[tuple[Path, str]]) -> Iterator[tuple[int, Fingerp
 
 
 def _content(file: Path) -> bytes:
-    """The bytes; none where they cannot be read or are too many, which then counts as unreadable."""
+    """The bytes of a file; b"", which counts as unreadable, where it cannot be read or is too large."""
     try:
         return file.read_bytes() if file.stat().st_size <= MAX_IMAGE_BYTES else b""
     except OSError:

@@ -1,8 +1,8 @@
-"""What is compared of an image to find near duplicates: two small views, and perceptual hashes of them.
+"""Fingerprints of images, by which near duplicates are found: two small views, and perceptual hashes of them.
 
 The hash is pHash (Zauner 2010, as in the package imagehash) with one change, a margin. Drawings are often symmetric:
 half of their coefficients are then zero, as is the median, and noise alone decides 32 of the 64 bits. With the margin
-nothing but a real coefficient is a one.
+only a coefficient that differs from zero sets a bit.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from underpaint.data.decode.limits import BadImage
 from underpaint.data.source import Source
 
 SIDE = 32
-"""Pixels of a view, each way."""
+"""Height and width of a view in pixels."""
 MARGIN = 0.2
-"""A coefficient is a one if it lies so far above the median, in units of the mean absolute coefficient."""
+"""Distance above the median at which a coefficient sets its bit, in units of the mean absolute coefficient."""
 
 BOX, FULL, INNER = range(3)
-"""The views of an image: ``BOX``, what is drawn, cut out and put on white, whatever the ground was; ``FULL``, the image
-as it is; and, for the hash only, ``INNER``, the box without its edges, which finds what was cropped."""
+"""Views of an image: ``BOX``, the drawing without its ground, cut out and put on white; ``FULL``, the image as it is;
+and, for the hash only, ``INNER``, the box without its edges, by which cropped copies are found."""
 INNER_EDGE = 0.04
-"""Of the width and of the height, cut off on each side of ``INNER``."""
+"""Share of the width and of the height of ``BOX`` that ``INNER`` lacks on each side."""
 
 _KIND = "fingerprints-2"
 _BLANK = " ".join(["0"] * 6 + ["111", "00" * 96])
 _WORKING_SIDE = 128
 _LEAST_DECODED = _WORKING_SIDE
-"""Pixels that each side of a JPEG keeps at least where it is decoded at a reduced size."""
+"""Smallest side in pixels of a JPEG that is decoded at a reduced size."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 _GROUND_SHARE = 0.6
-"""So much of the border must be of one colour for it to be the ground of a drawing."""
+"""Smallest share of the border that has one colour, for it to be the ground of a drawing."""
 _GROUND_TOLERANCE = 24
 _DRAWN = 40
-"""Difference from the ground, in any channel, beyond which a pixel is drawn upon."""
+"""Difference from the ground, in any channel, above which a pixel belongs to the drawing."""
 _FLAT = 0.02
-"""Standard deviation of the values below which a view shows nothing."""
+"""Standard deviation of the values, as a share of 255, below which a view shows nothing."""
 
 _FREQUENCY, _PLACE = np.arange(8)[:, None], np.arange(SIDE)[None]
 _COSINES = 2 * np.cos(np.pi * _FREQUENCY * (_PLACE + 0.5) / SIDE)
-"""The first rows of the DCT-II."""
+"""The first eight rows of the DCT-II."""
 _MIRROR = np.array([1, -1] * 4)
-"""What mirroring does to the coefficients, by column."""
+"""Signs, by column, with which mirroring an image multiplies its coefficients."""
 
 
 _PACKED = np.dtype(
@@ -60,7 +60,7 @@ PACKED_BYTES = _PACKED.itemsize
 
 
 def perceptual_hash(image: Float[np.ndarray, "h w"]) -> int:
-    """64 bits that change little when the image does; the differing bits of two images tell how unlike they are.
+    """A hash of 64 bits of a grey image; the more bits differ between two images, the less alike they are.
 
     Bit 63 is the coefficient of frequency (0, 0), bit 62 that of (0, 1), and so on by rows.
     """
@@ -71,15 +71,15 @@ def perceptual_hash(image: Float[np.ndarray, "h w"]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptualHashes:
-    """What is remembered of some images: enough to tell most pairs apart without opening them again."""
+    """The perceptual hashes of some images, and their colours in 4 x 4 fields, which rule out most pairs."""
 
     plain: UInt64[np.ndarray, "n 3"]
     """Perceptual hashes of ``BOX``, ``FULL`` and ``INNER``."""
     mirrored: UInt64[np.ndarray, "n 3"]
     flat: Bool[np.ndarray, "n 3"]
-    """True where the view shows nothing, or could not be read: no hash."""
+    """Whether the view shows nothing, or could not be read, and so has no hash."""
     fields: UInt8[np.ndarray, "n 2 4 4 3"]
-    """``BOX`` and ``FULL``, shrunk to 4 x 4 fields."""
+    """Mean colours of ``BOX`` and ``FULL`` in 4 x 4 fields."""
 
     def part(self, start: int, stop: int) -> PerceptualHashes:
         some = slice(start, stop)
@@ -93,7 +93,7 @@ class PerceptualHashes:
         )
 
     def packed(self) -> list[bytes]:
-        """PACKED_BYTES of each image, to be kept beside it."""
+        """The hashes and fields of each image as PACKED_BYTES bytes."""
         table = np.zeros(len(self.plain), dtype=_PACKED)
         table["plain"], table["mirrored"] = self.plain, self.mirrored
         table["flat"], table["fields"] = self.flat, self.fields
@@ -101,13 +101,13 @@ class PerceptualHashes:
 
     @classmethod
     def unpacked(cls, packed: bytes) -> PerceptualHashes:
-        """What ``packed`` gave, one image behind the other."""
+        """The hashes and fields of some images from the concatenated results of ``packed``."""
         table = np.frombuffer(packed, dtype=_PACKED)
         return cls(plain=table["plain"], mirrored=table["mirrored"], flat=table["flat"], fields=table["fields"])
 
 
 def perceptual_hashes(source: Source, rows: Sequence[int]) -> PerceptualHashes:
-    """The fingerprints of these rows; kept in the cache, since decoding thousands of images takes a while."""
+    """The perceptual hashes of these rows, cached between runs, since decoding thousands of images takes a while."""
     paths = [source.path[row] for row in rows]
     measured, _ = measure_files(
         source.files,
@@ -129,11 +129,11 @@ def perceptual_hashes(source: Source, rows: Sequence[int]) -> PerceptualHashes:
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The views ``BOX`` and ``FULL`` of some images, drawn to a square."""
+    """The views ``BOX`` and ``FULL`` of some images, resized to a square."""
 
     pixels: UInt8[np.ndarray, "n 2 32 32 3"]
     ratio: Float[np.ndarray, "n 2"]
-    """Width to height, before."""
+    """Ratio of width to height before resizing."""
     flat: Bool[np.ndarray, "n 2"]
 
     def part(self, start: int, stop: int) -> Views:
@@ -150,30 +150,30 @@ class Views:
 
 
 def read_views(files: Sequence[Callable[[], bytes]]) -> Views:
-    """The views of the files that these read; flat where one cannot be read."""
+    """The views of files, each given by a function that reads it; flat where a file cannot be read."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return _stacked(list(pool.map(_views_of_file, files)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprints:
-    """All that is compared of some images, from one look at each."""
+    """The perceptual hashes and views of some images, each decoded once."""
 
     prints: PerceptualHashes
     views: Views
     problems: tuple[str, ...]
-    """Of each image why it could not be read; "" where it could."""
+    """Reason why each image could not be read; "" where it could."""
 
     def hashes(self) -> list[int | None]:
-        """The perceptual hash of each image as a whole; None where it shows nothing, or could not be read."""
+        """The perceptual hash of each image's view ``FULL``; None where it shows nothing, or could not be read."""
         flat, hashes = self.prints.flat[:, FULL].tolist(), self.prints.plain[:, FULL].tolist()
         return [None if nothing else bits for bits, nothing in zip(hashes, flat, strict=True)]
 
 
 def fingerprint(images: Sequence[bytes]) -> Fingerprints:
-    """Decode these image files, JPEGs at a reduced size, for their views, hashes and fields.
+    """Decode these image files, JPEGs at a reduced size, and return their views, hashes and fields.
 
-    Images of other than 8 bits, or of many channels, are looked at as ``preview`` shows them.
+    Images of other than 8 bits, or with many channels, are taken as ``preview`` shows them.
     """
     views, problems = zip(*map(_views_or_problem, images), strict=True) if images else ((), ())
     stacked = _stacked(views)
@@ -200,7 +200,7 @@ _NO_VIEW: _View = np.zeros((2, SIDE, SIDE, 3), dtype=np.uint8), (1.0, 1.0), (Tru
 
 
 def _fingerprint(file: Callable[[], bytes]) -> str:
-    """Six hashes (box, full, inner, and those of the mirrored image), which of the views are flat, the fields."""
+    """A text of six hashes (box, full, inner, and those of the mirrored image), flags of flat views, and the fields."""
     prints = _prints(_stacked([_views_of_file(file)]))
     flat = "".join(str(int(nothing)) for nothing in prints.flat[0])
     return " ".join(
@@ -271,7 +271,7 @@ def _is_flat(view: np.ndarray) -> bool:
 
 
 def _coefficients(grey: np.ndarray) -> np.ndarray:
-    """(n, 8, 8) of the lowest frequencies, from (n, SIDE, SIDE)."""
+    """The coefficients of the lowest frequencies, (n, 8, 8), from (n, SIDE, SIDE) grey values."""
     return _COSINES @ grey @ _COSINES.T
 
 

@@ -1,4 +1,4 @@
-"""All hashes within a distance of some others, without comparing each with each.
+"""Search for all hashes within a distance of others, without comparing each with each.
 
 Two hashes of 64 bits that differ in at most 12 of them differ, by the pigeonhole principle, in at most 3 of the first
 16 bits or in at most 2 of the second, third or fourth (else 4 + 3 + 3 + 3 = 13 differ; Norouzi et al. 2012, "Fast
@@ -15,18 +15,18 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 RADIUS = 12
-"""Bits in which near hashes differ at most."""
+"""Largest number of differing bits of near hashes."""
 
 _REACH = (3, 2, 2, 2)
 _PARTS = len(_REACH)
 _LOOKED_AT = 1 << 20
-"""Pairs looked at together, about; 40 bytes each."""
+"""Approximate number of pairs compared at once, with 40 bytes each."""
 
 assert sum(reach + 1 for reach in _REACH) > RADIUS
 
 
 class HashTable:
-    """Some hashes, sorted in four ways."""
+    """Some hashes, sorted in four ways, each by 16 of their bits."""
 
     def __init__(self, hashes: UInt64[np.ndarray, " n"]) -> None:
         self._hashes = _mixed(hashes)
@@ -39,7 +39,7 @@ class HashTable:
             self._starts.append(np.searchsorted(keys[order], np.arange(0x10001)).astype(np.int32))
 
     def near(self, queries: UInt64[np.ndarray, " q"]) -> Int64[np.ndarray, "found 3"]:
-        """(query, row, distance) of all pairs within RADIUS, each once, sorted."""
+        """All pairs within RADIUS as rows of (query, row, distance), each once, sorted."""
         matches = [np.zeros(0, dtype=np.int64)]
         places = sum(len(_nearby(reach)) for reach in _REACH)
         block = max(1, int(_LOOKED_AT / (places * (1 + len(self._hashes) / 0x10000))))
@@ -66,7 +66,7 @@ class HashTable:
 
 @cache
 def _nearby(reach: int) -> np.ndarray:
-    """What 16 bits may be XORed with to change at most ``reach`` of them."""
+    """All masks of 16 bits with at most ``reach`` bits set, as uint16."""
     masks = [sum(1 << bit for bit in bits) for size in range(reach + 1) for bits in combinations(range(16), size)]
     return np.array(masks, dtype=np.uint16)
 
@@ -76,9 +76,9 @@ def _keys(mixed: np.ndarray, part: int) -> np.ndarray:
 
 
 def _mixed(hashes: np.ndarray) -> np.ndarray:
-    """With the bits in another order: every fourth one goes into one part.
+    """The hashes with their bits in another order, in which every fourth bit goes into the same part.
 
-    Neighbours stand for neighbouring frequencies, of which the high ones say little.
+    Neighbouring bits are of neighbouring frequencies, and those of high frequencies carry little information.
     """
     parts = np.ascontiguousarray(hashes, dtype=np.uint64)[:, None].view(np.uint8)
     mixed = np.zeros(len(hashes), dtype=np.uint64)
@@ -89,7 +89,7 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
 
 @cache
 def _order_of_bits() -> np.ndarray:
-    """(8, 256): what each value of each byte, from the lowest one, becomes."""
+    """The contribution to the reordered hash of each value of each byte, from the lowest byte, of shape (8, 256)."""
     byte, value, bit = np.arange(8)[:, None, None], np.arange(256)[None, :, None], np.arange(8)
     old = 8 * byte + bit
     new = (16 * (old % _PARTS) + old // _PARTS).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Is a transfer task near the labels of pretraining? It is where the tags name its classes."""
+"""Overlap of a transfer task with the labels of pretraining: the classes of the task that tags name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FILLERS = frozenset(("a", "an", "and", "of", "or", "other", "the"))
 def task_near_labels(source: Source, tags: Iterable[str], task: Source) -> list[str]:
     """The classes of ``task`` that the tags name, sorted.
 
-    ``tags`` are the labels of a vocabulary, say; of them count those that stand on pretraining images of ``source``. A
-    class is named if each of its words is a word of some tag; singular and plural are one, "and", "other" and the like
-    none.
+    ``tags`` are, for example, the labels of a vocabulary; those on no pretraining image of ``source`` are ignored. A
+    class is named if each of its words is a word of some tag. Singular and plural are the same; "and", "other" and the
+    like are ignored.
     """
     standing = {tag for row in source.rows("pretrain") for tag in source.tags[row]}
     stems = {word for tag in standing.intersection(tags) for word in _stems(tag)}
@@ -29,7 +29,7 @@ def class_names(task: Source) -> list[str]:
 
 
 def remark(task: Source, near: Sequence[str]) -> str:
-    """One sentence for a report; "" where no class is named."""
+    """A sentence for a report on the named classes ``near``; "" where there are none."""
     if not near:
         return ""
     classes = len(class_names(task))
@@ -45,7 +45,7 @@ def _stems(text: str) -> set[str]:
 
 
 def _singular(word: str) -> str:
-    """Enough for class names in English: berries, boxes, dogs; glass stays."""
+    """The singular of an English word by simple rules for class names: berries, boxes, dogs; glass stays."""
     if word.endswith("ies") and len(word) > 4:
         return f"{word[:-3]}y"
     if word.endswith(("shes", "ches", "xes", "sses")):

@@ -1,4 +1,4 @@
-"""Do two images show the same picture? Their views are laid over each other and compared pixel by pixel.
+"""Comparison of the pixels of two images: their views are laid over each other to see if they show one picture.
 
 A re-encoded, resized, cropped, mirrored copy, or one on another ground, differs little everywhere once it lies where
 it should. False friends (two flags, two letters, two clocks, stars of five and of six points) may differ little on the
@@ -18,29 +18,30 @@ from torch.nn import functional as F
 from underpaint.data.near_duplicates.fingerprints import FULL, SIDE, Views
 
 MEAN_LIMIT = 0.05
-"""Mean absolute difference of the values, in [0, 1], where anything is drawn."""
+"""Largest mean absolute difference of near duplicates' values, in [0, 1], where anything is drawn."""
 PLACE_LIMIT = 0.12
-"""The same in the worst of the overlapping squares of PLACE pixels."""
+"""Largest mean absolute difference of near duplicates in the worst of the overlapping squares of PLACE pixels."""
 PLACE = 4
+"""Side of the compared squares in pixels."""
 CORRELATION_LIMIT = 0.08
-"""One minus the correlation of the values where anything is drawn."""
+"""Largest value for near duplicates of one minus the correlation of the values where anything is drawn."""
 SHAPE_LIMIT = 0.12
-"""Logarithm of how much wider one is than the other."""
+"""Largest difference for near duplicates of the logarithms of their ratios of width to height."""
 
 DUPLICATE = 1.0
-"""Difference of near duplicates at most, see ``differences``."""
+"""Largest difference of near duplicates, as ``differences`` returns it."""
 FARTHEST = 4.0
-"""The difference of pairs that do not fit over each other at all."""
+"""Largest difference, of pairs that do not fit over each other."""
 
 _LEAST_OVERLAP = 0.7
 _REACH = 0.22
-"""How far scales and shifts may go; views are 2 wide."""
+"""Largest deviation of scales from 1 and of shifts from 0, in units in which views are 2 wide."""
 _STEPS = 6
 _INERTIA = 1.0
 _CHUNK = 512
 _INK = 0.1
 _FAINTEST = 8.0
-"""Faint drawings are made darker, up to so many times, or all of them would look alike."""
+"""Largest factor by which faint drawings are made darker, without which they would all look alike."""
 _LUMA = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 _Batch = Float[Tensor, "n c h w"]
@@ -54,10 +55,10 @@ def differences(
     mirrored: Bool[np.ndarray, " n"],
     scale: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """How unlike the images of each pair are, from 0 (the same) over 1 (the most of a near duplicate) to FARTHEST.
+    """The difference of the images of each pair, from 0 (the same) over DUPLICATE (its limit) to FARTHEST.
 
-    ``pairs`` holds indices into ``first`` and ``second``; ``mirrored`` tells whether the second one is to be mirrored,
-    ``scale`` about which part of it the first one shows. The better of the two views counts.
+    ``pairs`` holds indices into ``first`` and ``second``; ``mirrored`` says whether the second image is to be mirrored,
+    and ``scale`` approximately what part of it the first one shows. The better of the two views counts.
     """
     smallest = np.full(len(pairs), FARTHEST)
     for view in range(2):
@@ -75,7 +76,7 @@ def differences(
 
 
 def _ink(pixels: np.ndarray) -> _Batch:
-    """0 is white, 1 black, slightly blurred, since copies are sharper or softer."""
+    """The darkness of pixels, 0 for white and 1 for black, slightly blurred, since copies are sharper or softer."""
     ink = 1 - torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float64) / 255
     row = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
     kernel = (row[:, None] * row).expand(3, 1, 3, 3)
@@ -92,7 +93,7 @@ def _difference(a: _Batch, b: _Batch, scale: Float[Tensor, " n"], ratio: Float[T
 
 
 def _apart(a: _Batch, b: _Batch, placing: Float[Tensor, "n 4"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The greatest of the four differences, of ``a`` and ``b`` seen through the placing."""
+    """The greatest of the four differences between ``a`` and ``b``, with ``b`` resampled by the placing."""
     moved, inside = _warped(b, placing)
     drawn = ((torch.maximum(a, moved).amax(1, keepdim=True) > _INK) & inside).to(a)
     error = (a - moved).abs().mean(1, keepdim=True) * inside
@@ -110,7 +111,7 @@ def _apart(a: _Batch, b: _Batch, placing: Float[Tensor, "n 4"], ratio: Float[Ten
 
 
 def _correlation(a: _Batch, b: _Batch, drawn: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """Over the drawn pixels and all channels; towards 1 where neither varies, such as in silhouettes."""
+    """The correlation over the drawn pixels and all channels; near 1 where neither varies, as in silhouettes."""
     count = 3 * drawn.sum((1, 2, 3), keepdim=True).clamp(min=1)
     a = (a - (a * drawn).sum((1, 2, 3), keepdim=True) / count) * drawn
     b = (b - (b * drawn).sum((1, 2, 3), keepdim=True) / count) * drawn
@@ -120,7 +121,7 @@ def _correlation(a: _Batch, b: _Batch, drawn: Float[Tensor, "n 1 h w"]) -> Float
 
 
 def _laid_over(a: _Batch, b: _Batch, start: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Two scales and two shifts of ``b`` that lay it over ``a``: Gauss-Newton on the grey values, inside _REACH."""
+    """Two scales and two shifts of ``b`` that lay it over ``a``, by Gauss-Newton on the grey values, within _REACH."""
     weights = _LUMA[None, :, None, None]
     a, b = (a * weights).sum(1, keepdim=True), (b * weights).sum(1, keepdim=True)
     wide, high = F.pad(b, (1, 1, 0, 0), mode="replicate"), F.pad(b, (0, 0, 1, 1), mode="replicate")
@@ -143,7 +144,7 @@ def _laid_over(a: _Batch, b: _Batch, start: Float[Tensor, "n 4"]) -> Float[Tenso
 
 
 def _warped(images: _Batch, placing: Float[Tensor, "n 4"]) -> tuple[_Batch, Bool[Tensor, "n 1 h w"]]:
-    """The images seen through the placing, and where it does not look beyond their edges."""
+    """The images resampled by the placing, and a mask of the pixels that lie inside them."""
     matrix = torch.zeros(len(images), 2, 3, dtype=images.dtype)
     matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, :, 2] = placing[:, 0], placing[:, 1], placing[:, 2:]
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)

@@ -1,11 +1,11 @@
-"""Near duplicates of test images among the images that are trained on: found, counted, shown and taken out.
+"""Removal of near duplicates of test images from the training images, with counts and a sheet of pictures.
 
-Two steps. Candidates: all pairs whose perceptual hashes differ in at most 12 of 64 bits, in one of the views, mirrored
-or not; exact, not sampled. Then the pixels of the candidates are compared (``duplicates_pixels``).
+The candidates are all pairs whose perceptual hashes differ in at most 12 of 64 bits, in one of the views, mirrored or
+not; none is missed by sampling. Then the pixels of the candidates are compared (``pixels.py``).
 
-The image is taken out and not its family: families are linked by names and concepts ("a bus"), and within a source they
-never stand on both sides of a split anyway; in another source, the other members show another picture of the same
-thing, which is what pretraining is meant to learn from.
+Only the image is removed and not its family: families are linked by names and concepts ("a bus"), and within a source
+they are never divided by a split; in another source, the other members show other pictures of the same thing, from
+which pretraining is meant to learn.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from underpaint.files import read_json, write_bytes
 from underpaint.messages import say
 
 BORDERLINE = 2.0
-"""Pairs up to this difference are kept for the eye; they are no near duplicates."""
+"""Largest difference of pairs that are reported for inspection, though those above DUPLICATE are kept."""
 
 _FORMAT = 2
-"""Counted up with every change of a rule or a limit: pairs of an older one are compared again."""
+"""Version of the rules and limits, raised with every change: pairs compared by older rules are compared again."""
 _TRAINED: tuple[Split, ...] = ("pretrain", "heldout")
 _IMAGES_AT_ONCE = 4096
 
@@ -47,14 +47,14 @@ class Pair:
     """A training image and a test image that look alike."""
 
     path: str
-    """Of the training image, in its source."""
+    """Path of the training image in its source."""
     test: str
-    """The name of the source of the test image."""
+    """Name of the test image's source."""
     test_path: str
     distance: int
-    """Differing bits of the hashes."""
+    """Number of differing bits of the hashes."""
     difference: float
-    """Of the pixels: 0 for the same, up to DUPLICATE for near duplicates."""
+    """Difference of the pixels: 0 for the same, up to DUPLICATE for near duplicates."""
     mirrored: bool
 
     @property
@@ -64,32 +64,32 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """What was found of one set of test images."""
+    """The numbers of near duplicates for one set of test images."""
 
     name: str
     images: int
     duplicated: int
-    """Test images that have a near duplicate."""
+    """Number of test images that have a near duplicate."""
     removed: int
-    """Training images that are one."""
+    """Number of training images that are a near duplicate of a test image."""
     unreadable_or_flat: int
-    """Test images that were not compared: a flat image says nothing."""
+    """Number of test images that were not compared, since they cannot be read or show one colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was taken out of a source; ``dataclasses.asdict`` is plain JSON."""
+    """The near duplicates removed from a source; ``dataclasses.asdict`` makes plain JSON of it."""
 
     source: str
     tests: tuple[TestSet, ...]
     removed: dict[Split, int]
-    """Images of each split that lost it; several test sets may have the same one."""
+    """Number of images that each split lost; several test sets may have the same near duplicate."""
     pairs: tuple[Pair, ...]
     """The near duplicates and the borderline pairs, the most alike first."""
 
 
 def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source, Report]:
-    """The source without the near duplicates of any test image, its own included, and what was taken out.
+    """The source without the near duplicates of any test image, its own included, and a report on those removed.
 
     They leave the splits ``pretrain`` and ``heldout``; near duplicates of the source's own test images leave its
     ``train`` as well. The test images of a source without a split ``test`` are all its images. A source that loses
@@ -129,8 +129,8 @@ def without_duplicates(source: Source, tests: Sequence[Source]) -> tuple[Source,
 def near_duplicates(train: Source, test: Source) -> list[Pair]:
     """The near duplicates of ``test``'s test images among the images of ``train``, and the borderline pairs.
 
-    Looked at are those that ``train`` pretrains on or measures held-out losses on, and its ``train`` where both are
-    one. The most alike come first.
+    The images in the splits ``pretrain`` and ``heldout`` of ``train`` are compared, and its split ``train`` where both
+    sources are the same. The most alike pairs come first.
     """
     return list(_compared(train, test)[0])
 
@@ -164,7 +164,7 @@ def sheet(
 
 @functools.lru_cache(maxsize=32)
 def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
-    """The pairs up to BORDERLINE and the number of test images without a hash; kept, also between processes."""
+    """The pairs up to BORDERLINE and the number of test images without a hash, cached in memory and on disk."""
     compared_splits: tuple[Split, ...] = (*_TRAINED, "train") if train.content_hash == test.content_hash else _TRAINED
     trained, tested = _trained(train, compared_splits), _Images.of(test, _test_rows(test))
     key = xxhash.xxh3_128(json.dumps([_FORMAT, trained.digest(), tested.digest()]).encode()).hexdigest()
@@ -210,7 +210,7 @@ class _Images:
 
 @functools.lru_cache(maxsize=2)
 def _trained(train: Source, splits: tuple[Split, ...]) -> _Images:
-    """The images of these splits; kept, since they are compared with one test set after another."""
+    """The images of these splits, cached, since they are compared with one test set after another."""
     return _Images.of(
         train, [row for row, row_splits in enumerate(train.splits) if not set(row_splits).isdisjoint(splits)]
     )
@@ -225,7 +225,7 @@ def _remember(store: Path, pairs: Sequence[Pair]) -> None:
 
 
 def _alike(trained: _Images, tested: _Images) -> Iterator[Pair]:
-    """Some thousand training images at a time, so that their pixels fit into memory."""
+    """Yield the pairs up to BORDERLINE, from _IMAGES_AT_ONCE training images at a time to bound the memory."""
     search = Search(tested.prints)
     for start in range(0, len(trained.paths), _IMAGES_AT_ONCE):
         part = trained.part(start, start + _IMAGES_AT_ONCE)

@@ -1,8 +1,8 @@
-"""Near copies among the images of one set, such as the frames of a burst: which to keep, and which to leave out.
+"""Choice among near copies in one set, such as the frames of a burst: the images to keep and those to leave out.
 
 Images come in an order of preference. One is kept unless it is a near copy of one that is kept already; so every image
-that is left out is itself near to the image kept for it, and no chain of small changes joins two pictures. Which pairs
-are near copies is decided as for evaluation images: all pairs of near hashes, then their pixels.
+that is left out is itself near to the image kept for it, and no chain of small changes joins two pictures. Near copies
+are decided as for evaluation images: all pairs of near hashes, then their pixels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
 from underpaint.progress import progress
 
 BLOCK = 256
-"""Images that are compared with each other at once: where all are frames of one scene, each pair is a candidate."""
+"""Number of images compared with each other at once: where all are frames of one scene, each pair is a candidate."""
 MAX_VIEWS = 8192
-"""Views that are remembered, 6 kB each."""
+"""Largest number of images whose views are cached, with 6 kB each."""
 
 ReadViews = Callable[[list[int]], Views]
-"""Opens some images, by their rows."""
+"""Function that returns the views of some images, given their rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +35,16 @@ class NearCopy:
     row: int
     kept: int
     distance: int
-    """Bits of the hashes that differ."""
+    """Number of differing bits of the hashes."""
     difference: float
     """The difference of the pixels, from 0 for the same to DUPLICATE."""
     mirrored: bool
 
 
 def near_copies(prints: PerceptualHashes, read_views: ReadViews) -> Iterator[NearCopy]:
-    """The images to leave out, each with the first one that is kept and that it is a near copy of.
+    """The images to leave out, each with the first kept image of which it is a near copy.
 
-    Rows come in the order of preference, the first is always kept. Memory grows by some 200 bytes an image that is
+    Rows come in the order of preference; the first is always kept. Memory grows by some 200 bytes an image that is
     kept, and not with the number of pairs; images without near hashes are not opened.
     """
     kept = _Kept(prints)
@@ -62,7 +62,7 @@ def near_copies(prints: PerceptualHashes, read_views: ReadViews) -> Iterator[Nea
 
 
 class _Kept:
-    """The images that are kept so far, in hash tables of growing sizes: an image moves to a larger one log n times."""
+    """The images kept so far, in hash tables of growing sizes: an image moves to a larger one log n times."""
 
     def __init__(self, prints: PerceptualHashes) -> None:
         self._prints = prints
@@ -78,14 +78,14 @@ class _Kept:
 
 
 def _candidates(prints: PerceptualHashes, rows: np.ndarray, searched: np.ndarray, search: Search) -> Candidates:
-    """Pairs of one of ``rows`` and an earlier one of those searched."""
+    """Candidate pairs of one of ``rows`` and an earlier one of ``searched``."""
     near = search.candidates(prints.at(rows))
     pairs = np.stack([rows[near.rows[:, 0]], searched[near.rows[:, 1]]], axis=1)
     return alike_in_colour(replace(near, rows=pairs).only(pairs[:, 1] < pairs[:, 0]), prints, prints)
 
 
 def _confirmed(candidates: list[Candidates], views: _RememberedViews) -> list[NearCopy]:
-    """The pairs whose pixels are near as well, in the order of their rows."""
+    """The candidates whose pixels are near as well, in the order of their rows."""
     copies: list[NearCopy] = []
     for some in candidates:
         if not len(some.rows):
@@ -103,7 +103,7 @@ def _confirmed(candidates: list[Candidates], views: _RememberedViews) -> list[Ne
 
 
 def _first_of_each(copies: list[NearCopy]) -> dict[int, NearCopy]:
-    """The images to leave out: in their order, each whose first near image is not left out itself."""
+    """The images to leave out, each by its row, with the first near image that is not left out itself."""
     left_out: dict[int, NearCopy] = {}
     for copy in copies:
         if copy.kept not in left_out:
@@ -112,7 +112,7 @@ def _first_of_each(copies: list[NearCopy]) -> dict[int, NearCopy]:
 
 
 class _RememberedViews:
-    """The views of the images that were opened last: frames of a burst are compared one after the other."""
+    """A cache of the views of the images opened last, since frames of a burst are compared one after the other."""
 
     def __init__(self, read: ReadViews) -> None:
         self._read = read

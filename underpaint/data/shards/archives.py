@@ -1,4 +1,4 @@
-"""Archives that are not read: shards are read in place, at the offset of each image, which a packed file has not."""
+"""Archives that cannot be read: a shard is read in place at the offset of each image, which a packed file lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from underpaint.data.folders.listing import refuse_unreadable
 from underpaint.data.source import Problem
 
 TAR = ".tar"
-"""The extension of what is read, in any case."""
+"""Extension of the archives that are read, in any case."""
 
 _PACKED = {
     "gzip": (".tar.gz", ".tgz", ".taz"),
@@ -36,12 +36,12 @@ _ADVICE = "unpack it, and name the folder or the .tar"
 
 
 def is_tar(name: str) -> bool:
-    """Is a file of this name read as a tar?"""
+    """Whether a file of this name is read as a tar."""
     return name.lower().endswith(TAR)
 
 
 def unread_archive(name: str) -> str:
-    """Why the archive of this name is not read, with the remedy; "" for what is no archive, and for a plain tar."""
+    """The reason why the archive of this name is not read, with the remedy; "" for a plain tar or another file."""
     lower = name.lower()
     for program, extensions in _PACKED.items():
         if lower.endswith(extensions):
@@ -51,12 +51,12 @@ def unread_archive(name: str) -> str:
 
 
 def packed_with(first_bytes: bytes) -> str:
-    """The program that a file was packed with, by its first bytes; "" for none of the known archives."""
+    """The program that a file was packed with, by its first bytes; "" for an unknown one."""
     return next((kind for start, kind in _FIRST_BYTES.items() if first_bytes.startswith(start)), "")
 
 
 def unread_archives(root: Path) -> list[Problem]:
-    """The archives below a folder that are not read, none of them hidden; sorted."""
+    """The archives in a folder and its sub-folders that are not read, sorted, without hidden ones."""
     problems: list[Problem] = []
     for folder, folders, names in os.walk(root, onerror=refuse_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,8 +1,8 @@
-"""The index of a prepared set: one row per image, and one row per shard of what the order needs to know.
+"""The index of a prepared set: one row per image, and one row per shard with the sums that the order needs.
 
-``index.parquet`` has one row group per shard, so that a sample of billions is found in the numbers of its shard and
-one row group read. It is a file, or a folder of files ``part-00000.parquet`` where there are many shards: the footer
-of a Parquet file is read whole, and would else grow with the set. ``shards.parquet`` holds sums per shard;
+``index.parquet`` has one row group per shard, so that a sample among billions is found from the sums of the shards and
+by reading one row group. It is a file, or a folder of files ``part-00000.parquet`` where there are many shards: the
+footer of a Parquet file is read whole, and would else grow with the set. ``shards.parquet`` holds sums per shard;
 ``prepared.json`` is written last and makes the set whole. See docs/formats.md.
 """
 
@@ -30,33 +30,33 @@ FORMAT = 1
 PREPARED = "prepared.json"
 INDEX, SHARDS, VOCABULARY = "index.parquet", "shards.parquet", "vocabulary.parquet"
 CLASSES = "classes.parquet"
-"""The classes of the transfer task, by name: ``class`` (int32, from 0 on), ``name``, ``count``; mostly no such file."""
+"""Optional table of the transfer task's classes, by name: ``class`` (int32, from 0 on), ``name``, ``count``."""
 
 REPEAT_UNIT = 1 << 24
-"""Repeat factors are counted in whole multiples of 1 / REPEAT_UNIT: sums of billions are exact, and so is floor or
-ceil. Every float32 from 1 on is such a multiple."""
+"""Number of units in a repeat factor of 1. Factors are whole numbers of units, so that sums of billions are exact, and
+so are floor and ceil; every float32 of at least 1 is such a multiple."""
 MOST_REPEATS = 32_768
 SHARDS_OF_PART = 256
 MOST_ROWS = 1_000_000
-"""The rows of one shard are decoded at once."""
+"""Largest number of rows of a shard, which are decoded at once."""
 
 MAY_BE_MISSING = ("width", "height", "caption", "language", "perceptual_hash", "licence", "class")
 NO_FLIP = "no_flip"
-"""The flag of an image that may not be mirrored; the other flags are for people."""
+"""Flag of an image that may not be mirrored; the other flags do not change training."""
 
 
 @functools.cache
 def index_schema() -> pa.Schema:
     """The ``pyarrow.Schema`` of ``index.parquet``: one row per image.
 
-    * ``key``: of the sample in its shard (``tar.Member.key``), once per shard;
-    * ``source``: what it was prepared from, for people;
+    * ``key``: the name of the sample in its shard (``tar.Member.key``), once per shard;
+    * ``source``: the name of the source that it was prepared from;
     * ``shard``: the tar, as a path in the set's folder with ``/``, an absolute path, or ``s3://``, ``gs://``, ``hf://``;
     * ``offset``, ``size``: the bytes of the image in the tar;
-    * ``width``, ``height``: in pixels as stored, before any EXIF rotation;
-    * ``labels``: distinct ids of ``vocabulary.parquet``, in order of first appearance; empty where there is none;
-    * ``repeat``: how often it stands in an epoch with resampling, above 0; 1 without;
-    * ``split``: names of ``records.SPLITS`` joined by ``+``; empty for an image that is kept out of everything;
+    * ``width``, ``height``: pixels as stored, before any EXIF rotation;
+    * ``labels``: distinct ids of ``vocabulary.parquet``, in order of first appearance; empty for an image without any;
+    * ``repeat``: its mean number of appearances in an epoch with resampling, above 0; 1 without;
+    * ``split``: names of ``source.SPLITS`` joined by ``+``; empty for an image in no split;
     * ``content_hash``: XXH3-128 of the image's bytes, big-endian (``xxhash.xxh3_128(data).digest()``);
     * ``perceptual_hash``: 64 bits;
     * ``flags``: words; ``no_flip`` is known to the loader;
@@ -99,9 +99,9 @@ def is_index_schema(schema: Any) -> bool:
 def shards_schema() -> pa.Schema:
     """The ``pyarrow.Schema`` of ``shards.parquet``: one row per shard, in the order of the index.
 
-    ``part`` and ``row_group`` say where its rows are, ``digest`` what they hold. ``splits`` has an entry for each split
-    that has images in the shard: how many, the sum of their repeat factors in 1 / REPEAT_UNIT, both of all and of those
-    with a label, and the most labels of one image.
+    ``part`` and ``row_group`` are the place of its rows, ``digest`` is their hash. ``splits`` has an entry for each
+    split with images in the shard: the number of images and the sum of their repeat factors in 1 / REPEAT_UNIT, both
+    for all images and for those with a label, and the largest number of labels of one image.
     """
     import pyarrow as pa
 
@@ -140,9 +140,9 @@ class ShardRow(TypedDict):
 
 
 class IndexWriter:
-    """Writes the index of a set, shard by shard; the set is whole when ``finish`` returns.
+    """Writes the index of a set, shard by shard; the set is complete when ``finish`` returns.
 
-    An older index of the folder is replaced by then; a process killed before leaves a folder that nothing opens.
+    ``finish`` replaces an older index of the folder; a process killed during it leaves a folder that cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -166,10 +166,10 @@ class IndexWriter:
         shutil.rmtree(self._part, ignore_errors=True)
 
     def add(self, table: pa.Table) -> None:
-        """The rows of one shard, as a table with the columns of ``index_schema``; they are sorted by offset.
+        """Add the rows of one shard, a table with the columns of ``index_schema``; they are sorted by offset here.
 
         Raises:
-            ValueError: if they are no rows of one shard, or a value cannot be.
+            ValueError: if the rows are not of one shard, or hold an invalid value.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -202,7 +202,11 @@ class IndexWriter:
         )
 
     def finish(self, *, name: str, licence: str, attribution: str) -> None:
-        """Write what is left, ``prepared.json`` last. ``vocabulary.parquet`` must be there if any image has labels."""
+        """Move the index into place and write ``prepared.json``; images with labels need ``vocabulary.parquet`` before.
+
+        Raises:
+            ValueError: if no shard was added.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -232,7 +236,7 @@ class IndexWriter:
         sync_folder(old.parent)
 
     def _content_hash(self) -> str:
-        """The hash of the rows and the labels' names; the place of the shards does not count, so a set may be moved."""
+        """The hash of the rows and the labels' names without the paths of shards, so that a set may be moved."""
         state = xxhash.xxh3_128(b"".join(row["digest"] for row in self._rows))
         for label, name in read_labels(self.folder):
             state.update(f"{label}\x1f{name}\n".encode())
@@ -242,7 +246,7 @@ class IndexWriter:
 
 
 def read_labels(folder: Path, file: str = VOCABULARY, *, column: str = "label") -> list[tuple[int, str]]:
-    """The ids and names of ``vocabulary.parquet``, or of the classes; nothing where there is no such file."""
+    """The ids and names of ``vocabulary.parquet``, or of the classes; [] where there is no such file."""
     import pyarrow.parquet as pq
 
     if not (folder / file).is_file():
@@ -253,7 +257,11 @@ def read_labels(folder: Path, file: str = VOCABULARY, *, column: str = "label") 
 
 
 def _check(rows: pa.Table) -> str:
-    """The name of the one shard that these rows are of."""
+    """The name of the shard of these rows.
+
+    Raises:
+        ValueError: if they are of several shards, or hold an invalid value.
+    """
     import pyarrow.compute as pc
 
     names = rows["shard"].unique().to_pylist()
@@ -276,7 +284,7 @@ def _check(rows: pa.Table) -> str:
 
 
 def _digest(rows: pa.Table) -> bytes:
-    """The hash of all that decides what is trained on."""
+    """The hash of all values of the rows that training depends on."""
     labels = rows["labels"].combine_chunks()
     state = xxhash.xxh3_128()
     for column in (rows["key"], rows["split"]):

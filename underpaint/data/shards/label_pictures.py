@@ -19,12 +19,12 @@ from underpaint.files import write_bytes
 
 EXAMPLES = "examples.parquet"
 ENDS = 12
-"""Labels of the head of the vocabulary that are shown, and of its tail."""
+"""Number of the most frequent labels that are shown, and of the rarest ones."""
 PER_LABEL = 6
 SIDE = 96
-"""Pixels of the longer side at most: some 3 kB each."""
+"""Largest side of a picture in pixels; pictures take some 3 kB each."""
 MAX_GROUPS = 200
-"""Shards that are looked at; where there are more, evenly spaced ones."""
+"""Largest number of shards from which pictures are taken; of more shards, evenly spaced ones are."""
 
 
 class _Candidate(TypedDict):
@@ -47,11 +47,11 @@ class _Picture(TypedDict):
 
 
 def write_examples(folder: Path) -> int:
-    """Write ``examples.parquet`` (label, key, a JPEG) into a prepared set; the number of pictures.
+    """Write ``examples.parquet`` (label, key, a JPEG) into a prepared set; returns the number of pictures.
 
-    The labels are the most frequent and the rarest ones. Of each, images are taken by a hash of their keys, so that the
-    same set shows the same pictures; images that cannot be read are passed over. A shard in an object store is not
-    fetched for this.
+    The labels are the most frequent and the rarest ones. Their images are chosen by a hash of the keys, so that the
+    same set shows the same pictures; images that cannot be read are skipped. A shard in an object store is not fetched
+    for this.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -96,7 +96,7 @@ def _candidates(folder: Path, labels: Sequence[int]) -> Iterator[_Candidate]:
 
 
 def _picture(shards: Shards, row: _Candidate) -> bytes:
-    """A JPEG; nothing where the image cannot be read."""
+    """The image as a small JPEG; b"" where it cannot be read, or its shard is in an object store."""
     if "://" in row["shard"]:
         return b""
     try:
@@ -106,7 +106,7 @@ def _picture(shards: Shards, row: _Candidate) -> bytes:
 
 
 def small_jpeg(data: bytes) -> bytes:
-    """An image of at most SIDE pixels each way; raises BadImage."""
+    """The image as a JPEG of at most SIDE pixels each way; raises BadImage."""
     image = Image.fromarray(preview(data, least=SIDE))
     image.thumbnail((SIDE, SIDE))
     file = BytesIO()

@@ -1,10 +1,10 @@
-"""The order of samples that lie in shards: lanes, windows and systematic repeats, a pure function of the position.
+"""The order of samples in shards, by lanes, windows and systematic repeats: a pure function of the position.
 
-An epoch is one line: the shards in an order of its own, and in each shard its rows, every row as long as its repeat
-factor. Moved by a draw of the epoch, the whole numbers on this line are its slots: a row has floor or ceil of its
-factor of them, in the mean its factor, and the sums of the shards are enough to find the shard of a slot. The line is
-cut into equal parts, the lanes, and each lane is shuffled inside windows. A batch takes the same number from each
-lane, in the order of the lanes, so that a rank which serves some lanes reads few shards at a time, and each once.
+An epoch is one line: the shards in an order that is new in each epoch, and in each shard its rows, every row as long as
+its repeat factor. Moved by a draw of the epoch, the whole numbers on this line are its slots: a row has floor or ceil
+of its factor of them, in the mean its factor, and the sums of the shards are enough to find the shard of a slot. The
+line is cut into equal parts, the lanes, and each lane is shuffled inside windows. A batch takes the same number from
+each lane, in the order of the lanes, so that a rank which serves some lanes reads few shards at a time, and each once.
 
 Lanes are equally long over the epochs, to within one slot, by Hermite's identity: the lengths floor((x + l) / L) of
 the lanes l add up to x. So an epoch ends in all lanes at once, whatever its length.
@@ -30,12 +30,12 @@ _UNIT_BITS = REPEAT_UNIT.bit_length() - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Lanes:
-    """How the shards of an epoch are cut and shuffled; part of the identity of a run."""
+    """Options for cutting and shuffling the shards of an epoch; part of the identity of a run."""
 
     count: int = 8
-    """Divides the batch size; the number of processes divides it."""
+    """Number of lanes, which divides the batch size; the number of processes divides it."""
     window: int = 16_384
-    """Samples of a lane that are shuffled among each other, about."""
+    """Approximate number of samples of a lane that are shuffled among each other."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -45,26 +45,26 @@ class Lanes:
 
 
 class Place(NamedTuple):
-    """Where a position leads."""
+    """The sample at a position of a stream, as an epoch, a shard and a place in it."""
 
     epoch: int
     shard: int
     reach: int
-    """The row is the first of the shard whose running sum of factors, in 1 / REPEAT_UNIT, is at least this, from 1."""
+    """A running sum of factors in 1 / REPEAT_UNIT, from 1; the row is the first of the shard whose sum reaches it."""
 
 
 class _Epoch(NamedTuple):
     shift: int
     shards: np.ndarray
-    """In this epoch's order."""
+    """Numbers of the shards in this epoch's order."""
     running: np.ndarray
-    """Sum of the factors up to and with each of them."""
+    """Sum of the factors up to and including each shard."""
     first: tuple[int, ...]
     """Slot at which each lane begins, and the number of slots."""
 
 
 class LaneOrder:
-    """The endless order over shards with these sums of repeat factors, in 1 / REPEAT_UNIT; 0 for an empty shard."""
+    """The endless order over shards; ``sums`` are their repeat factors' sums in 1 / REPEAT_UNIT, 0 for empty ones."""
 
     def __init__(self, sums: np.ndarray, *, key: int, lanes: Lanes, batch_size: int) -> None:
         if batch_size % lanes.count:
@@ -77,7 +77,7 @@ class LaneOrder:
         self._shard_key, self._shift_key = keyed_random.mix(key, 1), keyed_random.mix(key, 2)
         self._window_key = keyed_random.mix(key, 3)
         self._starts = [0]
-        """Slots before each epoch, as far as asked for yet."""
+        """Number of slots before each epoch, for the epochs computed so far."""
         self._epoch = lru_cache(maxsize=2)(self._laid_out)  # lanes pass from one to the next within a batch
 
     def __getstate__(self) -> dict[str, object]:
@@ -88,13 +88,13 @@ class LaneOrder:
         self._epoch = lru_cache(maxsize=2)(self._laid_out)
 
     def at(self, position: int) -> Place:
-        """What stands at a position of the stream of batches."""
+        """The sample at a position of the stream of batches."""
         batch, place = divmod(position, self.of_lane * self.lanes.count)
         lane, within = divmod(place, self.of_lane)
         return self.in_lane(lane, batch * self.of_lane + within)
 
     def in_lane(self, lane: int, position: int) -> Place:
-        """What stands at a position of one lane."""
+        """The sample at a position of one lane."""
         number = self._epoch_at((position + 1) * self.lanes.count - lane - 1)
         epoch = self._epoch(number)
         slot = self._shuffled(number, lane, position - self._before(number, lane), epoch)
@@ -108,7 +108,7 @@ class LaneOrder:
         return (self.total + self._shift(epoch)) >> _UNIT_BITS
 
     def _shuffled(self, number: int, lane: int, index: int, epoch: _Epoch) -> int:
-        """The slot at a lane's place in an epoch."""
+        """The slot in an epoch for an index into a lane, shuffled within its window."""
         start, length = epoch.first[lane], epoch.first[lane + 1] - epoch.first[lane]
         windows = max(1, round(length / self.lanes.window))
         window = ((index + 1) * windows - 1) // length
@@ -117,13 +117,13 @@ class LaneOrder:
         return start + low + permute(key, high - low, index - low)
 
     def _epoch_at(self, slot: int) -> int:
-        """The epoch of a slot of all epochs, one behind the other."""
+        """The epoch of a slot that is counted through all epochs."""
         while self._starts[-1] <= slot:
             self._starts.append(self._starts[-1] + self.samples_of(len(self._starts) - 1))
         return bisect_right(self._starts, slot) - 1
 
     def _before(self, number: int, lane: int) -> int:
-        """Samples of a lane before an epoch."""
+        """The number of samples of a lane before an epoch."""
         return (self._starts[number] + lane) // self.lanes.count
 
     def _shift(self, epoch: int) -> int:

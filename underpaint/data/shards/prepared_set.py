@@ -1,4 +1,4 @@
-"""A prepared set, opened: sums of its shards in memory, rows read shard by shard, and nothing kept per image."""
+"""An opened prepared set, with the sums of its shards in memory and rows read shard by shard."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Rows:
 
     shard: str
     keys: Any
-    """pyarrow.StringArray"""
+    """Keys of the samples, a pyarrow.StringArray."""
     offset: np.ndarray
     size: np.ndarray
     first_label: np.ndarray
-    """Of each row in ``labels``, and the end."""
+    """Index of each row's first label in ``labels``, and the length of ``labels``; shape (rows + 1,)."""
     labels: np.ndarray
     repeats: np.ndarray
-    """In 1 / index.REPEAT_UNIT."""
+    """Repeat factors in 1 / index.REPEAT_UNIT."""
     splits: tuple[frozenset[str], ...]
-    """The sets of splits that occur, and for each row which of them."""
+    """The sets of splits that occur, which ``split`` indexes for each row."""
     split: np.ndarray
     content_hash: np.ndarray
-    """(rows, 16) bytes"""
+    """XXH3-128 of the images' bytes, uint8 of shape (rows, 16)."""
     flip: np.ndarray
     classes: np.ndarray
-    """The class of each image, -1 where it has none."""
+    """Class of each image, -1 for an image without one."""
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -70,16 +70,16 @@ class Rows:
         return np.array([split in names for names in self.splits], dtype=bool)[self.split]
 
     def has_target(self, targets: Targets) -> np.ndarray:
-        """Which rows have something to be learnt beside the image; all of them where nothing is."""
+        """Whether each row has a target of this kind; true for all where ``targets`` is ``none``."""
         if targets == "none":
             return np.ones(len(self), dtype=bool)
         return self.classes >= 0 if targets == "class" else np.diff(self.first_label) > 0
 
 
 class PreparedSet:
-    """The set in ``folder``; ``content_hash`` is given where it must be that set and no other, as in a worker process.
+    """The prepared set in ``folder``, which must have the given ``content_hash``, if any, as in a worker process.
 
-    Raises ValueError for a folder that holds no whole set, or one that this version does not read.
+    Raises ValueError for a folder without a complete set, or with one that this version does not read.
     """
 
     def __init__(self, folder: Path, *, content_hash: str = "") -> None:
@@ -116,15 +116,15 @@ class PreparedSet:
         self._of_shard = splits.value_parent_indices().to_numpy()
 
     def images_in(self, split: Split, *, labelled: bool) -> np.ndarray:
-        """Images of each shard in a split, int64, perhaps of the labelled ones alone."""
+        """The number of images of each shard in a split, int64, counting all or only labelled ones."""
         return self._summed(split, "labelled" if labelled else "images")
 
     def repeats_in(self, split: Split, *, labelled: bool) -> np.ndarray:
-        """The sum of their repeat factors, in 1 / index.REPEAT_UNIT."""
+        """The sum of repeat factors of the same images as ``images_in``, in 1 / index.REPEAT_UNIT."""
         return self._summed(split, "labelled_repeats" if labelled else "repeats")
 
     def most_labels(self, split: Split) -> int:
-        """Of one image of the split."""
+        """The largest number of labels of one image in the split."""
         return int(self._summed(split, "most_labels").max(initial=0))
 
     def _summed(self, split: Split, column: str) -> np.ndarray:
@@ -137,7 +137,11 @@ class PreparedSet:
         return self._names[shard].as_py()
 
     def rows(self, shard: int) -> Rows:
-        """The rows of a shard: one row group is read, in milliseconds."""
+        """The rows of a shard, from one row group, which takes milliseconds to read.
+
+        Raises:
+            ValueError: if the index is damaged.
+        """
         file, group = self._file(int(self._part[shard])), int(self._group[shard])
         if not 0 <= group < file.num_row_groups:
             raise ValueError(f"{self.folder / INDEX} has {file.num_row_groups} row groups and no {group}: damaged")
@@ -166,7 +170,7 @@ class PreparedSet:
         )
 
     def _file(self, part: int) -> Any:
-        """A part of the index with its footer read; the last few are kept."""
+        """A part of the index with its footer read; the last few are cached."""
         import pyarrow.parquet as pq
 
         if part not in self._files:
@@ -182,13 +186,13 @@ class PreparedSet:
         return self._files[part]
 
     def scan(self) -> Iterator[Rows]:
-        """The rows of all shards, one after the other; they are not kept."""
+        """Yield the rows of each shard in turn, without keeping them."""
         for shard in range(len(self)):
             yield self.rows(shard)
 
     @cached_property
     def classes(self) -> Vocabulary:
-        """The classes of the transfer task with the images of each; none where the set was prepared without."""
+        """The classes of the transfer task with their numbers of images; empty where the set has none."""
         import pyarrow.parquet as pq
 
         if not (self.folder / CLASSES).is_file():
@@ -199,7 +203,7 @@ class PreparedSet:
         return Vocabulary(labels=tuple(table["name"].to_pylist()), count=tuple(table["count"].to_pylist()))
 
     def vocabulary(self) -> Vocabulary:
-        """The names of the labels 0, 1, ... and their counts; a name that two labels share stands with its id.
+        """The names of the labels 0, 1, ... and their counts; a name used before gets its id in brackets.
 
         Raises:
             ValueError: if ids are missing or double.
@@ -221,7 +225,11 @@ class PreparedSet:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """``prepared.json``, checked."""
+    """The content of ``prepared.json``.
+
+    Raises:
+        ValueError: if it is missing, of another format, or lacks a field.
+    """
     if not is_prepared(folder):
         raise ValueError(f"{folder} holds no prepared set ({PREPARED} is missing); make one with underpaint prepare")
     about = read_json(folder / PREPARED)
@@ -229,7 +237,9 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / PREPARED}: this version reads sets of format {FORMAT}; prepare the images again")
     kinds = {"name": str, "images": int, "content_hash": str, "licence": str, "attribution": str}
     if wrong := [name for name, kind in kinds.items() if not isinstance(about.get(name), kind)]:
-        raise ValueError(f"{folder / PREPARED}: {', '.join(wrong)} is missing or no {kinds[wrong[0]].__name__}")
+        raise ValueError(
+            f"{folder / PREPARED}: {', '.join(wrong)} is missing or not of type {kinds[wrong[0]].__name__}"
+        )
     return about
 
 

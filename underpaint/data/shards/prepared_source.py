@@ -1,4 +1,4 @@
-"""A prepared set as a ``Source``: all that is known of each image in memory, for studies, evaluations and leakage."""
+"""A prepared set as a ``Source``, with the facts about each image in memory, for studies, evaluations and leakage."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from underpaint.data.source import SPLITS, Source, Split
 
 MOST_IMAGES = 5_000_000
 CACHE_GIB = 32.0
-"""Space for local copies of remote shards, where no run says otherwise."""
+"""Default limit on the size of local copies of remote shards, in GiB."""
 
 
 def is_prepared_name(source: str) -> bool:
-    """Does this name of a source mean a folder that holds a prepared set? A collection's name means the collection."""
+    """Whether a source's name means a folder with a prepared set; a collection's name never does."""
     return source not in [name for name, _ in collections()] and is_prepared(Path(source).expanduser())
 
 
@@ -77,7 +77,7 @@ def prepared_source(prepared: PreparedSet) -> Source:
 
 
 def places_of(prepared: PreparedSet, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Shard and row there of rows of the source."""
+    """The shard of each of these rows of the source, and the row's number in it."""
     end = np.cumsum(prepared.images_of_shards)
     for row in rows:
         shard = int(end.searchsorted(row, side="right"))
@@ -85,7 +85,7 @@ def places_of(prepared: PreparedSet, rows: Sequence[int]) -> Iterator[tuple[int,
 
 
 class _Members:
-    """The images of a set by their paths: offset, size, hash and shard of each."""
+    """Access to the images of a set by path, from the offset, size, hash and shard of each."""
 
     def __init__(self, shards: Shards, places: dict[str, tuple[int, int, bytes, str]]) -> None:
         self.shards, self.places = shards, places

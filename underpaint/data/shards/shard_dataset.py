@@ -27,15 +27,15 @@ from underpaint.tags.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class ShardDataset(ImageDataset):
-    """A prepared set with the images of one run."""
+    """A prepared set with the selected images and targets of one run."""
 
     prepared: PreparedSet
     selection: Selection
     images: int
     unlabelled: int
-    """Images of the split without a target, which are not drawn."""
+    """Number of images of the split without a target, which are not drawn."""
     once: int = 0
-    """Images without a tag that are drawn, once in an epoch, where others are repeated."""
+    """Number of images without a tag that are drawn once in an epoch where others are repeated."""
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class ShardDataset(ImageDataset):
 
 
 def open_shard_dataset(config: ImageOptions) -> ShardDataset:
-    """Read the index of the set; its labels were made when it was prepared.
+    """Read the index of a prepared set, whose labels were made when it was prepared.
 
     Raises:
         ValueError: if the set has no images, or none with a target.
@@ -125,7 +125,7 @@ def open_shard_dataset(config: ImageOptions) -> ShardDataset:
 
 
 def _left_out(config: ImageOptions, prepared: PreparedSet) -> frozenset[tuple[int, int]]:
-    """Shard and row of the near duplicates of test images."""
+    """The shard and row of each near duplicate of a test image."""
     source = prepared_source(prepared)
     kept, _ = without_duplicates(source, [open_source(name) for name in config.exclude.split("+")])
     gone = sorted(set(source.rows(config.split)) - set(kept.rows(config.split)))

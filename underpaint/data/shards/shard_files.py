@@ -1,9 +1,9 @@
-"""Bytes of images out of tar shards, by offset: local ones in place, those of an object store through a local copy.
+"""Reading of images from tar shards by offset: local shards in place, those of an object store from a local copy.
 
 A shard of a store is copied whole, since the order reads it whole within a window (``lanes.py``): once for all
-processes of a machine, and under its name only when it is there to the last byte. The copies of one cache folder take
-a bounded space; what was not read for the longest time goes first. Nothing but ``s3://``, ``gs://``, ``hf://`` and
-files is opened: a ``pipe:`` runs no command here.
+processes of a machine, and under its final name only when complete. The copies in a cache folder take a bounded space;
+the least recently read one is deleted first. Only ``s3://``, ``gs://``, ``hf://`` and files are opened: a ``pipe:``
+runs no command here.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from underpaint.data.shards.tar import MAX_IMAGE_BYTES
 from underpaint.files import locked, sync_file
 
 STORES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
-"""The address schemes that are opened, and the package that opens each."""
+"""Address schemes that are opened, with the package that opens each."""
 BLOCK_BYTES = 16 * 1024 * 1024
+"""Largest number of bytes requested from a store at once."""
 
 
 class ShardUnavailable(OSError):
-    """A shard could not be read after several attempts: the store or the disk needs a look, the run can be resumed."""
+    """A shard could not be read after several attempts; the run can be resumed when the store or disk works again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a shard is waited for."""
+    """Limits on the attempts to read a shard."""
 
     attempts: int = 6
     wait: float = 1.0
-    """Seconds before the second attempt; doubled before each further one."""
+    """Seconds to wait before the second attempt; doubled before each further one."""
     timeout: float = 60.0
-    """Seconds for one request to a store of at most BLOCK_BYTES."""
+    """Largest time in seconds for one request of at most BLOCK_BYTES to a store."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.wait < 0 or self.timeout <= 0:
@@ -52,12 +53,12 @@ class Shards:
         self.folder, self.cache, self.cache_bytes, self.patience = folder, cache, cache_bytes, patience
 
     def read(self, shard: str, offset: int, size: int, content_hash: bytes) -> bytes:
-        """The bytes of one member, which are those that were indexed.
+        """The bytes of one member, checked against their hash in the index.
 
         Raises:
-            BadImage: if the shard is shorter, or holds other bytes there.
-            ShardUnavailable: if the shard cannot be read, whatever the reason, after some attempts.
-            ValueError: for an address that is not read.
+            BadImage: if the shard is shorter, or holds other bytes at the offset.
+            ShardUnavailable: if the shard cannot be read, for any reason, after some attempts.
+            ValueError: for an address with an unknown scheme, or a copy larger than the cache.
         """
         if size > MAX_IMAGE_BYTES:
             raise BadImage(f"it has {size} bytes; at most {MAX_IMAGE_BYTES} are read")
@@ -76,7 +77,7 @@ class Shards:
         raise BadImage(f"the shard {shard} holds other bytes at {offset} than when it was indexed")
 
     def _file(self, shard: str) -> Path:
-        """The local file of a shard, copied if need be."""
+        """The local file of a shard, copied from its store where there is no copy yet."""
         if not scheme_of(shard):
             return self.folder / shard
         copy = self._copy_of(shard)
@@ -144,7 +145,7 @@ class Shards:
 
 
 def scheme_of(shard: str) -> str:
-    """``s3``, ``gs`` or ``hf``; "" for a file.
+    """The scheme of a shard's address: ``s3``, ``gs`` or ``hf``; "" for a file.
 
     Raises:
         ValueError: for any other address, and for a relative path that leads out of its folder.
@@ -182,7 +183,7 @@ def open_store(scheme: str, timeout: float) -> Any:
 
 
 def failures(scheme: str) -> tuple[type[Exception], ...]:
-    """What reading may raise that a second attempt may mend: errors of the machine, and those of a store's client."""
+    """Exceptions of reading after which another attempt may succeed: OSError, and those of a store's client."""
     if not scheme:
         return (OSError,)
     if scheme == "hf":
@@ -201,7 +202,7 @@ def failures(scheme: str) -> tuple[type[Exception], ...]:
 
 
 def _ask(store: Any, method: str, path: str, *, timeout: float, **how: Any) -> Any:
-    """One request, of which the whole answer comes in time: a store that sends byte by byte is a slow one."""
+    """The answer to one request; the timeout is for all of it, so that a store that sends byte by byte fails."""
     if not store.async_impl:
         return getattr(store, method.removeprefix("_"))(path, **how)
     from fsspec.asyn import sync
@@ -210,7 +211,7 @@ def _ask(store: Any, method: str, path: str, *, timeout: float, **how: Any) -> A
 
 
 def _part(file: Path, offset: int, size: int) -> bytes:
-    """Bytes of a file, fewer where it ends before."""
+    """The bytes of a file from an offset on; fewer than ``size`` where it ends before."""
     with file.open("rb", buffering=0) as opened:
         parts: list[bytes] = []
         while size and (data := os.pread(opened.fileno(), size, offset)):

@@ -18,25 +18,25 @@ from underpaint.data.shards.shard_files import Shards
 from underpaint.data.source import Problem, Split, Targets
 
 WARM_ROWS = 200_000
-"""Rows that are kept at least, about 100 bytes each; as many more as the open windows of all lanes need."""
+"""Smallest number of rows cached, with about 100 bytes each; more are where the open windows of all lanes need them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which images of a set are drawn, and how often each stands in an epoch."""
+    """The selection of a prepared set's images that a run draws, and their numbers of appearances in an epoch."""
 
     split: Split
     targets: Targets
-    """Those with a label, or with a class, alone; all of them where nothing is learnt beside the image."""
+    """Kind of target: ``tags`` and ``class`` select the images that have one, ``none`` selects all."""
     resampled: bool
-    """As often as their repeat factor says; else once."""
+    """Whether images are repeated by their repeat factors; otherwise each appears once in an epoch."""
     share: float = 1.0
-    """Part of the images, by their content, so that copies stay together and smaller shares lie within larger ones."""
+    """Share of the images drawn by content hash, so that copies stay together and smaller shares lie within larger."""
     left_out: frozenset[tuple[int, int]] = frozenset()
-    """Shard and row of images that are not drawn (near duplicates of test images)."""
+    """Shard and row of images that are not drawn, as near duplicates of test images."""
 
     def chosen(self, rows: Rows, shard: int) -> np.ndarray:
-        """The rows of a shard, ascending."""
+        """The selected rows of a shard, ascending."""
         chosen = rows.is_in(self.split) & rows.has_target(self.targets)
         if self.left_out:
             chosen &= np.array([(shard, row) not in self.left_out for row in range(len(rows))], dtype=bool)
@@ -50,7 +50,7 @@ class Selection:
     def sums(self, prepared: PreparedSet) -> tuple[int, np.ndarray]:
         """The number of images, and the sum of the factors of each shard in 1 / index.REPEAT_UNIT.
 
-        Where it is not known beforehand, of a share, of classes or without some images, all rows are read.
+        All rows are read for a share, for classes, or where some images are left out, since the index has no such sums.
         """
         if self.share == 1 and not self.left_out and self.targets != "class":
             labelled = self.targets == "tags"
@@ -65,13 +65,13 @@ class Selection:
         return count, sums
 
     def target(self, rows: Rows, row: int) -> tuple[int, ...]:
-        """The ids that a run learns of an image."""
+        """The ids that are the target of an image: its labels, its class, or none."""
         if self.targets == "class":
             return (int(rows.classes[row]),)
         return rows.labels_of(row) if self.targets == "tags" else ()
 
     def longest_target(self, prepared: PreparedSet) -> int:
-        """Ids of one image, at most."""
+        """The largest number of ids in the target of one image."""
         return {"none": 0, "class": 1}.get(self.targets, prepared.most_labels(self.split))
 
     def factors(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
@@ -83,20 +83,20 @@ class _Drawn(NamedTuple):
     rows: Rows
     chosen: np.ndarray
     running: np.ndarray
-    """Sum of the factors up to and with each chosen row."""
+    """Sum of the factors up to and including each chosen row."""
 
 
 class _Member(NamedTuple):
-    """An image of the set; equal for equal images."""
+    """The place of an image in the set, which identifies it."""
 
     shard: int
     row: int
 
 
 class ShardSampleIndex:
-    """The chosen images of a prepared set in the order of ``data/shards/lanes.py``; satisfies ``items.Items``.
+    """The selected images of a prepared set in the order of ``data/shards/lanes.py``; satisfies ``SampleIndex``.
 
-    ``batch_size`` counts images: of several views of one image it is the first.
+    ``batch_size`` counts images, so that several views of one image count once.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -134,7 +134,7 @@ class ShardSampleIndex:
         return read_member(self.shards, (self._shard(item.image.shard).rows, item.image.row))
 
     def _shard(self, shard: int) -> _Drawn:
-        """The rows of a shard; those of the windows that are open stay."""
+        """The selected rows of a shard, cached at least for the open windows of all lanes."""
         if shard in self._drawn:
             self._drawn.move_to_end(shard)
             return self._drawn[shard]
@@ -149,7 +149,7 @@ class ShardSampleIndex:
 
 
 def members_of(prepared: PreparedSet, selection: Selection) -> Iterator[tuple[Rows, int]]:
-    """The chosen images in the order of the index, as their shard's rows and the number of the row."""
+    """The selected images in the order of the index, each as its shard's rows and its row number."""
     for shard in np.flatnonzero(prepared.images_in(selection.split, labelled=selection.targets == "tags")).tolist():
         rows = prepared.rows(shard)
         for row in selection.chosen(rows, shard).tolist():
@@ -157,6 +157,6 @@ def members_of(prepared: PreparedSet, selection: Selection) -> Iterator[tuple[Ro
 
 
 def read_member(shards: Shards, member: tuple[Rows, int]) -> bytes:
-    """The bytes of an image; raises as ``Shards.read``."""
+    """The bytes of an image; raises the exceptions of ``Shards.read``."""
     rows, row = member
     return shards.read(rows.shard, int(rows.offset[row]), int(rows.size[row]), rows.content_hash[row].tobytes())

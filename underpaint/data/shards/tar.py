@@ -1,8 +1,7 @@
-"""The places of the files in a tar: a strict reader of headers, for shards in the WebDataset layout.
+"""A strict reader of tar headers that finds the offsets of members, for shards in the WebDataset layout.
 
-Nothing is ever extracted. Python's own ``tarfile`` would do more than is wanted here (links, sparse members, headers of
-any size) and tells the place of a member only on the way to reading it. Written against POSIX.1-2001 (ustar, pax) and
-the GNU tar manual (long names, base-256 numbers).
+Nothing is ever extracted. Python's own ``tarfile`` would accept more than is wanted here (links, sparse members,
+headers of any size). Written against POSIX.1-2001 (ustar, pax) and the GNU tar manual (long names, base-256 numbers).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from underpaint.data.source import Problem
 
 IMAGE_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
 TEXT_EXTENSIONS = frozenset({"json", "txt", "cls"})
-"""Everything else is refused: it would be read by nobody (``.pkl``, ``.pyd`` and ``.pt`` by nobody with sense)."""
+"""Extensions of accepted members beside images; all others are refused, among them pickles (``.pkl``, ``.pt``)."""
 
 BLOCK = 512
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
@@ -25,9 +24,9 @@ MAX_TEXT_BYTES = 1024 * 1024
 MAX_NAME_BYTES = 4096
 MAX_PAX_BYTES = 64 * 1024
 MAX_MEMBERS = 2_000_000
-"""Members of one tar: a shard has some thousands, and the keys are held in memory."""
+"""Largest number of members of a tar; a shard has some thousands, and the keys are held in memory."""
 MAX_ZEROS = 64 * 1024 * 1024
-"""Between the end mark of a tar and what follows; tar pads to some kilobytes."""
+"""Largest number of zero bytes after the end mark of a tar, before the next tar; tar pads to some kilobytes."""
 
 _LINKS_AND_DEVICES = {
     b"1": "a hard link",
@@ -51,24 +50,24 @@ class SeekableFile(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One file of a tar that may be read."""
+    """A file in a tar that may be read."""
 
     key: str
-    """The name up to the first dot behind the last slash: members of one key are one sample."""
+    """Name up to the first dot behind the last slash; the members of a key are one sample."""
     extension: str
-    """Behind that dot, in lower case, one of IMAGE_EXTENSIONS or TEXT_EXTENSIONS."""
+    """Name behind that dot, in lower case, one of IMAGE_EXTENSIONS or TEXT_EXTENSIONS."""
     offset: int
-    """The place of the first byte of the content in the tar."""
+    """Offset of the first byte of the content in the tar."""
     size: int
 
 
 class _Broken(ValueError):
-    """The place of the next header is not known any more."""
+    """The tar is damaged or cut off, so that the next header cannot be found; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """One header with what the extended headers before it say."""
+    """A header, completed by the extended headers before it."""
 
     name: bytes
     kind: bytes
@@ -78,13 +77,13 @@ class _Entry:
 
 
 def list_members(file: SeekableFile, name: str) -> tuple[list[Member], list[Problem]]:
-    """The members of a tar in their order, and what is refused of it, as ``NAME/MEMBER`` with the reason.
+    """The members of a tar in their order, and the refused ones, as ``NAME/MEMBER`` with the reason.
 
-    ``file`` can seek; ``name`` is what the tar is called in the problems. Members of one key need not stand together:
-    whoever joins them by ``key`` gets whole samples. Of several images of one key, or members of one name, the first
-    counts. Folders are passed over. Where the tar is cut off or damaged, what stands before counts. Behind its end mark
-    further tars are read (``cat a.tar b.tar``, as ``tar --ignore-zeros`` does), and anything else is a problem. Raises
-    OSError only where ``file`` does.
+    ``file`` can seek; ``name`` is the name of the tar in the problems. Members of one key need not be adjacent: they
+    are joined by ``key`` to whole samples. The first of several images of one key, or of members of one name, counts.
+    Folders are skipped. Members before damage or a cut-off end are returned. Further tars after the end mark are read
+    (``cat a.tar b.tar``, as ``tar --ignore-zeros`` does), and anything else there is a problem. Raises OSError only
+    where ``file`` does.
     """
     members: list[Member] = []
     problems: list[Problem] = []
@@ -107,10 +106,10 @@ def list_members(file: SeekableFile, name: str) -> tuple[list[Member], list[Prob
 
 
 def _packed(file: SeekableFile) -> str:
-    """Why a file without a readable header is no tar; "" where nothing tells."""
+    """The reason why a file without a readable header is not a tar; "" where its bytes do not show one."""
     file.seek(0)
     program = packed_with(file.read(BLOCK))
-    return f"it is no tar but packed with {program}; unpack it" if program else ""
+    return f"it is not a tar but packed with {program}; unpack it" if program else ""
 
 
 def _unless_taken(member: Member, taken: set[tuple[str, str]]) -> Member | str:
@@ -123,7 +122,7 @@ def _unless_taken(member: Member, taken: set[tuple[str, str]]) -> Member | str:
 
 
 def _member(entry: _Entry) -> Member | str:
-    """The member, or why it is refused; "" for what is passed over in silence."""
+    """The member, or the reason why it is refused; "" for an entry that is skipped silently."""
     if entry.kind in _LINKS_AND_DEVICES:
         return f"it is {_LINKS_AND_DEVICES[entry.kind]}"
     if entry.kind == b"5" or (entry.kind in b"0\0" and entry.name.endswith(b"/")):
@@ -155,7 +154,7 @@ def _member(entry: _Entry) -> Member | str:
 
 
 def _unsafe(path: str) -> str:
-    """Why a name may not be used; nothing here writes a file of that name, but what reads the index might."""
+    """The reason why a name is refused, or ""; nothing here writes a file of that name, but a reader of keys might."""
     if path.startswith("/") or "\\" in path or path[1:2] == ":":
         return "its name is an absolute path, or one of Windows"
     if ".." in path.split("/"):
@@ -166,12 +165,12 @@ def _unsafe(path: str) -> str:
 
 
 def _shown(name: bytes) -> str:
-    """A refused name that can stand in a log."""
+    """A refused name in printable ASCII, for a log."""
     return ascii(name[:200].decode("utf-8", "backslashreplace"))[1:-1]
 
 
 def _entries(file: SeekableFile) -> Iterator[_Entry]:
-    """Every header but the extended ones, which are part of the one that follows. Raises _Broken."""
+    """Yield every header, completed by the extended ones before it; raises _Broken for damage."""
     end, place = file.seek(0, 2), 0
     extended: dict[str, bytes] = {}
     behind_end = False
@@ -197,9 +196,9 @@ def _entries(file: SeekableFile) -> Iterator[_Entry]:
 
 
 def _behind_zeros(file: SeekableFile, place: int, end: int) -> int:
-    """The place of the header behind the zeros that end a tar; the end of the file where nothing follows.
+    """The offset of the header behind the zeros that end a tar, or of the end of the file.
 
-    Raises _Broken where what follows is no tar.
+    Raises _Broken where other bytes follow.
     """
     stop = min(end, place + MAX_ZEROS)
     at = place
@@ -215,7 +214,7 @@ def _behind_zeros(file: SeekableFile, place: int, end: int) -> int:
     try:
         _header_size(_read(file, start, BLOCK, end), start)
     except _Broken as error:
-        raise _Broken(f"{end - start} bytes behind its end mark are no tar, and are not read") from error
+        raise _Broken(f"{end - start} bytes behind its end mark are not a tar, and are not read") from error
     return start
 
 
@@ -241,7 +240,7 @@ def _read(file: SeekableFile, place: int, size: int, end: int) -> bytes:
 
 
 def _header_size(header: bytes, place: int) -> int:
-    """The size that a header states, after its checksum."""
+    """The size that a header states; raises _Broken for a wrong checksum."""
     stated = _number(header[148:156], place)
     if stated != sum(header[:148]) + 8 * ord(" ") + sum(header[156:]):
         raise _Broken(f"the header at {place} is damaged: its checksum is wrong")
@@ -249,12 +248,12 @@ def _header_size(header: bytes, place: int) -> int:
 
 
 def _number(field: bytes, place: int) -> int:
-    """Octal digits, or a base-256 number as GNU tar writes large ones."""
+    """The number in a field, as octal digits or, as GNU tar writes large ones, in base 256."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.split(b"\0", 1)[0].strip(b" ")
     if not digits or any(digit not in b"01234567" for digit in digits):
-        raise _Broken(f"the header at {place} is damaged: {field!r} is no number")
+        raise _Broken(f"the header at {place} is damaged: {field!r} is not a number")
     return int(digits, 8)
 
 
@@ -265,7 +264,7 @@ def _header_name(header: bytes) -> bytes:
 
 
 def _extension(file: SeekableFile, kind: bytes, start: int, size: int, end: int) -> dict[str, bytes]:
-    """The fields of the next header that a pax header or a GNU long name replaces."""
+    """The fields by which a pax header or a GNU long name replaces those of the next header."""
     most = MAX_PAX_BYTES if kind in b"xg" else MAX_NAME_BYTES + 1
     if size > most:
         raise _Broken(f"an extended header of {size} bytes at {start - BLOCK} is refused; at most {most} are read")
@@ -283,7 +282,7 @@ def _extension(file: SeekableFile, kind: bytes, start: int, size: int, end: int)
 
 
 def _pax_pairs(data: bytes, place: int) -> dict[str, bytes]:
-    """The lines ``LENGTH KEY=VALUE`` of a pax header."""
+    """The keys and values of the lines ``LENGTH KEY=VALUE`` of a pax header."""
     pairs: dict[str, bytes] = {}
     while data:
         digits, space, _ = data[: _SIZE_OF_PAX_LINE + 1].partition(b" ")
