@@ -1,1 +1,1 @@
-"""From files to batches: what the images are (sources), in which order they come (order), and how (loader)."""
+"""Data from files to batches: the images (sources), their order (order), and their loading (loader)."""

@@ -31,21 +31,21 @@ class ImageOptions:
     exclude: str = field(default="", metadata=OPERATIONAL)
     split: Split = "pretrain"
     targets: Targets = "none"
-    # How a folder's tags become labels; a prepared set's and a collection's have become them already.
+    # Rules by which a folder's tags become labels; prepared sets and collections bring their labels.
     tag_rules: TagRulesName = field(default="canonical", metadata=LATER)
-    # A prepared set has its vocabulary and repeat factors; of a folder's or a collection's tags they are counted:
-    vocabulary_size: int = 28_000  # targets=tags: the most frequent labels that are kept
-    min_count: int = field(default=1, metadata=formerly("min_tag_count"))  # training images a label must stand on
+    # The next four apply to folders and collections; a prepared set has its own vocabulary and repeat factors.
+    vocabulary_size: int = 28_000  # targets=tags: largest number of labels, the most frequent ones
+    min_count: int = field(default=1, metadata=formerly("min_tag_count"))  # smallest number of images of a label
     resample: Literal["none", "sqrt"] = "none"  # repeat images with rare tags within an epoch (paper.md 1.2)
-    resample_ratio: float = 5 / 3  # resample=sqrt: samples of an epoch per image (the paper's 5 billion from 3)
-    scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
-    share: float = field(default=1.0, metadata=LATER)  # of the split's families; smaller shares lie within larger
-    lanes: Lanes = field(default=Lanes(), metadata=LATER)  # the order of a prepared set
-    cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # local copies of shards that lie in a store
+    resample_ratio: float = 5 / 3  # resample=sqrt: average samples per image in an epoch (the paper's 5 billion from 3)
+    scale: tuple[float, float] = (0.2, 1.0)  # smallest and largest share of the image's area in a random crop
+    share: float = field(default=1.0, metadata=LATER)  # share of the split's families; smaller shares lie within larger
+    lanes: Lanes = field(default=Lanes(), metadata=LATER)  # options for the order of a prepared set
+    cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # limit in GiB on local copies of shards
     views: int = field(default=1, metadata=LATER)  # random views of each decoded image, at consecutive positions
     decoding: Decoding = field(default="full", metadata=LATER)  # scaled: JPEG is decoded small where the crop allows it
     max_bad: float = 0.01  # largest share of bad records
-    workers: int = field(default=0, metadata=OPERATIONAL)  # processes that read and decode
+    workers: int = field(default=0, metadata=OPERATIONAL)  # number of processes that read and decode
 
     def __post_init__(self) -> None:
         if not self.source:

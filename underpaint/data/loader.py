@@ -29,7 +29,7 @@ from underpaint.data.workers import process_context, start_worker
 from underpaint.user_modules import find_named, named_modules
 
 Decoding = Literal["full", "scaled"]
-"""How images are decoded: in full, or ``scaled``, at a reduced size where a JPEG's crop allows it."""
+"""Way to decode images: in full, or ``scaled``, at a reduced size where a JPEG's crop allows it."""
 
 PREFETCH = 2
 """Number of batches that each worker process prepares ahead."""

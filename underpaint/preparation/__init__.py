@@ -1,1 +1,1 @@
-"""From what somebody owns, images with words about them, to a prepared set: shards, index, vocabulary and audit."""
+"""Preparation of a user's images and metadata into a set of shards with index, vocabulary and audit."""

@@ -1,7 +1,6 @@
-"""What a table may call an image, and which of these names several images have.
+"""The names by which tables refer to images, and the search for names that several images have.
 
-Keys may begin anew in each shard, and the last word of a path may stand in several folders; then nobody can tell which
-image a row is about.
+Keys may begin anew in each shard, and a file name may occur in several folders; a row with such a name is ambiguous.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class ImageNames:
         return [[(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats], self.loose]
 
     def repeated(self, wanted: Collection[str]) -> dict[str, str]:
-        """Those of the ``wanted`` names that two samples have, or two loose images, with a sentence that shows two.
+        """The ``wanted`` names that two samples or two loose images have, each with a sentence that shows both.
 
         The headers of the tars are read, and no image. A sample and a loose image may be the same one.
         """
@@ -34,7 +33,7 @@ class ImageNames:
         )
 
     def _samples(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """``TAR/KEY`` and names of each sample."""
+        """The ``TAR/KEY`` and the names of each sample."""
         for tar in self.tars:
             by_key: dict[str, list[Member]] = {}
             with tar.open("rb") as file:
@@ -44,7 +43,7 @@ class ImageNames:
 
 
 def as_path(path: str) -> str:
-    """A path in the form that it has among names; the leading slash tells it from a key."""
+    """A path in the form that it has among names, where the leading slash distinguishes it from a key."""
     return f"/{path.removeprefix('./')}"
 
 

@@ -41,7 +41,7 @@ _FORMAT = 2
 """Version of the joined tables, raised with every change of their content: older ones are made again."""
 ROWS_OF_GROUP = 65_536
 _AMBIGUOUS = "\0"
-"""Begins what stands in place of a name that several images have: no image is called so."""
+"""First character of the entry for a name that several images have; no image's name begins with it."""
 MOST_NAMES = 1000
 """Largest number of names among which examples of rows without an image are sought."""
 MAX_UNMATCHED = 0.05
@@ -102,11 +102,10 @@ class TableFit:
 def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageNames | None, is_of: str) -> JoinedTable:
     """Sort the rows of a table by the names of their images, so that each partition reads its own rows.
 
-    ``known`` are the paths of loose images, which rows are matched with. Where ``images`` are given there are others
-    too, of shards and other tables, which are matched by their keys when they are read; a key that several images have
-    matches none. The table is held in memory once: some
-    200 bytes a row. The sorted file is made anew only where the table, or a path that it is matched with, changed; its
-    name is a hash of its content.
+    ``known`` are the paths of loose images, which rows are matched with. If ``images`` are given, there are others too,
+    of shards and other tables, which are matched by their keys when they are read; a key that several images have
+    matches none. The table is held in memory once: some 200 bytes a row. The sorted file is made anew only where the
+    table, or a path that it is matched with, changed; its name is a hash of its content.
 
     Raises:
         ValueError: if the file is not a table that names images, or lacks a column of tags or classes (``is_of``).

@@ -29,13 +29,13 @@ class Preparation:
 
     sources: tuple[str, ...]
     tags: str = ""  # a table that is joined to the images of all sources
-    labels: str = ""  # a table of their classes, and perhaps splits, for the transfer task
+    labels: str = ""  # a table of the images' classes, and perhaps splits, for the transfer task
     exclude: tuple[str, ...] = ()  # folders of evaluation images whose near duplicates are left out
     rules: TagRules = field(default_factory=TagRules)
-    resample: Resampling = "sqrt"  # what the column `repeat` holds; a run takes it or not
-    resample_ratio: float = 5 / 3  # samples of an epoch per image (the paper's 5 billion from 3)
-    shard_images: int = 1000  # images of a shard that is written, on average
-    dedupe: bool = False  # are exact and near copies within the set left out?
+    resample: Resampling = "sqrt"  # rule for the repeat factors in the column `repeat`, which a run may use
+    resample_ratio: float = 5 / 3  # average samples per image in an epoch (the paper's 5 billion from 3)
+    shard_images: int = 1000  # average number of loose images per shard that is written
+    dedupe: bool = False  # whether exact and near copies within the set are left out
 
     def __post_init__(self) -> None:
         if not 1 <= self.shard_images <= 20_000:

@@ -1,1 +1,1 @@
-"""From the tags people left on images to the labels a classifier learns."""
+"""Tags that people gave to images, and the labels that a classifier learns from them."""

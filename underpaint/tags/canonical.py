@@ -23,17 +23,17 @@ ICON_THEMES = {("theme", "icon"), ("theme", "icons"), ("icon", "theme"), ("icon"
 
 @dataclass(frozen=True, kw_only=True)
 class TagRules:
-    """How tags become labels."""
+    """Rules by which tags become labels."""
 
-    parts_of_speech: Parts = "all"  # of speech: "nouns", as Mahajan et al. (2018), or "all", as the paper
+    parts_of_speech: Parts = "all"  # words that are looked up: "nouns" (Mahajan et al. 2018), or "all" (the paper)
     unknown_tags: Literal["keep", "drop"] = (
-        "keep"  # tags that WordNet lacks: a label of their own, or none, as the paper
+        "keep"  # whether tags that WordNet lacks become labels, or are dropped (the paper)
     )
-    min_count: int = 1  # of a label, over all its tags
-    vocabulary_size: int = 28_000  # the most frequent labels that are kept (the paper has 28 thousand)
-    languages: tuple[str, ...] | Literal["all"] = "all"  # whose function words are dropped besides English (ISO 639-1)
+    min_count: int = 1  # smallest count of a label, summed over its tags
+    vocabulary_size: int = 28_000  # largest number of labels, the most frequent ones (28 thousand in the paper)
+    languages: tuple[str, ...] | Literal["all"] = "all"  # ISO 639-1: languages whose function words are dropped
     lexicons: tuple[str, ...] = ()  # files of other languages' words in WN-LMF, such as those of the OMW
-    mapping: Mapping[str, str] = field(default_factory=dict)  # the user's own: tag to words, synset, text:words or ""
+    mapping: Mapping[str, str] = field(default_factory=dict)  # the user's targets: words, synset, text:words or ""
 
     def __post_init__(self) -> None:
         if self.parts_of_speech not in ("nouns", "all"):

@@ -164,7 +164,7 @@ def _table(kept: list[_Label]) -> Any:
 
 
 def _distinct_names(kept: list[_Label]) -> list[str]:
-    """A name that several labels share (crane: the bird, the machine) is followed by what tells them apart."""
+    """The labels' names; one that several share (crane: the bird, the machine) gets its synset in brackets."""
     shared = Counter(label.decision.name for label in kept)
     return [
         f"{label.decision.name} ({label.decision.key if label.decision.kind == 'synset' else 'not in WordNet'})"

@@ -159,7 +159,7 @@ class Meanings:
         )
 
     def _is_named(self, compound: str) -> bool:
-        """Whether a compound is more than a verb, which nobody writes in one word: a callout is not to call out."""
+        """Whether a compound is more than a verb, which is not written in one word: callout is not to call out."""
         return any(id_[0] != "v" for id_ in self._known.synsets_of(compound))
 
     def _counted(self, word: str) -> bool:

@@ -1,4 +1,4 @@
-"""The hashtags of posts as people write them, and how many posts carry each, over Arrow."""
+"""Hashtags in the texts of posts, and counts of the posts that carry each, over Arrow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hashtags(posts: Any) -> Any:
 
 
 def count_tags(lists: Iterable[Any]) -> Any:
-    """How many rows of all the list arrays of strings carry each tag: a table of ``tag`` and ``count``.
+    """The number of rows, in all list arrays of strings, that carry each tag: a table of ``tag`` and ``count``.
 
     A tag that a row has twice counts once. The rows of the table are sorted by tag.
     """

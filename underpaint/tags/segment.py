@@ -1,4 +1,4 @@
-"""Run-together English words, parted by how often words stand in books: ``brownbear`` is ``brown bear``."""
+"""Segmentation of run-together English words by word counts in books: ``brownbear`` becomes ``brown bear``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_LETTERS = 3
 SHORT = frozenset(
     {"an", "as", "at", "be", "by", "do", "go", "in", "is", "it", "me", "my", "no", "of", "on", "or", "to"}
 )
-"""Shorter words a run may be parted into; others of two letters are mostly abbreviations."""
+"""Words of two letters that a parted run may contain; other two-letter words are mostly abbreviations."""
 MARGIN = math.log(10)
 """Smallest log ratio of the likelihoods of the best and the second-best parting; below it the run stays whole."""
 

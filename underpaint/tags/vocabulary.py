@@ -25,7 +25,7 @@ class Vocabulary:
 
 
 def count_vocabulary(tags: Sequence[Sequence[str]], *, min_count: int, size: int) -> Vocabulary:
-    """The ``size`` most frequent tags that stand on at least ``min_count`` images, most frequent first.
+    """The ``size`` most frequent tags that at least ``min_count`` images have, most frequent first.
 
     Raises:
         ValueError: if fewer than two tags are frequent enough to classify by.

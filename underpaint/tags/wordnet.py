@@ -44,7 +44,7 @@ class Sense:
     number: int
     """Rank within the word's part of speech, from 1, the most frequent meaning, as far as meanings were counted."""
     count: int
-    """How often the word was found with this meaning in the texts that WordNet's authors tagged; mostly 0."""
+    """Number of uses of the word with this meaning in the texts that WordNet's authors tagged; mostly 0."""
 
 
 @cache

@@ -39,7 +39,7 @@ class ExportModel:
     tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*, text.* and the projections
 
     def under(self, rules: Sequence[Rule]) -> Tensors:
-        """The tensors under a tool's names, each made when it is asked for."""
+        """The tensors under a tool's names, each made when it is read."""
         rule_of = {name: rule for rule in rules for name in rule.theirs}
         info: dict[str, Info] = {}
         for name, rule in rule_of.items():
@@ -61,7 +61,7 @@ class ExportModel:
         return load_encoder(self.folder)
 
     def images(self) -> Tensor:
-        """Some images to compare with: fixed values in about [-2, 2]."""
+        """Images for comparisons, with fixed values in about [-2, 2]."""
         c = self.recognised.encoder
         step = torch.arange(IMAGES * c.channels * c.size[0] * c.size[1], dtype=torch.float64)
         values = (step * 0.7390851).sin() + (step * step * 1.3e-5).sin()
@@ -164,7 +164,7 @@ def largest(output: Tensor, expected: Tensor) -> tuple[float, float]:
 
 
 def plain_input(recognised: Recognised, *, tool: str) -> str:
-    """Why a tool that takes only square images of 3 channels refuses this network; empty if it does not."""
+    """The reason why a tool for square images of 3 channels refuses this network; "" if it does not."""
     c = recognised.encoder
     if c.channels != 3:
         return f"{tool} takes images of 3 channels, this network {c.channels}"
@@ -174,7 +174,7 @@ def plain_input(recognised: Recognised, *, tool: str) -> str:
 
 
 def usual_form(recognised: Recognised, *, tool: str) -> str:
-    """Why a tool with epsilon 1e-6 and a norm after every encoder refuses this network; empty if it does not."""
+    """The reason why a tool with epsilon 1e-6 and a final norm refuses this network; "" if it does not."""
     if recognised.encoder.norm_eps != 1e-6:
         return (
             f"{tool} has layer norms with epsilon 1e-06, this network {recognised.encoder.norm_eps}; "

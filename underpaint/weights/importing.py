@@ -278,7 +278,7 @@ def objective_of(recognised: Recognised) -> ClassifyConfig | MAEConfig | None:
 
 
 def _derived(network: nn.Module, rules: dict[str, Rule], foreign: ForeignFile, source: Tensors, prefix: str) -> Derived:
-    """The tensors of a network of ours, each made from theirs when it is asked for.
+    """The tensors of one of our networks, each made from the foreign ones when it is read.
 
     Raises:
         ValueError: if one has another shape than the network's.

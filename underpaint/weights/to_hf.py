@@ -73,7 +73,7 @@ def _config(recognised: Recognised) -> dict[str, Any]:
 
 
 def _preprocessor(recognised: Recognised) -> dict[str, Any]:
-    """For AutoImageProcessor: CLIP's processor can crop, ViT's cannot."""
+    """The config of AutoImageProcessor; CLIP's processor is used for crops, which ViT's cannot make."""
     c = recognised.encoder
     pillow = {name: number for number, name in RESAMPLE.items()}
     common: dict[str, Any] = {

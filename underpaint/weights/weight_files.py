@@ -25,16 +25,16 @@ MAX_CARD_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class OpenWeights:
-    """The tensors of a file or folder, and what lies beside them."""
+    """The tensors of a file or folder, and the other content of both."""
 
     files: tuple[Path, ...]
     tensors: Tensors
     wrapped: bool = False
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the training run, where a checkpoint holds them
-    beside: tuple[str, ...] = ()  # what else a checkpoint holds: optimizer, epoch
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # arguments of the training run in a checkpoint
+    beside: tuple[str, ...] = ()  # names of other entries of a checkpoint: optimizer, epoch
     config: Mapping[str, Any] = field(default_factory=dict)
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
-    licence: str = ""  # of the model card
+    licence: str = ""  # licence in the model card
 
 
 def open_weights(path: Path) -> OpenWeights:

@@ -1,1 +1,1 @@
-"""From the bytes of an image file to a tensor, and to the keywords that stand in it."""
+"""Decoding of the bytes of an image file to a tensor, and reading of its embedded keywords."""

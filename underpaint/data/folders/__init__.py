@@ -1,1 +1,1 @@
-"""A folder of one's own images, with the tables and sidecars beside them."""
+"""Folders of a user's images, with the tables and sidecars beside them."""

@@ -1,4 +1,4 @@
-"""A folder of one's own images, with tags, classes, both or neither."""
+"""Opening of a folder of a user's images, with tags, classes, both or neither."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tables about images and what stands in them: one reader, one rule of separators, one way to match paths."""
+"""Tables about images: one reader, one rule of separators, one way to match paths."""
