@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from pathlib import Path
 
@@ -42,29 +43,32 @@ def test_every_spelling_of_an_extension_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_skipped_is_counted_by_kind_with_advice(tmp_path: Path) -> None:
-    names = ["a.jpg", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "g.tar.gz", "h.xyz", "notes.txt", "tags.csv"]
+    names = ["a.jpg", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "g.tar.gz", "h.jpg_large", "notes.txt", "tags.csv"]
     written(tmp_path, *names, "IMG_0001", "sub/i.dng")
     (tmp_path / "README").write_text("no image")
+    (tmp_path / "i.xyz").write_text("no image")
     (tmp_path / "out.jpg").symlink_to(tmp_path.parent / "elsewhere.jpg")
     found = list_folder(tmp_path)
     assert found.images == ("a.jpg",)
-    assert keys(found.unread) == ["IMG_0001", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "sub/i.dng"]
-    assert found.others == ("g.tar.gz", "h.xyz")
+    assert keys(found.unread) == ["IMG_0001", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "h.jpg_large", "sub/i.dng"]
+    assert found.others == ("g.tar.gz", "i.xyz")
     raw = "(a camera's raw format: convert it to TIFF or JPEG)"
     line = found.skipped()
-    assert line.startswith(f"skipped 10 files: 2 .cr2 {raw}, ")
-    assert f"1 .nef {raw}" in line
+    assert line.startswith(f"skipped 11 files: 2 .cr2, 1 .nef, 1 .dng {raw}, ")
+    assert "1 .jpg_large (an image by its content: rename it)" in line
     assert "1 .tar.gz (an archive" in line
     assert "1 nameless (an image without an extension: give it one)" in line
     assert "1 .xyz (no extension of an image)" in line
     assert line.endswith("1 link such as 'out.jpg' (lead out of the folder or nowhere: put the files into it)")
-    counts = [int(part.split()[0]) for part in line.removeprefix("skipped 10 files: ").split("), ")]
-    assert sum(counts) == 10
+    counts = re.findall(r"(?:^|, )(\d+) ", line.removeprefix("skipped 11 files: "))
+    assert sum(map(int, counts)) == 11
 
 
 def test_many_kinds_stay_one_line(tmp_path: Path) -> None:
-    found = list_folder(written(tmp_path, "a.jpg", *(f"{letter}.x{letter}" for letter in "abcdefghijkl")))
-    assert found.skipped().endswith("4 of 4 further kinds")
+    for letter in "abcdefghijkl":
+        (tmp_path / f"{letter}.x{letter}").write_text("no image")
+    found = list_folder(tmp_path)
+    assert found.skipped().endswith("4 of 4 further kinds (no extension of an image)")
     assert "\n" not in found.skipped()
 
 

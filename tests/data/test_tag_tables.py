@@ -40,6 +40,11 @@ from underpaint.data.tables.tag_tables import TableRow, TagTable, is_table
         (float("nan"), ()),
         (None, ()),
         (7.0, ("7",)),
+        ("brown bear|snow | owl", ("brown bear", "snow", "owl")),
+        ("dog :| cat", ("dog", ":|", "cat")),
+        ("犬、茶色い熊，梟", ("犬", "茶色い熊", "梟")),
+        ("狗；棕熊,雪", ("狗", "棕熊,雪")),
+        ("1,000 Dinge، Ziege", ("1,000 Dinge", "Ziege")),
         ("", ()),
     ],
 )
@@ -60,6 +65,12 @@ def test_nested_brackets_do_not_stop_the_reader() -> None:
         (["dog"] * 500 + ["golden retriever, snow"], ","),
         (["#a#b, #c", "#d, #e"], ","),
         (["['a', 'b']", "x y"], "blanks"),
+        (["dog|cat", "owl"], "|"),
+        (["dog ｜ cat, red", "owl"], "|"),
+        (["1girl |_| solo", *["dog tree"] * 50, "o|o :| owl"], "blanks"),  # emoticons of anime boards
+        (["犬、猫", "梟"], ","),
+        (["狗；猫，红", "梟"], ";"),
+        (["كلب، قطة"], ","),
     ],
 )
 def test_the_whole_column_decides(column: list[str], separator: str) -> None:
@@ -192,6 +203,8 @@ def test_keys_are_paths_without_extension() -> None:
         ("the dog of my sister, on the beach", True),
         ("A dog runs.\nThe dog jumps.", True),
         ("two dogs", True),
+        ("一只狗在跑。", True),
+        ("狗、猫", False),
         ("My #dog in the #snow", True),
         ("golden retriever, snow, beach", False),
         ("golden retriever\nsnow", False),

@@ -21,7 +21,7 @@ from torch import Tensor
 from underpaint.data.decode import deep, tiff
 from underpaint.data.decode.deep import EIGHT_BIT
 from underpaint.data.decode.formats import JPEG, formats_of
-from underpaint.data.decode.limits import DECODER_ERRORS, BadImage, check_pixels
+from underpaint.data.decode.limits import DECODER_ERRORS, MAX_PIXELS, BadImage, check_pixels
 
 
 def decode(
@@ -66,6 +66,8 @@ def decoding() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:  # its own message names an address in memory
         raise BadImage("it is not an image of a known format") from error
+    except Image.DecompressionBombError as error:  # its own message names Pillow's limit, which is another
+        raise BadImage(f"it has more pixels than the limit of {MAX_PIXELS}") from error
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__  # libheif's messages have line ends
         raise BadImage(f"cannot be decoded: {reason}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,11 @@ _NO_IMAGES += (".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst",
 _NO_IMAGES += (".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml")
 """Extensions of files that are ignored silently: tables, texts, settings."""
 
-_ARCHIVES = (".7z", ".rar", ".tar", ".taz", ".tbz", ".tbz2", ".tgz", ".tlz", ".txz", ".tzst", ".zip")
+_ARCHIVES = (".7z", ".cbr", ".cbz", ".rar", ".tar", ".taz", ".tbz", ".tbz2", ".tgz", ".tlz", ".txz", ".tzst", ".zip")
 _ARCHIVE = "an archive: `underpaint prepare` reads tars, unpack others"
 _UNKNOWN = "no extension of an image"
 _NAMELESS = "an image without an extension: give it one"
+_MISNAMED = "an image by its content: rename it"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 _KINDS_SHOWN = 8
 
@@ -78,18 +79,20 @@ class Listing:
     def skipped(self) -> str:
         """A line that counts the files that are not read by kind, with advice; "" where all are read.
 
-        ``skipped 12 files: 8 .heic (pip install 'underpaint[heif]'), 4 .cr2 (a camera's raw format: ...)``
+        ``skipped 13 files: 9 .heic (pip install 'underpaint[heif]'), 3 .cr2, 1 .nef (a camera's raw format: ...)``
         """
-        paths = [*(problem.key for problem in self.unread), *self.others]
-        kinds = Counter((_suffix(path), _advice(path)) for path in paths)
-        parts = [f"{count:,} {suffix or 'nameless'} ({advice})" for (suffix, advice), count in kinds.most_common()]
-        if len(parts) > _KINDS_SHOWN:
-            rest = sum(count for _, count in kinds.most_common()[_KINDS_SHOWN:])
-            parts = [*parts[:_KINDS_SHOWN], f"{rest:,} of {len(parts) - _KINDS_SHOWN} further kinds"]
+        kinds: dict[str, Counter[str]] = defaultdict(Counter)
+        for problem in self.unread:
+            advice = _MISNAMED if problem.reason == _MISNAMED else _advice(problem.key)
+            kinds[advice][_suffix(problem.key)] += 1
+        for path in self.others:
+            kinds[_advice(path)][_suffix(path)] += 1
+        by_size = sorted(kinds.items(), key=lambda kind: -kind[1].total())
+        parts = [f"{_shortened(suffixes)} ({advice})" for advice, suffixes in by_size]
         for reason, advice in _ADVICE_ON_LINKS.items():
             if links := [link.key for link in self.links if link.reason == reason]:
                 parts.append(f"{counted(len(links), 'link')} such as {links[0]!r} ({advice})")
-        total = len(paths) + len(self.links)
+        total = len(self.unread) + len(self.others) + len(self.links)
         return f"skipped {counted(total, 'file')}: {', '.join(parts)}" if total else ""
 
 
@@ -117,6 +120,8 @@ def list_folder(root: Path) -> Listing:
             images.append(path)
         elif suffix in _ADVICE or (not suffix and _looks_like_an_image(file)):
             unread.append(Problem(key=path, reason=f"{suffix or 'it'} is not read ({_advice(path)})"))
+        elif suffix and _advice(path) == _UNKNOWN and _looks_like_an_image(file):
+            unread.append(Problem(key=path, reason=_MISNAMED))
         elif suffix:
             others.append(path)
     return Listing(
@@ -176,6 +181,15 @@ def _looks_like_an_image(file: Path) -> bool:
     except OSError:
         return False
     return start.startswith(_SIGNATURES) or start[4:8] == b"ftyp" or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def _shortened(suffixes: Counter[str]) -> str:
+    """The number of files of each extension, the most frequent ones first."""
+    counts = suffixes.most_common()
+    shown = [f"{count:,} {suffix or 'nameless'}" for suffix, count in counts[:_KINDS_SHOWN]]
+    if hidden := counts[_KINDS_SHOWN:]:
+        shown.append(f"{sum(count for _, count in hidden):,} of {len(hidden)} further kinds")
+    return ", ".join(shown)
 
 
 def _advice(path: str) -> str:

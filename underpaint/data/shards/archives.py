@@ -20,7 +20,7 @@ _PACKED = {
     "lz4": (".tar.lz4",),
     "compress": (".tar.z",),
 }
-_OTHERS = {".zip": "ZIP", ".7z": "7z", ".rar": "RAR"}
+_OTHERS = {".zip": "ZIP", ".cbz": "ZIP", ".7z": "7z", ".rar": "RAR", ".cbr": "RAR"}
 _FIRST_BYTES = {
     b"\x1f\x8b": "gzip",
     b"\x1f\x9d": "compress",

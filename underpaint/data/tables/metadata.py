@@ -32,6 +32,7 @@ MAX_TAG_WORDS = 5
 FUNCTION_WORD_SHARE = 0.2
 """Smallest share of English function words in a text that is taken for prose."""
 
+_IDEOGRAPHIC_FULL_STOP = "\u3002"
 _SENTENCE = re.compile(r"[^\s.][.!?\u3002](?:\s|$)")
 
 
@@ -124,6 +125,8 @@ def is_caption(text: str) -> bool:
     count = SeparatorCount()
     count.add([text])
     words = text.split()
+    if _IDEOGRAPHIC_FULL_STOP in text:  # scripts without blanks
+        return True
     if count.choose() == "blanks":
         return len(words) > 1 and not all(word.startswith(MARKS) for word in words)
     if _SENTENCE.search(text) or any(len(tag.split()) > MAX_TAG_WORDS for tag in split_tags(text)):

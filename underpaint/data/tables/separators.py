@@ -1,7 +1,8 @@
 """Separation of a text into tags, by the same rule for tables, sidecars and JSON (docs/data.md).
 
 A list is taken as it is, also where it is written as text (``['brown bear', 'snow']``). Otherwise one separator holds
-for a whole column: lines, then ``;``, then ``,``, then blanks. Hashtags may be run together.
+for a whole column: lines, then ``;``, then ``|``, then ``,``, then blanks; full-width and Arabic ones count as well.
+Hashtags may be run together.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-Separator = Literal["lines", ";", ",", "blanks"]
+Separator = Literal["lines", ";", "|", ",", "blanks"]
 
-COMMA_SHARE = 0.05
-"""Share of a column's texts with several words that must be exceeded by those with a comma, for commas to separate:
-a stray comma in space-separated rows would otherwise join the tags of all others."""
+LEAST_SHARE = 0.05
+"""Share of a column's texts with several words that must be exceeded by those with a comma, for commas to separate, and
+for bars: a stray comma or ``|_|`` in space-separated rows would otherwise join the tags of all others."""
 
 _EMOTICON = r"(?:(?<![^\s;,]);(?:[-'^~]?[)(\]\[dDpPoOqQ3tT/\\|*<>]|_;)(?![^\s;,]))"
 """Pattern of winks, which contain a semicolon: ``;d``, ``;)``, ``;-)``, ``;_;``."""
 _ENTITY = r"(?:&(?:[A-Za-z][A-Za-z0-9]{1,30}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});)"
 """Pattern of character references of HTML, such as ``&amp;``."""
-_SEMICOLON = re.compile(f"{_EMOTICON}|{_ENTITY}|(;)")
+_SEMICOLON = re.compile(f"{_EMOTICON}|{_ENTITY}|([;\uff1b\u061b])")
+_BAR = re.compile(r"(?<![:;=8^>'-])[|\uff5c](?![:;=])")
+"""Pattern of a bar that separates, unlike that of ``:|``."""
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 MARKS = ("#", "\uff03")
 _HASHES = re.compile("[#\uff03]")
-_COMMA = re.compile(r",(?!\d)|(?<!\d),")
+_COMMA = re.compile(r",(?!\d)|(?<!\d),|[\uff0c\u3001\u060c]")
 """Pattern of a comma that separates, unlike that of ``1,000``."""
 
 
@@ -47,15 +50,20 @@ class SeparatorCount:
             commas = bool(_COMMA.search(text))
             self.texts["lines"] += "\n" in text
             self.texts[";"] += any(match.group(1) for match in _SEMICOLON.finditer(text))
+            bars = bool(_BAR.search(text))
+            self.texts["|"] += bars
             self.texts[","] += commas
-            self.texts["several"] += commas or (" " in text and not text.startswith(MARKS))
+            self.texts["several"] += commas or bars or (" " in text and not text.startswith(MARKS))
 
     def choose(self) -> Separator:
         if self.texts["lines"]:
             return "lines"
         if self.texts[";"]:
             return ";"
-        return "," if self.texts[","] > COMMA_SHARE * self.texts["several"] else "blanks"
+        enough = LEAST_SHARE * self.texts["several"]
+        if self.texts["|"] > enough:
+            return "|"
+        return "," if self.texts[","] > enough else "blanks"
 
 
 def split_tags(value: object, separator: Separator | None = None) -> tuple[str, ...]:
@@ -82,7 +90,7 @@ def word_of(value: object) -> str:
 
 def describe(separator: Separator) -> str:
     """The name of the separator, in the plural."""
-    return {"lines": "lines", ";": "semicolons", ",": "commas", "blanks": "blanks"}[separator]
+    return {"lines": "lines", ";": "semicolons", "|": "bars", ",": "commas", "blanks": "blanks"}[separator]
 
 
 def _split(text: str, separator: Separator | None) -> Iterator[str]:
@@ -100,7 +108,9 @@ def _parts(text: str, separator: Separator) -> list[str]:
         return text.split("\n")
     if separator == ";":
         return _at_semicolons(text)
-    return _COMMA.split(text) if separator == "," else text.split()
+    if separator in ("|", ","):
+        return (_BAR if separator == "|" else _COMMA).split(text)
+    return text.split()
 
 
 def _at_semicolons(text: str) -> list[str]:
