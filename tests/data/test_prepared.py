@@ -413,7 +413,7 @@ def test_half_a_set_is_none_and_a_newer_one_is_refused_by_name(tmp_path: Path) -
     (tmp_path / "prepared.json").unlink()
     with pytest.raises(ValueError, match="holds no prepared set"):
         PreparedSet(tmp_path)
-    with pytest.raises(ValueError, match="not one shard"), IndexWriter(tmp_path) as writer:
+    with pytest.raises(ValueError, match="no shard with images"), IndexWriter(tmp_path) as writer:
         writer.finish(name="x", licence="none", attribution="nobody")
 
 
@@ -422,7 +422,7 @@ def test_a_set_that_is_prepared_anew_while_it_is_read_is_noticed(tmp_path: Path)
     before = PreparedSet(tmp_path)
     _write(tmp_path, tables[:2])
     remade, arguments = before.__reduce__()
-    with pytest.raises(ValueError, match="prepared anew"):
+    with pytest.raises(ValueError, match="prepared again"):
         remade(*arguments)
 
 

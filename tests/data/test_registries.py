@@ -137,7 +137,7 @@ def test_what_a_client_says_is_passed_on(tmp_path: Path, program: Program) -> No
 def test_a_client_that_hangs_is_stopped(tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registries, "UPDATE_SECONDS", 0.2)
     program("apt-get", "exec sleep 60")
-    with pytest.raises(ValueError, match="apt-get had not got the Debian package some after"):
+    with pytest.raises(ValueError, match="apt-get did not get the Debian package some within"):
         get_debian(["some"], tmp_path / "one")
 
 

@@ -145,7 +145,7 @@ def test_tables_of_tars_are_matched_by_the_end_of_the_path(tmp_path: Path) -> No
             "6 of 6 rows of .* fit no image, such as 'x/animals/bear o",
         ),
         ({**TAGS, "gone.png": ("dog",)}, r"1 of 7 rows of .* such as 'gone.png'; images are called 'animals/bear one'"),
-        (dict.fromkeys(TAGS, ("12345",)), "not one image has a label"),
+        (dict.fromkeys(TAGS, ("12345",)), "no image has a label"),
     ],
 )
 def test_a_table_that_does_not_fit_ends_it(tmp_path: Path, photos: Path, capsys, rows: dict, message: str) -> None:

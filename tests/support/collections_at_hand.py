@@ -7,7 +7,7 @@ import pytest
 from underpaint.data.collections import catalog
 from underpaint.data.source import Source
 
-REGISTRY_IS_AWAY = ("could not get", "is not on this machine", "had not got")
+REGISTRY_IS_AWAY = ("could not get", "is not on this machine", "did not get")
 
 
 def collection_or_skip(name: str) -> Source:

@@ -256,8 +256,8 @@ def test_known_sizes_need_no_telling_and_it_is_printed(tmp_path: Path, capsys: p
     with torch.no_grad():
         close(tokens(tmp_path / "out"), model.forward_features(images()))
     printed = capsys.readouterr().err
-    assert "taken for granted: heads=3" in printed
-    assert "licence: unknown: yours to say" in printed
+    assert "assumed: heads=3" in printed
+    assert "licence: unknown: find it out" in printed
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,12 @@ class ImageDataset(ABC):
         for key, each in inputs.items():
             if key not in kinds or not isinstance(each, kinds[key]):
                 raise ValueError(
-                    f"'{self.name}' has no input {key!r} of the kind {type(each).__name__}: it has images, and labels; "
-                    f"data of one's own bring others (docs/extend.md)"
+                    f"'{self.name}' has no input {key!r} of type {type(each).__name__}, only images and labels; for "
+                    f"other inputs write a data class of your own (docs/extend.md)"
                 )
         if "labels" in inputs and self.config.targets == "none":
             raise ValueError("the objective needs labels, and data.targets=none gives it none; set it to tags or class")
         image = inputs.get("image")
         if not isinstance(image, ImageInput):
-            raise ValueError(f"the objective asks for no image, and '{self.name}' has nothing else to begin with")
+            raise ValueError(f"the objective has no input of images, and '{self.name}' has only images and labels")
         return image

@@ -261,7 +261,7 @@ def table_fits(
         if missing > most * fit.rows:
             raise ValueError(
                 f"{missing:,} of {counted(fit.rows, 'row')} of {fit.file} fit no image{examples}; images are called "
-                f"{', '.join(map(repr, keys))}. Mend the paths, or allow it with --max-unmatched "
+                f"{', '.join(map(repr, keys))}. Correct the paths, or allow it with --max-unmatched "
                 f"{min(missing / fit.rows + 0.005, 1):.2f}"
             )
     return fits

@@ -215,8 +215,8 @@ def _write_set(
     vocabulary = work.vocabulary()
     if wanted.tags and not len(vocabulary.table):
         raise ValueError(
-            f"not one image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
-            f"{work.folder / AUDIT} says what became of each tag"
+            f"no image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
+            f"{work.folder / AUDIT} gives the decision on each tag"
         )
     labelled = [work.folder / file.name for file in files]
     repeats = labelling.solve_repeats(
@@ -270,7 +270,7 @@ def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
         return
     reasons = Counter(reason for file in files for _, _, reason in _problems(file))
     most_frequent = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
-    raise ValueError(f"not one image can be used ({most_frequent or 'the sources are empty'})")
+    raise ValueError(f"no image can be used ({most_frequent or 'the sources are empty'})")
 
 
 def _decide(

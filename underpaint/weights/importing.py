@@ -308,12 +308,12 @@ def _announce(result: dict[str, Any], recognised: Recognised, *, own_licence: bo
         f"positions are {'the fixed sin-cos ones' if c.positions == 'sincos' else 'learned'}"
     )
     for line in result["assumed"]:
-        say(f"  taken for granted: {line}")
+        say(f"  assumed: {line}")
     if result["left_out"]:
         say(f"  left out: {', '.join(result['left_out'])}")
     licence = result["licence"]
     if licence == UNKNOWN_LICENCE:
-        licence = "unknown: yours to say (licence=... records it) before you pass anything on"
+        licence = "unknown: find it out before you pass anything on (licence=... records it)"
     if licence == NON_COMMERCIAL and not own_licence:
         licence += ", that of weights released in this format: no commercial use (licence=... if these are your own)"
     elif "-nc" in licence.lower():

@@ -138,9 +138,9 @@ def _run(command: list[str], what: str, remedy: str, *, folder: Path, seconds: f
             check=False,
         )
     except FileNotFoundError as error:
-        raise ValueError(f"{program} is not on this machine, but {what} is got with it; {remedy}") from error
+        raise ValueError(f"{program} is not on this machine, but {what} is downloaded with it; {remedy}") from error
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{program} had not got {what} after {seconds:.0f} s; try again, {_ELSEWHERE}") from error
+        raise ValueError(f"{program} did not get {what} within {seconds:.0f} s; try again, {_ELSEWHERE}") from error
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
         message = next((line for line in lines if line.startswith(("E:", "npm error", "npm ERR!"))), lines[-1])

@@ -142,7 +142,7 @@ def _say_once(line: str) -> None:
 
 def refuse_unreadable(error: OSError) -> None:
     """Raise ValueError for a folder that may not be read, whose files would otherwise be left out silently."""
-    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; mend its permissions or move it away")
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}; correct its permissions or move it away")
 
 
 def _walk(root: Path, links: list[Problem]) -> Iterator[str]:

@@ -211,7 +211,7 @@ class IndexWriter:
         import pyarrow.parquet as pq
 
         if not self._rows:
-            raise ValueError(f"{self.folder}: there is not one shard with images")
+            raise ValueError(f"{self.folder}: there is no shard with images")
         assert self._writer is not None
         self._writer.close()
         self._writer = None

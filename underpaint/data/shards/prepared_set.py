@@ -85,7 +85,7 @@ class PreparedSet:
     def __init__(self, folder: Path, *, content_hash: str = "") -> None:
         about = read_about(folder)
         if content_hash not in ("", about["content_hash"]):
-            raise ValueError(f"{folder} was prepared anew while it was being read; start again")
+            raise ValueError(f"{folder} was prepared again while it was being read; start again")
         self.folder = folder
         self.name: str = about["name"]
         self.images: int = about["images"]

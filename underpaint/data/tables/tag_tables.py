@@ -102,7 +102,7 @@ class TagTable:
             for meaning, name in self.columns.items():
                 if meaning != "tags" and any(isinstance(value, (list, dict)) for value in block[name]):
                     raise ValueError(
-                        f"{self.file} has lists in the column {name!r}; it must hold one text or number a row"
+                        f"{self.file} has lists in the column {name!r}; it must hold one text or number per row"
                     )
             values = zip(*block.values(), strict=True)
             yield [_row(dict(zip(meanings, row, strict=True)), self.separator) for row in values]
@@ -177,7 +177,7 @@ def _columns(file: Path) -> dict[str, str]:
     chosen = {what: lower[name] for what, names in COLUMNS.items() for name in reversed(names) if name in lower}
     twice = [name for name in chosen.values() if there.count(name) > 1]
     if twice:
-        raise ValueError(f"{file} has the column {twice[0]!r} twice; which one counts? Remove or rename the other")
+        raise ValueError(f"{file} has the column {twice[0]!r} twice; remove or rename one of them")
     if not {"path", "key"} & chosen.keys():
         raise ValueError(
             f"{file} has the columns {', '.join(map(repr, there[:20])) or 'none'}; one must name the image: "
@@ -266,8 +266,8 @@ def _csv_rows(file: Path) -> Iterator[list[str]]:
                 if len(row) > (fields := fields or len(row)):
                     delimiter = "comma" if _delimiter(file) == "," else "tab"
                     raise ValueError(
-                        f"{file} line {reader.line_num} has more fields than the header: put what holds a {delimiter} "
-                        f"in double quotes, and ';' or spaces between tags"
+                        f"{file} line {reader.line_num} has more fields than the header: put values with a "
+                        f"{delimiter} in double quotes, and ';' or spaces between tags"
                     )
                 lines = reader.line_num
                 if row:
