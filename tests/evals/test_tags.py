@@ -82,6 +82,16 @@ def test_an_unreadable_image_is_left_out(source: Source) -> None:
     assert {score.remarks for score in scores} == {("1 of 4 held-out images could not be read: 'h2.png'",)}
 
 
+def test_as_many_answers_as_labels_say_nothing_and_it_is_told(source: Source) -> None:
+    scores = TagRecall(dataset="coast", top=5)(Grey(), source=source, device=CPU, seed=0)
+    assert {score.value for score in scores} == {1.0}
+    assert {score.remarks for score in scores} == {
+        ("top=5 covers all 5 labels: every tag is found, whatever the model",)
+    }
+    fewer = TagRecall(dataset="coast", top=4)(Grey(), source=source, device=CPU, seed=0)
+    assert {score.remarks for score in fewer} == {()}
+
+
 def test_no_known_tag_is_an_error(source: Source) -> None:
     bare = replace(source, tags=((),) * len(source.path))
     with pytest.raises(ValueError, match="has a tag that the model knows"):

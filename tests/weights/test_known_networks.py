@@ -38,6 +38,7 @@ OF_TIMM = {
     "samvit_base_patch16": "a SAM",
     "cait_xxs24_224": "a CaiT",
     "mixer_b16_224": "an MLP-Mixer",
+    "vit_tiny_r_s16_p8_224": "a ViT on the features of a convolutional network",
     "maxvit_tiny_tf_224": "a MaxViT or CoAtNet",
     "regnety_002": "a RegNet",
     "densenet121": "a DenseNet",

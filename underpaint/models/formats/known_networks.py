@@ -55,6 +55,7 @@ NETWORKS = (
     Network("a BEiT", (r"layers?\.0\.lambda_1$",)),
     Network("an EVA or VideoMAE", (r"blocks\.0\.attn\.q_bias$",)),
     Network("a ViT with layer scale (DeiT III, DINOv2)", (r"(blocks\.0\.gamma_1$|" + _LAYER_SCALE + ")",)),
+    Network("a ViT on the features of a convolutional network", (r"patch_embed\.backbone\.",)),
     Network("a distilled DeiT", (r"(dist_token|distillation_token)$",)),
     Network("a Swin", (r"(layers|features)\.\d+\.(blocks\.)?\d+\.att\S*relative_position_bias_table$",)),
     Network("a MaxViT or CoAtNet", (r"(stages\.\d+\.blocks\.\d+\.conv\.pre_norm\.|MBconv\.)",)),
