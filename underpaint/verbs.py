@@ -8,6 +8,7 @@ import time
 import typing
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -43,6 +44,7 @@ from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.designs import StudyOptions
+from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.stages import stages
 from underpaint.suggest import hint
 from underpaint.training.devices import choose_device
@@ -197,11 +199,14 @@ def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
     return config.override(kind(dataset="openmoji"), overrides)
 
 
-def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **asked: Unpack[StudyOptions]) -> Path:
+def run_study(
+    name: str, *, out: str | Path = "", only: Sequence[str] = (), jobs: int = 0, **asked: Unpack[StudyOptions]
+) -> Path:
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
-    Parts that are finished are skipped; with ``only``, the named ones alone are run. The other options are
-    those of ``studies/designs.py``.
+    Parts that are finished are skipped; with ``only``, the named ones alone are run. ``jobs`` parts are run at a time,
+    each in a process of one thread; 0 is as many as the cores allow. The other options are those of
+    ``studies/designs.py``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -209,7 +214,10 @@ def run_study(name: str, *, out: str | Path = "", only: Sequence[str] = (), **as
     name = study_name(name)
     folder = _study_folder(name, out, asked)
     built = build_study(name, **asked)
-    complete = parts.run_parts(built, folder, only=only)
+    if jobs < 0:
+        raise ValueError(f"jobs={jobs} must be 1 or more, or 0 for as many as the cores allow")
+    build = partial(build_study, name, **asked)
+    complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
         return folder

@@ -9,7 +9,8 @@ import pytest
 
 from underpaint import verbs
 from underpaint.files import write_json
-from underpaint.studies.parts import ComputePart, Study, claim, finished_seeds, output_of, run_parts
+from underpaint.studies.jobs import run_parts
+from underpaint.studies.parts import ComputePart, Study, claim, finished_seeds, output_of
 
 
 def parts_of(seed: int) -> list[ComputePart]:

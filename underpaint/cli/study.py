@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     baseline = "imported encoder that is measured beside the arms; repeatable"
     add("--baseline", metavar="DIR", action="append", default=[], help=baseline)
     add("--only", metavar="PART", nargs="+", default=[], help="parts to run, without all others, such as '*-seed0*'")
+    add("--jobs", metavar="N", type=int, default=0, help="parts to run at a time (default: as many as there are cores)")
     add("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
 
 
@@ -60,7 +61,7 @@ def call(options: argparse.Namespace) -> None:
     if options.plan:
         print_plan(verbs.plan_study(options.study, **given))
     else:
-        verbs.run_study(options.study, only=options.only, **given)
+        verbs.run_study(options.study, only=options.only, jobs=options.jobs, **given)
 
 
 def print_plan(rows: Sequence[PlanRow]) -> None:

@@ -14,6 +14,7 @@ from underpaint import recipes
 from underpaint.models.sizes import SIZES
 from underpaint.run import Run
 from underpaint.studies.designs import Size, design_of
+from underpaint.studies.parts import THREADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +60,13 @@ class AblationsDesign:
 
 
 def ablations_design_of(size: Size) -> AblationsDesign:
-    return _DESIGNS[size]()
+    design = _DESIGNS[size]()
+    return replace(design, mae=replace(design.mae, threads=THREADS), wsp=replace(design.wsp, threads=THREADS))
 
 
 def _smoke() -> AblationsDesign:
     """Fewer values than the larger sizes: what is there is run in the same way."""
-    mae, wsp = (replace(run, threads=1) for run in (recipes.mae_smoke(), recipes.wsp_smoke()))  # too small for more
+    mae, wsp = recipes.mae_smoke(), recipes.wsp_smoke()
     return AblationsDesign(
         mae=mae,
         wsp=replace(wsp, budget=replace(wsp.budget, samples=640, warmup=64)),

@@ -7,12 +7,13 @@ alone and reused unchanged for WSP in every arm (paper.md C16); arms with ``over
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from underpaint import recipes
 from underpaint.results.study import ArmEntry, ContrastEntry, Equal, Role
 from underpaint.run import Run
+from underpaint.studies.parts import THREADS
 
 Size = Literal["smoke", "tiny", "small"]
 
@@ -201,7 +202,9 @@ BESIDE = "digits"
 
 
 def design_of(size: Size) -> Design:
-    return _DESIGNS[size]()
+    design = _DESIGNS[size]()
+    mae, wsp, finetune = (replace(run, threads=THREADS) for run in (design.mae, design.wsp, design.finetune))
+    return replace(design, mae=mae, wsp=wsp, finetune=finetune)
 
 
 def _smoke() -> Design:

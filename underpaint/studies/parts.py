@@ -8,7 +8,6 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ from underpaint.training.optim import build_optimizer
 
 FORMAT = 1
 BYTES_PER_PARAMETER = 4
+THREADS = 1
+"""Threads of every part: bits depend on their number, and several parts at a time use the cores better."""
 SEED = re.compile(r"-seed(0|[1-9][0-9]{0,17})$")
 
 
@@ -73,25 +74,6 @@ class Study:
     results: Callable[[Path, Sequence[int]], StudyResults]  # from a folder in which these seeds are finished
 
 
-def run_parts(study: Study, folder: Path, *, only: Sequence[str] = ()) -> bool:
-    """Run what is not done yet; with ``only``, the parts that it names alone, as ``*-seed0*``. True when every
-    part is done.
-
-    Raises:
-        ValueError: for a name or pattern that no part has, encoders that do not fit the parts that start from them, or
-            a folder of another study or other settings.
-    """
-    require_fitting_starts(study)
-    chosen = _named(study, only) if only else {part.name for part in study.parts}
-    claim(study, folder)
-    with record.lock(folder) if not only else nullcontext():  # single parts may run side by side
-        for number, part in enumerate(study.parts, 1):
-            if part.name in chosen:
-                say(f"[{number}/{len(study.parts)}] {part.name}")
-                run_part(part, folder)
-    return all(is_done(part, folder) for part in study.parts)
-
-
 def require_fitting_starts(study: Study) -> None:
     """Raises ValueError if a run of the study has another architecture than the part that it starts from."""
     encoders = {part.name: _encoder_of(part) for part in study.parts}
@@ -107,9 +89,14 @@ def _encoder_of(part: Part) -> ViTConfig | None:
     return part.run.objective.encoder if isinstance(part.run.objective, HasEncoder) else None
 
 
-def _named(study: Study, only: Sequence[str]) -> set[str]:
+def named_parts(study: Study, only: Sequence[str]) -> set[str]:
+    """Names of the parts that names or patterns such as ``*-seed0*`` choose; all of them without any.
+
+    Raises:
+        ValueError: for a name or pattern that no part has.
+    """
     names, chosen = [part.name for part in study.parts], set[str]()
-    for pattern in only:
+    for pattern in only or "*":
         matching = fnmatch.filter(names, pattern)
         if not matching:
             like = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
@@ -118,7 +105,15 @@ def _named(study: Study, only: Sequence[str]) -> set[str]:
     return chosen
 
 
+def needs_of(part: Part) -> tuple[str, ...]:
+    """Names of the parts whose encoders it reads."""
+    if isinstance(part, TrainPart):
+        return (part.init_from,) if part.init_from else ()
+    return part.inputs
+
+
 def run_part(part: Part, folder: Path) -> None:
+    """Run a part, or continue it; a part that is done already is left as it is."""
     if isinstance(part, TrainPart):
         start = str(folder / part.init_from) if part.init_from else ""
         execute(replace(part.run, init_from=start), folder / part.name)
@@ -163,6 +158,7 @@ def compute(part: ComputePart, folder: Path) -> None:
     if is_done(part, folder):
         return
     started = time.perf_counter()
+    torch.set_num_threads(THREADS)
     output = part.compute(folder)
     path = output_of(part.name, folder)
     path.parent.mkdir(exist_ok=True)

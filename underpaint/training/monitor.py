@@ -162,7 +162,7 @@ class RunMonitor:
         """The exception for a run that a signal ended early, by whether its state could be saved."""
         if self.failures:
             return OutOfSpace(f"stopped at step {step:,}, whose state could not be saved; free some space and go on")
-        return Interrupted(self.run.folder, step)
+        return Interrupted(f"stopped at step {step:,}; the state is saved in {self.run.folder}")
 
     def close(self) -> None:
         self.watchdog.stop()

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from underpaint.messages import say
@@ -17,9 +16,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 class Interrupted(Exception):
     """A run stopped by a signal, after its state was saved; it can be continued."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(f"stopped at step {step:,}; the state is saved in {folder}")
 
 
 @contextmanager

@@ -1,0 +1,180 @@
+"""Parts side by side: each once, after what it needs, in other processes, and with the bits of one process."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import pickle
+import pkgutil
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import underpaint
+from support.part_examples import PARTS, build
+from underpaint import files, verbs
+from underpaint.studies import jobs
+from underpaint.studies.jobs import LOCKS, LOGS, Agenda, run_parts, usual_jobs
+from underpaint.studies.parts import ComputePart, Study, output_of, read_output
+
+COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
+
+
+def part(name: str, *needs: str) -> ComputePart:
+    return ComputePart(name=name, compute=lambda folder: {}, settings=None, inputs=needs)
+
+
+def chain() -> Study:
+    """Two chains of a stage and what is measured on it, and one part that needs both."""
+    parts = (part("mae"), part("wsp"), part("mae_wsp", "mae"), part("score", "mae_wsp"), part("both", "wsp", "mae_wsp"))
+    built = build()
+    return Study(name="x", settings={}, parts=parts, seeds=(), parts_of=lambda seed: parts, results=built.results)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_part_begins_after_what_it_needs_in_any_order(seed: int) -> None:
+    study, draw = chain(), random.Random(seed)
+    agenda = Agenda(study, {part.name for part in study.parts})
+    ended: list[str] = []
+    while len(agenda):
+        while len(agenda.begun) < 2 and (begun := agenda.begin()) is not None:
+            assert isinstance(begun, ComputePart)
+            assert set(begun.inputs) <= set(ended)
+        assert agenda.begun, "something can always begin"
+        ended.append(draw.choice(agenda.begun))
+        agenda.end(ended[-1])
+    assert sorted(ended) == sorted(part.name for part in study.parts)
+
+
+def test_a_part_whose_inputs_are_not_asked_for_begins() -> None:
+    """With --only, what it needs was made by an earlier command, or its absence is the part's own error."""
+    agenda = Agenda(chain(), {"score"})
+    begun = agenda.begin()
+    assert begun is not None
+    assert begun.name == "score"
+
+
+def test_each_part_runs_once_in_another_process_and_prints_to_its_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_parts(build(), tmp_path, jobs=2, build=build)
+    pids = {read_output(f"part-{number}-seed0", tmp_path)["pid"] for number in range(PARTS)}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    for number in range(PARTS):
+        assert (tmp_path / LOGS / f"part-{number}-seed0.txt").read_text().splitlines()[0] == f"part {number}"
+    printed = capfd.readouterr().err
+    assert f"[{PARTS}/{PARTS}] part-{PARTS - 1}-seed0: " in printed
+    assert f"part {PARTS - 1}\n" not in printed
+
+
+def test_after_a_failure_no_part_begins_and_the_error_is_that_of_the_part(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing = partial(build, failing=1)
+    with pytest.raises(ValueError, match="part 1 has no data"):
+        run_parts(failing(), tmp_path, jobs=2, build=failing)
+    assert not output_of(f"part-{PARTS - 1}-seed0", tmp_path).exists()
+    assert (
+        f"part-1-seed0 failed; what it printed is in {tmp_path / LOGS / 'part-1-seed0.txt'}" in capfd.readouterr().err
+    )
+    assert run_parts(build(), tmp_path, jobs=2, build=build), "the same command goes on"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_part_that_another_command_works_on_is_waited_for(
+    count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY_AFTER", 0.2)
+    monkeypatch.setattr(jobs, "LOOK_EVERY", 0.1)
+    (tmp_path / LOCKS).mkdir()
+    free = threading.Event()
+
+    def work_elsewhere() -> None:
+        with files.locked(tmp_path / LOCKS / "part-0-seed0"):
+            free.set()
+            time.sleep(4)
+
+    files.write_json(tmp_path / "study.json", {"format": 1, "settings": {"study": "stages"}})
+    thread = threading.Thread(target=work_elsewhere)
+    thread.start()
+    free.wait()
+    assert run_parts(build(), tmp_path, jobs=count, build=build)
+    assert not thread.is_alive(), "the part was begun while another held it"
+    assert capfd.readouterr().err.count("part-0-seed0: another command is working on it") == 1
+
+
+def test_short_studies_have_one_job_and_longer_ones_one_a_core(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "usable_cpus", lambda: 6)
+    monkeypatch.setattr(jobs, "JOB_MEMORY", 1)
+    longer = ["wsp.budget.samples=10_000_000"]
+    short, long = (verbs.build_study("stages", size="smoke", images=str(images), overrides=o) for o in ((), longer))
+    assert usual_jobs(short) == 1
+    assert usual_jobs(long) == 6
+    monkeypatch.setattr(jobs, "JOB_MEMORY", 2**60)
+    assert usual_jobs(long) == 1
+    with pytest.raises(ValueError, match="jobs=-1 must be 1 or more"):
+        verbs.run_study("stages", size="smoke", jobs=-1)
+
+
+def test_every_error_of_the_package_survives_the_way_to_another_process() -> None:
+    for module in pkgutil.walk_packages(underpaint.__path__, "underpaint."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    errors = [kind for kind in subclasses(Exception) if kind.__module__.startswith("underpaint.")]
+    assert {"Interrupted", "BadImage", "OutOfSpace", "NonFiniteLoss"} <= {kind.__name__ for kind in errors}
+    for kind in errors:
+        assert str(pickle.loads(pickle.dumps(kind("why")))) == "why", kind
+
+
+def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:
+    return {kind}.union(*(subclasses(child) for child in kind.__subclasses__()))
+
+
+def weights_and_rows(folder: Path) -> tuple[dict[str, str], list[object]]:
+    weights = {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("encoder/*.safetensors"))
+    }
+    return weights, json.loads((folder / "results.json").read_text())["rows"]
+
+
+@pytest.mark.slow
+def test_two_jobs_stopped_and_continued_have_the_bits_of_one(tmp_path: Path) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    subprocess.run([*COMMAND, "--jobs", "1", "--out", str(alone)], check=True, capture_output=True)
+    started = subprocess.Popen([*COMMAND, "--jobs", "2", "--out", str(both)], stderr=subprocess.PIPE, text=True)
+    while not (both / "mae-seed0" / "log.jsonl").exists() and started.poll() is None:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGTERM)
+    _, printed = started.communicate(timeout=120)
+    assert started.returncode == 75, printed
+    assert "continue with\n  underpaint study stages" in printed
+    assert "Traceback" not in printed
+    subprocess.run([*COMMAND, "--jobs", "2", "--out", str(both)], check=True, capture_output=True)
+    assert weights_and_rows(both) == weights_and_rows(alone)
+
+
+@pytest.mark.slow
+def test_the_processes_end_with_the_main_one(tmp_path: Path) -> None:
+    started = subprocess.Popen([*COMMAND, "--jobs", "2", "--out", str(tmp_path / "s")], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "s" / "mae-seed0" / "log.jsonl").exists() and started.poll() is None:
+        time.sleep(0.05)
+    children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
+    assert len(children) >= 2
+    started.kill()
+    started.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    subprocess.run([*COMMAND, "--jobs", "2", "--out", str(tmp_path / "s")], check=True, capture_output=True)

@@ -1,0 +1,264 @@
+"""The parts of a study, one after the other or several at a time.
+
+Each part is locked while somebody works on it, so several commands, on several machines that share the folder, can do
+one study together.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from types import FrameType
+
+from underpaint import files
+from underpaint.messages import duration, say
+from underpaint.progress import Progress
+from underpaint.studies.parts import (
+    Part,
+    Study,
+    TrainPart,
+    claim,
+    is_done,
+    named_parts,
+    needs_of,
+    require_fitting_starts,
+    run_part,
+)
+from underpaint.training.devices import choose_device, usable_cpus
+from underpaint.training.signals import Interrupted, catch_signals
+
+LOCKS, LOGS = ".locks", "logs"
+RETRY_AFTER = 5.0
+"""Seconds until a part that another command works on is looked at again."""
+SHORT = 1e12
+"""FLOPs of training, about half a minute on one core: less is done before further processes have started."""
+JOB_MEMORY = 2 * 2**30
+"""Bytes that a part of the largest study takes, about."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at signals while parts are running."""
+
+
+def run_parts(
+    study: Study, folder: Path, *, only: Sequence[str] = (), jobs: int = 1, build: Callable[[], Study] | None = None
+) -> bool:
+    """Run what is not done yet; with ``only``, the parts that it names alone, such as ``*-seed0*``.
+
+    ``jobs`` parts at a time are run, in processes that ``build`` the study anew. True when every part is done.
+
+    Raises:
+        ValueError: for a name or pattern that no part has, encoders that do not fit the parts that start from them, or
+            a folder of another study or other settings.
+    """
+    require_fitting_starts(study)
+    agenda = Agenda(study, named_parts(study, only))
+    claim(study, folder)
+    if jobs > 1 and build is not None:
+        run_side_by_side(agenda, folder, build, jobs=jobs)
+    else:
+        run_one_by_one(agenda, folder)
+    return all(is_done(part, folder) for part in study.parts)
+
+
+def usual_jobs(study: Study) -> int:
+    """As many jobs as there are cores for the threads of a run, and memory; one for a short study or an accelerator."""
+    trained = [part for part in study.parts if isinstance(part, TrainPart)]
+    flops = sum(part.run.budget.samples * part.run.objective.flops_per_sample(part.data_info) for part in trained)
+    if flops < SHORT or any(choose_device(part.run.device).type != "cpu" for part in trained):
+        return 1
+    cores = usable_cpus() // max(part.run.threads for part in trained)
+    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else JOB_MEMORY
+    return max(1, min(cores, memory // JOB_MEMORY))
+
+
+class Agenda:
+    """The parts that are left, in the order of the study, and which of them may begin."""
+
+    def __init__(self, study: Study, chosen: set[str]) -> None:
+        self.numbers = {part.name: number for number, part in enumerate(study.parts, 1)}
+        self._left = {part.name: part for part in study.parts if part.name in chosen}
+        self._begun: dict[str, Part] = {}
+        self._again_at: dict[str, float] = {}
+
+    @property
+    def begun(self) -> tuple[str, ...]:
+        return tuple(self._begun)
+
+    def __len__(self) -> int:
+        return len(self._left) + len(self._begun)
+
+    def begin(self) -> Part | None:
+        """Take the first part whose inputs are there; None where all that are left must wait."""
+        missing = self._left.keys() | self._begun.keys()
+        for name, part in self._left.items():
+            if self._again_at.get(name, 0) <= time.monotonic() and not missing.intersection(needs_of(part)):
+                self._begun[name] = self._left.pop(name)
+                return part
+        return None
+
+    def end(self, name: str) -> None:
+        """A begun part is done."""
+        del self._begun[name]
+
+    def put_back(self, name: str) -> None:
+        """Another command works on a part that was begun: look at it again later."""
+        if name not in self._again_at:
+            say(f"{name}: another command is working on it")
+        self._again_at[name] = time.monotonic() + RETRY_AFTER
+        left = {**self._left, name: self._begun.pop(name)}
+        self._left = {name: left[name] for name in sorted(left, key=self.numbers.__getitem__)}
+
+
+def run_one_by_one(agenda: Agenda, folder: Path) -> None:
+    """Run the parts in this process.
+
+    Raises:
+        Interrupted: after a signal during a run, when its state has been saved.
+    """
+    while len(agenda):
+        part = agenda.begin()
+        if part is None:
+            time.sleep(LOOK_EVERY)
+            continue
+        say(f"[{agenda.numbers[part.name]}/{len(agenda.numbers)}] {part.name}")
+        try:
+            with _part_lock(folder, part.name):
+                run_part(part, folder)
+        except BlockingIOError:
+            agenda.put_back(part.name)
+        else:
+            agenda.end(part.name)
+
+
+def run_side_by_side(agenda: Agenda, folder: Path, build: Callable[[], Study], *, jobs: int) -> None:
+    """Run the parts in ``jobs`` processes, each of which builds the study anew; the bits are those of one process.
+
+    What a part prints stands in ``DIR/logs/PART.txt``. After a signal or a failure no further part begins, and the runs
+    that are under way save their state.
+
+    Raises:
+        Interrupted: after a signal.
+        BaseException: the first error of a part.
+    """
+    (folder / LOGS).mkdir(exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    stop, total, failure = context.Event(), len(agenda), None
+    running: dict[Future[float], str] = {}
+    with (
+        catch_signals() as stopped,
+        Progress("study", total=total, unit="parts") as shown,
+        ProcessPoolExecutor(min(jobs, total), context, initializer=_start, initargs=(stop, build, folder)) as pool,
+    ):
+        while running or (len(agenda) and not stop.is_set()):
+            while not stop.is_set() and len(running) < jobs and (part := agenda.begin()) is not None:
+                running[pool.submit(_run, part.name)] = part.name
+            for future in wait(running, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED).done:
+                error = _take(future, running.pop(future), agenda, folder)
+                failure = failure or error
+            if failure is not None or stopped():
+                stop.set()
+            shown.update(total - len(agenda), note=", ".join(agenda.begun))
+    if failure is not None:
+        raise failure
+
+
+def _take(future: Future[float], name: str, agenda: Agenda, folder: Path) -> BaseException | None:
+    """Note how a part ended; the error, if it is one."""
+    error = future.exception()
+    if error is None:
+        agenda.end(name)
+        say(f"[{agenda.numbers[name]}/{len(agenda.numbers)}] {name}: {duration(future.result())}")
+    elif isinstance(error, BlockingIOError):
+        agenda.put_back(name)
+        return None
+    elif not isinstance(error, (Interrupted, KeyboardInterrupt)):
+        say(f"{name} failed; what it printed is in {folder / LOGS / name}.txt")
+    return error
+
+
+@contextmanager
+def _part_lock(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes from working on a part; raises BlockingIOError if one of them does."""
+    (folder / LOCKS).mkdir(exist_ok=True)
+    with files.locked(folder / LOCKS / name, wait=False):
+        yield
+
+
+@dataclass
+class _Worker:
+    """State of a process that works on parts."""
+
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    folder: Path = Path()
+    is_busy: bool = False
+
+
+_WORKER = _Worker()
+
+
+def _start(stop: Event, build: Callable[[], Study], folder: Path) -> None:
+    """Make this process ready to run parts."""
+    os.setsid()  # Ctrl-C reaches the main process alone, which asks everybody once
+    signal.signal(signal.SIGTERM, _interrupt_part)
+    threading.Thread(target=_stop_after, args=(stop,), daemon=True).start()
+    threading.Thread(target=_end_after, args=(_main_process(),), daemon=True).start()
+    _print_to(Path(os.devnull))  # the main process has said all this
+    _WORKER.parts, _WORKER.folder = {part.name: part for part in build().parts}, folder
+
+
+def _run(name: str) -> float:
+    """Run a part; the seconds that it took."""
+    _print_to(_WORKER.folder / LOGS / f"{name}.txt")
+    started = time.perf_counter()
+    _WORKER.is_busy = True
+    try:
+        with _part_lock(_WORKER.folder, name):
+            run_part(_WORKER.parts[name], _WORKER.folder)
+    finally:
+        _WORKER.is_busy = False
+        if not _main_process().is_alive():  # nobody is left to hear of it
+            os._exit(1)
+    return time.perf_counter() - started
+
+
+def _main_process() -> BaseProcess:
+    main_process = multiprocessing.parent_process()
+    assert main_process is not None
+    return main_process
+
+
+def _stop_after(stop: Event) -> None:
+    """Ask the run of this process to save its state and end, once the main process says so."""
+    stop.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_after(main_process: BaseProcess) -> None:
+    """The same where the main process has ended; without a run, end at once."""
+    main_process.join()
+    if not _WORKER.is_busy:
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupt_part(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside the training loop, which saves first; a process that waits for a part goes on waiting."""
+    if _WORKER.is_busy:
+        raise KeyboardInterrupt
+
+
+def _print_to(file: Path) -> None:
+    with file.open("a", encoding="utf-8") as opened:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(opened.fileno(), stream.fileno())
