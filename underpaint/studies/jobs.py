@@ -143,8 +143,8 @@ def run_one_by_one(agenda: Agenda, folder: Path) -> None:
 def run_side_by_side(agenda: Agenda, folder: Path, build: Callable[[], Study], *, jobs: int) -> None:
     """Run the parts in ``jobs`` processes, each of which builds the study anew; the bits are those of one process.
 
-    What a part prints stands in ``DIR/logs/PART.txt``. After a signal or a failure no further part begins, and the runs
-    that are under way save their state.
+    The output of a part stands in ``DIR/logs/PART.txt``. After a signal or a failure no further part begins, and the
+    runs that are under way save their state.
 
     Raises:
         Interrupted: after a signal.
