@@ -1,4 +1,4 @@
-"""underpaint: pre-pretrain vision models on your images, pretrain them on your tags, and see what that bought.
+"""underpaint: pre-pretrain vision models on your images, pretrain them on your tags, and measure the gains.
 
 The verbs are imported when they are first used, so that ``import underpaint`` is quick and needs no torch.
 """

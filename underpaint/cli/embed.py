@@ -31,7 +31,7 @@ def call(options: argparse.Namespace) -> None:
 
 EMBED = Verb(
     name="embed",
-    help="write the features of images as a Parquet table",
+    help="write the features of images to a Parquet table",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

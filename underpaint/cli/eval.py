@@ -22,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objective",
         metavar="CLASS",
         default="",
-        help="class of the config, module:Class, where the run has an objective of your own",
+        help="class of the objective's config, as module:Class, if the run has an objective of your own",
     )
-    add("--labels", metavar="FILE", default="", help="classes of the images of a folder: CSV with path and class")
-    add("--tags", metavar="FILE", default="", help="tags of the images of a folder: CSV or Parquet with path and tags")
-    add("--seed", type=int, help="seed of the splits that linear and lowshot draw (default: 0)")
+    add("--labels", metavar="FILE", default="", help="classes of a folder of images: CSV with path and class")
+    add("--tags", metavar="FILE", default="", help="tags of a folder of images: CSV or Parquet with path and tags")
+    add("--seed", type=int, help="seed of the random splits of linear and lowshot (default: 0)")
 
 
 def call(options: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def call(options: argparse.Namespace) -> None:
 
 EVAL = Verb(
     name="eval",
-    help="score a finished run on a dataset",
+    help="evaluate a finished run on a dataset",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

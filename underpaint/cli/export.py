@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="DIR", help="folder of a finished run or of imported weights, or its model/ or encoder/")
     add("--to", metavar="TOOL", required=True, help="timm, hf, torchvision, onnx or safetensors")
-    add("--out", metavar="DIR", required=True, help="new folder, which the tool takes")
+    add("--out", metavar="DIR", required=True, help="new folder for the tool to load")
 
 
 def call(options: argparse.Namespace) -> None:
@@ -27,7 +27,7 @@ def call(options: argparse.Namespace) -> None:
 
 EXPORT = Verb(
     name="export",
-    help="write the weights of a run for another tool, and check them there",
+    help="write the weights of a run for another tool, and compare its outputs",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -18,8 +18,8 @@ Only weights are read; no code from a file is run."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="FILE_OR_DIR", help=".pth, .pt or .safetensors file, or folder of them")
-    add_overrides(parser, "facts that the file lacks, such as heads=12", form="name=value")
-    add("--out", metavar="DIR", required=True, help="new folder, which init_from and eval take")
+    add_overrides(parser, "settings that the file does not contain, such as heads=12", form="name=value")
+    add("--out", metavar="DIR", required=True, help="new folder, to start runs from (init_from) or to evaluate")
 
 
 def call(options: argparse.Namespace) -> None:
@@ -30,7 +30,7 @@ def call(options: argparse.Namespace) -> None:
 
 IMPORT = Verb(
     name="import",
-    help="read weights of MAE, MAWS, MAWS-CLIP, SWAG, timm, torchvision or Hugging Face",
+    help="convert weights of MAE, MAWS, MAWS-CLIP, SWAG, timm, torchvision or Hugging Face",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -12,7 +12,7 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = "recipe whose file and line, and those of its loss, are printed instead"
+    source = "print where the code of this recipe and of its loss is (file and line)"
     parser.add_argument("--source", metavar="RECIPE", default="", help=source)
 
 
@@ -33,7 +33,7 @@ def call(options: argparse.Namespace) -> None:
 
 LIST = Verb(
     name="list",
-    help="show recipes, studies, evaluations and collections",
+    help="show the names of recipes, studies, evaluations and built-in collections",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

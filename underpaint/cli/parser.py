@@ -106,7 +106,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     top = Parser(
         prog="underpaint",
         description="Pre-pretrain vision models on your images (MAE), pretrain them on your tags\n"
-        "(WSP), and see what that bought.",
+        "(WSP), and measure how much each stage gains.",
         epilog="examples:\n  underpaint study stages\n  underpaint list\n  underpaint train --help",
     )
     top.add_argument("--version", action="version", version=f"underpaint {__version__}", help="show the version")

@@ -56,7 +56,7 @@ def call(options: argparse.Namespace) -> None:
 
 PLAN = Verb(
     name="plan",
-    help="compute what a run needs before it starts: memory, time, money, machines",
+    help="estimate the memory, time and money of a run, and its layout on the machines",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -11,7 +11,7 @@ EXAMPLES = """\
   underpaint predict runs/mae_wsp one.jpg
   underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json
   underpaint predict weights/maws_clip ./photos --labels names.txt --prompts "a photo of a {}." "a drawing of a {}."
-names.txt has a label per line, with further names behind a semicolon: dog; puppy"""
+names.txt has one label per line, with synonyms after a semicolon: dog; puppy"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objective",
         metavar="CLASS",
         default="",
-        help="class of the config, module:Class, where the run has an objective of your own",
+        help="class of the objective's config, as module:Class, if the run has an objective of your own",
     )
     add("--top", metavar="K", type=int, default=5, help="number of labels per image, best first (default: 5)")
-    labels = "file of the labels that MAWS-CLIP chooses among, one a line"
+    labels = "file of the labels from which MAWS-CLIP chooses, one per line"
     add("--labels", metavar="FILE", default="", help=labels)
-    prompts = 'sentences with {} for the label (default: "a photo of a {}."), or a file of them'
+    prompts = 'prompts with {} for the label (default: "a photo of a {}."), or a file with one per line'
     add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)
     add("--json", metavar="FILE", default="", help="new file to write the labels to, instead of the terminal")
 
@@ -53,7 +53,7 @@ def call(options: argparse.Namespace) -> None:
 
 PREDICT = Verb(
     name="predict",
-    help="print the tags or classes that a model gives images",
+    help="print the tags or classes that a model predicts for images",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -15,7 +15,7 @@ EXAMPLES = """\
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
 Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
-tables (.csv, .tsv, .parquet, YFCC100M's)
+tables (.csv, .tsv, .parquet, .jsonl or YFCC100M)
 and tar shards, which are read in place. Run the same command again to continue; name a further source to add it."""
 
 SPEECH = ("nouns", "all")
@@ -27,23 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
     add("--tags", metavar="FILE", help="table with the columns path (or key) and tags, for the images of all sources")
-    labels = "table of classes for transfer, with the columns path (or key), class and optionally split"
+    labels = "table of classes for a transfer task, with the columns path (or key), class and optionally split"
     add("--labels", metavar="FILE", help=labels)
     unmatched = "largest share of the rows of a table that may match no image (default: 0.05)"
     add("--max-unmatched", metavar="SHARE", type=float, default=0.05, help=unmatched)
     add(
         "--engine", choices=("native", "ray"), default="native", help="this process, or a Ray cluster (default: native)"
     )
-    add("--shard-images", metavar="N", type=int, help="average images per shard that is written (default: 1,000)")
-    add("--vocabulary-size", metavar="N", type=int, help="largest number of labels that are kept (default: 28,000)")
+    add("--shard-images", metavar="N", type=int, help="average number of images per written shard (default: 1,000)")
+    add("--vocabulary-size", metavar="N", type=int, help="number of most frequent labels to keep (default: 28,000)")
     add("--min-count", metavar="N", type=int, help="smallest number of images a label must have (default: 1)")
-    add("--parts-of-speech", choices=SPEECH, help="words of WordNet that become labels (default: all)")
+    add("--parts-of-speech", choices=SPEECH, help="parts of speech that become labels (default: all)")
     add("--unknown-tags", choices=UNKNOWN, help="treatment of tags that WordNet does not list (default: keep)")
     language = "language of the tags, such as en; repeatable (default: any)"
     add("--language", metavar="CODE", action="append", help=language)
     add("--lexicon", metavar="FILE", action="append", help="lexicon of another language, in WN-LMF; repeatable")
-    add("--mapping", metavar="FILE", help="your own rules, which override all others: CSV with tag and label")
-    exclude = "folder of evaluation images, whose near duplicates are left out; repeatable"
+    add("--mapping", metavar="FILE", help="labels of your choice, before all other rules: CSV with tag and label")
+    exclude = "folder of evaluation images; their near duplicates are left out; repeatable"
     add("--exclude", metavar="DIR", action="append", help=exclude)
     dedupe = "leave out exact and near copies within the set, and show them in near_copies.html (default: keep them)"
     add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
@@ -77,7 +77,7 @@ def call(options: argparse.Namespace) -> None:
 
 PREPARE = Verb(
     name="prepare",
-    help="make shards, labels and an index from images and the texts that belong to them",
+    help="turn images, tags and captions into a prepared set with labels and an index",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -15,7 +15,7 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a run or of a study, or prepared set")
-    parser.add_argument("--no-images", action="store_true", help="leave out all pictures of the data")
+    parser.add_argument("--no-images", action="store_true", help="leave out all images of the data")
 
 
 def call(options: argparse.Namespace) -> None:
@@ -26,7 +26,7 @@ def call(options: argparse.Namespace) -> None:
 
 REPORT = Verb(
     name="report",
-    help="write the page of a run, a study or a prepared set",
+    help="write the HTML report of a run, a study or a prepared set",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

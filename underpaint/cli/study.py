@@ -26,21 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("study", metavar="STUDY", help="name from `underpaint list`")
     add_overrides(parser, "fields of the study's recipes to set, as mae.FIELD=value, wsp.FIELD=value, ...")
-    sizes = "amount of training, from seconds to hours (default: tiny)"
+    sizes = "amount of training: smoke takes seconds, tiny minutes, small hours (default: tiny)"
     add("--size", choices=("smoke", "tiny", "small"), default="tiny", help=sizes)
-    add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: those of the size)")
+    add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: set by --size)")
     add("--out", metavar="DIR", default="", help="folder of the study (default: runs/STUDY_SIZE)")
-    add("--images", metavar="DIR", default="", help="folder of your own images, instead of the size's collections")
+    add("--images", metavar="DIR", default="", help="folder of your own images, instead of the built-in collections")
     add("--data", metavar="DIR", default="", help="prepared set, or folder of images; the same as --images")
     add("--tags", metavar="FILE", default="", help="tags of your images: CSV or Parquet with path and tags")
-    add(
-        "--labels", metavar="FILE", default="", help="classes of your images, to test transfer: CSV with path and class"
-    )
-    baseline = "imported encoder that is measured beside the arms; repeatable"
+    add("--labels", metavar="FILE", default="", help="classes of your images, a transfer task: CSV with path and class")
+    baseline = "imported encoder to evaluate in the same way as the arms; repeatable"
     add("--baseline", metavar="DIR", action="append", default=[], help=baseline)
-    add("--only", metavar="PART", nargs="+", default=[], help="parts to run, without all others, such as '*-seed0*'")
-    add("--jobs", metavar="N", type=int, default=0, help="parts to run at a time (default: as many as there are cores)")
-    add("--plan", action="store_true", help="print parts, samples, FLOPs, time and disk, and stop")
+    add(
+        "--only",
+        metavar="PART",
+        nargs="+",
+        default=[],
+        help="run only these parts, by name or pattern, such as '*-seed0*'",
+    )
+    add("--jobs", metavar="N", type=int, default=0, help="parts to run in parallel (default: by cores and memory)")
+    add("--plan", action="store_true", help="print samples, FLOPs, time and disk space of each training run, and stop")
 
 
 def call(options: argparse.Namespace) -> None:
@@ -81,7 +85,7 @@ def print_plan(rows: Sequence[PlanRow]) -> None:
 
 STUDY = Verb(
     name="study",
-    help="run a study: several runs, their evaluations, one report",
+    help="run a study: train and evaluate several arms, and write one report",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

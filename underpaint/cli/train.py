@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "fields of the run to set, such as optim.base_lr=1e-3")
     add("--data", metavar="DIR", default="", help="folder of images or prepared set; the same as data=DIR")
     add("--out", metavar="DIR", default="", help="folder of the run (default: runs/RECIPE)")
-    add("--dry-run", action="store_true", help="do two steps of everything in a temporary folder, and keep nothing")
+    add("--dry-run", action="store_true", help="run two steps, with saving and evaluation, and keep nothing")
     add("--plan", action="store_true", help="print the run with all its fields as JSON, and stop")
 
 

@@ -43,7 +43,7 @@ class FinishedClassifier(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Top-1 of a classifier on the test images of a dataset; classes are matched by their names, never by number."""
+    """Top-1 of a classifier on the test images of a dataset; classes are matched by name."""
 
     needs: ClassVar[type] = FinishedClassifier
     draws: ClassVar[bool] = False

@@ -26,7 +26,7 @@ from underpaint.models.pooling import Pooling
 
 @dataclass(frozen=True, kw_only=True)
 class LowShot:
-    """K-shot top-1 of an encoder on the test images of a dataset: each split's, and their mean.
+    """K-shot top-1 of an encoder on the test images of a dataset, for each random split and as their mean.
 
     Two things differ from MSN. Features are centred by the mean over the few training images, not each by its own
     mean over channels: after the encoder's final LayerNorm the latter changes next to nothing, while the component

@@ -21,7 +21,7 @@ from underpaint.training.schedule import ScheduleConfig
 
 
 def finetune_laptop() -> Run:
-    """48-px drawings on a processor."""
+    """Finetuning on 48-px drawings on a CPU."""
     return Run(
         name="finetune_laptop",
         objective=ClassifyConfig(
@@ -41,7 +41,7 @@ def finetune_laptop() -> Run:
 
 
 def finetune_small() -> Run:
-    """The encoder of the study of that size."""
+    """Finetuning of studies with `--size small`, with their wider encoder."""
     laptop = finetune_laptop()
     encoder = replace(SIZES["vit_small8"], positions="sincos_trained")
     objective = replace(laptop.objective, encoder=encoder)
@@ -49,7 +49,7 @@ def finetune_small() -> Run:
 
 
 def finetune_smoke() -> Run:
-    """Seconds, for tests."""
+    """A network for tests, trained in seconds."""
     laptop = finetune_laptop()
     return replace(
         laptop,

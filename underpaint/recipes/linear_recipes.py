@@ -52,7 +52,7 @@ def linear_vit_h14() -> Run:
 
 
 def linear_smoke() -> Run:
-    """Seconds, for tests."""
+    """A network for tests, trained in seconds."""
     small = linear("vit_b16", epochs=90)
     return replace(
         small,

@@ -66,7 +66,7 @@ def mae_vit_6b5_14() -> Run:
 
 
 def mae_laptop() -> Run:
-    """48-px drawings on a processor: small encoder and decoder, with an adapted learning rate (batches are small)."""
+    """MAE on 48-px drawings on a CPU: small encoder, decoder and batches, with a learning rate adapted to them."""
     return Run(
         name="mae_laptop",
         objective=MAEConfig(encoder=SIZES["vit_laptop8"], decoder=DecoderConfig(width=64, depth=1, heads=4)),
@@ -78,7 +78,7 @@ def mae_laptop() -> Run:
 
 
 def mae_small() -> Run:
-    """Three collections of drawings for the study of that size: longer, and with a wider encoder than the laptop's."""
+    """MAE of studies with `--size small`: three collections, a wider encoder and more samples than `mae_laptop`."""
     laptop = mae_laptop()
     return replace(
         laptop,
@@ -93,7 +93,7 @@ def mae_small() -> Run:
 
 
 def mae_deep_small() -> Run:
-    """`mae_small` with a decoder of the paper's proportions: two thirds as wide as the encoder, eight blocks."""
+    """`mae_small` with a decoder in the paper's proportions: two thirds of the encoder's width, eight blocks."""
     decoder = DecoderConfig(width=96, depth=8, heads=4)
     return replace(
         mae_small(), name="mae_deep_small", objective=MAEConfig(encoder=SIZES["vit_small8"], decoder=decoder)
@@ -101,7 +101,7 @@ def mae_deep_small() -> Run:
 
 
 def mae_fast() -> Run:
-    """ViT-B/16 for 0.42 of the FLOPs of `mae_vit_b16`, whose decoder has eight blocks; not trained by us.
+    """ViT-B/16, 0.42 times the FLOPs of `mae_vit_b16`: mask ratio 0.9, a decoder of one block. Never trained yet.
 
     Two settings are not the paper's: 90% hidden and a decoder of one block. A step costs a quarter, and part of what is
     saved is spent on more images.
@@ -128,7 +128,7 @@ def _fast(run: Run, name: str) -> Run:
 
 
 def mae_smoke() -> Run:
-    """Seconds, for tests."""
+    """A network for tests, trained in seconds."""
     laptop = mae_laptop()
     return replace(
         laptop,

@@ -74,7 +74,7 @@ def wsp_vit_6b5_14() -> Run:
 
 
 def wsp_laptop() -> Run:
-    """48-px drawings on a processor; from scratch and from MAE it starts with the same trained sin-cos positions."""
+    """WSP on 48-px drawings on a CPU; position embeddings start as sin-cos and are trained, with or without MAE."""
     return Run(
         name="wsp_laptop",
         objective=ClassifyConfig(encoder=replace(SIZES["vit_laptop8"], positions="sincos_trained"), init="mae"),
@@ -86,7 +86,7 @@ def wsp_laptop() -> Run:
 
 
 def wsp_small() -> Run:
-    """Three collections of drawings for the study of that size."""
+    """WSP of studies with `--size small`: three collections, a wider encoder and more samples than `wsp_laptop`."""
     laptop = wsp_laptop()
     return replace(
         laptop,
@@ -101,7 +101,7 @@ def wsp_small() -> Run:
 
 
 def wsp_smoke() -> Run:
-    """Seconds, for tests."""
+    """A network for tests, trained in seconds."""
     laptop = wsp_laptop()
     return replace(
         laptop,

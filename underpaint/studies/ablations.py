@@ -41,9 +41,9 @@ def ablations(
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
 ) -> Study:
-    """The study ``ablations``: one change at a time, on the collections of the size or on the user's own images.
+    """Compare WSP with MAE then WSP while one setting changes at a time, on built-in or your own images.
 
-    Without ``seeds`` those of the size are run.
+    The size sets the collections, unless ``images`` are given, and the seeds, unless ``seeds`` are given.
 
     Raises:
         ValueError: if there are no images or no tags, or a file of tags or labels does not fit them; or for overrides,

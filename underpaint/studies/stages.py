@@ -44,7 +44,9 @@ def stages(
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
 ) -> Study:
-    """The study on the collections of its size, or on the user's own images; without ``seeds`` those of the size.
+    """Compare MAE, WSP and MAE then WSP at equal steps and at equal compute, on built-in or your own images.
+
+    The size sets the collections, unless ``images`` are given, and the seeds, unless ``seeds`` are given.
 
     ``overrides`` are fields of the size's ``Design``, above all of its recipes: ``wsp.budget.samples=50_000``.
     ``baselines`` are folders of imported encoders, which are measured as the arms are.
