@@ -198,9 +198,8 @@ def test_no_verb_runs_anything_of_the_working_folder(
     assert sung([*launcher, *words_of(name, places, tmp_path / "out")], all_of_them, tmp_path / "sung") == set()
 
 
-@pytest.mark.parametrize(
-    "launcher", [pytest.param(INSTALLED, id="installed"), pytest.param(MODULE, id="-m", marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("launcher", [INSTALLED, MODULE], ids=["installed", "-m"])
 def test_a_module_that_the_command_names_is_run_and_no_other(
     launcher: list[str], places: dict[str, Path], few: Path, tmp_path: Path
 ) -> None:

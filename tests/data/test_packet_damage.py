@@ -192,6 +192,6 @@ def test_a_block_that_is_cut_off_gives_what_stands_before() -> None:
 
 
 def test_markers_without_end_cost_little() -> None:
-    words, reasons = iptc_keywords(b"\x1c\x02\x19\x7f\xff" * 200_000)
+    words, reasons = iptc_keywords(b"\x1c\x02\x19\x7f\xff" * 50_000)
     assert not any(words)
     assert set(reasons) == {"damaged IPTC"}

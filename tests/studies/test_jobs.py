@@ -97,17 +97,23 @@ def test_a_part_that_another_command_works_on_is_waited_for(
     monkeypatch.setattr(jobs, "RETRY_AFTER", 0.2)
     monkeypatch.setattr(jobs, "LOOK_EVERY", 0.1)
     (tmp_path / LOCKS).mkdir()
-    free = threading.Event()
+    begun, found_locked = threading.Event(), threading.Event()
 
     def work_elsewhere() -> None:
         with files.locked(tmp_path / LOCKS / "part-0-seed0"):
-            free.set()
-            time.sleep(4)
+            begun.set()
+            found_locked.wait()
 
+    def put_back(agenda: Agenda, name: str) -> None:
+        usual(agenda, name)
+        found_locked.set()
+
+    usual = Agenda.put_back
+    monkeypatch.setattr(Agenda, "put_back", put_back)
     files.write_json(tmp_path / "study.json", {"format": 1, "settings": {"study": "stages"}})
-    thread = threading.Thread(target=work_elsewhere)
+    thread = threading.Thread(target=work_elsewhere, daemon=True)
     thread.start()
-    free.wait()
+    begun.wait()
     assert run_parts(build(), tmp_path, jobs=count, build=build)
     assert not thread.is_alive(), "the part was begun while another held it"
     assert capfd.readouterr().err.count("part-0-seed0: another command is working on it") == 1

@@ -67,6 +67,7 @@ def parts_of(images: Path, overrides: Sequence[str] = (), **given: Any) -> list[
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_field_of_a_recipe_changes_the_parts_or_is_refused(recipe: str, images: Path) -> None:
