@@ -52,7 +52,7 @@ def draw(shown: dict[str, Contrast]) -> str:
         'font-family="system-ui, sans-serif" font-size="14" fill="#222">',
         "<title>Does MAE first pay? Differences over 24 transfer tasks with 95% intervals</title>",
         f'<rect width="{WIDTH}" height="{bottom + 46}" rx="8" fill="#fff"/>',
-        '<text x="20" y="26" font-weight="600">Does MAE before WSP pay? Five seeds, 24 transfer tasks</text>',
+        '<text x="20" y="26" font-weight="600">Does MAE before WSP help? Five seeds, 24 transfer tasks</text>',
     ]
     for tick in range(int(LOWEST), int(HIGHEST) + 1):
         colour = "#555" if tick == 0 else "#ddd"
