@@ -213,10 +213,12 @@ def run_study(
     """
     name = study_name(name)
     folder = _study_folder(name, out, asked)
+    if recorded := parts.recorded_measurements(folder, name):
+        asked["measured"] = recorded
     built = build_study(name, **asked)
     if jobs < 0:
         raise ValueError(f"jobs={jobs} must be 1 or more, or 0 for as many as the cores allow")
-    build = partial(build_study, name, **asked)
+    build = partial(build_study, name, **{**asked, "measured": built.measured})
     complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
@@ -229,7 +231,10 @@ def run_study(
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
     """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine."""
     name = study_name(name)
-    return parts.plan(build_study(name, **asked), _study_folder(name, out, asked))
+    folder = _study_folder(name, out, asked)
+    if recorded := parts.recorded_measurements(folder, name):
+        asked["measured"] = recorded
+    return parts.plan(build_study(name, **asked), folder)
 
 
 def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:

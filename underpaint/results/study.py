@@ -22,6 +22,14 @@ Equal = Literal["steps", "compute", "time", "nothing"]
 Noise = Literal["seeds", "test images"]
 
 
+class StudyRecord(TypedDict):
+    """``study.json``: the settings that a study's folder belongs to."""
+
+    format: int
+    settings: dict[str, object]
+    measured: NotRequired[dict[str, float]]  # times of this machine that decide the length of runs
+
+
 class ArmEntry(TypedDict):
     """Meaning of an arm."""
 

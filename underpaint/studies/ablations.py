@@ -40,15 +40,19 @@ def ablations(
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
+    measured: Mapping[str, float] | None = None,
 ) -> Study:
     """Compare WSP with MAE then WSP while one setting changes at a time, on built-in or your own images.
 
     The size sets the collections, unless ``images`` are given, and the seeds, unless ``seeds`` are given.
 
+    No part depends on a time, so ``measured`` is empty here.
+
     Raises:
         ValueError: if there are no images or no tags, or a file of tags or labels does not fit them; or for overrides,
             since its axes lead away from the recipes as they are.
     """
+    assert not measured, f"{measured} was measured for another study"
     if baselines:
         raise ValueError(f"--baseline {baselines[0]}: the study `ablations` compares with none; `stages` does")
     if overrides:

@@ -6,7 +6,7 @@ alone and reused unchanged for WSP in every arm (paper.md C16); arms with ``over
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
@@ -28,6 +28,7 @@ class StudyOptions(TypedDict, total=False):
     seeds: Sequence[int]  # else those of the size
     overrides: Sequence[str]  # of its recipes, such as "wsp.budget.samples=50_000"
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
+    measured: Mapping[str, float]  # values that the first start in the study's folder measured (``Study.measured``)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +194,8 @@ class Design:
     arms: tuple[Arm, ...] = (RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE)
     shots: tuple[int, ...] = (5,)
     seeds: tuple[int, ...] = (0,)
-    mae_seconds: float = 0.5
-    """Wall time of one sample of MAE in samples of WSP, for the arm of equal time; measured, it differs by machine."""
+    mae_seconds: float = 0.0
+    """Wall time of one sample of MAE in samples of WSP, for the arm of equal time; 0 measures it on this machine."""
 
 
 BESIDE = "digits"

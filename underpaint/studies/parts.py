@@ -8,7 +8,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from underpaint.core import DataInfo, as_objective, example_batch
 from underpaint.messages import duration, say
 from underpaint.models.vit import ViTConfig
 from underpaint.models.weights import require_same_form
-from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyResults
+from underpaint.results.check import checked
+from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyRecord, StudyResults
 from underpaint.run import Run, execute, record
 from underpaint.run.bare_steps import take_steps
 from underpaint.run.declare import HasEncoder
@@ -31,6 +32,10 @@ FORMAT = 1
 BYTES_PER_PARAMETER = 4
 THREADS = 1
 """Threads of every part: bits depend on their number, and several parts at a time use the cores better."""
+BEFORE_MEASURING = {"mae_seconds": 0.5}
+"""Constants of studies that were started before these values were measured."""
+TIMINGS = 5
+"""Alternating repeats of a ratio of times."""
 SEED = re.compile(r"-seed(0|[1-9][0-9]{0,17})$")
 
 
@@ -72,6 +77,8 @@ class Study:
     seeds: tuple[int, ...]
     parts_of: Callable[[int], Sequence[Part]]  # what any seed, one that is not among ``seeds`` too, must have to count
     results: Callable[[Path, Sequence[int]], StudyResults]  # from a folder in which these seeds are finished
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Values that were measured on this machine and decide what the parts do; the first start records them."""
 
 
 def require_fitting_starts(study: Study) -> None:
@@ -139,18 +146,33 @@ def claim(study: Study, folder: Path) -> None:
     Images are known by their content and name, wherever they lie; older records name their path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, wanted = folder / STUDY_FILE, {"study": study.name, **study.settings}
-    if path.is_file():
-        recorded = files.read_json(path)["settings"]
-        recorded |= {"study": OLD_NAMES.get(recorded["study"], recorded["study"])}
-        recorded |= {name: Path(path).name for name, path in recorded.items() if name == "images"}
+    wanted: dict[str, object] = {"study": study.name, **study.settings}
+    if (earlier := _recorded(folder)) is not None:
+        recorded = earlier["settings"]
+        name = str(recorded.get("study"))
+        recorded |= {"study": OLD_NAMES.get(name, name)}
+        recorded |= {name: Path(str(path)).name for name, path in recorded.items() if name == "images"}
         for name, old, new in config.differences(recorded, wanted):
             raise ValueError(f"{folder} holds a study with {name}={old!r}, not {new!r}; choose another --out")
         return
     strangers = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
     if strangers:
         raise ValueError(f"{folder} is not empty and holds no study ({', '.join(strangers[:3])}); choose another --out")
-    files.write_json(path, {"format": FORMAT, "settings": wanted})
+    written = StudyRecord(format=FORMAT, settings=wanted, measured=dict(study.measured))
+    files.write_json(folder / STUDY_FILE, written)
+
+
+def recorded_measurements(folder: Path, study: str) -> dict[str, float]:
+    """Values that the first start of the study in this folder measured; none where it was not started."""
+    recorded = _recorded(folder)
+    if recorded is None:
+        return {}
+    return recorded.get("measured", BEFORE_MEASURING if study == "stages" else {})
+
+
+def _recorded(folder: Path) -> StudyRecord | None:
+    path = folder / STUDY_FILE
+    return checked(StudyRecord, files.read_json(path), where=str(path)) if path.is_file() else None
 
 
 def compute(part: ComputePart, folder: Path) -> None:
@@ -234,6 +256,12 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
                 )
             )
     return rows
+
+
+def relative_seconds(first: tuple[Run, DataInfo], second: tuple[Run, DataInfo]) -> float:
+    """Wall time of a training sample of the first run in samples of the second: the median of alternating repeats."""
+    ratios = sorted(measure(*first)[0] / measure(*second)[0] for _ in range(TIMINGS))
+    return round(ratios[TIMINGS // 2], 3)
 
 
 def _work(run: Run, data_info: DataInfo) -> str:

@@ -6,13 +6,14 @@ renews those weights, the order, the crops and masks, the run of MAE and the low
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from underpaint import config
 from underpaint.core import DataInfo
 from underpaint.data.source import Source
+from underpaint.messages import say
 from underpaint.models.weights import save_encoder
 from underpaint.results.study import DataEntry, StudyResults
 from underpaint.run import Budget, Run, encoder_of
@@ -22,7 +23,7 @@ from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_
 from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
 from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
-from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
+from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, relative_seconds
 from underpaint.studies.pretraining_images import (
     normalised_encoder,
     recipe_on,
@@ -43,13 +44,15 @@ def stages(
     seeds: Sequence[int] = (),
     overrides: Sequence[str] = (),
     baselines: Sequence[str] = (),
+    measured: Mapping[str, float] | None = None,
 ) -> Study:
     """Compare MAE, WSP and MAE then WSP at equal steps and at equal compute, on built-in or your own images.
 
     The size sets the collections, unless ``images`` are given, and the seeds, unless ``seeds`` are given.
 
     ``overrides`` are fields of the size's ``Design``, above all of its recipes: ``wsp.budget.samples=50_000``.
-    ``baselines`` are folders of imported encoders, which are measured as the arms are.
+    ``baselines`` are folders of imported encoders, which are measured as the arms are. ``measured`` is
+    ``Study.measured`` of an earlier start; without it, the speed of MAE is measured where an arm needs it.
 
     Raises:
         ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override or
@@ -58,7 +61,7 @@ def stages(
     design = config.override(design_of(size), overrides)
     refuse_idle(overrides, design, idle_settings(overrides, design, images=images, seeds=seeds))
     seeds = tuple(seeds) or design.seeds
-    setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines)
+    setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines, measured=measured or {})
     refuse_idle(overrides, design, setting.idle(overrides))
     parts: list[Part] = [setting.copy_of(baseline) for baseline in setting.baselines.values()]
     parts += [part for seed in seeds for part in setting.parts_of(seed)]
@@ -82,6 +85,7 @@ def stages(
         seeds=seeds,
         parts_of=setting.own_parts_of,
         results=lambda folder, seeds: _results(folder, setting, seeds, description),
+        measured=setting.measured,
     )
 
 
@@ -103,7 +107,16 @@ def part_name(arm: str, seed: int) -> str:
 class _Setting:
     """Setting that all seeds share: the recipes on these images, the arms they allow, and the transfer tasks."""
 
-    def __init__(self, design: Design, *, images: str, tags: str, labels: str, baselines: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        design: Design,
+        *,
+        images: str,
+        tags: str,
+        labels: str,
+        baselines: Sequence[str] = (),
+        measured: Mapping[str, float],
+    ) -> None:
         self.design = design
         self.images = study_images(
             images or design.images, tags=tags, labels=labels, transfer=() if images else design.transfer
@@ -117,9 +130,26 @@ class _Setting:
         taken, like = [arm.name for arm in design.arms], encoder_of(self.mae.run)
         opened = open_baselines(baselines, taken=taken, like=like)
         self.baselines = {baseline.name: baseline for baseline in opened}
-        self.arms = (*arms, *map(imported_arm, self.baselines))
         self.wsp = recipe_on(design.wsp, self.images, encoder) if tagged else self.mae
+        self.measured = self._measure(arms, measured)
+        self.arms = (*map(self._described, arms), *map(imported_arm, self.baselines))
         self.finetune = run_on(design.finetune, self.images.data, encoder)
+
+    def _measure(self, arms: Sequence[Arm], recorded: Mapping[str, float]) -> dict[str, float]:
+        """The wall time of a sample of MAE in samples of WSP, where an arm needs it."""
+        if not any(arm.lengthened == "time" for arm in arms):
+            return {}
+        if seconds := self.design.mae_seconds or recorded.get("mae_seconds"):
+            return {"mae_seconds": seconds}
+        say("timing a sample of MAE and one of WSP, for the arm of equal time")
+        mae, wsp = ((recipe.run, recipe.data_info) for recipe in (self.mae, self.wsp))
+        return {"mae_seconds": relative_seconds(mae, wsp)}
+
+    def _described(self, arm: Arm) -> Arm:
+        if arm.lengthened != "time":
+            return arm
+        seconds = self.measured["mae_seconds"]
+        return replace(arm, description=f"{arm.description} (a sample of MAE takes {seconds:g} times one of WSP)")
 
     def idle(self, overrides: Sequence[str]) -> Idle:
         """Fields of the design that none of the runs reads."""
@@ -178,7 +208,7 @@ class _Setting:
         added = {
             "": 0.0,
             "compute": mae.flops / run.objective.flops_per_sample(self.wsp.data_info),
-            "time": mae.run.budget.samples * self.design.mae_seconds,
+            "time": mae.run.budget.samples * self.measured.get("mae_seconds", 0.0),
         }[arm.lengthened]
         samples = round((arm.share * budget.samples + added) / budget.batch_size) * budget.batch_size
         return replace(budget, samples=samples, warmup=round(arm.share * budget.warmup))

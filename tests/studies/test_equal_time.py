@@ -1,0 +1,79 @@
+"""The arm of equal wall time is as long as this machine's own speed says, and stays so in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from underpaint import verbs
+from underpaint.core import DataInfo
+from underpaint.recipes import mae_smoke
+from underpaint.run import Run
+from underpaint.studies import parts, stages
+from underpaint.studies.designs import EQUAL_TIME, MAE, MAE_WSP, RANDOM, WSP, Design, Size, design_of
+from underpaint.studies.parts import Study, TrainPart, relative_seconds
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smoke study with the arm, on a machine where a sample of MAE takes three quarters of one of WSP."""
+
+    def design(size: Size) -> Design:
+        return replace(design_of(size), arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_TIME))
+
+    def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
+        return (0.75 if run.objective.stage == "mae" else 1.0), 1
+
+    monkeypatch.setattr(stages, "design_of", design)
+    monkeypatch.setattr(parts, "measure", measure)
+
+
+def samples_of(study: Study, part: str) -> int:
+    (run,) = [each.run for each in study.parts if each.name == part and isinstance(each, TrainPart)]
+    return run.budget.samples
+
+
+def build(images: Path, **given: object) -> Study:
+    return verbs.build_study("stages", size="smoke", images=str(images), **given)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("timed")
+def test_it_has_the_samples_that_the_time_of_both_stages_pays_for(images: Path) -> None:
+    study = build(images)
+    wsp, mae = (samples_of(study, f"{arm}-seed0") for arm in ("wsp", "mae"))
+    assert samples_of(study, "wsp_equal_time-seed0") == pytest.approx(wsp + 0.75 * mae, abs=32)
+    longer = build(images, overrides=["mae_seconds=2"])
+    assert samples_of(longer, "wsp_equal_time-seed0") == pytest.approx(wsp + 2 * mae, abs=32)
+
+
+@pytest.mark.usefixtures("timed")
+def test_a_folder_keeps_what_was_measured_first(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "study"
+    verbs.run_study("stages", size="smoke", images=str(images), out=out, only=["random-*"])
+    assert json.loads((out / "study.json").read_text())["measured"] == {"mae_seconds": 0.75}
+    monkeypatch.setattr(parts, "measure", lambda run, info: pytest.fail("it was measured again"))
+    verbs.run_study("stages", size="smoke", images=str(images), out=out, only=["random-*"])
+
+
+def test_a_folder_of_before_has_the_constant_that_it_was_started_with(tmp_path: Path) -> None:
+    assert parts.recorded_measurements(tmp_path, "stages") == {}
+    (tmp_path / "study.json").write_text(json.dumps({"format": 1, "settings": {"study": "stages"}}))
+    assert parts.recorded_measurements(tmp_path, "stages") == {"mae_seconds": 0.5}
+    assert parts.recorded_measurements(tmp_path, "ablations") == {}
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"format": 1, "settings": 3}', "{", '{"measured": "x"}'])
+def test_a_damaged_record_is_named(text: str, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(ValueError, match=r"study\.json"):
+        verbs.run_study("stages", size="smoke", images=str(images), out=tmp_path)
+
+
+def test_a_deeper_decoder_takes_longer() -> None:
+    mae = mae_smoke()
+    deep = replace(mae, objective=replace(mae.objective, decoder=replace(mae.objective.decoder, depth=12)))
+    facts = DataInfo(seed=0)
+    assert relative_seconds((deep, facts), (mae, facts)) > 1.3
