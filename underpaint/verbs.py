@@ -47,7 +47,7 @@ from underpaint.studies.designs import StudyOptions
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.stages import stages
 from underpaint.suggest import hint
-from underpaint.training.devices import choose_device
+from underpaint.training.devices import choose_device, usable_cpus
 from underpaint.training.ranks import join
 from underpaint.user_modules import import_function
 
@@ -212,12 +212,12 @@ def run_study(
         ValueError: for input the user can mend.
     """
     name = study_name(name)
+    if not 0 <= jobs <= usable_cpus():
+        raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
     if recorded := parts.recorded_measurements(folder, name):
         asked["measured"] = recorded
     built = build_study(name, **asked)
-    if jobs < 0:
-        raise ValueError(f"jobs={jobs} must be 1 or more, or 0 for as many as the cores allow")
     build = partial(build_study, name, **{**asked, "measured": built.measured})
     complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
     if not complete:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import pickle
 import pkgutil
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +26,7 @@ import underpaint
 from support.part_examples import PARTS, build
 from underpaint import files, verbs
 from underpaint.studies import jobs
-from underpaint.studies.jobs import LOCKS, LOGS, Agenda, run_parts, usual_jobs
+from underpaint.studies.jobs import LOCKS, LOGS, Agenda, ProcessEnded, run_parts, usual_jobs
 from underpaint.studies.parts import ComputePart, Study, output_of, read_output
 
 COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
@@ -90,6 +93,40 @@ def test_after_a_failure_no_part_begins_and_the_error_is_that_of_the_part(
     assert run_parts(build(), tmp_path, jobs=2, build=build), "the same command goes on"
 
 
+def test_a_process_that_the_system_ends_ends_the_study_with_one_line(tmp_path: Path) -> None:
+    """Where memory runs out the system asks nobody; the study waited for ever."""
+    killed = partial(build, killed=1)
+    with pytest.raises(ProcessEnded, match=r"worked on .*part-1-seed0.*smaller --jobs"):
+        run_parts(killed(), tmp_path, jobs=2, build=killed)
+    assert run_parts(build(), tmp_path, jobs=2, build=build), "the same command goes on"
+
+
+def test_a_pool_that_broke_fails_the_part_that_it_does_not_take(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(os._exit, 1).result()
+        assert isinstance(jobs._submit(pool, "part-0-seed0", build, tmp_path).exception(), BrokenProcessPool)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_signals_end_a_study_while_its_parts_are_at_work(count: int, tmp_path: Path) -> None:
+    """The second signal came before the other processes had been told of the first, and their parts were waited for."""
+    running = partial(build, seconds=60)
+
+    def send() -> None:
+        while not list((tmp_path / LOGS).glob("*.txt")):
+            time.sleep(0.05)
+        for _ in range(count):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+
+    threading.Thread(target=send, daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(running(), tmp_path, jobs=2, build=running)
+    assert time.monotonic() - started < 30
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_part_that_another_command_works_on_is_waited_for(
     count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -128,8 +165,14 @@ def test_short_studies_have_one_job_and_longer_ones_one_a_core(images: Path, mon
     assert usual_jobs(long) == 6
     monkeypatch.setattr(jobs, "JOB_MEMORY", 2**60)
     assert usual_jobs(long) == 1
-    with pytest.raises(ValueError, match="jobs=-1 must be 1 or more"):
-        verbs.run_study("stages", size="smoke", jobs=-1)
+
+
+@pytest.mark.parametrize("count", [-1, 7, 10_000])
+def test_more_jobs_than_cores_are_refused_before_anything_is_read(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job is a process of its own, with the memory of one."""
+    monkeypatch.setattr(verbs, "usable_cpus", lambda: 6)
+    with pytest.raises(ValueError, match=f"jobs={count} must lie between 1 and 6"):
+        verbs.run_study("stages", images="no/such/folder", jobs=count)
 
 
 def test_every_error_of_the_package_survives_the_way_to_another_process() -> None:

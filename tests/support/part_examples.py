@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,22 +14,26 @@ from underpaint.studies.parts import ComputePart, Study
 PARTS = 6
 
 
-def compute(folder: Path, number: int, failing: int) -> dict[str, int]:
+def compute(folder: Path, number: int, failing: int, killed: int, seconds: float) -> dict[str, int]:
     print(f"part {number}", file=sys.stderr)
     if number == failing:
         raise ValueError(f"part {number} has no data")
-    time.sleep(0.3)
+    if number == killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(seconds)
     return {"pid": os.getpid()}
 
 
-def build(failing: int = -1) -> Study:
+def build(failing: int = -1, killed: int = -1, seconds: float = 0.3) -> Study:
+    """Parts that sleep; ``failing`` raises an error, and ``killed`` ends its process without a word."""
+
     def results(folder: Path, seeds: Any) -> Any:
         return {}
 
     parts = tuple(
         ComputePart(
             name=f"part-{number}-seed0",
-            compute=lambda folder, number=number: compute(folder, number, failing),
+            compute=lambda folder, number=number: compute(folder, number, failing, killed, seconds),
             settings=number,
         )
         for number in range(PARTS)

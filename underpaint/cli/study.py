@@ -43,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="run only these parts, by name or pattern, such as '*-seed0*'",
     )
-    add("--jobs", metavar="N", type=int, default=0, help="parts to run in parallel (default: by cores and memory)")
+    add(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=0,
+        help="parts to run in parallel, at most one a core (default: by memory too)",
+    )
     add("--plan", action="store_true", help="print samples, FLOPs, time and disk space of each training run, and stop")
 
 

@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 
@@ -79,6 +80,10 @@ def usual_jobs(study: Study) -> int:
     cores = usable_cpus() // max(part.run.threads for part in trained)
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else JOB_MEMORY
     return max(1, min(cores, memory // JOB_MEMORY))
+
+
+class ProcessEnded(OSError):
+    """A process that worked on a part was ended from outside."""
 
 
 class Agenda:
@@ -148,28 +153,48 @@ def run_side_by_side(agenda: Agenda, folder: Path, build: Callable[[], Study], *
 
     Raises:
         Interrupted: after a signal.
+        ProcessEnded: if the system ended a process, as it does where memory runs out.
         BaseException: the first error of a part.
     """
     (folder / LOGS).mkdir(exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    stop, total, failure = context.Event(), len(agenda), None
+    going_on, keep_going = context.Pipe(duplex=False)
+    total, failure = len(agenda), None
     running: dict[Future[float], str] = {}
     with (
         catch_signals() as stopped,
         Progress("study", total=total, unit="parts") as shown,
-        ProcessPoolExecutor(min(jobs, total), context, initializer=_start, initargs=(stop, build, folder)) as pool,
+        ProcessPoolExecutor(min(jobs, total), context, initializer=_start, initargs=(going_on,)) as pool,
     ):
-        while running or (len(agenda) and not stop.is_set()):
-            while not stop.is_set() and len(running) < jobs and (part := agenda.begin()) is not None:
-                running[pool.submit(_run, part.name)] = part.name
-            for future in wait(running, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED).done:
-                error = _take(future, running.pop(future), agenda, folder)
-                failure = failure or error
-            if failure is not None or stopped():
-                stop.set()
-            shown.update(total - len(agenda), note=", ".join(agenda.begun))
+        try:
+            while running or (len(agenda) and not keep_going.closed):
+                while not keep_going.closed and len(running) < jobs and (part := agenda.begin()) is not None:
+                    running[_submit(pool, part.name, build, folder)] = part.name
+                for future in wait(running, timeout=LOOK_EVERY, return_when=FIRST_COMPLETED).done:
+                    error = _take(future, running.pop(future), agenda, folder)
+                    failure = failure or error
+                if isinstance(failure, ProcessEnded):
+                    break  # the pool has asked the other processes to end
+                if failure is not None or stopped():
+                    keep_going.close()
+                shown.update(total - len(agenda), note=", ".join(agenda.begun))
+        finally:  # also after a second Ctrl-C: the pool waits for all that runs
+            if not isinstance(failure, ProcessEnded):
+                keep_going.close()
     if failure is not None:
         raise failure
+    if len(agenda):
+        raise Interrupted(f"stopped; {len(agenda)} parts are left")
+
+
+def _submit(pool: ProcessPoolExecutor, name: str, build: Callable[[], Study], folder: Path) -> Future[float]:
+    """Have a part run; a pool that broke since the last look fails the part like one that breaks in its midst."""
+    try:
+        return pool.submit(_run, name, build, folder)
+    except BrokenProcessPool as error:
+        failed = Future[float]()
+        failed.set_exception(error)
+        return failed
 
 
 def _take(future: Future[float], name: str, agenda: Agenda, folder: Path) -> BaseException | None:
@@ -181,6 +206,11 @@ def _take(future: Future[float], name: str, agenda: Agenda, folder: Path) -> Bas
     elif isinstance(error, BlockingIOError):
         agenda.put_back(name)
         return None
+    elif isinstance(error, BrokenProcessPool):
+        return ProcessEnded(
+            f"the system ended a process that worked on {' or '.join(agenda.begun)}, as it does where memory runs out; "
+            "the same command continues, with a smaller --jobs in less memory"
+        )
     elif not isinstance(error, (Interrupted, KeyboardInterrupt)):
         say(f"{name} failed; what it printed is in {folder / LOGS / name}.txt")
     return error
@@ -199,31 +229,34 @@ class _Worker:
     """State of a process that works on parts."""
 
     parts: Mapping[str, Part] = field(default_factory=dict)
-    folder: Path = Path()
     is_busy: bool = False
+    is_ending: bool = False
 
 
 _WORKER = _Worker()
 
 
-def _start(stop: Event, build: Callable[[], Study], folder: Path) -> None:
+def _start(going_on: Connection) -> None:
     """Make this process ready to run parts."""
     os.setsid()  # Ctrl-C reaches the main process alone, which asks everybody once
     signal.signal(signal.SIGTERM, _interrupt_part)
-    threading.Thread(target=_stop_after, args=(stop,), daemon=True).start()
-    threading.Thread(target=_end_after, args=(_main_process(),), daemon=True).start()
-    _print_to(Path(os.devnull))  # the main process has said all this
-    _WORKER.parts, _WORKER.folder = {part.name: part for part in build().parts}, folder
+    watched = (going_on, _main_process(), threading.get_ident())
+    threading.Thread(target=_stop_after, args=watched, daemon=True).start()
 
 
-def _run(name: str) -> float:
-    """Run a part; the seconds that it took."""
-    _print_to(_WORKER.folder / LOGS / f"{name}.txt")
-    started = time.perf_counter()
+def _run(name: str, build: Callable[[], Study], folder: Path) -> float:
+    """Run a part; the seconds that it took. The first one in a process builds the study."""
     _WORKER.is_busy = True
     try:
-        with _part_lock(_WORKER.folder, name):
-            run_part(_WORKER.parts[name], _WORKER.folder)
+        if _WORKER.is_ending:  # asked before it took this part, which is in the pool's queue already
+            raise KeyboardInterrupt
+        if not _WORKER.parts:
+            _print_to(Path(os.devnull))  # the main process has said all this
+            _WORKER.parts = {part.name: part for part in build().parts}
+        _print_to(folder / LOGS / f"{name}.txt")
+        started = time.perf_counter()
+        with _part_lock(folder, name):
+            run_part(_WORKER.parts[name], folder)
     finally:
         _WORKER.is_busy = False
         if not _main_process().is_alive():  # nobody is left to hear of it
@@ -237,18 +270,18 @@ def _main_process() -> BaseProcess:
     return main_process
 
 
-def _stop_after(stop: Event) -> None:
-    """Ask the run of this process to save its state and end, once the main process says so."""
-    stop.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
+def _stop_after(going_on: Connection, main_process: BaseProcess, main_thread: int) -> None:
+    """Ask the run of this process, once, to save its state and end when the main process closes its end of the pipe,
+    or has ended; without a run, end with the main process.
 
-
-def _end_after(main_process: BaseProcess) -> None:
-    """The same where the main process has ended; without a run, end at once."""
+    An event would make the main process wait for ever for a process that was killed while it waited for the event.
+    """
+    going_on.poll(None)
+    _WORKER.is_ending = True
+    signal.pthread_kill(main_thread, signal.SIGTERM)  # the system may give a signal to the process to another thread
     main_process.join()
     if not _WORKER.is_busy:
         os._exit(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _interrupt_part(number: int, frame: FrameType | None) -> None:
