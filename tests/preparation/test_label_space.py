@@ -41,7 +41,7 @@ def test_a_folder_has_the_labels_of_the_set_that_is_prepared_of_it(tmp_path: Pat
     assert of_folder == of_set
     assert "brown bear" in source.tags[0]
     assert source.notes_on_tags[-1].startswith("11 different tags are 8 labels, 1 dropped")
-    assert "data.tag_rules=words keeps the words" in source.notes_on_tags[-1]
+    assert "data.tag_rules=words keeps the words, in a study wsp.data.tag_rules=words" in source.notes_on_tags[-1]
 
 
 def test_words_stay_where_they_are_asked_for_and_are_refused_elsewhere(tmp_path: Path, photos: Path) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from support.other_values import alternatives, fields_of, make_odd_images, shrunk
+from underpaint.data.open_source import open_source
 from underpaint.run import Run, encoder_of, record
 from underpaint.studies import stages as module
 from underpaint.studies.designs import Design, Size, design_of
 from underpaint.studies.overrides import RECIPES, SET_BY_THE_STUDY
 from underpaint.studies.parts import TrainPart, claim
-from underpaint.studies.pretraining_images import study_images
+from underpaint.studies.pretraining_images import StudyImages, study_images
 from underpaint.studies.stages import stages
 
 NOT_ALONE = {"objective.stage", "objective.encoder.channels"}
@@ -110,6 +111,27 @@ def test_the_fields_of_the_design(images: Path) -> None:
         assert re.match(f"{override} does nothing: {reason}", str(parts_of(images, [override], **given)))
     tried = {*RECIPES, "images", "transfer", "arms", "shots", "seeds", "mae_seconds"}
     assert {field.name for field in dataclasses.fields(Design)} == tried
+
+
+def test_the_whole_study_has_the_words_of_the_tags_where_wsp_has_them(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[StudyImages] = []
+
+    def keep(*names: str, **given: Any) -> StudyImages:
+        opened.append(study_images(*names, **given))
+        return opened[-1]
+
+    monkeypatch.setattr(module, "study_images", keep)
+    study = stages(size="smoke", images=str(images), overrides=["wsp.data.tag_rules=words"])
+    (wsp,) = [part for part in study.parts if part.name == "wsp-seed0"]
+    assert isinstance(wsp, TrainPart)
+    words = {tag for tags in open_source(str(images), tag_rules="words").tags for tag in tags}
+    assert set(wsp.data_info.labels) <= words
+    assert {tag for tags in opened[0].source.tags for tag in tags} == words
+    assert words != {tag for tags in open_source(str(images)).tags for tag in tags}
+    with pytest.raises(ValueError, match=r"'openmoji' is a collection, whose labels are made already"):
+        stages(size="smoke", overrides=["wsp.data.tag_rules=words"])
 
 
 def test_wsp_of_images_without_tags(images: Path, tmp_path: Path) -> None:

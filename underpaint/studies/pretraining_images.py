@@ -15,6 +15,7 @@ from underpaint.data.source import Source
 from underpaint.messages import say
 from underpaint.run import Run, encoder_of
 from underpaint.studies.designs import BESIDE
+from underpaint.tags.label_names import TagRulesName
 
 STATISTICS_FROM = 4_096
 """Images that the mean and deviation are computed from, where there are more."""
@@ -53,13 +54,15 @@ class StudyImages:
         return self._facts[run.data]
 
 
-def study_images(names: str, *, tags: str, labels: str, transfer: Sequence[str]) -> StudyImages:
+def study_images(
+    names: str, *, tags: str, labels: str, transfer: Sequence[str], tag_rules: TagRulesName = "canonical"
+) -> StudyImages:
     """Open the images of a study and its transfer tasks; without ``transfer`` these are the images' own and the digits.
 
     Raises:
         ValueError: if there are no images, or a file of tags or labels does not fit them.
     """
-    source = open_source(names, tags=tags, labels=labels)
+    source = open_source(names, tags=tags, labels=labels, tag_rules=tag_rules)
     for note in (*source.notes, *source.notes_on_tags):
         say(f"{source.name}: {note}")
     beside = tuple(name for name in transfer or (BESIDE,) if name != source.name)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from underpaint import config
 from underpaint.core import DataInfo
+from underpaint.data.dataset import ImageData
 from underpaint.data.source import Source
 from underpaint.messages import say
 from underpaint.models.weights import save_encoder
@@ -118,8 +119,13 @@ class _Setting:
         measured: Mapping[str, float],
     ) -> None:
         self.design = design
+        assert isinstance(design.wsp.data, ImageData)
         self.images = study_images(
-            images or design.images, tags=tags, labels=labels, transfer=() if images else design.transfer
+            images or design.images,
+            tags=tags,
+            labels=labels,
+            transfer=() if images else design.transfer,
+            tag_rules=design.wsp.data.tag_rules,
         )
         self.source, self.tasks = self.images.source, self.images.tasks
         rows = self.source.rows("pretrain")

@@ -41,4 +41,5 @@ def label_names(
     note = f"{len(counts):,} different tags are {len(name_of):,} labels"
     dropped = len(counts) - len(label_of)
     note += f", {dropped:,} dropped" if dropped else ""
-    return names, (f"{note} by the rules of docs/tags.md (data.tag_rules=words keeps the words)",)
+    kept = "data.tag_rules=words keeps the words, in a study wsp.data.tag_rules=words"
+    return names, (f"{note} by the rules of docs/tags.md ({kept})",)
