@@ -16,6 +16,7 @@ from underpaint import config, files, recipes
 from underpaint.contents import contents
 from underpaint.data.open_source import open_source
 from underpaint.data.shards.label_pictures import write_examples
+from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
@@ -101,6 +102,7 @@ def train(
     if dry_run:
         return _dry_run(run)
     folder = Path(out) if out else Path("runs") / run.name
+    _require_outside(getattr(run.data, "source", ""), folder)
     result = execute(run, folder, overrides=overrides)
     if join().first:
         write_report(folder)
@@ -129,6 +131,12 @@ def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
             f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
         )
     return override_run(run, overrides)
+
+
+def _require_outside(source: object, out: Path) -> None:
+    """Refuse an output folder among the images, whose pictures would be images of the run when it goes on."""
+    if isinstance(source, str) and Path(source).is_dir() and not is_prepared_name(source):
+        require_apart([source], out)
 
 
 def _dry_run(run: Run) -> RunResult:
@@ -215,6 +223,7 @@ def run_study(
     if not 0 <= jobs <= usable_cpus():
         raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
+    _require_outside(asked.get("images", ""), folder)
     if recorded := parts.recorded_measurements(folder, name):
         asked["measured"] = recorded
     built = build_study(name, **asked)

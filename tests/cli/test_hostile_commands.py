@@ -209,3 +209,37 @@ def test_a_users_file_is_not_overwritten(
 
 def test_a_function_that_is_no_recipe_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "gives a str, not a Run" in refused(["train", "os:getcwd"], capsys)
+
+
+@pytest.mark.parametrize("place", ["{images}/new", "{images}/deep/runs/new"])
+def test_outputs_among_the_images_are_refused(
+    place: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's preview.png was one of its images when it went on."""
+    mine = Path(shutil.copytree(images, tmp_path / "images"))
+    out = place.format(images=mine)
+    assert "lie in each other" in refused(["train", "mae_smoke", f"data.source={mine}", "--out", out], capsys)
+    assert "lie in each other" in refused(["study", "stages", "--images", str(mine), "--out", out], capsys)
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize("out", ["n" * 300, "loop", "loop/new"])
+def test_a_name_that_no_folder_can_have_is_the_users_to_mend(
+    out: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for command in (["train", "mae_smoke", f"data.source={images}"], ["prepare", str(images)]):
+        assert out.partition("/")[0] in refused([*command, "--out", str(tmp_path / out)], capsys)
+
+
+def test_a_home_that_nobody_has_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["train", "mae_smoke", "data.source=~nobody-here/x", "--out", str(tmp_path / "out")], capsys)
+    assert "begins with ~" in line
+
+
+def test_a_pipe_for_a_table_is_told_and_not_waited_for(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    command = ["train", "wsp_smoke", f"data.source={images}", f"data.tags={tmp_path / 'pipe'}"]
+    assert "pipe is a device or a pipe" in refused([*command, "--out", str(tmp_path / "out")], capsys)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -17,6 +18,13 @@ from underpaint.cli.working_folder import leave_working_folder
 from underpaint.training.signals import Interrupted
 
 INPUT, MACHINE, RESUMABLE = 2, 3, 75
+FAULTS_OF_NAMES = frozenset({errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS})
+"""Numbers of the system's errors that another path mends."""
+FAULTS_OF_PATHS = {
+    "Symlink loop from": "a link leads to itself; name another path",
+    "Could not determine home directory": "a path begins with ~ and a name that no user here has; write it in full",
+}
+"""Reasons of the errors for which pathlib has no class, by the beginning of their text."""
 
 
 def command() -> int:
@@ -44,11 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ended(f"interrupted; continue with\n  underpaint {shlex.join(words)}", RESUMABLE)
     except (ValueError, BlockingIOError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         return _ended(f"underpaint: {error}", INPUT)
-    except (OSError, MemoryError) as error:
+    except OSError as error:
+        return _ended(f"underpaint: {error}", INPUT if error.errno in FAULTS_OF_NAMES else MACHINE)
+    except MemoryError as error:
         return _ended(f"underpaint: {error}", MACHINE)
     except RuntimeError as error:
         if _is_out_of_gpu_memory(error):
             return _ended(f"underpaint: {error}", MACHINE)
+        if fault := next((fault for said, fault in FAULTS_OF_PATHS.items() if str(error).startswith(said)), ""):
+            return _ended(f"underpaint: {fault} ({error})", INPUT)
         if "can't allocate memory" not in str(error):  # torch has no class of its own for the memory of a processor
             raise
         said = str(error).splitlines()[0]

@@ -101,8 +101,10 @@ def _existing(file: str) -> Path:
     path = Path(file).expanduser()
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file of tags or labels")
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path} does not exist")
+    if not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe; give a file of tags or labels")
     return path
 
 
