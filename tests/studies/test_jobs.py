@@ -27,7 +27,7 @@ from support.part_examples import PARTS, build
 from underpaint import files, verbs
 from underpaint.studies import jobs
 from underpaint.studies.jobs import LOCKS, LOGS, Agenda, ProcessEnded, run_parts, usual_jobs
-from underpaint.studies.parts import ComputePart, Study, output_of, read_output
+from underpaint.studies.parts import ComputePart, Study, is_done, output_of, read_output
 
 COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
 
@@ -99,6 +99,16 @@ def test_a_process_that_the_system_ends_ends_the_study_with_one_line(tmp_path: P
     with pytest.raises(ProcessEnded, match=r"worked on .*part-1-seed0.*smaller --jobs"):
         run_parts(killed(), tmp_path, jobs=2, build=killed)
     assert run_parts(build(), tmp_path, jobs=2, build=build), "the same command goes on"
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", '{"format": 2, "made_from": "", "output": 1}', ""])
+def test_a_damaged_output_of_a_part_is_named_with_the_way_out(content: str, tmp_path: Path) -> None:
+    output = output_of("part-0-seed0", tmp_path)
+    output.parent.mkdir()
+    output.write_text(content)
+    for read in (partial(is_done, build().parts[0]), partial(read_output, "part-0-seed0")):
+        with pytest.raises(ValueError, match=r"part-0-seed0\.json is (damaged.*delete it|not valid JSON)"):
+            read(tmp_path)
 
 
 def test_a_pool_that_broke_fails_the_part_that_it_does_not_take(tmp_path: Path) -> None:

@@ -193,7 +193,23 @@ def output_of(name: str, folder: Path) -> Path:
 
 
 def read_output(name: str, folder: Path) -> Any:
-    return files.read_json(output_of(name, folder))["output"]
+    return _read_computed(output_of(name, folder))["output"]
+
+
+def _read_computed(path: Path) -> dict[str, Any]:
+    """The checked file of a part that was computed.
+
+    Raises:
+        ValueError: if it is damaged or comes from a newer release; deleting it has the part computed anew.
+    """
+    content = files.read_json(path)
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not {"made_from", "output"} <= content.keys()
+    ):
+        raise ValueError(f"{path} is damaged, or of another release; delete it to have it computed anew")
+    return content
 
 
 def are_there(names: Sequence[str], folder: Path) -> bool:
@@ -206,7 +222,7 @@ def is_done(part: Part, folder: Path) -> bool:
         return (folder / part.name / "result.json").is_file()
     path = output_of(part.name, folder)
     inputs_done = all((folder / name / "encoder" / "config.json").is_file() for name in part.inputs)
-    return inputs_done and path.is_file() and files.read_json(path)["made_from"] == _made_from(part, folder)
+    return inputs_done and path.is_file() and _read_computed(path)["made_from"] == _made_from(part, folder)
 
 
 def _made_from(part: ComputePart, folder: Path) -> str:
