@@ -190,7 +190,8 @@ def score(dataset: str, protocol: str, correct: tuple[float, ...], *, split: str
 def write_run(folder: Path, run: str, seed: int, tasks: dict[str, tuple[float, ...]]) -> None:
     scores = [score("a", "linear", tasks["linear"]), score("a", "lowshot", (1.0, 0.0, 0.0, 0.0), split="0")]
     scores.append(score("a", "lowshot", tasks["lowshot"], split="mean"))
-    write_json(output_of(transfer_name(run, "a", seed), folder), {"output": [one.record() for one in scores]})
+    content = {"format": 1, "made_from": "", "output": [score.record() for score in scores]}
+    write_json(output_of(transfer_name(run, "a", seed), folder), content)
     cost = {
         "format": 1,
         "seed": seed,

@@ -16,6 +16,8 @@ from underpaint.studies import parts, stages
 from underpaint.studies.designs import EQUAL_TIME, MAE, MAE_WSP, RANDOM, WSP, Design, Size, design_of
 from underpaint.studies.parts import Study, TrainPart, relative_seconds
 
+pytestmark = pytest.mark.usefixtures("images_opened_once")
+
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:

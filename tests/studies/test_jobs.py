@@ -17,6 +17,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +26,11 @@ import pytest
 import underpaint
 from support.part_examples import PARTS, build
 from underpaint import files, verbs
+from underpaint.core import DataInfo
+from underpaint.recipes import mae_smoke
 from underpaint.studies import jobs
 from underpaint.studies.jobs import LOCKS, LOGS, Agenda, ProcessEnded, run_parts, usual_jobs
-from underpaint.studies.parts import ComputePart, Study, is_done, output_of, read_output
+from underpaint.studies.parts import ComputePart, Study, TrainPart, is_done, output_of, read_output
 
 COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
 
@@ -90,7 +93,7 @@ def test_after_a_failure_no_part_begins_and_the_error_is_that_of_the_part(
     assert (
         f"part-1-seed0 failed; what it printed is in {tmp_path / LOGS / 'part-1-seed0.txt'}" in capfd.readouterr().err
     )
-    assert run_parts(build(), tmp_path, jobs=2, build=build), "the same command goes on"
+    assert run_parts(build(), tmp_path), "the same command goes on"
 
 
 def test_a_process_that_the_system_ends_ends_the_study_with_one_line(tmp_path: Path) -> None:
@@ -166,15 +169,20 @@ def test_a_part_that_another_command_works_on_is_waited_for(
     assert capfd.readouterr().err.count("part-0-seed0: another command is working on it") == 1
 
 
-def test_short_studies_have_one_job_and_longer_ones_one_a_core(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def trained(samples: int) -> Study:
+    run = mae_smoke()
+    run = replace(run, threads=1, budget=replace(run.budget, samples=samples))
+    parts = (TrainPart(name="mae", run=run, data_info=DataInfo(seed=0)),)
+    return replace(build(), parts=parts, parts_of=lambda seed: parts)
+
+
+def test_short_studies_have_one_job_and_longer_ones_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "usable_cpus", lambda: 6)
     monkeypatch.setattr(jobs, "JOB_MEMORY", 1)
-    longer = ["wsp.budget.samples=10_000_000"]
-    short, long = (verbs.build_study("stages", size="smoke", images=str(images), overrides=o) for o in ((), longer))
-    assert usual_jobs(short) == 1
-    assert usual_jobs(long) == 6
+    assert usual_jobs(trained(640)) == 1
+    assert usual_jobs(trained(10_000_000)) == 6
     monkeypatch.setattr(jobs, "JOB_MEMORY", 2**60)
-    assert usual_jobs(long) == 1
+    assert usual_jobs(trained(10_000_000)) == 1
 
 
 @pytest.mark.parametrize("count", [-1, 7, 10_000])

@@ -22,6 +22,8 @@ ROW = {"arm", "seed", "dataset", "protocol", "shots", "split", "language", "metr
 STAGE = {"arm", "stage", "seed", "samples", "train_flops", "wall_seconds", "images_per_second"}
 SUMMARY = {"contrast", "task", "mean", "low", "high", "n_seeds", "method"}
 
+pytestmark = pytest.mark.usefixtures("images_opened_once")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -155,6 +157,7 @@ def test_the_small_study_is_complete() -> None:
 
 def test_the_arms_of_the_small_study_change_what_their_names_say(images: Path) -> None:
     batch = [f"{stage}.budget.{field}=64" for stage in ("mae", "wsp") for field in ("batch_size", "microbatch")]
+    batch += ["mae_seconds=0.5"]
     built = stages(size="small", images=str(images), seeds=(7,), overrides=batch)
     runs = {part.name.removesuffix("-seed7"): part for part in built.parts if isinstance(part, TrainPart)}
     budgets = {name: part.run.budget for name, part in runs.items()}

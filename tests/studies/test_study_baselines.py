@@ -29,6 +29,8 @@ GIVEN = examples.TOLD
 OVERRIDES = ["mae.budget.samples=320", "mae.budget.warmup=64"]
 OVERRIDES += ["finetune.budget.samples=64", "finetune.budget.warmup=32", "mae.threads=1", "finetune.threads=1"]
 
+pytestmark = pytest.mark.usefixtures("images_opened_once")
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
