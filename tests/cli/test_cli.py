@@ -325,6 +325,7 @@ def test_a_second_process_is_refused(here: Path) -> None:
     assert "another process is working in" in one_clear_line(done.stderr)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_with_3_and_keeps_the_old_checkpoint(here: Path, images: Path, finished_mae: Path) -> None:
     """A limit on the size of files stands for the disk: real errors from real calls."""
     with pytest.raises(Interrupted):
@@ -366,6 +367,7 @@ def test_kill_9_at_any_moment_changes_no_bit(here: Path, finished_mae: Path) -> 
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, finished_mae: Path) -> None:
     """Classes from a file, where the folder has none; a test image that cannot be read stands in output and file."""
     folder = here / "flat"

@@ -52,6 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_opening_a_page_loads_files_of_the_site_alone(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 10
@@ -65,12 +66,14 @@ def test_opening_a_page_loads_files_of_the_site_alone(site: Path) -> None:
         assert not re.search(r"url\(['\"]?(?:https?:)?//|@import", style.read_text(encoding="utf-8")), style
 
 
+@pytest.mark.slow
 def test_the_search_works_from_the_file_system(site: Path) -> None:
     page = (site / "index.html").read_text(encoding="utf-8")
     assert "iframe-worker-shim.js" in page
     assert (site / "search" / "search_index.js").read_text(encoding="utf-8").startswith("var __index = {")
 
 
+@pytest.mark.slow
 def test_the_reference_has_every_public_name_and_every_verb(site: Path) -> None:
     functions = read(site / "reference" / "functions.html").names
     assert {f"underpaint.{name}" for name in underpaint.__all__} - functions == {
@@ -84,6 +87,7 @@ def test_the_reference_has_every_public_name_and_every_verb(site: Path) -> None:
     assert set(verbs) <= read(site / "reference" / "command_line.html").names
 
 
+@pytest.mark.slow
 def test_comments_at_fields_are_in_the_reference(site: Path) -> None:
     text = (site / "reference" / "runs.html").read_text(encoding="utf-8")
     assert "0 keeps no average." in text

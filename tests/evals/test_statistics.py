@@ -182,7 +182,15 @@ def world(generator: np.random.Generator, *, images: int, seeds: int, spread: fl
     return first, second
 
 
-@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0005), (2, 0.02), (5, 0.0), (5, 0.03)])
+@pytest.mark.parametrize(
+    ("seeds", "spread"),
+    [
+        (2, 0.0005),
+        (5, 0.03),
+        pytest.param(2, 0.02, marks=pytest.mark.slow),
+        pytest.param(5, 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_arms_that_are_equally_good_are_told_apart_in_one_study_of_twenty(seeds: int, spread: float) -> None:
     """Seeds that agree with each other share their test images: what these favour is no gain."""
     generator = np.random.default_rng(8)

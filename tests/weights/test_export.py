@@ -233,9 +233,13 @@ SMALL: dict[str, Any] = {"size": (32, 32), "patch": 8, "width": 32, "depth": 2, 
             {"channels": 5, "mean": (0.5,) * 5, "std": (0.5,) * 5},
             {"hf": "3 channels, this network 5", "torchvision": "3 channels, this network 5"},
         ),
-        ({"norm_eps": 1e-12}, {"timm": "epsilon 1e-06", "torchvision": "epsilon 1e-06"}),
+        pytest.param(
+            {"norm_eps": 1e-12},
+            {"timm": "epsilon 1e-06", "torchvision": "epsilon 1e-06"},
+            marks=pytest.mark.slow,
+        ),
         ({"final_norm": False}, {"timm": "no final norm", "torchvision": "no final norm", "hf": "mean of the patches"}),
-        ({"value_range": (10.0, 200.0)}, {"hf": "values from 0"}),
+        pytest.param({"value_range": (10.0, 200.0)}, {"hf": "values from 0"}, marks=pytest.mark.slow),
     ],
 )
 def test_shapes_that_a_tool_cannot_express_are_refused_and_the_others_work(
