@@ -135,7 +135,7 @@ def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
 
 def _require_outside(source: object, out: Path) -> None:
     """Refuse an output folder among the images, whose pictures would be images of the run when it goes on."""
-    if isinstance(source, str) and Path(source).is_dir() and not is_prepared_name(source):
+    if isinstance(source, str) and source and Path(source).is_dir() and not is_prepared_name(source):
         require_apart([source], out)
 
 
