@@ -224,8 +224,7 @@ def run_study(
         raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
     _require_outside(asked.get("images", ""), folder)
-    if recorded := parts.recorded_measurements(folder, name):
-        asked["measured"] = recorded
+    asked["measured"] = parts.recorded_measurements(folder, name)
     built = build_study(name, **asked)
     build = partial(build_study, name, **{**asked, "measured": built.measured})
     complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
@@ -241,8 +240,7 @@ def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]
     """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine."""
     name = study_name(name)
     folder = _study_folder(name, out, asked)
-    if recorded := parts.recorded_measurements(folder, name):
-        asked["measured"] = recorded
+    asked["measured"] = parts.recorded_measurements(folder, name)
     return parts.plan(build_study(name, **asked), folder)
 
 

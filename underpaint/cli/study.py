@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="parts to run in parallel, at most one a core (default: by memory too)",
+        help="parts to run in parallel, at most one per core (default: as memory allows)",
     )
     add("--plan", action="store_true", help="print samples, FLOPs, time and disk space of each training run, and stop")
 

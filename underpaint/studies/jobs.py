@@ -43,9 +43,9 @@ LOCKS, LOGS = ".locks", "logs"
 RETRY_AFTER = 5.0
 """Seconds until a part that another command works on is looked at again."""
 SHORT = 1e12
-"""FLOPs of training, about half a minute on one core: less is done before further processes have started."""
+"""FLOPs of training, some 15 seconds on one core: less is done before further processes have started."""
 JOB_MEMORY = 2 * 2**30
-"""Bytes that a part of the largest study takes, about."""
+"""Bytes of memory assumed for a part."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at signals while parts are running."""
 
@@ -78,7 +78,7 @@ def usual_jobs(study: Study) -> int:
     if flops < SHORT or any(choose_device(part.run.device).type != "cpu" for part in trained):
         return 1
     cores = usable_cpus() // max(part.run.threads for part in trained)
-    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else JOB_MEMORY
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # free memory is small where files are cached
     return max(1, min(cores, memory // JOB_MEMORY))
 
 

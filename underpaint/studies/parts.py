@@ -103,7 +103,7 @@ def named_parts(study: Study, only: Sequence[str]) -> set[str]:
         ValueError: for a name or pattern that no part has.
     """
     names, chosen = [part.name for part in study.parts], set[str]()
-    for pattern in only or "*":
+    for pattern in only or ("*",):
         matching = fnmatch.filter(names, pattern)
         if not matching:
             like = difflib.get_close_matches(pattern, names, n=3, cutoff=0.3) or names[:3]
@@ -165,9 +165,9 @@ def claim(study: Study, folder: Path) -> None:
 def recorded_measurements(folder: Path, study: str) -> dict[str, float]:
     """Values that the first start of the study in this folder measured; none where it was not started."""
     recorded = _recorded(folder)
-    if recorded is None:
+    if recorded is None or study != "stages" or recorded["settings"].get("study") != study:
         return {}
-    return recorded.get("measured", BEFORE_MEASURING if study == "stages" else {})
+    return recorded.get("measured", BEFORE_MEASURING)
 
 
 def _recorded(folder: Path) -> StudyRecord | None:

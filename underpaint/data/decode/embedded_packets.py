@@ -14,6 +14,8 @@ from underpaint.data.decode.packets import (
     MAX_EXTENDED_BYTES,
     MAX_PACKET_BYTES,
     MAX_PARTS,
+    PHOTOSHOP,
+    XMP_OF_JPEG,
     BadPacket,
     Packets,
     check_size,
@@ -26,9 +28,7 @@ from underpaint.data.decode.packets_of_heif import packets_of_heif
 from underpaint.data.decode.packets_of_png import SIGNATURE as PNG
 from underpaint.data.decode.packets_of_png import packets_of_png
 
-_XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED_OF_JPEG = b"http://ns.adobe.com/xmp/extension/\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
 _XMP_OF_TIFF, _IPTC_OF_TIFF, _PHOTOSHOP_OF_TIFF = 700, 33723, 34377
 
 
@@ -59,13 +59,13 @@ def _of_jpeg(data: bytes) -> Packets:
     xmp, resources = b"", bytearray()
     extensions: dict[str, list[bytes]] = {}
     for marker, content in _segments(data):
-        if marker == 0xE1 and content.startswith(_XMP_OF_JPEG):
-            xmp = xmp or content[len(_XMP_OF_JPEG) :]
+        if marker == 0xE1 and content.startswith(XMP_OF_JPEG):
+            xmp = xmp or content[len(XMP_OF_JPEG) :]
         elif marker == 0xE1 and content.startswith(_EXTENDED_OF_JPEG):
             part = content[len(_EXTENDED_OF_JPEG) :]
             extensions.setdefault(part[:32].decode("latin-1").upper(), []).append(part[32:])
-        elif marker == 0xED and content.startswith(_PHOTOSHOP):  # resources above 64 kB go on in the next segment
-            resources += content[len(_PHOTOSHOP) :]
+        elif marker == 0xED and content.startswith(PHOTOSHOP):  # resources above 64 kB go on in the next segment
+            resources += content[len(PHOTOSHOP) :]
     refused: list[str] = []
     extended: dict[str, bytes] = {}
     for name, parts in extensions.items():

@@ -12,6 +12,9 @@ MAX_EXTENDED_BYTES = 1 << 24
 MAX_PARTS = 10_000
 """Largest number of segments, chunks, boxes or resources read of one file, so that a crafted one costs little."""
 
+XMP_OF_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
+PHOTOSHOP = b"Photoshop 3.0\0"
+"""First bytes of a JPEG segment with XMP, and of one with Photoshop's resources; PNG keeps such segments as text."""
 _IPTC_RESOURCE = 0x0404
 
 

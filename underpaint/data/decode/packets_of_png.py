@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from underpaint.data.decode.packets import (
     MAX_PACKET_BYTES,
     MAX_PARTS,
+    PHOTOSHOP,
+    XMP_OF_JPEG,
     BadPacket,
     Packets,
     check_size,
@@ -25,9 +27,6 @@ _OF_IPTC = ("iptc", "8bim")
 _OF_XMP = ("xmp", "app1")
 _MAX_PACKETS = 8
 """Largest number of chunks with packets read of one file, since each may unpack to a megabyte."""
-_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
-"""First bytes of the content of a JPEG's XMP segment, which ImageMagick keeps whole."""
-_PHOTOSHOP = b"Photoshop 3.0\0"
 
 
 def packets_of_png(data: bytes) -> Packets:
@@ -65,11 +64,11 @@ def _packet_chunks(data: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 def _xmp(name: str, profile: bytes) -> bytes:
     """The packet in a raw profile; a segment APP1 without one holds Exif."""
-    return b"" if name == "app1" and not profile.startswith(_APP1) else profile.removeprefix(_APP1)
+    return b"" if name == "app1" and not profile.startswith(XMP_OF_JPEG) else profile.removeprefix(XMP_OF_JPEG)
 
 
 def _iptc(profile: bytes) -> bytes:
-    profile = profile.removeprefix(_PHOTOSHOP)
+    profile = profile.removeprefix(PHOTOSHOP)
     return iptc_of_resources(profile) if profile.startswith(b"8BIM") else profile
 
 
