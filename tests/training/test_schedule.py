@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from underpaint.training.schedule import Schedule, ScheduleConfig
@@ -45,6 +46,15 @@ def test_warmup_stable_decay() -> None:
     steps = [before - after for before, after in pairwise(falling)]
     assert all(step == pytest.approx(steps[0]) for step in steps), "linear"
     assert steps[0] > 0
+
+
+@pytest.mark.parametrize(("cooldown", "warmup", "min_lr"), [(0.2, 4_000, 0.0), (0.5, 50_000, 1e-4), (1.0, 0, 1e-6)])
+def test_warmup_stable_decay_is_three_straight_lines(cooldown: float, warmup: int, min_lr: float) -> None:
+    rate = schedule("wsd", min_lr=min_lr, cooldown=cooldown, warmup=warmup)
+    corners = [0, warmup, 100_000 * (1 - cooldown), 100_000]
+    seen = [*range(0 if warmup else 1, 100_000, 733), 100_000]
+    expected = np.interp(seen, corners, [0.0, 2.4e-3, 2.4e-3, min_lr])
+    assert [rate(each) for each in seen] == pytest.approx(list(expected), rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from underpaint.config import OPERATIONAL
+from underpaint.config import LATER, OPERATIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ class Cadence:
     log: int = field(default=1_000, metadata=OPERATIONAL)
     save: int = field(default=100_000, metadata=OPERATIONAL)
     keep: int = field(default=10_000_000, metadata=OPERATIONAL)  # checkpoints that are never deleted
+    # Samples after which a checkpoint is saved and never deleted: shorter runs can branch there (run/branches.py).
+    save_at: tuple[int, ...] = field(default=(), metadata=OPERATIONAL | LATER)
     evaluate: int = field(default=100_000, metadata=OPERATIONAL)
     asynchronous: bool = field(default=False, metadata=OPERATIONAL)  # write checkpoints beside the training
 
@@ -67,6 +69,12 @@ class Cadence:
         for name in ("log", "save", "keep", "evaluate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"cadence.{name}={getattr(self, name)} must be at least 1 (samples)")
+        if any(samples < 1 for samples in self.save_at):
+            raise ValueError(f"cadence.save_at={self.save_at} must name numbers of samples of at least 1")
 
     def steps(self, samples: int, budget: Budget) -> int:
         return max(1, samples // budget.batch_size)
+
+    def save_at_steps(self, budget: Budget) -> frozenset[int]:
+        """Steps of ``save_at``: the last whole batch of each."""
+        return frozenset(self.steps(samples, budget) for samples in self.save_at)

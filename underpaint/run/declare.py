@@ -79,6 +79,8 @@ class Run:
     evals: tuple[Evaluator, ...] = field(default=(), metadata=OPERATIONAL)
     # A run folder, whose hash is part of the identity; "" is scratch.
     init_from: str = field(default="", metadata=OPERATIONAL)
+    # The folder of a longer run with the same rates at first, whose checkpoint this run continues (run/branches.py).
+    branch_from: str = field(default="", metadata=OPERATIONAL | LATER)
     reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
     precision: Precision = "fp32"
     ema_decay: float = 0.0  # 0 keeps no average

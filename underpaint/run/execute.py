@@ -19,6 +19,7 @@ from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
 from underpaint.results.run import RunMeasures, RunResult
 from underpaint.run import outputs, record
+from underpaint.run.branches import checkpoint_of_trunk, take_over_log
 from underpaint.run.build import build_state, whole_network
 from underpaint.run.declare import Run
 from underpaint.run.rank_stream import RankStream
@@ -72,11 +73,12 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
         float8.require_support(run.precision, device, compiled=run.parallel.compile)
         threads = ranks.broadcast_from_first(lambda: record.kept_threads(folder, run.threads))
         torch.set_num_threads(max(1, threads // ranks.local_world))
+        derived = _derived(run, opened, data_info, ranks) | {"device": str(device), "threads": threads}
+        branch = _branch(run, folder, identity, derived, ranks)
         if ranks.first:
-            derived = _derived(run, opened, data_info, ranks) | {"device": str(device), "threads": threads}
             record.start(folder, run, identity=identity, derived=derived, overrides=overrides)
             _announce(run, folder, opened, derived)
-        result = _train(run, folder, opened=opened, data_info=data_info, device=device, ranks=ranks)
+        result = _train(run, folder, opened=opened, data_info=data_info, device=device, ranks=ranks, branch=branch)
     ranks.leave()
     return result
 
@@ -113,18 +115,35 @@ def _announce(run: Run, folder: Path, opened: OpenDataset, derived: Mapping[str,
         say(f"{run.name}: {opened.unlabelled:,} images have no label of the vocabulary and are left out")
 
 
+def _branch(
+    run: Run, folder: Path, identity: Mapping[str, object], derived: Mapping[str, float | str], ranks: Ranks
+) -> Path | None:
+    """The checkpoint of another run that this one begins with; None where it has a checkpoint already."""
+    if not run.branch_from:
+        return None
+
+    def chosen() -> str:
+        begun = Checkpoints(folder=folder / "checkpoints", keep_every=1).newest()
+        return "" if begun else str(checkpoint_of_trunk(run, identity, derived))
+
+    path = ranks.broadcast_from_first(chosen)
+    return Path(path) if path else None
+
+
 def _train(
-    run: Run, folder: Path, *, opened: OpenDataset, data_info: DataInfo, device: torch.device, ranks: Ranks
+    run: Run,
+    folder: Path,
+    *,
+    opened: OpenDataset,
+    data_info: DataInfo,
+    device: torch.device,
+    ranks: Ranks,
+    branch: Path | None,
 ) -> RunResult:
     """Build, resume and train, then save the outputs."""
     state = build_state(run, data_info, device, ranks)
-    checkpoints = Checkpoints(
-        folder=folder / "checkpoints",
-        keep_every=run.cadence.steps(run.cadence.keep, run.budget),
-        ranks=ranks.new_channel() if run.cadence.asynchronous else ranks,
-        asynchronous=run.cadence.asynchronous,
-    )
-    _resume(run, state, checkpoints, ranks)
+    checkpoints = _checkpoints(run, folder, ranks)
+    _resume(run, state, checkpoints, ranks, branch)
     stream, heldout = _open_batches(run, folder, opened, ranks)
     stream.position = state.step * run.budget.batch_size
     with ExitStack() as around:
@@ -181,7 +200,23 @@ def _run_info(run: Run, folder: Path, data_info: DataInfo) -> RunInfo:
     )
 
 
-def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks) -> None:
+def _checkpoints(run: Run, folder: Path, ranks: Ranks) -> Checkpoints:
+    return Checkpoints(
+        folder=folder / "checkpoints",
+        keep_every=run.cadence.steps(run.cadence.keep, run.budget),
+        keep_at=run.cadence.save_at_steps(run.budget),
+        ranks=ranks.new_channel() if run.cadence.asynchronous else ranks,
+        asynchronous=run.cadence.asynchronous,
+    )
+
+
+def _resume(run: Run, state: TrainState, checkpoints: Checkpoints, ranks: Ranks, branch: Path | None) -> None:
+    if branch is not None:
+        checkpoints.take_over(branch, state)
+        ranks.broadcast_from_first(lambda: take_over_log(branch, checkpoints.folder.parent))
+        if ranks.first:
+            say(f"{run.name}: branches from {run.branch_from} at step {state.step:,}")
+        return
     for warning in checkpoints.resume(state):  # every rank reads; the first tells
         if ranks.first:
             say(f"ALARM: {warning}")
@@ -260,4 +295,5 @@ def _loop_config(run: Run, ranks: Ranks) -> LoopConfig:
         evaluate_every=cadence.steps(cadence.evaluate, budget),
         max_skipped=run.max_skipped,
         spike_factor=run.spike_factor,
+        save_at=cadence.save_at_steps(budget),
     )

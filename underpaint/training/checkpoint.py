@@ -35,6 +35,7 @@ class Checkpoints:
 
     folder: Path
     keep_every: int  # steps; a checkpoint at a multiple of it is never deleted
+    keep_at: frozenset[int] = frozenset()  # steps whose checkpoints are never deleted either
     ranks: Ranks = field(default_factory=Ranks)  # with ``asynchronous``, on a channel of their own
     asynchronous: bool = False  # copy the state, and write it beside the training
     _writer: _Writer | None = None
@@ -89,7 +90,7 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         folders = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)]
-        return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+        return sorted(folders, key=step_of, reverse=True)
 
     def resume(self, state: TrainState) -> Iterator[str]:
         """Fill the state from the newest good checkpoint; damaged ones are renamed, and a line is yielded about each.
@@ -110,6 +111,14 @@ class Checkpoints:
             raise DamagedCheckpoint(
                 f"no checkpoint in {self.folder} is usable; move the folder away to start this run from the beginning"
             )
+
+    def take_over(self, path: Path, state: TrainState) -> None:
+        """Fill the state from a checkpoint of another run, which stays as it is.
+
+        Raises:
+            DamagedCheckpoint: if it is damaged, or has other tensors than this run.
+        """
+        _read(path, state, self.ranks)
 
     def _write(self, path: Path, groups: manifest.Groups, numbers: Numbers) -> None:
         part = path.with_name(f"{path.name}.part")
@@ -141,8 +150,14 @@ class Checkpoints:
 
     def _delete_old(self) -> None:
         for path in self.newest()[KEPT:]:
-            if int(path.name.removeprefix("step-")) % self.keep_every:
+            step = step_of(path)
+            if step % self.keep_every and step not in self.keep_at:
                 shutil.rmtree(path)
+
+
+def step_of(path: Path) -> int:
+    """The number of steps taken at a checkpoint, by the name of its folder."""
+    return int(path.name.removeprefix("step-"))
 
 
 class _Writer:

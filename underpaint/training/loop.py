@@ -41,6 +41,7 @@ class LoopConfig:
     evaluate_every: int
     max_skipped: int  # skipped steps in a row before the run stops
     spike_factor: float = math.inf  # a loss so many times the recent median is a spike
+    save_at: frozenset[int] = frozenset()  # further steps that are saved
 
 
 @dataclass
@@ -129,7 +130,8 @@ def train(
         if state.step % config.evaluate_every == 0 or state.step == config.steps:
             clock.enter("evaluate")
             evaluate(state)
-        if state.step % config.save_every == 0 and state.step < config.steps:
+        saved = state.step % config.save_every == 0 or state.step in config.save_at
+        if saved and state.step < config.steps:
             clock.enter("save")
             save(state)
         clock.enter("other")

@@ -1,4 +1,8 @@
-"""Learning rate as a function of the samples seen."""
+"""Learning rate as a function of the samples seen.
+
+``wsd`` is warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395), with the linear decay over a fifth of the budget
+that Haegele et al. 2024 (arXiv 2405.18392) found as good as a cosine of that length.
+"""
 
 from __future__ import annotations
 
