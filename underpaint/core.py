@@ -30,6 +30,13 @@ class ImageBatch(TypedDict):
     """1, or 0 for a placeholder that stands where a bad record was."""
 
 
+class PairBatch(ImageBatch):
+    """Images with a text of each, as LiT sees them."""
+
+    text: Int64[Tensor, "b l"]
+    """Token ids, padded."""
+
+
 class LabelBatch(ImageBatch):
     """Images with the ids of their labels, as WSP, finetuning and linear probing see them."""
 
@@ -96,6 +103,20 @@ class LabelInput:
 
     def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b 1"]:
         return torch.zeros(size, 1, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInput:
+    """Token ids of one text about each image: start, pieces, end, and padding up to ``tokens``."""
+
+    tokens: int
+    vocabulary: int
+    """Number of ids of the tokenizer; the data refuse one with another number."""
+    tokenizer: str = ""
+    """Folder of a text tower whose tokenizer makes the ids; "" is one trained on the data's texts."""
+
+    def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b l"]:
+        return torch.zeros(size, self.tokens, dtype=torch.int64, device=device)
 
 
 Inputs = Mapping[str, Input]

@@ -38,6 +38,7 @@ EVERYTHING_TO_RUN = FOUNDATION | {
     "tags",
     "evals",
     "results",
+    "texts",
 }
 MAY_IMPORT = {
     # The foundation: no part of it knows another, but for the hint at a name that a field may have,
@@ -48,18 +49,20 @@ MAY_IMPORT = {
     # The files that runs and studies leave, for everybody who writes or reads them.
     "results": {"files"},
     # The layers. `training` knows no objective, data, evaluation or model.
-    "models": {"keyed_random", "files", "config", "core"},
+    # Texts to token ids, for the data, which read them, and the models, which take them.
+    "texts": {"files"},
+    "models": {"keyed_random", "files", "config", "core", "texts"},
     # The price of a network, for the planner.
     "costs": {"core", "models"},
     "training": {"config", "core", "keyed_random", "files", "messages", "progress"},
     "tags": {"core", "keyed_random", "files"},
-    "data": {"core", "keyed_random", "files", "config", "messages", "progress", "suggest", "tags", "user_modules"},
+    "data": FOUNDATION - {"_version", "contents"} | {"tags", "texts"},
     # From what somebody owns to a prepared set.
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "results", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
     "evals": {"core", "keyed_random", "data", "models", "results"},
     # Weights from and to other tools.
-    "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest"},
+    "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest", "texts"},
     # The wiring, and what sits on top of it.
     "run": EVERYTHING_TO_RUN,
     "recipes": EVERYTHING_TO_RUN | {"run"},

@@ -26,8 +26,8 @@ from underpaint.__main__ import main
 from underpaint.inference import predict
 from underpaint.models.image_text import ImageText
 from underpaint.models.text_tower import TextConfig, TextTower
-from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.weights import TOKENIZER, load_tokenizer
+from underpaint.texts.tokenizer import Tokenizer
 from underpaint.weights.exporting import export_weights
 from underpaint.weights.importing import import_weights
 

@@ -6,6 +6,7 @@ are left out, as in torch's own counter, which the tests compare with.
 
 from __future__ import annotations
 
+from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.vit import ViTConfig
 
@@ -65,3 +66,17 @@ def classify_flops(encoder: ViTConfig, classes: int, *, frozen_encoder: bool = F
     if frozen_encoder:
         return 2 * (forward + 2 * head)
     return 2 * ((1 + BACKWARD) * (forward + head) - embedding)
+
+
+def lit_flops(towers: ImageTextConfig, tokens: int, *, unlocked_blocks: int = 0) -> int:
+    """FLOPs of one image with a text of ``tokens`` tokens, forward and backward, but for the cosines of the batch.
+
+    Locked layers of the image tower have no backward; the token embeddings are looked up, which costs none.
+    """
+    encoder, text = towers.encoder, towers.text
+    image = encoder_macs(encoder, encoder.num_patches)
+    unlocked = unlocked_blocks * block_macs(1 + encoder.num_patches, encoder.width, encoder.mlp_ratio)
+    image_projection = encoder.width * towers.width
+    texts = text.depth * block_macs(tokens, text.width, text.mlp_ratio) + text.width * towers.width
+    projecting = (1 + BACKWARD if unlocked_blocks else 2) * image_projection
+    return 2 * (image + BACKWARD * unlocked + projecting + (1 + BACKWARD) * texts)

@@ -5,15 +5,21 @@ Letters as in ``core``, and ``e`` the width of the common space.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from underpaint.config import LATER
 from underpaint.models.text_tower import TextConfig, TextTower
 from underpaint.models.vit import ViT, ViTConfig
+from underpaint.texts.tokens import PAD
+
+TextPooling = Literal["first", "mean"]
+"""Feature of a text: that of its first token, as in XLM-R, or the mean over its tokens, as in MiniLM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,7 @@ class ImageTextConfig:
     encoder: ViTConfig
     text: TextConfig
     width: int  # of the common space
+    text_pooling: TextPooling = field(default="first", metadata=LATER)
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= 2**16:
@@ -49,9 +56,19 @@ class ImageText(nn.Module):
         return F.normalize(self.encoder(image)[:, 0] @ self.image_projection, dim=-1)
 
     def embed_text(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b e"]:
-        """Embeddings of length 1 of texts, as ``load_tokenizer`` makes ids of them: from the first token.
+        """Embeddings of length 1 of texts, as ``load_tokenizer`` makes ids of them.
 
         Raises:
             ValueError: if there are more tokens than positions.
         """
-        return F.normalize(self.text(ids)[:, 0] @ self.text_projection, dim=-1)
+        return F.normalize(pool_text(self.text(ids), ids, self.config.text_pooling) @ self.text_projection, dim=-1)
+
+
+def pool_text(
+    features: Float[Tensor, "b l d"], ids: Int64[Tensor, "b l"], pooling: TextPooling
+) -> Float[Tensor, "b d"]:
+    """One feature of each text; padding takes no part in the mean."""
+    if pooling == "first":
+        return features[:, 0]
+    real = (ids != PAD)[:, :, None]
+    return (features * real).sum(dim=1) / real.sum(dim=1)

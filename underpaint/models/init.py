@@ -64,6 +64,19 @@ def head_rule(std: float) -> Rule:
     return rule
 
 
+def text_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
+    """BERT and XLM-R: N(0, 0.02) for all matrices, embeddings among them, and zero biases."""
+    if value.ndim >= 2:
+        nn.init.normal_(value, std=0.02, generator=generator)
+    else:
+        _norm_or_bias(name, value)
+
+
+def projection_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
+    """CLIP: N(0, 1/sqrt(width)) for a matrix (width, out) that is multiplied from the right (paper.md 1.6)."""
+    nn.init.normal_(value, std=value.shape[0] ** -0.5, generator=generator)
+
+
 def _norm_or_bias(name: str, value: Tensor) -> None:
     if name.endswith("weight"):
         nn.init.ones_(value)

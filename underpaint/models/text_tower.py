@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.models.vit import Mlp, require_sizes
-
-START, PAD, END, UNKNOWN = 0, 1, 2, 3
-"""Ids of the tokens that stand for no piece of text, as fairseq numbers them."""
+from underpaint.texts.tokens import PAD, UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)

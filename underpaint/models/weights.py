@@ -28,8 +28,8 @@ from underpaint.models.pieces import (
     require_finite,
     write_pieces,
 )
-from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.vit import ViT, ViTConfig
+from underpaint.texts.tokenizer import Tokenizer
 
 FORMAT = 1
 

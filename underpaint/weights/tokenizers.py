@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from underpaint.models.text_tower import TextConfig
-from underpaint.models.tokenizer import Tokenizer
 from underpaint.models.weights import TOKENIZER
+from underpaint.texts.tokenizer import Tokenizer
 
 USUAL_NAMES = (TOKENIZER.name, f"xlmr.{TOKENIZER.name}")
 """XLM-R's file as transformers and as MAWS call it."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from underpaint.models.text_tower import END, PAD, START, UNKNOWN
+from underpaint.texts.tokens import END, PAD, START, UNKNOWN
 
 MAX_BYTES = 64 * 1024 * 1024
 """XLM-R's file has 5 MB."""

@@ -1,0 +1,121 @@
+"""Stage 3, LiT: a text tower learns the image embeddings of a locked encoder (paper.md 1.6; Zhai et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from underpaint.core import DataInfo, Inputs, PairBatch, Step, TextInput, weighted_mean
+from underpaint.models.flops import lit_flops
+from underpaint.models.image_text import ImageText, ImageTextConfig, TextPooling
+from underpaint.models.init import initial_value, initialise, initialise_encoder, projection_rule, text_rule
+from underpaint.models.text_tower import TextConfig
+from underpaint.models.vit import ViTConfig, encoder_layer_of
+from underpaint.objectives.contrast import (
+    LARGEST_SCALE,
+    PairLoss,
+    Pairs,
+    clamped_scale,
+    gather_pairs,
+    sigmoid_loss,
+    softmax_loss,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LitConfig:
+    encoder: ViTConfig = field(default_factory=ViTConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    width: int = 768  # of the common space
+    tokens: int = 32  # of a text, start and end included; longer texts are cut
+    text_pooling: TextPooling = "first"
+    loss: PairLoss = "softmax"
+    logit_scale: float = 1 / 0.07  # factor of the cosines at the start
+    logit_bias: float = -10.0  # loss=sigmoid: added to the scaled cosines, at the start
+    unlocked_blocks: int = 0  # last blocks of the image tower that are trained, with its final norm; 0 locks it
+    stage: Literal["lit"] = "lit"
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.tokens <= self.text.longest:
+            raise ValueError(
+                f"tokens={self.tokens} of a text must lie between 3 and {self.text.longest}, its positions"
+            )
+        if not 0 <= self.unlocked_blocks <= self.encoder.depth:
+            raise ValueError(
+                f"unlocked_blocks={self.unlocked_blocks} must lie between 0 and depth={self.encoder.depth}"
+            )
+        if not 0 < self.logit_scale <= LARGEST_SCALE:
+            raise ValueError(f"logit_scale={self.logit_scale} must lie above 0 and not above {LARGEST_SCALE:.0f}")
+        if not math.isfinite(self.logit_bias):
+            raise ValueError(f"logit_bias={self.logit_bias} must be finite")
+        _ = self.towers  # refuses a width that no network has
+
+    @property
+    def towers(self) -> ImageTextConfig:
+        """The network alone, as other tools and evaluations take it."""
+        return ImageTextConfig(encoder=self.encoder, text=self.text, width=self.width, text_pooling=self.text_pooling)
+
+    @property
+    def inputs(self) -> Inputs:
+        text = TextInput(tokens=self.tokens, vocabulary=self.text.vocabulary)
+        return {"image": self.encoder.image_input, "text": text}
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """A sample's loss depends on the others of its batch, so a batch cannot be split into microbatches."""
+        return True
+
+    def build(self, data_info: DataInfo) -> Lit:
+        return Lit(self, seed=data_info.seed)
+
+    def flops_per_sample(self, data_info: DataInfo) -> int:
+        return lit_flops(self.towers, self.tokens, unlocked_blocks=self.unlocked_blocks)
+
+
+class Lit(ImageText):
+    """Both towers, and the loss of the pairs of a batch."""
+
+    def __init__(self, config: LitConfig, *, seed: int) -> None:
+        super().__init__(config.towers)
+        self.lit = config
+        self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias)) if config.loss == "sigmoid" else None
+        initialise_encoder(self.encoder, scheme="mae", seed=seed)
+        initialise(self.text, rule=text_rule, seed=seed, prefix="text")
+        with torch.no_grad():
+            self.logit_scale.fill_(math.log(config.logit_scale))
+            for name in ("image_projection", "text_projection"):
+                projection: Tensor = getattr(self, name)
+                projection.copy_(initial_value(name, tuple(projection.shape), rule=projection_rule, seed=seed))
+        self.encoder.requires_grad_(False)
+        for block in self.encoder.blocks[config.encoder.depth - config.unlocked_blocks :]:
+            block.requires_grad_(True)
+        self.encoder.norm.requires_grad_(config.unlocked_blocks > 0)
+
+    def forward(self, batch: PairBatch) -> Step:
+        image, text = self.embed_image(batch["image"]), self.embed_text(batch["text"])
+        with torch.autocast(image.device.type, enabled=False):
+            wide = torch.promote_types(image.dtype, torch.float32)
+            pairs = gather_pairs(
+                image.to(wide), text.to(wide), ids=batch["text"], weight=batch["weight"], over_ranks=self.training
+            )
+            scale = clamped_scale(self.logit_scale)
+            loss = weighted_mean(self.loss(pairs, scale), batch["weight"])
+        hit = pairs.positive.gather(1, (pairs.image @ pairs.all_texts.T).argmax(dim=1, keepdim=True))[:, 0]
+        scalars = {"hit": weighted_mean(hit.to(wide), batch["weight"]), "logit_scale": scale.detach()}
+        return Step(loss, scalars)
+
+    def loss(self, pairs: Pairs, scale: Float[Tensor, ""]) -> Float[Tensor, " b"]:
+        if self.logit_bias is None:
+            return softmax_loss(pairs, scale)
+        return sigmoid_loss(pairs, scale, self.logit_bias)
+
+    def blocks(self) -> list[nn.Module]:
+        return [*self.encoder.blocks, *self.text.blocks]
+
+    def layer_of(self, name: str) -> int:
+        return encoder_layer_of(name, self.lit.encoder.depth)
