@@ -44,6 +44,7 @@ from underpaint.run.record import digest, lock
 from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
+from underpaint.studies.convergence import convergence
 from underpaint.studies.designs import StudyOptions
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.stages import stages
@@ -55,7 +56,7 @@ from underpaint.user_modules import import_function
 __all__ = ["contents", "evaluate", "plan_run", "plan_study", "prepare", "run_study", "source_of", "train"]
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
-STUDIES = {"stages": stages, "ablations": ablations}
+STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence}
 
 
 def prepare(

@@ -19,6 +19,7 @@ EXAMPLES = """\
   underpaint study stages --baseline weights/mae_vit_b16 --baseline weights/maws_clip
   underpaint study stages --plan
   underpaint study ablations --size smoke
+  underpaint study convergence --size small --seeds 0 1 2 --jobs 2
 Run the same command again to continue; finished parts are skipped."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
 from underpaint import files
 from underpaint.messages import duration
-from underpaint.report import ablations_page, curves, dots, embedded_pictures, headline, html_tables
+from underpaint.report import ablations_page, convergence_page, curves, dots, embedded_pictures, headline, html_tables
 from underpaint.report.arms import SPARE, STAGES, marks
 from underpaint.report.folders import (
     PREPARED_FILE,
@@ -58,8 +59,14 @@ def _pages(folder: Path, *, images: bool) -> dict[str, str]:
     """The pages that belong into this folder by their names."""
     if is_study(folder):
         study = read_study(folder)
-        is_axes = study.results["page"] == "axes"
-        return {"report.html": _axes_page(study) if is_axes else _study_page(study, images=images)}
+        match study.results["page"]:
+            case "axes":
+                page = _plain_page("ablations.html.j2", study, ablations_page.content(study))
+            case "grid":
+                page = _plain_page("convergence.html.j2", study, convergence_page.content(study))
+            case "arms":
+                page = _study_page(study, images=images)
+        return {"report.html": page}
     if is_run(folder):
         return {"report.html": _run_page(read_run(folder), images=images)}
     if is_prepared(folder):
@@ -134,15 +141,16 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
     )
 
 
-def _axes_page(study: StudyFolder) -> str:
+def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]) -> str:
+    """The page of a study without pictures of images."""
     return _render(
-        "ablations.html.j2",
+        template,
         study=study,
         imported=[],
         leakage_sheet="",
         bad_records=count_reasons(study.runs.values()),
         collections=study.results["data"]["collections"],
-        **ablations_page.content(study),
+        **content,
     )
 
 

@@ -42,10 +42,12 @@ def value_chart(
     *,
     base: str,
     zero: bool = False,
+    apart: float = APART,
 ) -> Chart:
     """The series, whose values hold a place on the axis and per cent.
 
-    ``values`` are the ticks by name, from left to right; that of the base point is set in bold.
+    ``values`` are the ticks by name, from left to right; that of the base point is set in bold. Series
+    stand side by side, ``apart`` from each other, unless their places differ.
     """
     measured = [value for line in series for value in line.values]
     edges = [edge for value in measured for edge in (value.y, value.low, value.high) if edge is not None]
@@ -56,7 +58,7 @@ def value_chart(
     places = [x for _, x in values]
     x_of = Scale(min(places), max(places), LEFT + MARGIN, RIGHT - MARGIN)
     y_of = Scale(y_range[0], y_range[-1], BOTTOM, TOP)
-    placed = [_placed(line, APART * (number - (len(series) - 1) / 2), x_of, y_of) for number, line in enumerate(series)]
+    placed = [_placed(line, apart * (number - (len(series) - 1) / 2), x_of, y_of) for number, line in enumerate(series)]
     return Chart(
         title=title,
         x_label=x_label,

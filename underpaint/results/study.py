@@ -13,13 +13,14 @@ COMPARED_SPLITS = ("test", "mean")
 OLD_NAMES = {"pays": "ablations"}
 """Studies as they were called before, and as they are called now."""
 
-PageKind = Literal["arms", "axes"]
-"""Kind of a study's page: arms side by side, or differences along axes from one base point."""
+PageKind = Literal["arms", "axes", "grid"]
+"""Kind of a study's page: arms side by side, differences along axes from one base point, or a grid of budgets."""
 Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
 """Purpose of an arm: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
 Equal = Literal["steps", "compute", "time", "nothing"]
 """Quantity equal in two arms beside the data: the steps of WSP, or training FLOPs or wall time of all stages."""
 Noise = Literal["seeds", "test images"]
+Side = Literal["within", "below", "above"]
 
 
 class StudyRecord(TypedDict):
@@ -211,6 +212,58 @@ class EnvironmentEntry(TypedDict):
     versions: dict[str, str]
 
 
+class BoundedEntry(TypedDict):
+    """A number within the measured range, or the edge of the range that the true one lies beyond."""
+
+    value: float
+    side: Side
+
+
+class EndEntry(TypedDict):
+    """An end of the grid: an arm by the lengths of its stages, in budgets and in samples."""
+
+    arm: str
+    mae: float
+    wsp: float
+    mae_samples: int
+    wsp_samples: int
+    train_flops: float
+
+
+class WorthEntry(TypedDict):
+    """The samples of WSP that the MAE of an arm is worth; ``cost`` is what its training FLOPs would pay for."""
+
+    arm: str
+    equals: BoundedEntry  # samples of WSP alone with the same score
+    worth: BoundedEntry  # beyond those of the arm itself
+    low: BoundedEntry
+    high: BoundedEntry
+    cost: float
+    n_seeds: int
+
+
+class FrontierEntry(TypedDict):
+    """The best score at a number of training FLOPs, without and with MAE, and the difference."""
+
+    train_flops: float
+    wsp: float
+    mae_wsp: float
+    mae: list[float]  # budgets of MAE that were chosen, by seed
+    difference: Summary
+
+
+class ConvergenceEntry(TypedDict):
+    """The grid of the study ``convergence``."""
+
+    mae_samples: int  # of one budget
+    wsp_samples: int
+    ends: list[EndEntry]
+    asked: str  # the arm whose worth is the answer of the study
+    worths: list[WorthEntry]
+    frontier: list[FrontierEntry]
+    rules: list[str]
+
+
 class StudyResults(TypedDict):
     """The content of ``results.json``."""
 
@@ -228,3 +281,4 @@ class StudyResults(TypedDict):
     tag_summary: list[ContrastRow]
     data: DataEntry
     environment: EnvironmentEntry
+    convergence: NotRequired[ConvergenceEntry]

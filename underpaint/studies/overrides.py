@@ -22,8 +22,8 @@ SET_BY_THE_STUDY: Idle = {
 """Fields of every recipe that have the study's value whatever they are set to."""
 
 
-def idle_settings(overrides: Sequence[str], design: Design, *, images: str, seeds: Sequence[int]) -> Idle:
-    """Fields of a design that nothing reads, as far as that is known before its images are opened.
+def set_by_the_study(overrides: Sequence[str]) -> Idle:
+    """Fields of the recipes that have the study's value whatever they are set to.
 
     A mean and a deviation may be set where they must, beside another number of channels.
     """
@@ -31,6 +31,12 @@ def idle_settings(overrides: Sequence[str], design: Design, *, images: str, seed
     for recipe in RECIPES:
         if any(assignment.startswith(f"{recipe}.objective.encoder.channels=") for assignment in overrides):
             del idle[f"{recipe}.objective.encoder.mean"], idle[f"{recipe}.objective.encoder.std"]
+    return idle
+
+
+def idle_settings(overrides: Sequence[str], design: Design, *, images: str, seeds: Sequence[int]) -> Idle:
+    """Fields of a design that nothing reads, as far as that is known before its images are opened."""
+    idle = set_by_the_study(overrides)
     if images:
         idle["images"] = f"--images {images} is trained on; leave it out"
         idle["transfer"] = f"--images {images} is measured on its own classes and on digits; leave it out"

@@ -47,6 +47,8 @@ class TrainPart:
     run: Run
     data_info: DataInfo  # of its data, for the plan
     init_from: str = ""  # the part whose encoder it starts from
+    branch_from: str = ""  # the part whose checkpoint it continues (run/branches.py)
+    branch_at: int = 0  # samples of that checkpoint, which it does not train again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +115,17 @@ def named_parts(study: Study, only: Sequence[str]) -> set[str]:
 
 
 def needs_of(part: Part) -> tuple[str, ...]:
-    """Names of the parts whose encoders it reads."""
+    """Names of the parts whose outputs it reads."""
     if isinstance(part, TrainPart):
-        return (part.init_from,) if part.init_from else ()
+        return tuple(name for name in (part.init_from, part.branch_from) if name)
     return part.inputs
 
 
 def run_part(part: Part, folder: Path) -> None:
     """Run a part, or continue it; a part that is done already is left as it is."""
     if isinstance(part, TrainPart):
-        start = str(folder / part.init_from) if part.init_from else ""
-        execute(replace(part.run, init_from=start), folder / part.name)
+        start, trunk = (str(folder / name) if name else "" for name in (part.init_from, part.branch_from))
+        execute(replace(part.run, init_from=start, branch_from=trunk), folder / part.name)
     else:
         compute(part, folder)
 
@@ -254,7 +256,7 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
     for part in study.parts:
         if isinstance(part, TrainPart):
             budget, data_info = part.run.budget, part.data_info
-            samples = budget.steps * budget.batch_size
+            samples = budget.steps * budget.batch_size - part.branch_at
             work = _work(part.run, data_info)
             if work not in measured:
                 say(f"timing a few steps of {part.name}")
@@ -266,8 +268,8 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
                     samples=samples,
                     flops=float(samples * part.run.objective.flops_per_sample(data_info)),
                     seconds=samples * seconds,
-                    # two checkpoints of weights and AdamW's two moments, the model and the encoder
-                    bytes=parameters * BYTES_PER_PARAMETER * (2 * 3 + 2),
+                    # checkpoints of weights and AdamW's two moments, the model and the encoder
+                    bytes=parameters * BYTES_PER_PARAMETER * (3 * (2 + len(part.run.cadence.save_at)) + 2),
                     done=is_done(part, folder),
                 )
             )
