@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -228,18 +231,38 @@ def test_an_interrupted_preparation_leaves_nothing_that_counts(
     assert open_source("mine").path == ("images/a.png",)
 
 
-def test_two_processes_may_prepare_at_once(own_cache: Path, add_collection: Callable[..., None]) -> None:
-    def beaten(images: Path) -> tuple[list[Record], str]:
-        catalog.COLLECTIONS = (*catalog.COLLECTIONS[:-1], faster)
-        open_source("mine")
+def test_of_two_first_uses_at_once_one_prepares_and_the_other_waits(
+    own_cache: Path, add_collection: Callable[..., None]
+) -> None:
+    calls: list[Path] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(images: Path) -> tuple[list[Record], str]:
+        calls.append(images)
+        began.set()
+        assert go_on.wait(30)
         return one_image(images)
 
-    add_collection(one_image)
-    faster = catalog.COLLECTIONS[-1]
-    add_collection(beaten)
-    catalog.COLLECTIONS = (*catalog.COLLECTIONS[:-2], catalog.COLLECTIONS[-1])
-    assert open_source("mine").path == ("images/a.png",)
+    add_collection(slow)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first = pool.submit(open_source, "mine")
+        assert began.wait(30)
+        second = pool.submit(open_source, "mine")
+        time.sleep(0.1)
+        assert not second.done()
+        go_on.set()
+        assert first.result(30) == second.result(30)
+    assert len(calls) == 1
     assert [file.name for file in (own_cache / "collections").iterdir()] == ["mine-3"]
+
+
+def test_the_leftover_of_a_killed_preparation_is_replaced(own_cache: Path, add_collection: Callable[..., None]) -> None:
+    leftover = own_cache / "collections" / "mine-3.part" / "images" / "half.png"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"x")
+    add_collection(one_image)
+    source = open_source("mine")
+    assert [file.name for file in (source.root / "images").iterdir()] == ["a.png"]
 
 
 def test_a_missing_package_is_named_with_its_remedy(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

