@@ -262,7 +262,7 @@ def test_near_duplicates_of_held_out_icons_are_left_out_whatever_their_colours(
     credits = [_credit("x")]
     (tmp_path / "images").mkdir()
     drawings = icons.draw_sets(credits, chosen, tmp_path / "images")
-    monkeypatch.setattr(icons, "heldout_families", lambda sizes: {"star"})
+    monkeypatch.setattr(icons, "heldout_families", lambda sizes, share: {"star"})
     splits = {record.path: record.splits for record in icons.split_records(drawings, tmp_path / "images", set())}
     assert splits == {
         "images/x/star.png": ("heldout",),

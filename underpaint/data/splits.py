@@ -39,15 +39,15 @@ def test_families(class_of_family: Mapping[str, str], *, share: float) -> set[st
     return chosen
 
 
-def heldout_families(size_of_family: Mapping[str, int]) -> set[str]:
-    """The pretraining families that are held out: HELDOUT_SHARE of them, or more to reach HELDOUT_FEWEST images."""
+def heldout_families(size_of_family: Mapping[str, int], *, share: float = HELDOUT_SHARE) -> set[str]:
+    """The pretraining families that are held out: this share of them, or more to reach HELDOUT_FEWEST images."""
     images = sum(size_of_family.values())
-    share = round(HELDOUT_SHARE * len(size_of_family))
+    count_of_share = round(share * len(size_of_family))
     fewest = HELDOUT_FEWEST if images >= HELDOUT_WORTHWHILE else 0
     chosen: set[str] = set()
     count = 0
     for family in _shuffled(size_of_family, "heldout"):
-        if len(chosen) >= share and count >= fewest:
+        if len(chosen) >= count_of_share and count >= fewest:
             break
         if count + size_of_family[family] < images:  # one family must remain to train on
             chosen.add(family)

@@ -36,6 +36,8 @@ from underpaint.messages import counted, say
 from underpaint.progress import Progress
 
 VERSION = "2.2.535"
+HELDOUT_SHARE = 0.01
+"""Share of the families that are held out, some 1,200 images; each of them is compared with all the others."""
 _THREADS = min(os.cpu_count() or 1, 8)
 
 
@@ -112,7 +114,7 @@ def draw_sets(credits: Sequence[Credit], chosen: Mapping[str, Sequence[Icon]], i
 def split_records(drawings: Sequence[Drawing], images: Path, coloured: set[str]) -> list[Record]:
     """The records with families and splits; writes the counts of the check for leaks and prints them."""
     family = families(drawings)
-    heldout = heldout_families(Counter(family))
+    heldout = heldout_families(Counter(family), share=HELDOUT_SHARE)
     rows = range(len(drawings))
     tested = [row for row in rows if family[row] in heldout]
     trained = [row for row in rows if family[row] not in heldout]

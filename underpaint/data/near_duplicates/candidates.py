@@ -66,12 +66,14 @@ class Search:
         return Candidates(rows=table[:, :2], distance=table[:, 2], mirrored=table[:, 3] == 1, scale=scale[table[:, 4]])
 
 
-def alike_in_colour(candidates: Candidates, first: PerceptualHashes, second: PerceptualHashes) -> Candidates:
-    """The pairs whose 4 x 4 fields of colour differ by at most FIELD_LIMIT in the better view; most others go here."""
+def alike_in_colour(
+    candidates: Candidates, first: PerceptualHashes, second: PerceptualHashes, *, limit: float = FIELD_LIMIT
+) -> Candidates:
+    """The pairs whose 4 x 4 fields of colour differ by at most ``limit`` in the better view; most others go here."""
     nearest = np.full(len(candidates.rows), np.inf)
     for view in (BOX, FULL):
         first_fields = first.fields[candidates.rows[:, 0], view].astype(np.int16)
         second_fields = second.fields[candidates.rows[:, 1], view].astype(np.int16)
         second_fields = np.where(candidates.mirrored[:, None, None, None], second_fields[:, :, ::-1], second_fields)
         nearest = np.minimum(nearest, np.abs(first_fields - second_fields).mean(axis=(1, 2, 3)) / 255)
-    return candidates.only(nearest <= FIELD_LIMIT)
+    return candidates.only(nearest <= limit)
