@@ -75,6 +75,7 @@ class RunMeasures(TypedDict):
     skipped_windows: NotRequired[list[object]]
     bad_records: int
     metrics: dict[str, object]
+    remarks: NotRequired[list[str]]  # on the curve, where it left the band of earlier runs
 
 
 class RunResult(RunMeasures):
@@ -92,6 +93,7 @@ class LogLine(TypedDict):
     loss: NotRequired[float | None]
     lr: NotRequired[float | None]
     images_per_second: NotRequired[float | None]
+    remark: NotRequired[str]
     eval: NotRequired[dict[str, object]]
 
 

@@ -22,6 +22,7 @@ from underpaint.run import outputs, record
 from underpaint.run.branches import checkpoint_of_trunk, take_over_log
 from underpaint.run.build import build_state, whole_network
 from underpaint.run.declare import Run
+from underpaint.run.earlier_runs import earlier_curves
 from underpaint.run.rank_stream import RankStream
 from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.training import float8, sharded_tensors
@@ -183,7 +184,7 @@ def _train(
         bad = len(stream.quarantine)
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
-        result = _result(run, state, data_info, bad_records=bad, metrics=finite)
+        result = _result(run, state, data_info, bad_records=bad, metrics=finite, remarks=monitor.remarks())
         return outputs.save_outputs(folder, run.objective, network=network, data_info=data_info, result=result)
 
     return ranks.broadcast_from_first(save)
@@ -197,6 +198,7 @@ def _run_info(run: Run, folder: Path, data_info: DataInfo) -> RunInfo:
         batch_size=run.budget.batch_size,
         flops=run.objective.flops_per_sample(data_info),
         parallel=run.parallel,
+        earlier=earlier_curves(folder),
     )
 
 
@@ -262,7 +264,13 @@ def _open_batches(
 
 
 def _result(
-    run: Run, state: TrainState, data_info: DataInfo, *, bad_records: int, metrics: Mapping[str, object]
+    run: Run,
+    state: TrainState,
+    data_info: DataInfo,
+    *,
+    bad_records: int,
+    metrics: Mapping[str, object],
+    remarks: list[str],
 ) -> RunMeasures:
     samples = state.step * run.budget.batch_size
     return {
@@ -278,6 +286,7 @@ def _result(
         "skipped_windows": list(state.history.skipped),
         "bad_records": bad_records,
         "metrics": dict(metrics),
+        "remarks": remarks,
     }
 
 

@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             break
         lines.append(line)
     return lines
+
+
+def logged_curve(lines: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Samples and loss of the lines of training steps; steps whose loss was not finite are left out."""
+    return [(line["samples"], line["loss"]) for line in lines if line.get("loss") is not None]
 
 
 def _plain(value: object) -> object:

@@ -14,13 +14,14 @@ from underpaint.messages import say
 from underpaint.progress import Progress
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.clock import TRAINING
+from underpaint.training.expected import Curve, ExpectedCurve
 from underpaint.training.health import Watchdog, stragglers
-from underpaint.training.log import RunLog, read_log
+from underpaint.training.log import RunLog, logged_curve, read_log
 from underpaint.training.loop import TrainState
 from underpaint.training.parallel import ParallelConfig
 from underpaint.training.signals import Interrupted
 
-APART = {"step", "samples", "train_flops", "seconds", "images_per_second", "clock", "skipped_window", "slow"}
+APART = {"step", "samples", "train_flops", "seconds", "images_per_second", "clock", "skipped_window", "slow", "remark"}
 """Entries of a log line that are not metrics of the result: they have fields of their own, or depend on the machine."""
 
 SAVE_FAILURES = 3
@@ -41,6 +42,7 @@ class RunInfo:
     batch_size: int
     flops: int  # of one sample
     parallel: ParallelConfig
+    earlier: Sequence[Curve] = ()  # of earlier runs of the recipe, with which this one is compared
 
 
 class RunMonitor:
@@ -64,6 +66,7 @@ class RunMonitor:
         self.begun = state.step * run.batch_size
         if self.ranks.first:
             self.record = RunLog(run.folder, step=state.step)
+            self.expected = ExpectedCurve(run.earlier, run.samples, curve=logged_curve(read_log(self.path)))
             self.progress = Progress(run.name, total=run.samples, unit="images", done=self.begun)
         self.watchdog = Watchdog(run.parallel.hang_seconds)
         self.clock = dict(state.clock.seconds)
@@ -80,6 +83,9 @@ class RunMonitor:
         line |= self._health(state)
         self.meet()
         if self.record is not None and self.progress is not None:
+            if remark := self.expected.add(seen, float(values["loss"])):
+                line["remark"] = remark
+                say(f"ALARM: {self.run.name}: {remark}")
             self.record.write(state.step, seen, line)
             rate = (seen - self.begun) / max(self.progress.seconds, 1e-9)
             self.progress.update(seen, f"loss {float(values['loss']):.4f}  {rate:,.0f} images/s")
@@ -130,6 +136,10 @@ class RunMonitor:
             self.evaluate(state)
         metrics = self.ranks.broadcast_from_first(last_values)
         return {name: value for name, value in metrics.items() if name not in APART}
+
+    def remarks(self) -> list[str]:
+        """The remarks on the run's curve, from all its starts."""
+        return [str(line["remark"]) for line in read_log(self.path) if "remark" in line]
 
     def save(self, state: TrainState) -> None:
         """Save; a disk that takes no checkpoint raises an alarm, and ends the run when it happens again and again."""
