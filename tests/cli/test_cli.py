@@ -148,6 +148,7 @@ WRONG = [
     (["train", "mae_vit_b61"], r"unknown recipe 'mae_vit_b61'; did you mean mae_vit_b16\?"),
     (["train", "mae_smoke", "optim.base_rl=1"], r"unknown field 'optim\.base_rl'; did you mean optim\.base_lr\?"),
     (["train", "mae_smoke", "optim.base_lr=fast"], r"optim\.base_lr='fast' is not a number"),
+    (["train", "mae_smoke", "budget.samples=1e30"], r"budget\.samples=1e\+30 is more than 1e\+15"),
     (["train", "mae_smoke", "budget.samples=5"], r"budget\.samples=5 is less than one batch of batch_size=64"),
     (["train", "mae_smoke", "data.source=./nowhere"], r"nowhere is not a folder"),
     (["train", "mae_smoke", "data.source=openmoij"], r"openmoij.*openmoji"),

@@ -112,6 +112,22 @@ def test_tables_that_are_packed_are_no_archives() -> None:
     assert unread_archive("posts.csv.gz") == unread_archive("yfcc100m_dataset.bz2") == unread_archive("a.tar") == ""
 
 
+def test_pieces_of_a_split_archive_are_named_with_the_remedy() -> None:
+    pieces = [
+        "a.tar.001",
+        "a.tar.gz.002",
+        "a.tar.gz.aa",
+        "a.7z.001",
+        "a.zip.003",
+        "a.z01",
+        "a.part1.rar",
+        "A.TAR.part2",
+    ]
+    assert all("join the pieces" in unread_archive(name) for name in pieces)
+    others = ["a.001", "tags.csv.001", "a.tar.json", "b.aa", "photo.r2", "a.jpg.001"]
+    assert not [name for name in others if unread_archive(name)]
+
+
 @pytest.mark.parametrize(
     "extension",
     [

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from underpaint.config import LATER, OPERATIONAL
 
+MAX_SAMPLES = 10**15
+"""Largest budget in samples: 100,000 times the longest published run; positions of samples are 63-bit numbers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -23,6 +26,10 @@ class Budget:
             )
         if self.samples < self.batch_size:
             raise ValueError(f"budget.samples={self.samples} is less than one batch of batch_size={self.batch_size}")
+        if self.samples > MAX_SAMPLES:
+            raise ValueError(
+                f"budget.samples={self.samples:.3g} is more than {MAX_SAMPLES:.0e}, the most that a run can count"
+            )
         if not 0 <= self.warmup < self.samples:
             raise ValueError(
                 f"budget.warmup={self.warmup} must be shorter than budget.samples={self.samples}, and not negative; "

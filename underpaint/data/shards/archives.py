@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from underpaint.data.folders.listing import refuse_unreadable
@@ -21,6 +22,10 @@ _PACKED = {
     "compress": (".tar.z",),
 }
 _OTHERS = {".zip": "ZIP", ".cbz": "ZIP", ".7z": "7z", ".rar": "RAR", ".cbr": "RAR"}
+_PIECE = re.compile(
+    r"\.(?:tar|tgz|zip|7z|rar)(?:\.[a-z0-9]{2,4})?\.(?:\d{2,4}|part\d+|a[a-z])$|\.(?:part\d+\.rar|z\d\d|r\d\d)$"
+)
+"""Names of the pieces that ``split -d``, 7-Zip, zip and rar make: ``a.tar.001``, ``a.tar.gz.aa``, ``a.z01``."""
 _FIRST_BYTES = {
     b"\x1f\x8b": "gzip",
     b"\x1f\x9d": "compress",
@@ -46,6 +51,8 @@ def unread_archive(name: str) -> str:
     for program, extensions in _PACKED.items():
         if lower.endswith(extensions):
             return f"a tar packed with {program} is not read in place; {_ADVICE}"
+    if _PIECE.search(lower):
+        return "a piece of a split archive is not read; join the pieces in order (cat NAME.001 NAME.002 > NAME)"
     kind = next((kind for extension, kind in _OTHERS.items() if lower.endswith(extension)), "")
     return f"a {kind} archive is not read; {_ADVICE}" if kind else ""
 
