@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -212,8 +213,7 @@ def test_another_package_is_refused(package: Path, damage: str) -> None:
 
 def get_package(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def get(packages: list[str], folder: Path, *, wanted: tuple[str, ...]) -> str:
-        (folder / "@iconify").mkdir()
-        (folder / "@iconify/json").symlink_to(package)
+        shutil.copytree(package, folder / "@iconify/json")
         return packages[0]
 
     monkeypatch.setattr(icons, "get_npm", get)

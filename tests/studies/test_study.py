@@ -235,6 +235,23 @@ def test_stages_that_do_not_fit_are_found_before_anything_runs(
     assert not out.exists()
 
 
+def test_a_batch_larger_than_the_images_of_a_later_stage_is_found_before_anything_runs(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "execute", lambda *_, **__: pytest.fail("a part was trained"))
+    monkeypatch.setattr(parts, "measure", lambda *_, **__: pytest.fail("a part was timed"))
+    out = tmp_path / "study"
+    change = ["finetune.budget.batch_size=512", "finetune.budget.microbatch=64", "finetune.budget.samples=1024"]
+    for verb in (verbs.plan_study, verbs.run_study):
+        with pytest.raises(
+            ValueError, match=r"finetune-\S+ has \d+ images to train on, fewer than one batch of 512; give"
+        ):
+            verb(
+                "stages", size="smoke", out=out, images=str(images), labels=str(images / "labels.csv"), overrides=change
+            )
+    assert not out.exists()
+
+
 def test_another_image_size_of_a_later_stage_is_planned(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ from underpaint.studies.parts import (
     is_done,
     named_parts,
     needs_of,
-    require_fitting_starts,
+    require_sound_runs,
     run_part,
 )
 from underpaint.training.devices import choose_device, usable_cpus
@@ -61,7 +61,7 @@ def run_parts(
         ValueError: for a name or pattern that no part has, encoders that do not fit the parts that start from them, or
             a folder of another study or other settings.
     """
-    require_fitting_starts(study)
+    require_sound_runs(study)
     agenda = Agenda(study, named_parts(study, only))
     claim(study, folder)
     if jobs > 1 and build is not None:

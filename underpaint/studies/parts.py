@@ -83,8 +83,17 @@ class Study:
     """Values that were measured on this machine and decide what the parts do; the first start records them."""
 
 
-def require_fitting_starts(study: Study) -> None:
-    """Raises ValueError if a run of the study has another architecture than the part that it starts from."""
+def require_sound_runs(study: Study) -> None:
+    """Raises ValueError if a run of the study has fewer images than one batch, or another architecture than the part
+    that it starts from.
+    """
+    for part in (part for part in study.parts if isinstance(part, TrainPart)):
+        batch, images = part.run.budget.batch_size, part.data_info.images * getattr(part.run.data, "views", 1)
+        if images < batch:
+            raise ValueError(
+                f"{part.name} has {images} images to train on, fewer than one batch of {batch}; give more images, or "
+                f"set {part.run.objective.stage}.budget.batch_size and {part.run.objective.stage}.budget.microbatch"
+            )
     encoders = {part.name: _encoder_of(part) for part in study.parts}
     for part in (part for part in study.parts if isinstance(part, TrainPart) and part.init_from):
         source, target = encoders[part.init_from], encoders[part.name]
@@ -248,9 +257,9 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
     Parts that do the same work are timed once: most of a study differ only in where they start.
 
     Raises:
-        ValueError: for encoders that do not fit the parts that start from them.
+        ValueError: for runs that cannot work, as ``require_sound_runs`` says.
     """
-    require_fitting_starts(study)
+    require_sound_runs(study)
     rows = []
     measured: dict[str, tuple[float, int]] = {}
     for part in study.parts:

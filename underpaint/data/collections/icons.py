@@ -12,7 +12,6 @@ import functools
 import importlib
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,12 +67,14 @@ def prepare(images: Path) -> tuple[list[Record], str]:
     and ``leaks.json`` (the counts of the check for leaks). Sets that were drawn before an interruption are kept.
     """
     importlib.import_module("resvg_py")  # a missing package is reported before the download
-    with tempfile.TemporaryDirectory(dir=images.parent) as folder:
-        version = get_npm([f"@iconify/json@{VERSION}"], Path(folder), wanted=("collections.json", "json/"))
-        package = Path(folder) / "@iconify/json"
-        credits = read_credits(package)
-        say(f"Choosing icons of {len(credits)} sets under permissive licences")
-        chosen = {credit.prefix: read_icons(package, credit) for credit in credits}
+    download = _work_file(images, "").parent / "download"
+    shutil.rmtree(download, ignore_errors=True)  # of an interrupted preparation
+    version = get_npm([f"@iconify/json@{VERSION}"], download, wanted=("collections.json", "json/"))
+    package = download / "@iconify/json"
+    credits = read_credits(package)
+    say(f"Choosing icons of {len(credits)} sets under permissive licences")
+    chosen = {credit.prefix: read_icons(package, credit) for credit in credits}
+    shutil.rmtree(download)
     drawings = draw_sets(credits, chosen, images)
     coloured = {credit.prefix for credit in credits if credit.coloured}
     records = split_records(drawings, images, coloured)
@@ -166,7 +167,7 @@ def _drawings(chosen: Mapping[str, Sequence[Icon]], images: Path) -> list[Drawin
         ]
     if problems:
         path = min(problems)
-        say(f"{counted(len(problems), 'icon')} cannot be used and left out, such as {path}: {problems[path]}")
+        say(f"{counted(len(problems), "icon")} cannot be used and are left out, such as {path}: {problems[path]}")
     return drawings
 
 
