@@ -167,7 +167,7 @@ def _drawings(chosen: Mapping[str, Sequence[Icon]], images: Path) -> list[Drawin
         ]
     if problems:
         path = min(problems)
-        say(f"{counted(len(problems), "icon")} cannot be used and are left out, such as {path}: {problems[path]}")
+        say(f"{counted(len(problems), 'icon')} cannot be used and are left out, such as {path}: {problems[path]}")
     return drawings
 
 
