@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from underpaint.messages import duration, say
@@ -26,9 +26,21 @@ class Progress:
     No thread draws the bar, since a step may start processes: it moves only when ``update`` is called.
     """
 
-    def __init__(self, step: str, *, total: int, unit: str, done: int = 0) -> None:
-        """``done`` of ``total`` units were done before; they say nothing about the speed of those to come."""
+    def __init__(
+        self,
+        step: str,
+        *,
+        total: int,
+        unit: str,
+        done: int = 0,
+        seconds_left: Callable[[], float | None] | None = None,
+    ) -> None:
+        """``done`` of ``total`` units were done before; they say nothing about the speed of those to come.
+
+        Units of different length need ``seconds_left``, which knows better than their number; None is "not yet".
+        """
         self._step, self._total, self._unit, self._before = step, total, unit, done
+        self._seconds_left = seconds_left
         self._started = self._drawn = time.monotonic()
         self._has_spoken = False
         self._bar = _bar(step, total=total, unit=unit, done=done) if sys.stderr.isatty() else None
@@ -64,6 +76,9 @@ class Progress:
         self.close()
 
     def _left(self, done: int) -> str:
+        if self._seconds_left is not None:
+            seconds = self._seconds_left()
+            return "?" if seconds is None else duration(seconds)
         taken = done - self._before
         return duration(self.seconds / taken * max(self._total - done, 0)) if taken > 0 else "?"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -15,6 +16,8 @@ RUN_FILE = "run.json"
 RESULT_FILE = "result.json"
 ENVIRONMENT_FILE = "env.json"
 LOG_FILE = "log.jsonl"
+TAIL = 65_536
+"""Bytes at the end of a log in which its last line is looked for."""
 BAD_RECORDS_FILE = "bad_records.jsonl"
 EVALUATIONS_FOLDER = "evals"
 FORMAT = 1
@@ -131,6 +134,24 @@ def read_log(folder: Path) -> Iterator[LogLine]:
     """
     for where, line in _lines(folder / LOG_FILE):
         yield checked(LogLine, line, where=where)
+
+
+def last_samples(folder: Path) -> int:
+    """The images that a run has seen by the last whole line of ``log.jsonl``; 0 where there is none.
+
+    Reads no more than the end of the file, since it is for watching a run; a damaged line counts as none.
+    """
+    path = folder / LOG_FILE
+    if not path.is_file():
+        return 0
+    with path.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+        lines = log.read().split(b"\n")[:-1]
+    try:
+        samples = json.loads(lines[-1])["samples"] if lines else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return samples if isinstance(samples, int) else 0
 
 
 def read_bad_records(folder: Path) -> Iterator[BadRecord]:

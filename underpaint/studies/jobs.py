@@ -36,6 +36,7 @@ from underpaint.studies.parts import (
     require_sound_runs,
     run_part,
 )
+from underpaint.studies.time_left import TimeLeft
 from underpaint.training.devices import choose_device, usable_cpus
 from underpaint.training.signals import Interrupted, catch_signals
 
@@ -99,6 +100,11 @@ class Agenda:
     def begun(self) -> tuple[str, ...]:
         return tuple(self._begun)
 
+    @property
+    def left(self) -> tuple[Part, ...]:
+        """The parts that have not begun."""
+        return tuple(self._left.values())
+
     def __len__(self) -> int:
         return len(self._left) + len(self._begun)
 
@@ -160,10 +166,11 @@ def run_side_by_side(agenda: Agenda, folder: Path, build: Callable[[], Study], *
     context = multiprocessing.get_context("spawn")
     going_on, keep_going = context.Pipe(duplex=False)
     total, failure = len(agenda), None
+    left = TimeLeft(agenda.left, folder)
     running: dict[Future[float], str] = {}
     with (
         catch_signals() as stopped,
-        Progress("study", total=total, unit="parts") as shown,
+        Progress("study", total=total, unit="parts", seconds_left=left.seconds) as shown,
         ProcessPoolExecutor(min(jobs, total), context, initializer=_start, initargs=(going_on,)) as pool,
     ):
         try:

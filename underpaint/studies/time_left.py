@@ -1,0 +1,43 @@
+"""The time that a study still takes, from the training that was done since its command started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from underpaint.results.run import last_samples
+from underpaint.studies.parts import Part, TrainPart, is_done
+
+
+class TimeLeft:
+    """Seconds until all parts are done, if the rest goes as fast as what was done since this was made.
+
+    Parts count by their FLOPs of training, so a part that is under way counts with what it has done; evaluations,
+    which come between, count as the slower training that they cause.
+    """
+
+    def __init__(self, parts: Sequence[Part], folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left = {part.name: part for part in parts if isinstance(part, TrainPart)}
+        self._folder, self._clock = folder, clock
+        self._done = 0.0
+        self._total = sum(_flops(part, part.run.budget.samples) for part in self._left.values())
+        self._before, self._started = self._update(), clock()
+
+    def seconds(self) -> float | None:
+        """None where no training has moved yet, or none is left."""
+        done = self._update()
+        if done <= self._before or done >= self._total:
+            return None
+        return (self._total - done) / (done - self._before) * (self._clock() - self._started)
+
+    def _update(self) -> float:
+        """The FLOPs that are done, those of parts under way too."""
+        for part in [part for part in self._left.values() if is_done(part, self._folder)]:
+            del self._left[part.name]
+            self._done += _flops(part, part.run.budget.samples)
+        return self._done + sum(_flops(part, last_samples(self._folder / name)) for name, part in self._left.items())
+
+
+def _flops(part: TrainPart, samples: int) -> float:
+    return float(samples * part.run.objective.flops_per_sample(part.data_info))
