@@ -110,6 +110,12 @@ def test_a_gain_over_what_harmed_is_told_as_such() -> None:
     assert not below_the_floor(read_contrasts([line(STEPS, "a", -0.02, -0.03, -0.01)]))
     alone = [line("wsp - random", task, -0.07, -0.08, -0.06) for task in ("digits linear", MEAN_TASK)]
     assert below_the_floor(read_contrasts(alone)).startswith("On the mean over tasks (−7.0) WSP alone ends below")
+    rise = [line("mae_wsp - random", task, 0.03, 0.01, 0.05) for task in ("digits linear", MEAN_TASK)]
+    assert below_the_floor(read_contrasts([*alone, *rise])).endswith(
+        "MAE then WSP is above the untrained encoder, by 3.0 points on average."
+    )
+    unclear = [{**each, "low": -0.01} for each in rise]
+    assert below_the_floor(read_contrasts([*alone, *unclear])).endswith("that was learned.")
 
 
 def test_headline_says_loss() -> None:

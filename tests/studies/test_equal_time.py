@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("images_opened_once")
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smoke study with the arm, on a machine where a sample of MAE takes three quarters of one of WSP."""
 
-    def design(size: Size) -> Design:
-        return replace(design_of(size), arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_TIME))
+    def design(size: Size, **given: bool) -> Design:
+        return replace(design_of(size, **given), arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_TIME))
 
     def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
         return (0.75 if run.objective.stage == "mae" else 1.0), 1

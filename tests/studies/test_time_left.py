@@ -17,7 +17,9 @@ from underpaint.studies.time_left import TimeLeft
 
 def part(name: str, samples: int) -> TrainPart:
     run = mae_smoke()
-    return TrainPart(name=name, run=replace(run, budget=replace(run.budget, samples=samples)), data_info=DataInfo(seed=0))
+    return TrainPart(
+        name=name, run=replace(run, budget=replace(run.budget, samples=samples)), data_info=DataInfo(seed=0)
+    )
 
 
 def log(folder: Path, samples: int) -> None:
@@ -30,12 +32,15 @@ def test_a_part_under_way_counts_with_what_it_has_done(tmp_path: Path) -> None:
     now = [100.0]
     left = TimeLeft([part("long", 9_600), part("short", 640)], tmp_path, clock=lambda: now[0])
     assert left.seconds() is None, "nothing has moved yet"
-    now[0] = 110.0
-    log(tmp_path / "long", 2_560)
-    assert left.seconds() == pytest.approx((9_600 + 640 - 2_560) / 256)  # 256 images a second
-    now[0] = 120.0
+    now[0] = 200.0
+    log(tmp_path / "long", 640)
+    assert left.seconds() is None, "until here, images were opened"
+    now[0] = 210.0
+    log(tmp_path / "long", 3_200)
+    assert left.seconds() == pytest.approx((9_600 + 640 - 3_200) / 256)  # 256 images a second
+    now[0] = 220.0
     (tmp_path / "long" / "result.json").write_text("{}")
-    assert left.seconds() == pytest.approx(640 / 480)
+    assert left.seconds() == pytest.approx(640 / ((9_600 - 640) / 20))
     (tmp_path / "short").mkdir()
     (tmp_path / "short" / "result.json").write_text("{}")
     assert left.seconds() is None
@@ -45,9 +50,11 @@ def test_training_of_earlier_commands_says_nothing_about_the_speed(tmp_path: Pat
     now = [0.0]
     log(tmp_path / "long", 6_400)
     left = TimeLeft([part("long", 9_600)], tmp_path, clock=lambda: now[0])
-    now[0] = 10.0
-    log(tmp_path / "long", 8_000)
-    assert left.seconds() == pytest.approx(10)
+    assert left.seconds() is None
+    for now[0], samples in ((5.0, 7_200), (10.0, 8_000)):
+        log(tmp_path / "long", samples)
+        seconds = left.seconds()
+    assert seconds == pytest.approx(10)
 
 
 @pytest.mark.parametrize("end", ["", '{"step": 9, "samp', "{}\n", "\xff\n", '{"samples": "many"}\n', "3\n"])

@@ -8,7 +8,17 @@ from typing import Literal
 
 from underpaint.report.arms import title_of
 from underpaint.report.html_tables import task_name
-from underpaint.results.study import MEAN_TASK, ArmEntry, ContrastEntry, ContrastRow, Equal, Noise, Role, StudyResults
+from underpaint.results.study import (
+    MEAN_TASK,
+    ArmEntry,
+    ContrastEntry,
+    ContrastRow,
+    DataEntry,
+    Equal,
+    Noise,
+    Role,
+    StudyResults,
+)
 
 CONDITIONS: dict[Equal, str] = {
     "steps": "at equal WSP steps",
@@ -169,6 +179,18 @@ def lead(contrasts: Sequence[Contrast]) -> str:
     """The one sentence at the top: what pre-pretraining bought here."""
     against = [_against(contrast) for contrast in contrasts if contrast.imported and contrast.condition]
     return " ".join([_lead_of_the_question(contrasts), *against])
+
+
+def subject(data: DataEntry) -> str:
+    """Clause on the images, for the title: how many there are, and how many of them have tags that are used."""
+    images = data.get("stage_images", {})
+    if not images:
+        return ""
+    every = max(images.values())
+    tagged = images.get("wsp", every)
+    if tagged == every:
+        return f"{every:,} images{' with tags' if 'wsp' in images else ''}"
+    return f"{every:,} images, of which {tagged:,} have tags"
 
 
 def asked_contrasts(contrasts: Sequence[Contrast]) -> list[Contrast]:
@@ -332,8 +354,17 @@ def below_the_floor(contrasts: Sequence[Contrast]) -> str:
     label = contrast.first_arm["label"]
     return (
         f"On {where} {label} ends below the untrained encoder. There a gain over {label} may be harm that was avoided, "
-        "and not something that was learned."
+        f"and not something that was learned.{_over_the_floor(contrasts)}"
     )
+
+
+def _over_the_floor(contrasts: Sequence[Contrast]) -> str:
+    """Sentence on MAE then WSP against the untrained encoder itself, where it is above it."""
+    contrast = next((contrast for contrast in contrasts if contrast.between("treatment", "untrained")), None)
+    if contrast is None or contrast.mean is None or contrast.mean.verdict != "above":
+        return ""
+    label = capital(contrast.first_arm["label"])
+    return f" {label} is above the untrained encoder, by {points(contrast.mean.mean).lstrip('+')} points on average."
 
 
 def points(fraction: float) -> str:

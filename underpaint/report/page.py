@@ -98,6 +98,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
         study=study,
         images=images,
         marks=by_arm,
+        subject=headline.subject(study.results["data"]),
         lead=headline.lead(contrasts),
         asked=[(contrast, headline.counts(contrast)) for contrast in asked],
         contrasts=contrasts,

@@ -190,6 +190,7 @@ class DataEntry(TypedDict):
     """Data of a study: the collections it trained and tested on, their licences, leakage, and what was not measured."""
 
     pretraining: NotRequired[str]
+    stage_images: NotRequired[dict[str, int]]  # images that "mae" and "wsp" learn from, where the study has one number
     collections: dict[str, CollectionEntry]
     leakage_rule: str
     leakage: NotRequired[list[LeakageEntry]]

@@ -59,7 +59,7 @@ def stages(
         ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override or
             baseline.
     """
-    design = config.override(design_of(size), overrides)
+    design = config.override(design_of(size, own_images=bool(images)), overrides)
     refuse_idle(overrides, design, idle_settings(overrides, design, images=images, seeds=seeds))
     seeds = tuple(seeds) or design.seeds
     setting = _Setting(design, images=images, tags=tags, labels=labels, baselines=baselines, measured=measured or {})
@@ -78,6 +78,7 @@ def stages(
         )
     )
     description = describe(setting.images, arms=arms, labels=setting.wsp.data_info.labels)
+    description["stage_images"] = setting.stage_images
     return Study(
         name="stages",
         settings={"size": size, "images": setting.source.name, "data": setting.source.content_hash}
@@ -140,6 +141,14 @@ class _Setting:
         self.measured = self._measure(arms, measured)
         self.arms = (*map(self._described, arms), *map(imported_arm, self.baselines))
         self.finetune = run_on(design.finetune, self.images.data, encoder)
+
+    @property
+    def stage_images(self) -> dict[str, int]:
+        """The number of images that each stage learns from."""
+        recipes = {"mae": self.mae, "wsp": self.wsp}
+        return {
+            stage: recipes[stage].data_info.images for stage in recipes if stage in {arm.stage for arm in self.arms}
+        }
 
     def _measure(self, arms: Sequence[Arm], recorded: Mapping[str, float]) -> dict[str, float]:
         """The wall time of a sample of MAE in samples of WSP, where an arm needs it."""

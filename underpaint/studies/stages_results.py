@@ -32,6 +32,7 @@ CONTRASTS = (
     Contrast(tested="wsp", reference="mae"),
     Contrast(tested="mae", reference="random"),
     Contrast(tested="wsp", reference="random"),
+    Contrast(tested="mae_wsp", reference="random"),
     Contrast(tested="mae_wsp_half", reference="wsp"),  # convergence: as good after half the steps (C3)
     Contrast(tested="mae_tenth_wsp", reference="wsp", equal="steps"),  # a little of MAE (C4)
     Contrast(tested="mae_wsp", reference="mae_tenth_wsp", equal="steps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from underpaint.studies.parts import Part, TrainPart, is_done
 
 
 class TimeLeft:
-    """Seconds until all parts are done, if the rest goes as fast as what was done since this was made.
+    """Seconds until all parts are done, if the rest goes as fast as what was done since training first moved.
 
-    Parts count by their FLOPs of training, so a part that is under way counts with what it has done; evaluations,
-    which come between, count as the slower training that they cause.
+    Before that, processes start and images are opened, once. Parts count by their FLOPs of training, so a part that is
+    under way counts with what it has done; evaluations, which come between, count as the slower training that they
+    cause.
     """
 
     def __init__(self, parts: Sequence[Part], folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,11 +24,15 @@ class TimeLeft:
         self._folder, self._clock = folder, clock
         self._done = 0.0
         self._total = sum(_flops(part, part.run.budget.samples) for part in self._left.values())
-        self._before, self._started = self._update(), clock()
+        self._before, self._started = self._update(), float("nan")
 
     def seconds(self) -> float | None:
-        """None where no training has moved yet, or none is left."""
+        """None until training has moved twice, and where none is left."""
         done = self._update()
+        if math.isnan(self._started):
+            if done > self._before:
+                self._before, self._started = done, self._clock()
+            return None
         if done <= self._before or done >= self._total:
             return None
         return (self._total - done) / (done - self._before) * (self._clock() - self._started)
