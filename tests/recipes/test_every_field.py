@@ -135,9 +135,11 @@ def walk(run: Run, fields: Sequence[str], folder: Path, image: Path) -> tuple[se
 
 NO_TRAINED_LAYERS = {"optim.layer_decay", "optim.decay_tokens"}
 TAGS = {"data.vocabulary_size", "data.min_count", "data.resample_ratio", "data.tag_rules"}
+TAGS_AS_TARGETS = {"data.labels_per_image"}
 NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
 ALWAYS = {
     *("data.lanes.count", "data.lanes.window"),  # a folder
+    "data.share_seed",  # all images
     "objective.encoder.crop_share",  # stretched
     "reset_final_norm",  # from scratch
     "schedule.cooldown",  # a cosine
@@ -148,11 +150,11 @@ ALWAYS = {
 @pytest.mark.parametrize(
     ("name", "idle"),
     [
-        ("mae_vit_b16", NOT_LARS | TAGS),
+        ("mae_vit_b16", NOT_LARS | TAGS | TAGS_AS_TARGETS),
         ("wsp_vit_b16", NOT_LARS),
         ("wsp_laptop", NOT_LARS | {"data.resample_ratio"}),
-        ("finetune_laptop", NOT_LARS | TAGS),
-        ("linear_vit_b16", NOT_ADAMW | TAGS | NO_TRAINED_LAYERS),
+        ("finetune_laptop", NOT_LARS | TAGS | TAGS_AS_TARGETS),
+        ("linear_vit_b16", NOT_ADAMW | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
     ],
 )
 def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path, tmp_path: Path) -> None:
@@ -174,6 +176,7 @@ def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path,
         ("wsp_smoke", ["objective.encoder.value_range=0,128"], set(), {"data.decoding"}),
         ("wsp_smoke", ["optim.base_lr=1e30", "optim.clip=inf"], {"max_skipped"}, set()),
         ("mae_smoke", ["data.resample=sqrt"], TAGS, set()),
+        ("mae_smoke", ["data.share=0.6"], {"data.share_seed"}, set()),
         ("mae_smoke", ["objective.frozen_encoder=true"], {"optim.decay_tokens"}, {"optim.layer_decay"}),
     ],
 )
@@ -201,7 +204,7 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
         tmp_path,
         images / "000.jpg",
     )
-    assert idle == TAGS - {"data.tag_rules"}, "which is refused on opening, too"
+    assert idle == TAGS - {"data.tag_rules"} | {"data.share_seed"}, "tag_rules is refused on opening, too"
     assert acting >= {"data.lanes.count", "data.lanes.window", "data.resample", "data.share", "data.views"}
 
 

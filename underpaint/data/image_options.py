@@ -40,6 +40,8 @@ class ImageOptions:
     resample_ratio: float = 5 / 3  # resample=sqrt: average samples per image in an epoch (the paper's 5 billion from 3)
     scale: tuple[float, float] = (0.2, 1.0)  # smallest and largest share of the image's area in a random crop
     share: float = field(default=1.0, metadata=LATER)  # share of the split's families; smaller shares lie within larger
+    share_seed: int = field(default=0, metadata=LATER)  # another seed draws another share of the families
+    labels_per_image: int = field(default=0, metadata=LATER)  # targets=tags: keep so many labels, the rarest; 0: all
     lanes: Lanes = field(default=Lanes(), metadata=LATER)  # options for the order of a prepared set
     cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # limit in GiB on local copies of shards
     views: int = field(default=1, metadata=LATER)  # random views of each decoded image, at consecutive positions
@@ -54,6 +56,8 @@ class ImageOptions:
             raise ValueError(f"data.scale={self.scale} must be (low, high) with 0 < low <= high <= 1")
         if not 0 < self.share <= 1:
             raise ValueError(f"data.share={self.share} must lie in (0, 1]; 0.25 is a quarter of the images")
+        if self.labels_per_image < 0:
+            raise ValueError(f"data.labels_per_image={self.labels_per_image} must be a number of labels, or 0 for all")
         if self.views < 1:
             raise ValueError(f"data.views={self.views} must be 1 or more views of each image")
         if not 0 <= self.max_bad <= 1:

@@ -58,6 +58,10 @@ def idle_fields(run: Run) -> Idle:
 def _of_data(data: ImageData) -> Idle:
     idle: Idle = {}
     repeated = data.resample == "sqrt"
+    if data.share == 1:
+        idle["data.share_seed"] = "data.share=1 takes all images; set data.share with it"
+    if data.targets != "tags":
+        idle["data.labels_per_image"] = f"data.targets={data.targets} has no tags as targets; set data.targets=tags"
     if is_prepared_name(data.source):
         labels = f"{data.source} is a prepared set, which has its own"
         idle["data.vocabulary_size"] = f"{labels} labels; leave it out, or prepare the set with --vocabulary-size"

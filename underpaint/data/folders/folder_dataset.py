@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from underpaint import keyed_random
 from underpaint.core import Inputs, LabelBatch
 from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
@@ -14,6 +13,7 @@ from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
 from underpaint.data.open_source import open_source
 from underpaint.data.sample_index import SourceSampleIndex
+from underpaint.data.shares import in_share
 from underpaint.data.source import Problem, Source, Targets
 from underpaint.messages import counted
 from underpaint.tags.sampling import repeat_factors
@@ -82,7 +82,7 @@ class FolderDataset(ImageDataset):
         format = self.image_of(inputs)
         rows = self.source.rows("heldout")[:HELDOUT_IMAGES] if self.config.split == "pretrain" else ()
         names = _names(self.source, self.config.targets)
-        ids = {row: self.vocabulary.ids(names[row]) for row in rows}
+        ids = {row: _kept(self.config, self.vocabulary.ids(names[row])) for row in rows}
         usable = [row for row in rows if ids[row] or self.config.targets == "none"]
         longest = max(map(len, self.targets), default=0)
         paths = [self.source.path[row] for row in usable]
@@ -100,7 +100,8 @@ def open_folder_dataset(config: ImageOptions) -> FolderDataset:
     source = open_source(config.source, tags=config.tags, labels=config.labels, tag_rules=config.tag_rules)
     if config.exclude:
         source, _ = without_duplicates(source, [open_source(name) for name in config.exclude.split("+")])
-    rows = tuple(row for row in source.rows(config.split) if in_share(source.family[row], config.share))
+    share, seed = config.share, config.share_seed
+    rows = tuple(row for row in source.rows(config.split) if in_share(source.family[row], share, seed=seed))
     if not rows:
         of_share = f" with data.share={config.share}" if config.share < 1 else ""
         raise ValueError(f"{config.source} has no images in its split {config.split!r}{of_share}")
@@ -111,14 +112,14 @@ def open_folder_dataset(config: ImageOptions) -> FolderDataset:
         source=source,
         rows=rows,
         vocabulary=vocabulary,
-        targets=tuple(vocabulary.ids(names[row]) for row in rows) if config.targets != "none" else (),
+        targets=tuple(_kept(config, vocabulary.ids(names[row])) for row in rows) if config.targets != "none" else (),
         factors=_factors(config, [source.tags[row] for row in rows]),
     )
 
 
-def in_share(family: str, share: float) -> bool:
-    """Whether a family belongs to this share of all families, drawn from its name alone, so that shares are nested."""
-    return share == 1 or keyed_random.key("share", family) < share * 2**63
+def _kept(config: ImageOptions, ids: tuple[int, ...]) -> tuple[int, ...]:
+    """The labels that an image keeps: smaller ids are those of more frequent labels."""
+    return ids[-config.labels_per_image :] if config.targets == "tags" else ids
 
 
 def _names(source: Source, targets: Targets) -> tuple[tuple[str, ...], ...]:

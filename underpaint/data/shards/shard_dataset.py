@@ -104,6 +104,8 @@ def open_shard_dataset(config: ImageOptions) -> ShardDataset:
         targets=config.targets,
         resampled=config.resample == "sqrt",
         share=config.share,
+        share_seed=config.share_seed,
+        labels_per_image=config.labels_per_image,
         left_out=_left_out(config, prepared) if config.exclude else frozenset(),
     )
     images, _ = selection.sums(prepared)

@@ -15,6 +15,7 @@ from underpaint.data.shards.index import REPEAT_UNIT
 from underpaint.data.shards.lanes import LaneOrder, Lanes
 from underpaint.data.shards.prepared_set import PreparedSet, Rows
 from underpaint.data.shards.shard_files import Shards
+from underpaint.data.shares import in_share
 from underpaint.data.source import Problem, Split, Targets
 
 WARM_ROWS = 200_000
@@ -32,6 +33,10 @@ class Selection:
     """Whether images are repeated by their repeat factors; otherwise each appears once in an epoch."""
     share: float = 1.0
     """Share of the images drawn by content hash, so that copies stay together and smaller shares lie within larger."""
+    share_seed: int = 0
+    """Another seed draws another share."""
+    labels_per_image: int = 0
+    """Number of labels that an image keeps, its rarest, whose ids are the largest; 0 keeps all."""
     left_out: frozenset[tuple[int, int]] = frozenset()
     """Shard and row of images that are not drawn, as near duplicates of test images."""
 
@@ -42,9 +47,8 @@ class Selection:
             chosen &= np.array([(shard, row) not in self.left_out for row in range(len(rows))], dtype=bool)
         places = np.flatnonzero(chosen)
         if self.share < 1:
-            below = self.share * 2**63
-            hashes = rows.content_hash[places]
-            places = places[[keyed_random.key("share", row.tobytes().hex()) < below for row in hashes]]
+            hashes = [row.tobytes().hex() for row in rows.content_hash[places]]
+            places = places[[in_share(name, self.share, seed=self.share_seed) for name in hashes]]
         return places
 
     def sums(self, prepared: PreparedSet) -> tuple[int, np.ndarray]:
@@ -68,11 +72,14 @@ class Selection:
         """The ids that are the target of an image: its labels, its class, or none."""
         if self.targets == "class":
             return (int(rows.classes[row]),)
-        return rows.labels_of(row) if self.targets == "tags" else ()
+        if self.targets == "none":
+            return ()
+        return tuple(sorted(rows.labels_of(row))[-self.labels_per_image :])
 
     def longest_target(self, prepared: PreparedSet) -> int:
         """The largest number of ids in the target of one image."""
-        return {"none": 0, "class": 1}.get(self.targets, prepared.most_labels(self.split))
+        most = {"none": 0, "class": 1}.get(self.targets, prepared.most_labels(self.split))
+        return min(most, self.labels_per_image or most)
 
     def factors(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
         """The repeat factors of the chosen rows, in 1 / index.REPEAT_UNIT."""
