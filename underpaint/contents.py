@@ -19,7 +19,7 @@ def contents() -> dict[str, list[tuple[str, str]]]:
     catalog = _Source("underpaint.data.collections.catalog")
     return {
         "recipes": [(published_name(name), recipes.description(name)) for name in recipes.names("__all__")],
-        "studies": verbs.descriptions("STUDIES"),
+        "studies": verbs.descriptions("STUDIES") + verbs.descriptions("TABLES"),
         "evaluations": verbs.descriptions("EVALUATIONS"),
         "collections": [(texts["name"], texts["description"]) for texts in catalog.texts("COLLECTIONS")],
     }

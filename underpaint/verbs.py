@@ -32,7 +32,7 @@ from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.joining import MAX_UNMATCHED
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import WORK, PrepareOptions, continued
-from underpaint.report import write_report
+from underpaint.report import write_claims, write_report
 from underpaint.results.preparation import RECORD, PrepareRecord
 from underpaint.results.run import EVALUATIONS_FOLDER, EvaluationRow, RunResult
 from underpaint.results.study import OLD_NAMES
@@ -44,9 +44,11 @@ from underpaint.run.record import digest, lock
 from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
+from underpaint.studies.claims import claims
 from underpaint.studies.convergence import convergence
 from underpaint.studies.designs import StudyOptions
 from underpaint.studies.jobs import run_parts, usual_jobs
+from underpaint.studies.scaling import scaling
 from underpaint.studies.stages import stages
 from underpaint.suggest import hint
 from underpaint.training.devices import choose_device, usable_cpus
@@ -56,7 +58,9 @@ from underpaint.user_modules import import_function
 __all__ = ["contents", "evaluate", "plan_run", "plan_study", "prepare", "run_study", "source_of", "train"]
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
-STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence}
+TABLES = {"claims": claims}
+"""Tables that are made from the results of finished studies."""
+STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence, "scaling": scaling}
 
 
 def prepare(
@@ -237,6 +241,21 @@ def run_study(
     return folder
 
 
+def judge_claims(folders: Sequence[str | Path], *, out: str | Path = "") -> Path:
+    """Judge the paper's claims by finished studies into ``out`` (default ``runs/claims``); the folder.
+
+    ``claims.json``, ``claims.md`` and ``report.html`` are written anew.
+
+    Raises:
+        ValueError: if a folder holds no results, damaged ones, or two hold the same study.
+    """
+    judged = claims(folders)
+    folder = Path(out) if out else Path("runs") / "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"report: {write_claims(folder, judged)}")
+    return folder
+
+
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
     """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine."""
     name = study_name(name)
@@ -273,7 +292,10 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
         raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
         asked["images"] = f"./{images}"  # a bare word would be the name of a collection
-    return STUDIES[study_name(name)](**asked)
+    name = study_name(name)
+    if name != "scaling" and asked.pop("largest", False):
+        raise ValueError(f"--largest runs the predicted point of the study `scaling`; `{name}` has none")
+    return STUDIES[name](**asked)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

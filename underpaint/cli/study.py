@@ -20,6 +20,9 @@ EXAMPLES = """\
   underpaint study stages --plan
   underpaint study ablations --size smoke
   underpaint study convergence --size small --seeds 0 1 2 --jobs 2
+  underpaint study scaling --size small --jobs 2
+  underpaint study scaling --size small --jobs 2 --largest
+  underpaint study claims runs/stages_small runs/scaling_small
 Run the same command again to continue; finished parts are skipped."""
 
 
@@ -51,12 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="parts to run in parallel, at most one per core (default: as memory allows)",
     )
+    largest = "study scaling: run the largest point too, after its error was predicted from the smaller ones"
+    add("--largest", action="store_true", help=largest)
     add("--plan", action="store_true", help="print samples, FLOPs, time and disk space of each training run, and stop")
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
 
+    if options.study in verbs.TABLES:
+        _refuse_options_of_studies(options)
+        verbs.judge_claims(options.overrides, out=options.out)
+        return
     if options.images and options.data:
         raise ValueError(f"--images {options.images} and --data {options.data} are the same option; give one of them")
     given = {
@@ -68,11 +77,20 @@ def call(options: argparse.Namespace) -> None:
         "seeds": options.seeds,
         "overrides": options.overrides,
         "baselines": options.baseline,
+        "largest": options.largest,
     }
     if options.plan:
         print_plan(verbs.plan_study(options.study, **given))
     else:
         verbs.run_study(options.study, only=options.only, jobs=options.jobs, **given)
+
+
+def _refuse_options_of_studies(options: argparse.Namespace) -> None:
+    """Refuse what only a study takes that trains: a table reads the results of finished ones."""
+    given = vars(options)
+    names = ("seeds", "images", "data", "tags", "labels", "baseline", "only", "jobs", "largest", "plan")
+    if wrong := [name for name in names if given[name]]:
+        raise ValueError(f"--{wrong[0]}: `{options.study}` only reads finished studies; name their folders and --out")
 
 
 def print_plan(rows: Sequence[PlanRow]) -> None:

@@ -6,6 +6,7 @@ page with the templates beside it. Nothing here knows an objective, a network or
 
 from __future__ import annotations
 
+from underpaint.report.claims_page import write_claims
 from underpaint.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_claims", "write_report"]

@@ -68,8 +68,7 @@ def content(study: StudyFolder) -> dict[str, object]:
     arms = sorted(study.arms, key=lambda arm: places.get(study.meaning[arm]["role"], len(places)))
     contrasts = headline.study_contrasts(study.results)
     asked = asked_contrast(study.results["contrasts"])
-    titles = {contrast.name: contrast.title for contrast in contrasts}
-    parts = [_axis_part(study, axis, by_arm, titles, asked) for axis in _axes(study)]
+    parts = axis_parts(study, by_arm, contrasts)
     at_base, verdicts = _base_contrasts(study), _verdicts(parts, asked)
     return {
         "parts": parts,
@@ -89,6 +88,13 @@ def content(study: StudyFolder) -> dict[str, object]:
         "contrast_legend": contrast_legend(contrasts, by_arm),
         "cost": html_tables.measuring_cost(study.staged),
     }
+
+
+def axis_parts(study: StudyFolder, by_arm: Mapping[str, Mark], contrasts: Sequence[Contrast]) -> list[AxisPart]:
+    """The differences and the arms along every axis."""
+    asked = asked_contrast(study.results["contrasts"])
+    titles = {contrast.name: contrast.title for contrast in contrasts}
+    return [_axis_part(study, axis, by_arm, titles, asked) for axis in _axes(study)]
 
 
 def _axes(study: StudyFolder) -> list[AxisEntry]:
@@ -154,7 +160,8 @@ def _value_lines(study: StudyFolder, axis: str, at: str, x: float) -> ValueLines
         _task_line(task, {arm: list(by_seed.values()) for arm, by_seed in arms.items()}, contrasts)
         for task, arms in scores.items()
     ]
-    means = {arm: _means_over_tasks([scores[task][arm] for task in scores]) for arm in next(iter(scores.values()))}
+    arms = dict.fromkeys(arm for by_arm in scores.values() for arm in by_arm)
+    means = {arm: _means_over_tasks([by_arm[arm] for by_arm in scores.values() if arm in by_arm]) for arm in arms}
     flops: dict[str, dict[int, float]] = {}
     for stage in (stage for stage in study.results["stages"] if _is_at(stage, axis, at)):
         of_arm = flops.setdefault(stage["arm"], {})

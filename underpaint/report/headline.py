@@ -8,6 +8,7 @@ from typing import Literal
 
 from underpaint.report.arms import title_of
 from underpaint.report.html_tables import task_name
+from underpaint.results.intervals import with_all_noise
 from underpaint.results.study import (
     MEAN_TASK,
     ArmEntry,
@@ -153,7 +154,7 @@ def _contrast(
         # "paired t over 5 seeds": its kind; each task says what it goes over
         method=lines[0]["method"].partition(" over ")[0],
         n_seeds=min(line["n_seeds"] for line in lines),
-        noise=frozenset[Noise].intersection(*(frozenset(line["noise"]) for line in lines)),
+        noise=frozenset[Noise].intersection(*(frozenset(with_all_noise(line)[2]) for line in lines)),
         datasets=alone if len(alone) > 1 else (),
     )
 
@@ -164,12 +165,13 @@ def _unmeasured(name: str) -> ArmEntry:
 
 
 def _difference(line: ContrastRow, task: str) -> Difference:
+    low, high, _ = with_all_noise(line)
     return Difference(
         contrast=line["contrast"],
         task=task,
         mean=line["mean"],
-        low=line["low"],
-        high=line["high"],
+        low=low,
+        high=high,
         method=line["method"],
         detectable=line.get("detectable"),
     )
@@ -206,7 +208,16 @@ def _lead_of_the_question(contrasts: Sequence[Contrast]) -> str:
     clauses = [_clause(contrast, "it" if number else "pre-pretraining") for number, contrast in enumerate(known)]
     averaged = any(contrast.mean is not None for contrast in known)
     tail = f" Points are percentage points, averaged over {len(known[0].tasks)} tasks." if averaged else ""
-    return capital("; ".join(clauses)) + "." + tail + _exceptions(known)
+    return capital("; ".join(clauses)) + "." + _provisional(known) + tail + _exceptions(known)
+
+
+def _provisional(known: Sequence[Contrast]) -> str:
+    """A warning after a gain or loss by so few seeds that the next one may undo it."""
+    seeds = min(contrast.n_seeds for contrast in known)
+    decided = any(contrast.mean is not None and contrast.mean.verdict != "across" for contrast in known)
+    if seeds >= FEW_SEEDS or not decided:
+        return ""
+    return " One seed makes this provisional." if seeds == 1 else f" {seeds} seeds make this provisional."
 
 
 def _exceptions(known: Sequence[Contrast]) -> str:

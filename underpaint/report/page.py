@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
 from underpaint import files
-from underpaint.messages import duration
-from underpaint.report import ablations_page, convergence_page, curves, dots, embedded_pictures, headline, html_tables
+from underpaint.report import (
+    ablations_page,
+    convergence_page,
+    curves,
+    dots,
+    embedded_pictures,
+    headline,
+    html_tables,
+    scaling_page,
+)
 from underpaint.report.arms import SPARE, STAGES, marks
 from underpaint.report.folders import (
     PREPARED_FILE,
@@ -25,9 +32,10 @@ from underpaint.report.folders import (
 )
 from underpaint.report.frame import Key
 from underpaint.report.frontier import frontier
+from underpaint.report.rendering import render
 from underpaint.report.views import views_shown
 from underpaint.results.run import RUN_FILE
-from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE, EnvironmentEntry
+from underpaint.results.study import MEAN_TASK, RESULTS_FILE, STUDY_FILE
 
 SHOWN_TAGS = 12
 """Tags shown below one picture; with names in many languages, some images carry a hundred."""
@@ -66,6 +74,8 @@ def _pages(folder: Path, *, images: bool) -> dict[str, str]:
                 page = _plain_page("convergence.html.j2", study, convergence_page.content(study))
             case "arms":
                 page = _study_page(study, images=images)
+            case "scaling":
+                page = _plain_page("scaling.html.j2", study, scaling_page.content(study))
         return {"report.html": page}
     if is_run(folder):
         return {"report.html": _run_page(read_run(folder), images=images)}
@@ -93,7 +103,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
     )
     over_mae = headline.over_mae(contrasts)
     preview = next((run.preview for run in study.runs.values() if run.preview), None) if images else None
-    return _render(
+    return render(
         "study.html.j2",
         study=study,
         images=images,
@@ -144,7 +154,7 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
 
 def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]) -> str:
     """The page of a study without pictures of images."""
-    return _render(
+    return render(
         template,
         study=study,
         imported=[],
@@ -157,7 +167,7 @@ def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]
 
 def _run_page(run: RunFolder, *, images: bool) -> str:
     mark = STAGES.get(run.result["stage"], SPARE[0]) if run.result else SPARE[0]
-    return _render(
+    return render(
         "run.html.j2",
         run=run,
         images=images,
@@ -173,37 +183,8 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
 def _prepared_pages(folder: Path, *, images: bool) -> dict[str, str]:
     from underpaint.report import near_copies_page, prepared_page  # and numpy, which no other page needs
 
-    pages = {"prepare.html": _render("prepared.html.j2", **prepared_page.content(folder, images=images))}
+    pages = {"prepare.html": render("prepared.html.j2", **prepared_page.content(folder, images=images))}
     if (folder / near_copies_page.PICTURES).is_file():
         content = near_copies_page.content(folder, images=images)
-        pages["near_copies.html"] = _render("near_copies.html.j2", **content)
+        pages["near_copies.html"] = render("near_copies.html.j2", **content)
     return pages
-
-
-def _render(template: str, **content: object) -> str:
-    """Fill a template; tags, labels and file names are strangers' text, so everything is escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("underpaint.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        flatten=lambda value: list(html_tables.flatten(value)),
-        command=_command,
-        flops=html_tables.flops,
-        duration=duration,
-        points=headline.points,
-        task_name=html_tables.task_name,
-        capital=headline.capital,
-        sum_values=lambda counts: sum(counts.values()),
-    )
-    return environment.get_template(template).render(**content)
-
-
-def _command(start: EnvironmentEntry) -> str:
-    """The command of a recorded start, as it can be pasted into a shell; "" where none was recorded."""
-    return shlex.join(start.get("command", ()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from underpaint.results.scaling import ScalingEntry
+
 RESULTS_FILE = "results.json"
 STUDY_FILE = "study.json"
 MEAN_TASK = "mean over tasks"
@@ -13,8 +15,8 @@ COMPARED_SPLITS = ("test", "mean")
 OLD_NAMES = {"pays": "ablations"}
 """Studies as they were called before, and as they are called now."""
 
-PageKind = Literal["arms", "axes", "grid"]
-"""Kind of a study's page: arms side by side, differences along axes from one base point, or a grid of budgets."""
+PageKind = Literal["arms", "axes", "grid", "scaling"]
+"""Kind of a study's page: arms side by side, axes from one base point, a grid of budgets, or curves of scaling."""
 Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
 """Purpose of an arm: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
 Equal = Literal["steps", "compute", "time", "nothing"]
@@ -111,11 +113,12 @@ class Summary(TypedDict):
 
 
 class ContrastRow(Summary):
-    """A line of ``summary``, ``dataset_summary`` or ``tag_summary``: each names its rows by one of the three."""
+    """A line of one of the summaries: each names its rows by task, dataset, protocol or bin."""
 
     contrast: str
     task: NotRequired[str]
     dataset: NotRequired[str]
+    protocol: NotRequired[str]
     bin: NotRequired[str]
     axis: NotRequired[str]
     at: NotRequired[str]
@@ -265,6 +268,15 @@ class ConvergenceEntry(TypedDict):
     rules: list[str]
 
 
+class TrendRow(Summary):
+    """A weighted sum of scores of several points, such as the slope of a gain along the size of the model."""
+
+    trend: str
+    title: str
+    unit: str
+    protocol: str  # "" for the mean over all tasks
+
+
 class StudyResults(TypedDict):
     """The content of ``results.json``."""
 
@@ -280,6 +292,9 @@ class StudyResults(TypedDict):
     summary: list[ContrastRow]
     dataset_summary: list[ContrastRow]
     tag_summary: list[ContrastRow]
+    protocol_summary: NotRequired[list[ContrastRow]]  # the mean over the tasks of each protocol alone
+    trends: NotRequired[list[TrendRow]]
+    scaling: NotRequired[ScalingEntry]
     data: DataEntry
     environment: EnvironmentEntry
     convergence: NotRequired[ConvergenceEntry]

@@ -52,10 +52,11 @@ def _require_names(results: StudyResults, *, where: str) -> None:
     for line in (*results["rows"], *results["stages"], *results["arm_means"]):
         if line["arm"] not in arms:
             raise ValueError(f"{where}: the arm {line['arm']!r} has scores or stages and no entry in 'arms'")
-    for line in (*results["summary"], *results["dataset_summary"], *results["tag_summary"]):
+    protocols = results.get("protocol_summary", [])
+    for line in (*results["summary"], *results["dataset_summary"], *results["tag_summary"], *protocols):
         if line["contrast"] not in contrasts:
             raise ValueError(f"{where}: the contrast {line['contrast']!r} has no entry in 'contrasts'")
-    if results["page"] == "axes":
+    if results["page"] in ("axes", "scaling"):
         for line in (*results["rows"], *results["stages"], *results["summary"]):
             if not {"axis", "at", "x"} <= line.keys():
                 raise ValueError(f"{where}: a line of the study along axes has no 'axis', 'at' or 'x': {line!r:.80}")

@@ -29,6 +29,7 @@ class StudyOptions(TypedDict, total=False):
     seeds: Sequence[int]  # else those of the size
     overrides: Sequence[str]  # of its recipes, such as "wsp.budget.samples=50_000"
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
+    largest: bool  # of the study ``scaling``: run the point that was predicted
     measured: Mapping[str, float]  # values that the first start in the study's folder measured (``Study.measured``)
 
 

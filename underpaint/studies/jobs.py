@@ -63,6 +63,7 @@ def run_parts(
             a folder of another study or other settings.
     """
     require_sound_runs(study)
+    study.require_ready(folder)
     agenda = Agenda(study, named_parts(study, only))
     claim(study, folder)
     if jobs > 1 and build is not None:

@@ -79,6 +79,8 @@ class Study:
     seeds: tuple[int, ...]
     parts_of: Callable[[int], Sequence[Part]]  # what any seed, one that is not among ``seeds`` too, must have to count
     results: Callable[[Path, Sequence[int]], StudyResults]  # from a folder in which these seeds are finished
+    require_ready: Callable[[Path], None] = lambda folder: None
+    """Raises ValueError where the folder lacks what must be there before the parts are run."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Values that were measured on this machine and decide what the parts do; the first start records them."""
 

@@ -117,7 +117,7 @@ def compare(reference: Sequence[Sequence[Score]], tested: Sequence[Sequence[Scor
         pair = [[tasks[task] for tasks in side] for side in sides]
         summary.append({"contrast": "", "task": task, **summarise(*pair, seed=0)})
     mean = [[mean_of(tasks) for tasks in side] for side in sides]
-    overall = summarise(*mean, seed=0, stratum=_datasets(mean[0][0]))
+    overall = summarise(*mean, seed=0, stratum=strata_of(mean[0][0]))
     return [*summary, {"contrast": "", "task": MEAN_TASK, **overall}]
 
 
@@ -129,6 +129,22 @@ def compare_by_dataset(reference: Sequence[Sequence[Score]], tested: Sequence[Se
         mean = [[mean_of(_tasks_on(dataset, tasks)) for tasks in side] for side in sides]
         summary.append({"contrast": "", "dataset": dataset, **summarise(*mean, seed=0)})
     return summary
+
+
+def compare_by_protocol(reference: Sequence[Sequence[Score]], tested: Sequence[Sequence[Score]]) -> list[ContrastRow]:
+    """The same on the mean over the tasks of each protocol alone, all shots together."""
+    sides = [[tasks_of(scores) for scores in side] for side in (reference, tested)]
+    summary: list[ContrastRow] = []
+    for protocol in dict.fromkeys(score.protocol for score in sides[0][0].values()):
+        mean = [[mean_of(tasks_by(protocol, tasks)) for tasks in side] for side in sides]
+        lines = summarise(*mean, seed=0, stratum=strata_of(mean[0][0]))
+        summary.append({"contrast": "", "protocol": protocol, **lines})
+    return summary
+
+
+def tasks_by(protocol: str, tasks: Mapping[str, Score]) -> dict[str, Score]:
+    """The tasks of one protocol."""
+    return {name: score for name, score in tasks.items() if score.protocol == protocol}
 
 
 def _tasks_on(dataset: str, tasks: Mapping[str, Score]) -> dict[str, Score]:
@@ -146,11 +162,11 @@ class MeanOverTasks(TypedDict):
 def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> MeanOverTasks:
     """The mean over tasks of one arm, whose scores are given per seed, with its interval."""
     means = [mean_of(tasks_of(of_seed)) for of_seed in scores]
-    interval = estimate(means, seed=0, stratum=_datasets(means[0]))
+    interval = estimate(means, seed=0, stratum=strata_of(means[0]))
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
-def _datasets(mean: Score) -> tuple[str, ...]:
+def strata_of(mean: Score) -> tuple[str, ...]:
     """The dataset of each test image of a mean over tasks."""
     return tuple(name.partition("/")[0] for name in mean.image)
 

@@ -18,6 +18,7 @@ from underpaint.studies.remarks import Remarks
 from underpaint.studies.results import (
     compare,
     compare_by_dataset,
+    compare_by_protocol,
     mean_over_tasks,
     read_scores,
     stage_of,
@@ -86,6 +87,7 @@ def collect(
         "summary": _summary(scores, compare, contrasts),
         "dataset_summary": _summary(scores, compare_by_dataset, contrasts),
         "tag_summary": _summary(scores, _compare_tags, contrasts),
+        "protocol_summary": _summary(scores, compare_by_protocol, contrasts),
         "data": {**data, "remarks": remarks.lines()},
         "environment": record.environment(),
     }
