@@ -55,7 +55,17 @@ from underpaint.training.devices import choose_device, usable_cpus
 from underpaint.training.ranks import join
 from underpaint.user_modules import import_function
 
-__all__ = ["contents", "evaluate", "plan_run", "plan_study", "prepare", "run_study", "source_of", "train"]
+__all__ = [
+    "contents",
+    "evaluate",
+    "judge_claims",
+    "plan_run",
+    "plan_study",
+    "prepare",
+    "run_study",
+    "source_of",
+    "train",
+]
 
 EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
 TABLES = {"claims": claims}

@@ -75,7 +75,7 @@ def test_what_is_listed_is_what_there_is() -> None:
         "recipes": [
             (published_name(name), first_line(recipes.find_recipe(published_name(name)))) for name in recipes.__all__
         ],
-        "studies": [(name, first_line(study)) for name, study in verbs.STUDIES.items()],
+        "studies": [(name, first_line(study)) for name, study in {**verbs.STUDIES, **verbs.TABLES}.items()],
         "evaluations": [(name, first_line(evaluation)) for name, evaluation in verbs.EVALUATIONS.items()],
         "collections": [(collection.name, collection.description) for collection in COLLECTIONS],
     }
