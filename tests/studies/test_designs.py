@@ -20,7 +20,7 @@ def test_all_tags_of_own_images_are_used(own_images: bool, share: float) -> None
 @pytest.mark.parametrize(
     ("stage_images", "title"),
     [
-        ({"mae": 9_369, "wsp": 799}, "9,369 images, of which 799 have tags"),
+        ({"mae": 9_369, "wsp": 799}, "9,369 images, and the tags of 799 of them"),
         ({"mae": 9_369, "wsp": 9_369}, "9,369 images with tags"),
         ({"mae": 9_369}, "9,369 images"),
         ({}, ""),

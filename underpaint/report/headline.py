@@ -192,7 +192,7 @@ def subject(data: DataEntry) -> str:
     tagged = images.get("wsp", every)
     if tagged == every:
         return f"{every:,} images{' with tags' if 'wsp' in images else ''}"
-    return f"{every:,} images, of which {tagged:,} have tags"
+    return f"{every:,} images, and the tags of {tagged:,} of them"
 
 
 def asked_contrasts(contrasts: Sequence[Contrast]) -> list[Contrast]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from underpaint import recipes
 from underpaint.models.sizes import SIZES
 from underpaint.run import Budget, Run
 from underpaint.studies.designs import RANDOM, Arm, Size, design_of
@@ -151,8 +152,8 @@ def _smoke() -> ConvergenceDesign:
 def _tiny() -> ConvergenceDesign:
     stages = design_of("tiny")
     return ConvergenceDesign(
-        mae=_budget(stages.mae, samples=10_240, warmup=640),
-        wsp=_budget(stages.wsp, samples=5_120, warmup=640),
+        mae=_budget(recipes.mae_laptop(), samples=10_240, warmup=640),
+        wsp=_budget(recipes.wsp_laptop(), samples=5_120, warmup=640),
         finetune=stages.finetune,
         images=stages.images,
         transfer=stages.transfer,
