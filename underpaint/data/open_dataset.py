@@ -15,6 +15,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SampleIndex
 from underpaint.data.stream import Batching, Stream
 from underpaint.tags.vocabulary import Vocabulary
+from underpaint.texts.tokenizer import TextTokenizer
 
 HELDOUT_IMAGES = 1024
 """Largest number of images on which the held-out loss is measured: it is a curve, not a result."""
@@ -61,6 +62,18 @@ class OpenDataset(Protocol):
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[Batch]:
         """Batches of the held-out samples with their targets, in a fixed order; none without a held-out split."""
         ...
+
+
+@runtime_checkable
+class MadeForInputs(Protocol):
+    """Data that prepare themselves for the inputs of an objective before they are used, as texts need a tokenizer."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer | None:
+        """The tokenizer of the texts, which a model for texts is saved with."""
+        ...
+
+    def for_inputs(self, inputs: Inputs) -> OpenDataset: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
             raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")
         _require_canonical(source, "a prepared set", tag_rules)
         return prepared_source(PreparedSet(Path(source).expanduser()))
-    if "/" in source or os.sep in source or source.startswith("."):
+    if is_folder_name(source):
         return folder.open_folder(Path(source).expanduser(), tags=tags, labels=labels, tag_rules=tag_rules)
     if tags or labels:
         raise ValueError(
@@ -52,6 +52,11 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
     if "+" in source:
         return join([open_source(name) for name in source.split("+")])
     return _own(source) if ":" in source else catalog.open_collection(source)
+
+
+def is_folder_name(source: str) -> bool:
+    """Whether a source's name means a folder."""
+    return "/" in source or os.sep in source or source.startswith(".")
 
 
 def _require_canonical(source: str, kind: str, tag_rules: TagRulesName) -> None:
@@ -93,6 +98,7 @@ def join(sources: Sequence[Source]) -> Source:
             "+".join(f"{source.name}:{source.content_hash}" for source in sources).encode()
         ).hexdigest(),
         skipped=column("skipped"),
+        captions=tuple(row for source in sources for row in source.captions or ((),) * len(source.path)),
         files=_Joined([(prefix[source.name].as_posix(), source.files) for source in sources]),
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import xxhash
 
@@ -29,6 +29,14 @@ class Problem:
     reason: str
 
 
+class Caption(NamedTuple):
+    """A sentence about an image."""
+
+    text: str
+    language: str = ""
+    """Name of the language, such as ``en``; "" where nobody says it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """An image with the facts about it; ``Source`` holds the same column by column."""
@@ -39,6 +47,7 @@ class Record:
     family: str
     splits: tuple[Split, ...]
     flip: bool
+    captions: tuple[Caption, ...] = ()
 
 
 @runtime_checkable
@@ -102,6 +111,8 @@ class Source:
     """Sentences for the user about how classes and splits were read."""
     notes_on_tags: tuple[str, ...] = field(default=(), compare=False)
     """Sentences for the user about how tags were read."""
+    captions: tuple[tuple[Caption, ...], ...] = field(default=(), compare=False)
+    """Captions that a collection brings; () for a folder, whose captions are read by ``data/captions`` alone."""
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""
@@ -135,6 +146,7 @@ def make_source(
         attribution=attribution,
         problems=tuple(problems),
         content_hash=_content_hash(root, ordered),
+        captions=tuple(record.captions for record in ordered),
         files=Folder(root=root),
         notes=notes,
         notes_on_tags=notes_on_tags,
@@ -142,9 +154,11 @@ def make_source(
 
 
 def _content_hash(root: Path, records: list[Record]) -> str:
+    """The hash of everything but captions, which only pairs are made of and which have a hash of their own."""
     state = xxhash.xxh3_128()
     for record in records:
-        line = [*astuple(record), (root / record.path).stat().st_size]
+        line = [record.path, record.tags, record.label, record.family, record.splits, record.flip]
+        line.append((root / record.path).stat().st_size)
         state.update(json.dumps(line, ensure_ascii=True).encode())
         state.update(b"\n")
     return state.hexdigest()

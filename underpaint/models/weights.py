@@ -29,7 +29,7 @@ from underpaint.models.pieces import (
     write_pieces,
 )
 from underpaint.models.vit import ViT, ViTConfig
-from underpaint.texts.tokenizer import Tokenizer
+from underpaint.texts.tokenizer import FOLDER, SENTENCEPIECE, TextTokenizer, open_tokenizer
 
 FORMAT = 1
 
@@ -38,8 +38,8 @@ FORM = ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps")
 
 M = TypeVar("M", bound=nn.Module)
 DECODER_POSITIONS = "decoder.decoder_pos_embed"
-TOKENIZER = Path("tokenizer") / "sentencepiece.bpe.model"
-"""Path of the tokenizer within the folder of a network for texts."""
+TOKENIZER = Path(FOLDER) / SENTENCEPIECE
+"""Path of XLM-R's tokenizer within the folder of a network for texts."""
 
 
 def save_module(
@@ -159,21 +159,25 @@ def _require_fit(folder: Path, stored: Tensors, module: nn.Module) -> None:
             raise ValueError(f"{folder}: {name} has shape {shape}, expected {tuple(expected[name].shape)}")
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path) -> TextTokenizer:
     """The tokenizer of a model for images and texts, from its ``model/`` or the folder above: texts to ids.
 
     Raises:
-        ValueError: if there is none, it is damaged, or the package ``sentencepiece`` is not installed.
+        ValueError: if there is none, it is not the one that the text tower was trained with, or the package that it
+            needs is not installed.
     """
     folder = Path(folder)
     folder = folder / "model" if (folder / "model").is_dir() else folder
-    path, config = folder / TOKENIZER, folder / "config.json"
+    config = folder / "config.json"
     said = files.read_json(config).get("tokenizer") if config.is_file() else None
-    if not isinstance(said, dict) or not path.is_file():
+    if not isinstance(said, dict) or not (folder / FOLDER).is_dir():
         raise ValueError(f"{folder} holds no tokenizer ({TOKENIZER}); name a model for images and texts")
-    if files.xxh3(path) != said.get("xxh3"):
-        raise ValueError(f"{path} does not match the checksum in {config}; the file is damaged")
-    return Tokenizer(path)
+    tokenizer = open_tokenizer(folder / FOLDER)
+    if tokenizer.xxh3 != said.get("xxh3"):
+        raise ValueError(
+            f"{tokenizer.file} does not match the checksum in {config}: it is another model's tokenizer, or damaged"
+        )
+    return tokenizer
 
 
 def save_encoder(folder: Path, encoder: ViT, origin: Mapping[str, object] | None = None) -> None:

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from underpaint.config import OPERATIONAL
 from underpaint.core import DataInfo, Inputs, PairBatch, Step, TextInput, weighted_mean
 from underpaint.models.flops import lit_flops
 from underpaint.models.image_text import ImageText, ImageTextConfig, TextPooling
 from underpaint.models.init import initial_value, initialise, initialise_encoder, projection_rule, text_rule
+from underpaint.models.text_start import open_text_start
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig, encoder_layer_of
 from underpaint.objectives.contrast import (
@@ -32,6 +34,8 @@ class LitConfig:
     encoder: ViTConfig = field(default_factory=ViTConfig)
     text: TextConfig = field(default_factory=TextConfig)
     width: int = 768  # of the common space
+    # Folder of a text tower to start from, with its tokenizer; "" starts from scratch with one trained on the captions.
+    text_from: str = field(default="", metadata=OPERATIONAL)
     tokens: int = 32  # of a text, start and end included; longer texts are cut
     text_pooling: TextPooling = "first"
     loss: PairLoss = "softmax"
@@ -62,13 +66,31 @@ class LitConfig:
 
     @property
     def inputs(self) -> Inputs:
-        text = TextInput(tokens=self.tokens, vocabulary=self.text.vocabulary)
+        text = TextInput(tokens=self.tokens, vocabulary=self.text.vocabulary, tokenizer=self.text_from)
         return {"image": self.encoder.image_input, "text": text}
 
     @property
     def needs_whole_batch(self) -> bool:
         """A sample's loss depends on the others of its batch, so a batch cannot be split into microbatches."""
         return True
+
+    def start_hash(self) -> str:
+        """Checksum of the text tower that the run starts from, or "".
+
+        Raises:
+            ValueError: if it is of another form than this one.
+        """
+        if not self.text_from:
+            return ""
+        start = open_text_start(self.text_from)
+        start.require_fit(self.text, self.text_pooling)
+        return start.content_hash()
+
+    def start_tensors(self) -> dict[str, Tensor]:
+        """The tensors of the text tower that the run starts from, by their names in the objective."""
+        if not self.text_from:
+            return {}
+        return {f"text.{name}": value for name, value in open_text_start(self.text_from).tensors().items()}
 
     def build(self, data_info: DataInfo) -> Lit:
         return Lit(self, seed=data_info.seed)

@@ -10,6 +10,14 @@ from collections.abc import Callable
 from underpaint.contents import published_name
 from underpaint.recipes.finetune_recipes import finetune_laptop, finetune_small, finetune_smoke
 from underpaint.recipes.linear_recipes import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
+from underpaint.recipes.lit_recipes import (
+    lit_laptop,
+    lit_smoke,
+    lit_vit_2b14,
+    lit_vit_b16,
+    lit_vit_h14,
+    lit_vit_l16,
+)
 from underpaint.recipes.mae_recipes import (
     mae_deep_small,
     mae_fast,
@@ -45,6 +53,12 @@ __all__ = [
     "linear_vit_b16",
     "linear_vit_h14",
     "linear_vit_l16",
+    "lit_laptop",
+    "lit_smoke",
+    "lit_vit_2b14",
+    "lit_vit_b16",
+    "lit_vit_h14",
+    "lit_vit_l16",
     "mae_deep_small",
     "mae_fast",
     "mae_fast_small",

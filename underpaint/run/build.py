@@ -11,7 +11,7 @@ from underpaint.models.init import build_without_memory
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViT
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
-from underpaint.run.declare import Run
+from underpaint.run.declare import HasFurtherStart, Run
 from underpaint.training import float8, parallel
 from underpaint.training.loop import TrainState, start_average
 from underpaint.training.optim import build_optimizer
@@ -47,7 +47,12 @@ def _plain(run: Run, data_info: DataInfo) -> nn.Module:
     if run.init_from:
         start_from(_vit_of(objective, run), load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         objective.load_state_dict(_decoder(run, objective), strict=False)
+    objective.load_state_dict(_further_start(run), strict=False)
     return objective
+
+
+def _further_start(run: Run) -> dict[str, Tensor]:
+    return run.objective.start_tensors() if isinstance(run.objective, HasFurtherStart) else {}
 
 
 def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) -> nn.Module:
@@ -58,6 +63,7 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
         start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
+    values |= {name: value.clone for name, value in _further_start(run).items()}
     blocks, bf16 = as_objective(objective).blocks(), run.precision != "fp32"
     parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks, bf16=bf16)
     parallel.fill(objective, values, device)

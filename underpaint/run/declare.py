@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import DataInfo, Evaluator, Inputs
@@ -41,6 +41,27 @@ class ObjectiveConfig(Protocol):
     def flops_per_sample(self, data_info: DataInfo) -> int:
         """Training FLOPs of one sample, forward and backward, in closed form (models/flops.py)."""
         ...
+
+
+@runtime_checkable
+class HasFurtherStart(Protocol):
+    """An objective's config that names weights to start from besides ``init_from``, as LiT names a text tower."""
+
+    def start_hash(self) -> str:
+        """Checksum of the weights, part of the run's identity; "" where it starts from scratch."""
+        ...
+
+    def start_tensors(self) -> dict[str, Tensor]:
+        """The weights by their names in the objective."""
+        ...
+
+
+@runtime_checkable
+class NeedsWholeBatch(Protocol):
+    """An objective's config whose loss compares the samples of a batch, so that microbatches would change it."""
+
+    @property
+    def needs_whole_batch(self) -> bool: ...
 
 
 @runtime_checkable

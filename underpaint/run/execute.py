@@ -13,7 +13,7 @@ from torch import Tensor
 
 from underpaint import keyed_random
 from underpaint.core import Batch, DataInfo, on_device
-from underpaint.data.open_dataset import OpenDataset
+from underpaint.data.open_dataset import MadeForInputs, OpenDataset
 from underpaint.data.stream import Batching, Stream
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.messages import say
@@ -21,7 +21,7 @@ from underpaint.results.run import RunMeasures, RunResult
 from underpaint.run import outputs, record
 from underpaint.run.branches import checkpoint_of_trunk, take_over_log
 from underpaint.run.build import build_state, whole_network
-from underpaint.run.declare import Run
+from underpaint.run.declare import NeedsWholeBatch, Run
 from underpaint.run.earlier_runs import earlier_curves
 from underpaint.run.rank_stream import RankStream
 from underpaint.run.starting_encoder import require_fitting_start
@@ -51,11 +51,12 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     """
     ranks = join()
     run.parallel.require(ranks)
+    require_whole_batches(run, ranks)
     require_fitting_start(run)
     folder = Path(ranks.exchange(str(folder))[0])
     with ExitStack() as held:
         ranks.broadcast_from_first(lambda: held.enter_context(record.lock(folder)))
-        opened = ranks.first_per_node(run.data.open)
+        opened = ranks.first_per_node(lambda: open_data(run))
         data_info = DataInfo(
             seed=run.seed,
             labels=opened.vocabulary.labels,
@@ -82,6 +83,23 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
         result = _train(run, folder, opened=opened, data_info=data_info, device=device, ranks=ranks, branch=branch)
     ranks.leave()
     return result
+
+
+def open_data(run: Run) -> OpenDataset:
+    """The run's data, ready for the inputs of its objective."""
+    opened = run.data.open()
+    return opened.for_inputs(run.objective.inputs) if isinstance(opened, MadeForInputs) else opened
+
+
+def require_whole_batches(run: Run, ranks: Ranks) -> None:
+    """Raise ValueError where microbatches would change what the loss compares."""
+    if not isinstance(run.objective, NeedsWholeBatch) or run.budget.accumulation(ranks.world) == 1:
+        return
+    share = run.budget.batch_size // ranks.world
+    raise ValueError(
+        f"the loss of {run.objective.stage} compares all pairs of a batch, which microbatches would part: set "
+        f"budget.microbatch={share}, or a smaller budget.batch_size with it"
+    )
 
 
 def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, float | str]:
@@ -185,7 +203,10 @@ def _train(
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
         result = _result(run, state, data_info, bad_records=bad, metrics=finite, remarks=monitor.remarks())
-        return outputs.save_outputs(folder, run.objective, network=network, data_info=data_info, result=result)
+        tokenizer = opened.tokenizer if isinstance(opened, MadeForInputs) else None
+        return outputs.save_outputs(
+            folder, run.objective, network=network, data_info=data_info, result=result, tokenizer=tokenizer
+        )
 
     return ranks.broadcast_from_first(save)
 

@@ -18,6 +18,7 @@ from underpaint.models.weights import load_module, read_description, save_encode
 from underpaint.objectives.classes import class_name, config_class
 from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
 from underpaint.run.declare import ObjectiveConfig
+from underpaint.texts.tokenizer import FOLDER, JSON, SENTENCEPIECE, TextTokenizer
 from underpaint.user_modules import import_function
 
 T = TypeVar("T")
@@ -28,7 +29,13 @@ PICTURE_SIDE = 144
 
 
 def save_outputs(
-    folder: Path, objective: ObjectiveConfig, *, network: nn.Module, data_info: DataInfo, result: RunMeasures
+    folder: Path,
+    objective: ObjectiveConfig,
+    *,
+    network: nn.Module,
+    data_info: DataInfo,
+    result: RunMeasures,
+    tokenizer: TextTokenizer | None = None,
 ) -> RunResult:
     """Write the outputs; ``result.json`` comes last and marks the run as finished.
 
@@ -37,14 +44,18 @@ def save_outputs(
     env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
     save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
-    description = {
+    description: dict[str, object] = {
         "type": class_name(objective),
         "config": configs.record(objective),
         "facts": {"seed": data_info.seed, "images": data_info.images},
         **({} if origin is None else {"origin": origin}),
     }
     labels = {"labels": list(data_info.labels), "count": list(data_info.label_count)}
-    save_module(folder / "model", network, description, {"labels.json": {"format": FORMAT, **labels}})
+    beside: dict[str, object] = {"labels.json": {"format": FORMAT, **labels}}
+    if tokenizer is not None:
+        description["tokenizer"] = {"size": tokenizer.file.stat().st_size, "xxh3": tokenizer.xxh3}
+        beside[f"{FOLDER}/{JSON if tokenizer.file.suffix == '.json' else SENTENCEPIECE}"] = tokenizer.file
+    save_module(folder / "model", network, description, beside)
     record: RunResult = {"format": FORMAT, **result}
     files.write_json(folder / RESULT_FILE, record)
     return record

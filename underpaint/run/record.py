@@ -32,7 +32,7 @@ from underpaint.results.run import (
     read_result,
 )
 from underpaint.results.study import STUDY_FILE, EnvironmentEntry
-from underpaint.run.declare import Run
+from underpaint.run.declare import HasFurtherStart, Run
 from underpaint.run.idle_fields import idle_fields
 
 
@@ -68,7 +68,8 @@ def identity(run: Run, *, data: str, init_from: str) -> dict[str, object]:
     recorded = config.record(run, identity_only=True)
     for name in idle_fields(run):
         _leave_out(recorded, name)
-    return {"run": recorded, "data": data, "init_from": start}
+    further = run.objective.start_hash() if isinstance(run.objective, HasFurtherStart) else ""
+    return {"run": recorded, "data": data, "init_from": start, **({"text_from": further} if further else {})}
 
 
 def _leave_out(recorded: dict[str, Any], name: str) -> None:
@@ -196,6 +197,7 @@ def fingerprint(run: Run, identity: dict[str, object]) -> dict[str, object]:
         "configuration": config.record(run),
         "data": identity["data"],
         "init_from": identity["init_from"],
+        "text_from": identity.get("text_from", ""),
         "code": _code(),
         "torch": torch.__version__,
     }

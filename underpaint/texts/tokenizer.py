@@ -1,25 +1,89 @@
-"""XLM-R's tokenizer: pieces of text by its SentencePiece model, numbered as fairseq numbers them (paper.md 1.6)."""
+"""Tokenizers behind one protocol: SentencePiece models as XLM-R has them, and the ``tokenizer.json`` of transformers.
+
+All number their ids as fairseq does (``tokens.py``), so that one text tower takes the ids of any of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from underpaint import files
 from underpaint.texts.tokens import END, PAD, START, UNKNOWN
 
 MAX_BYTES = 64 * 1024 * 1024
 """XLM-R's file has 5 MB."""
 CONTEXT = 100
 """Pieces of a text that are kept; start and end come on top."""
+SENTENCEPIECE = "sentencepiece.bpe.model"
+JSON = "tokenizer.json"
+FOLDER = "tokenizer"
+"""Folder of the tokenizer within the folder of a network for texts."""
+SPECIAL = {START: ("<s>", "[CLS]"), PAD: ("<pad>", "[PAD]"), END: ("</s>", "[SEP]"), UNKNOWN: ("<unk>", "[UNK]")}
+"""Names that a ``tokenizer.json`` may give the tokens that stand for no text."""
 
 
-class Tokenizer:
-    """Texts to ids: START, one id per piece, END, filled up with PAD to the longest text.
+class TextTokenizer(Protocol):
+    """Texts to ids: START, one id per piece, END, filled up with PAD."""
+
+    file: Path
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids."""
+        ...
+
+    @property
+    def xxh3(self) -> str:
+        """Checksum of the file."""
+        ...
+
+    def __call__(self, texts: Sequence[str], context: int = CONTEXT, length: int = 0) -> Int64[Tensor, "b l"]:
+        """Ids of ``context`` pieces at most, filled up to the longest text, or to ``length`` where that is more."""
+        ...
+
+
+def open_tokenizer(source: Path) -> TextTokenizer:
+    """The tokenizer in a file, in a folder of transformers, or in a ``model/`` of this package.
+
+    Raises:
+        ValueError: if there is none, or its file is damaged.
+    """
+    names = (SENTENCEPIECE, JSON)
+    places = [source / FOLDER / name for name in names] + [source / name for name in names]
+    path = source if source.is_file() else next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise ValueError(f"{source} has no tokenizer: neither {SENTENCEPIECE} nor {JSON} is there")
+    return JsonTokenizer(path) if path.suffix == ".json" else Tokenizer(path)
+
+
+class _Filled:
+    """Ids of texts as rows of one length."""
+
+    file: Path
+
+    @property
+    def xxh3(self) -> str:
+        return files.xxh3(self.file)
+
+    def __call__(self, texts: Sequence[str], context: int = CONTEXT, length: int = 0) -> Int64[Tensor, "b l"]:
+        rows = [self._ids(text)[:context] for text in texts]
+        ids = torch.full((len(rows), max(length, 2 + max(map(len, rows), default=0))), PAD)
+        for row, pieces in zip(ids, rows, strict=True):
+            row[: 2 + len(pieces)] = torch.tensor([START, *pieces, END])
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+
+class Tokenizer(_Filled):
+    """A SentencePiece model with the ids of XLM-R.
 
     The ids of SentencePiece begin with <unk>, <s>, </s>; fairseq's with <s>, <pad>, </s>, <unk>, so that all pieces of
     text move up by one, and after them comes <mask>, which no text has.
@@ -34,8 +98,8 @@ class Tokenizer:
             import sentencepiece
         except ModuleNotFoundError as error:
             raise ValueError("texts need the package sentencepiece: pip install '.[text]'") from error
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path} is not a SentencePiece model: not a file of at most {MAX_BYTES:,} bytes")
+        self.file = path
+        _require_small(path, "a SentencePiece model")
         self._pieces: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.load_from_serialized_proto(path.read_bytes())
@@ -50,12 +114,52 @@ class Tokenizer:
         """Ids, with <pad> and <mask>, which SentencePiece does not have."""
         return self._pieces.get_piece_size() + 2
 
-    def __call__(self, texts: Sequence[str], context: int = CONTEXT) -> Int64[Tensor, "b l"]:
-        rows = [self._ids(text)[:context] for text in texts]
-        ids = torch.full((len(rows), 2 + max(map(len, rows), default=0)), PAD)
-        for row, pieces in zip(ids, rows, strict=True):
-            row[: 2 + len(pieces)] = torch.tensor([START, *pieces, END])
-        return ids
-
     def _ids(self, text: str) -> list[int]:
         return [number + 1 if number else UNKNOWN for number in self._pieces.encode(text)]
+
+
+class JsonTokenizer(_Filled):
+    """A ``tokenizer.json`` of transformers: WordPiece of BERT, BPE of RoBERTa, and others.
+
+    Its ids are renumbered: the four of ``tokens.py`` come first, the others behind them in their order. ``order`` lists
+    its ids by their new number, as the rows of its token embeddings have to be ordered.
+
+    Raises:
+        ValueError: for a file that is no such tokenizer, or lacks one of the four, or if ``tokenizers`` is not
+            installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import tokenizers
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{path} needs the package tokenizers: pip install '.[text]'") from error
+        self.file = path
+        _require_small(path, "a tokenizer of transformers")
+        try:
+            self._pieces: Any = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:
+            raise ValueError(f"{path} is not a tokenizer of transformers: {error}") from error
+        self._pieces.no_truncation()
+        self._pieces.no_padding()
+        special = [self._special(path, names) for names in SPECIAL.values()]
+        self.order = [*special, *sorted(set(range(self.vocabulary)) - set(special))]
+        self._number = {old: new for new, old in enumerate(self.order)}
+
+    @property
+    def vocabulary(self) -> int:
+        return self._pieces.get_vocab_size(with_added_tokens=True)
+
+    def _special(self, path: Path, names: tuple[str, ...]) -> int:
+        number = next((i for name in names if (i := self._pieces.token_to_id(name)) is not None), None)
+        if number is None:
+            raise ValueError(f"{path} has no token {' or '.join(names)}, which texts begin, end or are filled up with")
+        return number
+
+    def _ids(self, text: str) -> list[int]:
+        return [self._number[number] for number in self._pieces.encode(text, add_special_tokens=False).ids]
+
+
+def _require_small(path: Path, kind: str) -> None:
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} is not {kind}: not a file of at most {MAX_BYTES:,} bytes")

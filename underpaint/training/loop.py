@@ -151,7 +151,7 @@ def _forward_backward(
         clock.enter("data")
         batch = next(batches)
         clock.enter("forward")
-        device = batch["image"].device.type
+        device = batch["weight"].device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=config.precision != "fp32"):
             step = objective(batch)
         clock.enter("backward")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from underpaint.data.cache import cache_folder
 from underpaint.data.collections import digits, emoji_sets, icons, openclipart, openmoji, tuxpaint
-from underpaint.data.source import Record, Source, make_source
+from underpaint.data.source import Caption, Record, Source, make_source
 from underpaint.files import locked, read_json, write_json
 from underpaint.messages import say
 from underpaint.suggest import hint
@@ -46,7 +46,7 @@ COLLECTIONS = (
     Collection(
         name="openmoji",
         description="4,495 drawings of emoji and more, with the words of their names in 14 languages as tags",
-        edition=2,
+        edition=3,
         prepare=openmoji.prepare,
         licence="CC BY-SA 4.0",
         attribution="All emojis designed by OpenMoji, the open-source emoji and icon project (openmoji.org); "
@@ -82,7 +82,7 @@ COLLECTIONS = (
     Collection(
         name="emoji-twitter",
         description="1,906 emoji drawn for Twitter, with English keywords as tags (62 MB with npm)",
-        edition=1,
+        edition=2,
         prepare=emoji_sets.prepare_twitter,
         licence="Graphics CC BY 4.0; keywords MIT",
         attribution="Twemoji, Twitter and other contributors, through emoji-datasource-twitter (Cal Henderson); "
@@ -91,7 +91,7 @@ COLLECTIONS = (
     Collection(
         name="emoji-google",
         description="1,906 emoji drawn for Google, with English keywords as tags (74 MB with npm)",
-        edition=1,
+        edition=2,
         prepare=emoji_sets.prepare_google,
         licence="Graphics Apache-2.0; keywords MIT",
         attribution="Noto Emoji, Google, through emoji-datasource-google (Cal Henderson); keywords from emojilib "
@@ -196,7 +196,11 @@ def _write_records(file: Path, records: list[Record]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([asdict(record) for record in records], _schema()), file)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([_row(record) for record in records], _schema()), file)
+
+
+def _row(record: Record) -> dict[str, object]:
+    return {**asdict(record), "captions": [caption._asdict() for caption in record.captions]}
 
 
 def _read_records(file: Path) -> list[Record]:
@@ -211,6 +215,7 @@ def _read_records(file: Path) -> list[Record]:
             family=row["family"],
             splits=tuple(row["splits"]),
             flip=row["flip"],
+            captions=tuple(Caption(**caption) for caption in row["captions"] or ()),  # null in older files
         )
         for row in rows
     ]
@@ -220,6 +225,6 @@ def _schema() -> pa.Schema:
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
-    return pyarrow.schema(
-        {"path": text, "tags": texts, "label": text, "family": text, "splits": texts, "flip": pyarrow.bool_()}
-    )
+    captions = pyarrow.list_(pyarrow.struct({"text": text, "language": text}))
+    fields = {"path": text, "tags": texts, "label": text, "family": text, "splits": texts, "flip": pyarrow.bool_()}
+    return pyarrow.schema(fields | {"captions": captions})

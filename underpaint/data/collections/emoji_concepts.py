@@ -15,7 +15,7 @@ from pathlib import Path
 from underpaint.data.collections.families import linked_families
 from underpaint.data.collections.openmoji_categories import HELD_OUT, LOOK_ALIKE, WRITTEN, category
 from underpaint.data.collections.words import all_words, plain, words
-from underpaint.data.source import Record, Split
+from underpaint.data.source import Caption, Record, Split
 from underpaint.data.splits import by_family, heldout_families, test_families
 
 TEST_SHARE = 0.4
@@ -90,10 +90,22 @@ def records(
             family=family[stem],
             splits=splits[stem],
             flip=_may_flip(drawing, kind[stem]),
+            captions=_captions(drawing),
         )
         for drawing in pictures
         for stem in (drawing.file.stem,)
     ]
+
+
+def _captions(drawing: Drawing) -> tuple[Caption, ...]:
+    """The names in all languages, English first."""
+    names = {language: plain(name).strip(": ") for language, name in drawing.names.items()}
+    ordered = sorted(names, key=_english_first)
+    return tuple(Caption(names[language], language) for language in ordered if names[language])
+
+
+def _english_first(language: str) -> tuple[bool, str]:
+    return language != "en", language
 
 
 def families(pictures: Sequence[Drawing], *, pixels: Mapping[str, str] | None = None) -> dict[str, str]:

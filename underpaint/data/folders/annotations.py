@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from underpaint.data.source import Problem
 from underpaint.data.splits import split_of_name
 from underpaint.data.tables.matching import Match, match_rows
+from underpaint.data.tables.metadata import Metadata
 from underpaint.data.tables.separators import describe
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.messages import counted
@@ -83,6 +84,25 @@ def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
         by_end += match.by_end
     _require_any(file, root, label)
     return LabelsFile(label=label, split=split, problems=tuple(problems), notes=tuple(_notes_on_ends(file, by_end)))
+
+
+def caption_rows(
+    file: Path, root: Path, known: Collection[str]
+) -> tuple[list[tuple[str, Metadata]], tuple[Problem, ...]]:
+    """The path and the metadata of each row that names a ``known`` image of ``root``, and the rows that name none.
+
+    Raises:
+        ValueError: if the file is not a table of captions, or names no image.
+    """
+    matched: list[tuple[str, Metadata]] = []
+    problems: list[Problem] = []
+    for row, match in _matched(_opened(file, "caption"), known):
+        if match.path:
+            matched.append((match.path, row.said))
+        else:
+            problems.append(_problem(row, match, root))
+    _require_any(file, root, [path for path, _ in matched])
+    return matched, tuple(problems)
 
 
 def _opened(file: Path, column: str) -> TagTable:

@@ -169,6 +169,19 @@ class PreparedSet:
             classes=np.asarray(table["class"].fill_null(-1)) if "class" in read else np.full(count, -1, np.int32),
         )
 
+    def captions(self, shard: int) -> list[tuple[str, str]]:
+        """The caption and its language of each row of a shard, "" where there is none.
+
+        Raises:
+            ValueError: if the index is damaged.
+        """
+        file, group = self._file(int(self._part[shard])), int(self._group[shard])
+        with reading_parquet(self.folder / INDEX):
+            table = file.read_row_group(group, columns=["caption", "language"], use_threads=False)
+            table.validate(full=True)
+        columns = (table[name].fill_null("").to_pylist() for name in ("caption", "language"))
+        return list(zip(*columns, strict=True))
+
     def _file(self, part: int) -> Any:
         """A part of the index with its footer read; the last few are cached."""
         import pyarrow.parquet as pq

@@ -16,7 +16,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("path", "file_name", "filename", "file", "image", "image_path"),
     "key": ("key", "id", "photo_id", "image_id"),
     "tags": ("tags", "hashtags", "keywords", "user_tags", "usertags", "subject"),
-    "caption": ("caption", "text", "description", "title"),
+    "caption": ("caption", "captions", "text", "description", "title"),
     "language": ("language", "lang"),
     "licence": ("licence", "license", "license_name", "licensename", "licence_url", "license_url"),
     "class": ("class", "label", "category"),
@@ -87,7 +87,7 @@ def from_fields(fields: Mapping[str, object]) -> Metadata:
     tags = _field(known, "tags")
     return Metadata(
         tags=None if tags is None else distinct(split_tags(tags)),
-        caption=_text(known, "caption")[:MAX_CAPTION_LETTERS],
+        caption=_lines(known, "caption")[:MAX_CAPTION_LETTERS],
         language=_text(known, "language"),
         licence=_text(known, "licence"),
     )
@@ -95,6 +95,14 @@ def from_fields(fields: Mapping[str, object]) -> Metadata:
 
 def _field(known: Mapping[str, object], meaning: str) -> object:
     return next((known[name] for name in COLUMNS[meaning] if known.get(name) is not None), None)
+
+
+def _lines(known: Mapping[str, object], meaning: str) -> str:
+    """A text, or a list of texts as its lines."""
+    value = _field(known, meaning)
+    if not isinstance(value, list):
+        return _text(known, meaning)
+    return "\n".join(" ".join(each.split()) for each in value if isinstance(each, str))
 
 
 def _text(known: Mapping[str, object], meaning: str) -> str:

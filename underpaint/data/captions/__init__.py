@@ -1,0 +1,1 @@
+"""Captions of images, as the text side of pairs."""
