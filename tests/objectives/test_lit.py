@@ -45,7 +45,7 @@ def embeddings(model: Lit, batch: dict[str, Tensor]) -> tuple[list[Tensor], list
 def naive_loss(model: Lit, batch: dict[str, Tensor]) -> Tensor:
     """The loss in loops over rows and columns; equal texts are positives, pairs of weight 0 are nowhere."""
     images, texts = embeddings(model, batch)
-    scale, count = model.logit_scale.exp(), len(images)
+    scale, count = model.logit_scale[0].exp(), len(images)
     kept = [number for number in range(count) if batch["weight"][number] > 0]
     equal = {i: [j for j in kept if torch.equal(batch["text"][i], batch["text"][j])] for i in kept}
     total = torch.zeros((), dtype=torch.float64)
@@ -53,7 +53,7 @@ def naive_loss(model: Lit, batch: dict[str, Tensor]) -> Tensor:
         if model.lit.loss == "sigmoid":
             assert model.logit_bias is not None
             for j in kept:
-                logit = scale * (images[i] * texts[j]).sum() + model.logit_bias
+                logit = scale * (images[i] * texts[j]).sum() + model.logit_bias[0]
                 total = total - torch.log(torch.sigmoid(logit if j in equal[i] else -logit))
             continue
         for rows, columns in ((images, texts), (texts, images)):
@@ -86,9 +86,9 @@ def test_loss_and_gradients_equal_open_clip(config: LitConfig) -> None:
     loss = model(batch).loss
     image, text = model.embed_image(batch["image"]), model.embed_text(batch["text"])
     if model.logit_bias is None:
-        expected = losses.ClipLoss()(image, text, model.logit_scale.exp())
+        expected = losses.ClipLoss()(image, text, model.logit_scale[0].exp())
     else:
-        expected = losses.SigLipLoss()(image, text, model.logit_scale.exp(), model.logit_bias)
+        expected = losses.SigLipLoss()(image, text, model.logit_scale[0].exp(), model.logit_bias)
     torch.testing.assert_close(loss, expected, **CLOSE)
     trained = [p for name, p in model.named_parameters() if p.requires_grad and "pos_embed" not in name]
     for mine, theirs in zip(torch.autograd.grad(loss, trained), torch.autograd.grad(expected, trained), strict=True):

@@ -24,6 +24,7 @@ from support.small_runs import log_lines, tensors
 from underpaint import config, recipes, verbs
 from underpaint.data.loader import read_files
 from underpaint.data.quarantine import TooManyBadRecords
+from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.estimate import make_plan
 from underpaint.run import Run, encoder_of, execute, record
@@ -50,9 +51,12 @@ def identity(run: Run) -> dict[str, Any]:
 def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(name: str, images: Path) -> None:
     run = shrunk(recipes.find_recipe(name)(), images)
     operational = {field for field, _, is_operational in fields_of(run) if is_operational}
-    assert operational == OPERATIONAL
+    of_texts = {"data.captions", "objective.text_from"} if isinstance(run.objective, LitConfig) else set[str]()
+    assert operational == OPERATIONAL | of_texts
     for field, kind, is_operational in fields_of(run):
-        if is_operational or (field == "objective.stage" and isinstance(run.objective, MAEConfig)):  # it has one value
+        one_value = {"objective.stage"} if isinstance(run.objective, (MAEConfig, LitConfig)) else set[str]()
+        one_value |= {"data.targets"} if isinstance(run.objective, LitConfig) else set()
+        if is_operational or field in one_value:
             continue
         for overrides in alternatives(run, field, kind):
             changed = config.override(run, overrides)
@@ -155,15 +159,17 @@ ALWAYS = {
         ("wsp_laptop", NOT_LARS | {"data.resample_ratio"}),
         ("finetune_laptop", NOT_LARS | TAGS | TAGS_AS_TARGETS),
         ("linear_vit_b16", NOT_ADAMW | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
+        ("lit_laptop", NOT_LARS | TAGS | NO_TRAINED_LAYERS | {"objective.logit_bias"}),
     ],
 )
 def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path, tmp_path: Path) -> None:
     """One recipe of each kind: what differs between those of a kind are numbers."""
     run = shrunk(recipes.find_recipe(name)(), images)
     everything = [field for field, _, _ in fields_of(run) if field not in ("max_skipped", "objective.stage")]
+    everything = [field for field in everything if field != "data.targets" or not isinstance(run.objective, LitConfig)]
     acting, refused = walk(run, everything, tmp_path, images / "000.jpg")
     assert refused == idle | ALWAYS
-    assert acting | refused | OPERATIONAL >= set(everything)
+    assert acting | refused | OPERATIONAL | {"data.captions", "objective.text_from"} >= set(everything)
 
 
 @pytest.mark.parametrize(

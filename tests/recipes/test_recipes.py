@@ -14,6 +14,7 @@ from underpaint import recipes
 from underpaint.core import DataInfo
 from underpaint.data.dataset import ImageData
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run import Run
 
@@ -30,6 +31,9 @@ ENCODERS = {
 }
 LARGE = [f"{stage}_{size}" for stage in ("mae", "wsp") for size in ENCODERS]
 LINEAR = {"linear_vit_b16": 90, "linear_vit_l16": 50, "linear_vit_h14": 50}
+LIT = {"lit_vit_b16": (768, 12, 768), "lit_vit_l16": (1024, 24, 1024)}
+LIT |= {"lit_vit_h14": (1024, 24, 1024), "lit_vit_2b14": (1024, 24, 2048)}
+"""Width and depth of the text tower, and the width of the common space (paper.md 1.6)."""
 SMALL = [
     "mae_laptop",
     "mae_smoke",
@@ -44,6 +48,8 @@ SMALL = [
     "mae_fast_small",
     "wsp_small",
     "finetune_small",
+    "lit_laptop",
+    "lit_smoke",
 ]
 
 
@@ -62,8 +68,8 @@ def classify_of(run: Run) -> ClassifyConfig:
 
 
 def test_the_list_is_complete() -> None:
-    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *SMALL}
-    for name in [*LARGE, *LINEAR, *SMALL]:
+    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *LIT, *SMALL}
+    for name in [*LARGE, *LINEAR, *LIT, *SMALL]:
         assert recipe(name).name == name
         assert (recipes.find_recipe(name).__doc__ or "").strip(), name
 
@@ -238,7 +244,7 @@ def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> Non
     assert images_of(finetune).split == "train"
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *SMALL])
 def test_every_recipe_fits_together(name: str) -> None:
     run = recipe(name)
     budget = run.budget
@@ -248,7 +254,7 @@ def test_every_recipe_fits_together(name: str) -> None:
     assert run.seed == 0
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *SMALL])
 def test_every_recipe_builds_on_meta(name: str) -> None:
     run = recipe(name)
     data_info = DataInfo(seed=0, labels=tuple(map(str, range(LABELS))), label_count=(1,) * LABELS, images=LABELS)
@@ -263,10 +269,27 @@ def test_every_recipe_builds_on_meta(name: str) -> None:
     if isinstance(run.objective, MAEConfig):
         assert set(count) == {"encoder", "decoder"}
         assert name in SMALL or 26e6 <= count["decoder"] <= 28e6
+    elif isinstance(run.objective, LitConfig):
+        assert set(count) == {"encoder", "text"}
     else:
         assert count["head"] == (width + 1) * LABELS
         assert sum(count.values()) == count["encoder"] + count["head"]
     assert run.objective.flops_per_sample(data_info) > 0
+
+
+@pytest.mark.parametrize("name", LIT)
+def test_lit_is_that_of_the_paper(name: str) -> None:
+    """paper.md 1.6; the optimizer is a substitute, which the recipe's docstring says."""
+    run = recipe(name)
+    objective = run.objective
+    assert isinstance(objective, LitConfig)
+    assert (objective.text.width, objective.text.depth, objective.width) == LIT[name]
+    assert (objective.text.vocabulary, objective.text.positions, objective.text.mlp_ratio) == (250_002, 514, 4)
+    assert (objective.loss, objective.unlocked_blocks, objective.text_pooling) == ("softmax", 0, "first")
+    assert objective.logit_scale == pytest.approx(1 / 0.07)
+    assert objective.tokens == 100 + 2
+    assert run.optim.peak_lr(run.budget.batch_size) == pytest.approx(7e-4)
+    assert run.budget.steps == 50_000
 
 
 def test_unknown_names_get_a_suggestion() -> None:

@@ -16,6 +16,8 @@ from PIL import Image
 
 from underpaint import config
 from underpaint.data.dataset import ImageData
+from underpaint.models.text_tower import TextConfig
+from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run import Budget, Cadence, Run, encoder_of
 
@@ -53,6 +55,20 @@ OTHER: dict[str, tuple[str, ...]] = {
     "objective.label_smoothing": ("objective.label_smoothing=0.3",),
     "objective.drop_path": ("objective.drop_path=0.6",),
     "objective.head_init_std": ("objective.head_init_std=0.3",),
+    "objective.text.vocabulary": ("objective.text.vocabulary=150",),
+    "objective.text.positions": ("objective.text.positions=40",),
+    "objective.text.width": ("objective.text.width=24",),
+    "objective.text.depth": ("objective.text.depth=2",),
+    "objective.text.heads": ("objective.text.heads=4",),
+    "objective.text.mlp_ratio": ("objective.text.mlp_ratio=3",),
+    "objective.text.norm_eps": ("objective.text.norm_eps=0.1",),
+    "objective.width": ("objective.width=24",),
+    "objective.tokens": ("objective.tokens=4",),
+    "objective.logit_scale": ("objective.logit_scale=3",),
+    "objective.logit_bias": ("objective.logit_bias=-3",),
+    "objective.unlocked_blocks": ("objective.unlocked_blocks=1",),
+    "data.languages": ("data.languages=de",),
+    "data.templates": ("data.templates={}s",),
     "data.split": ("data.split=train", "data.split=pretrain"),
     "data.targets": ("data.targets=tags", "data.targets=class"),
     "data.vocabulary_size": ("data.vocabulary_size=2",),
@@ -96,7 +112,7 @@ def fields_of(value: Any, prefix: str = "", *, operational: bool = False) -> Ite
 
 def alternatives(run: Run, name: str, kind: Any) -> list[list[str]]:
     """Overrides, each of which gives the field another value."""
-    if name in OTHER:
+    if name in OTHER and not (name == "objective.loss" and isinstance(run.objective, LitConfig)):
         sets = [text.split(" ") for text in OTHER[name]]
     elif kind is bool:
         sets = [[f"{name}=true"], [f"{name}=false"]]
@@ -114,7 +130,7 @@ def make_odd_images(folder: Path) -> Path:
     """JPEG files that are not square, most with tags of very different frequency and a class, some unreadable."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    tags, labels = [("path", "tags")], [("path", "class")]
+    tags, labels, captions = [("path", "tags")], [("path", "class")], [("path", "caption", "language")]
     for number in range(90):
         file = folder / f"{number:03d}.jpg"
         coarse = rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)
@@ -126,7 +142,8 @@ def make_odd_images(folder: Path) -> Path:
         if number % 8:
             tags.append((file.name, ";".join(names)))
         labels.append((file.name, "abc"[number % 3]))
-    for name, rows in (("tags.csv", tags), ("labels.csv", labels)):
+        captions += [(file.name, f"{word} {number % 11}", word[:2]) for word in ("en picture", "de bild")[: number % 3]]
+    for name, rows in (("tags.csv", tags), ("labels.csv", labels), ("captions.csv", captions)):
         with (folder / name).open("w", newline="") as opened:
             csv.writer(opened).writerows(rows)
     return folder
@@ -142,6 +159,9 @@ def shrunk(run: Run, source: Path) -> Run:
     if isinstance(objective, MAEConfig):
         decoder = replace(objective.decoder, width=16, depth=1, heads=2, mlp_ratio=2)
         objective = replace(objective, decoder=decoder)
+    if isinstance(objective, LitConfig):
+        text = TextConfig(vocabulary=200, positions=34, width=16, depth=1, heads=2, mlp_ratio=2)
+        objective = replace(objective, text=text, width=16, tokens=16, text_from="")
     labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
     return replace(
         run,

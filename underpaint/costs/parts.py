@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from underpaint.core import DataInfo
@@ -47,6 +47,13 @@ class EncoderLayers:
     masks: int = 1  # times that each image is encoded, with another choice of patches
     trained: bool = True
     drop_path: bool = False
+    trained_blocks: int | None = None  # the last blocks alone are trained, so many; None trains everything
+
+    @property
+    def _locked(self) -> int:
+        """Blocks without a backward pass."""
+        depth = self.encoder.depth
+        return depth - (self.trained_blocks if self.trained_blocks is not None else depth if self.trained else 0)
 
     @property
     def patches(self) -> int:
@@ -55,7 +62,7 @@ class EncoderLayers:
     @property
     def recomputed_macs(self) -> int:
         macs = block_macs(1 + self.patches, self.encoder.width, self.encoder.mlp_ratio)
-        return self.masks * self.encoder.depth * macs if self.trained else 0
+        return self.masks * (self.encoder.depth - self._locked) * macs
 
     def memory(self, samples: int, types: Types) -> list[Layer]:
         encoder, size = self.encoder, (samples * self.masks, 1 + self.patches, self.encoder.width)
@@ -67,7 +74,9 @@ class EncoderLayers:
                 for number in range(encoder.depth)
             ),
         ]
-        return layers if self.trained else frozen(layers)
+        if self.trained and self.trained_blocks is None:
+            return layers
+        return [*frozen(layers[: 1 + self._locked]), *layers[1 + self._locked :]]
 
     def _stem(self, b: int, types: Types) -> Layer:
         encoder, c = self.encoder, types.compute
@@ -91,6 +100,10 @@ class EncoderLayers:
 
     def add_work(self, work: Work, samples: int, *, c: int, again: bool) -> None:
         b, encoder = samples * self.masks, self.encoder
-        passes = 2 if self.trained else 1
+        passes = 2 if self.trained and self.trained_blocks is None else 1
         work.linear(b * self.patches, encoder.patch_values, encoder.width, c=c, passes=passes)
-        work.blocks((b, 1 + self.patches, encoder.width), encoder, c=c, again=again, backward=self.trained)
+        size = (b, 1 + self.patches, encoder.width)
+        if self._locked:
+            work.blocks(size, replace(encoder, depth=self._locked), c=c, again=again, backward=False)
+        if self._locked < encoder.depth:
+            work.blocks(size, replace(encoder, depth=encoder.depth - self._locked), c=c, again=again)

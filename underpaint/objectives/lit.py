@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from underpaint.config import OPERATIONAL
 from underpaint.core import DataInfo, Inputs, PairBatch, Step, TextInput, weighted_mean
+from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import lit_flops
 from underpaint.models.image_text import ImageText, ImageTextConfig, TextPooling
 from underpaint.models.init import initial_value, initialise, initialise_encoder, projection_rule, text_rule
@@ -27,6 +28,7 @@ from underpaint.objectives.contrast import (
     sigmoid_loss,
     softmax_loss,
 )
+from underpaint.objectives.lit_layers import PairLayers, TextLayers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,17 @@ class LitConfig:
     def build(self, data_info: DataInfo) -> Lit:
         return Lit(self, seed=data_info.seed)
 
+    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, TextLayers, PairLayers]:
+        """Layers that a training step computes, for the planner."""
+        unlocked = self.unlocked_blocks
+        return (
+            EncoderLayers(encoder=self.encoder, trained=unlocked > 0, trained_blocks=unlocked),
+            TextLayers(text=self.text, tokens=self.tokens),
+            PairLayers(
+                image_width=self.encoder.width, text_width=self.text.width, width=self.width, unlocked=unlocked > 0
+            ),
+        )
+
     def flops_per_sample(self, data_info: DataInfo) -> int:
         return lit_flops(self.towers, self.tokens, unlocked_blocks=self.unlocked_blocks)
 
@@ -105,11 +118,12 @@ class Lit(ImageText):
     def __init__(self, config: LitConfig, *, seed: int) -> None:
         super().__init__(config.towers)
         self.lit = config
-        self.logit_bias = nn.Parameter(torch.tensor(config.logit_bias)) if config.loss == "sigmoid" else None
+        # of one element, since FSDP shards no scalars
+        self.logit_scale = nn.Parameter(torch.tensor([math.log(config.logit_scale)]))
+        self.logit_bias = nn.Parameter(torch.tensor([config.logit_bias])) if config.loss == "sigmoid" else None
         initialise_encoder(self.encoder, scheme="mae", seed=seed)
         initialise(self.text, rule=text_rule, seed=seed, prefix="text")
         with torch.no_grad():
-            self.logit_scale.fill_(math.log(config.logit_scale))
             for name in ("image_projection", "text_projection"):
                 projection: Tensor = getattr(self, name)
                 projection.copy_(initial_value(name, tuple(projection.shape), rule=projection_rule, seed=seed))
@@ -125,7 +139,7 @@ class Lit(ImageText):
             pairs = gather_pairs(
                 image.to(wide), text.to(wide), ids=batch["text"], weight=batch["weight"], over_ranks=self.training
             )
-            scale = clamped_scale(self.logit_scale)
+            scale = clamped_scale(self.logit_scale[0])
             loss = weighted_mean(self.loss(pairs, scale), batch["weight"])
         hit = pairs.positive.gather(1, (pairs.image @ pairs.all_texts.T).argmax(dim=1, keepdim=True))[:, 0]
         scalars = {"hit": weighted_mean(hit.to(wide), batch["weight"]), "logit_scale": scale.detach()}
@@ -134,7 +148,7 @@ class Lit(ImageText):
     def loss(self, pairs: Pairs, scale: Float[Tensor, ""]) -> Float[Tensor, " b"]:
         if self.logit_bias is None:
             return softmax_loss(pairs, scale)
-        return sigmoid_loss(pairs, scale, self.logit_bias)
+        return sigmoid_loss(pairs, scale, self.logit_bias[0])
 
     def blocks(self) -> list[nn.Module]:
         return [*self.encoder.blocks, *self.text.blocks]

@@ -20,6 +20,7 @@ from underpaint.plan.parallel_layout import NODE, Kind, Layout, possible
 from underpaint.plan.parameters import Parameters, assumed_data, parameters
 from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
+from underpaint.run.declare import NeedsWholeBatch
 from underpaint.run.idle_fields import override_run
 from underpaint.run.starting_encoder import require_fitting_start
 
@@ -201,6 +202,10 @@ class _Question:
             divisors = [count for count in range(1, batch + 1) if batch % count == 0]
             near = " and ".join(map(str, sorted(sorted(divisors, key=lambda count: abs(count - gpus))[:2])))
             raise ValueError(f"gpus={gpus} does not divide budget.batch_size={batch}; {near} do")
+        if isinstance(self.run.objective, NeedsWholeBatch):
+            if self.microbatch not in (None, share):
+                raise ValueError(f"the loss compares all pairs of a batch: make microbatch={self.microbatch} {share}")
+            return [share]
         if self.microbatch is None:
             return [size for size in range(share, 0, -1) if share % size == 0]
         given = min(self.microbatch, share)  # as in training
@@ -299,6 +304,8 @@ class _Question:
                 f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
             )
         yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
+        if isinstance(run.objective, NeedsWholeBatch):
+            yield "the loss compares all pairs of a batch, so each rank takes its part of the batch at once"
         if self.parameters.batch_norm:
             yield f"the recipe's microbatch of {run.budget.microbatch} stays, since BatchNorm normalises over it"
         if any(isinstance(each, LabelInput) for each in run.objective.inputs.values()):

@@ -11,6 +11,7 @@ from underpaint.data.decode.image import EIGHT_BIT
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run.declare import HasEncoder, Run
 from underpaint.training.optim import OptimConfig
@@ -46,6 +47,8 @@ def idle_fields(run: Run) -> Idle:
         idle |= _of_encoder(run.objective.encoder)
     if isinstance(run.objective, (MAEConfig, ClassifyConfig)) and run.objective.frozen_encoder:
         idle |= _of_frozen_encoder(run.objective)
+    if isinstance(run.objective, LitConfig):
+        idle |= _of_lit(run.objective)
     if isinstance(run.objective, ClassifyConfig) and run.init_from:
         idle["objective.init"] = "init_from brings the weights; leave one of them out"
     if not run.init_from:
@@ -107,6 +110,16 @@ def _of_encoder(encoder: ViTConfig) -> Idle:
         idle["data.decoding"] = (
             f"objective.encoder.value_range={encoder.value_range} is not that of 8 bits, which alone are decoded small"
         )
+    return idle
+
+
+def _of_lit(objective: LitConfig) -> Idle:
+    locked = "cls token and positions of the image tower are locked; leave it out"
+    idle = {"optim.decay_tokens": locked}
+    if not objective.unlocked_blocks:
+        idle["optim.layer_decay"] = "the image tower is locked; set objective.unlocked_blocks with it"
+    if objective.loss == "softmax":
+        idle["objective.logit_bias"] = "the softmax loss has none; set objective.loss=sigmoid with it"
     return idle
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -28,6 +28,7 @@ SPECIAL = {START: ("<s>", "[CLS]"), PAD: ("<pad>", "[PAD]"), END: ("</s>", "[SEP
 """Names that a ``tokenizer.json`` may give the tokens that stand for no text."""
 
 
+@runtime_checkable
 class TextTokenizer(Protocol):
     """Texts to ids: START, one id per piece, END, filled up with PAD."""
 
@@ -52,24 +53,29 @@ def open_tokenizer(source: Path) -> TextTokenizer:
     """The tokenizer in a file, in a folder of transformers, or in a ``model/`` of this package.
 
     Raises:
-        ValueError: if there is none, or its file is damaged.
+        ValueError: if there is none, it is not the one that the text tower beside it was saved with, or it is damaged.
     """
+    source = source / "model" if (source / "model").is_dir() else source
     names = (SENTENCEPIECE, JSON)
     places = [source / FOLDER / name for name in names] + [source / name for name in names]
     path = source if source.is_file() else next((place for place in places if place.is_file()), None)
     if path is None:
         raise ValueError(f"{source} has no tokenizer: neither {SENTENCEPIECE} nor {JSON} is there")
+    config = source / "config.json"
+    about = files.read_json(config).get("tokenizer") if config.is_file() else None
+    if isinstance(about, dict) and about.get("xxh3") != files.xxh3(path):
+        raise ValueError(f"{path} does not match the checksum in {config}: it is another model's tokenizer, or damaged")
     return JsonTokenizer(path) if path.suffix == ".json" else Tokenizer(path)
 
 
 class _Filled:
     """Ids of texts as rows of one length."""
 
-    file: Path
-
-    @property
-    def xxh3(self) -> str:
-        return files.xxh3(self.file)
+    def __init__(self, path: Path, kind: str) -> None:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path} is not {kind}: not a file of at most {MAX_BYTES:,} bytes")
+        self.file = path
+        self.xxh3 = files.xxh3(path)
 
     def __call__(self, texts: Sequence[str], context: int = CONTEXT, length: int = 0) -> Int64[Tensor, "b l"]:
         rows = [self._ids(text)[:context] for text in texts]
@@ -98,8 +104,7 @@ class Tokenizer(_Filled):
             import sentencepiece
         except ModuleNotFoundError as error:
             raise ValueError("texts need the package sentencepiece: pip install '.[text]'") from error
-        self.file = path
-        _require_small(path, "a SentencePiece model")
+        super().__init__(path, "a SentencePiece model")
         self._pieces: Any = sentencepiece.SentencePieceProcessor()
         try:
             self._pieces.load_from_serialized_proto(path.read_bytes())
@@ -134,8 +139,7 @@ class JsonTokenizer(_Filled):
             import tokenizers
         except ModuleNotFoundError as error:
             raise ValueError(f"{path} needs the package tokenizers: pip install '.[text]'") from error
-        self.file = path
-        _require_small(path, "a tokenizer of transformers")
+        super().__init__(path, "a tokenizer of transformers")
         try:
             self._pieces: Any = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:
@@ -158,8 +162,3 @@ class JsonTokenizer(_Filled):
 
     def _ids(self, text: str) -> list[int]:
         return [self._number[number] for number in self._pieces.encode(text, add_special_tokens=False).ids]
-
-
-def _require_small(path: Path, kind: str) -> None:
-    if not path.is_file() or path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is not {kind}: not a file of at most {MAX_BYTES:,} bytes")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import xxhash
 
@@ -35,6 +35,7 @@ class HeldoutPair(NamedTuple):
     texts: tuple[str, ...]
 
 
+@runtime_checkable
 class ImageTexts(Protocol):
     """The texts of the images that a run draws."""
 
@@ -91,8 +92,8 @@ def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[
     heldout = source.rows("heldout")[:HELDOUT_IMAGES] if dataset.config.split == "pretrain" else []
     for row in (*dataset.rows, *heldout):
         path = source.path[row]
-        captions = source.captions[row] if source.captions else written.captions.get(path, ())
-        captioned[row] = wording.chosen(captions)
+        brought = source.captions[row] if source.captions else ()
+        captioned[row] = wording.chosen((*brought, *written.captions.get(path, ())))
         tags = dict.fromkeys((*source.tags[row], *written.tags.get(path, ())))
         texts[row] = captioned[row] or wording.made_of(list(tags))
     kept = [place for place, row in enumerate(dataset.rows) if texts[row]]

@@ -42,12 +42,12 @@ def captions_of(text: str, language: str = "") -> tuple[Caption, ...]:
     """The distinct lines of a text that are not empty, without needless blanks.
 
     Raises:
-        ValueError: for a line that is too long for a caption, or that cannot be encoded.
+        ValueError: for a text that is too long for a caption, or that cannot be encoded.
     """
+    if len(text) >= LONGEST_CAPTION:  # as readers cut it
+        raise ValueError(f"a caption of {len(text):,} letters or more; at most {LONGEST_CAPTION - 1:,} are read")
     lines = dict.fromkeys(" ".join(line.split()) for line in text.splitlines())
     for line in lines:
-        if len(line) >= LONGEST_CAPTION:
-            raise ValueError(f"a caption of {len(line):,} letters; at most {LONGEST_CAPTION - 1:,} are read")
         if any("\ud800" <= letter <= "\udfff" for letter in line):
             raise ValueError(f"a caption with half of a surrogate pair: {line[:40]!a}")
     return tuple(Caption(line, language) for line in lines if line)
