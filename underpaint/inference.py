@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -142,7 +143,8 @@ def predict(
 def _zero_shot(model: ImageText, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
     if not labels:
         raise ValueError(f"{folder} holds a model for images and texts, which chooses among labels: name them (labels)")
-    return ZeroShot(model.to(choose_device("any")), load_tokenizer(folder), labels, prompts)
+    tokenize = partial(load_tokenizer(folder), context=model.context)
+    return ZeroShot(model.to(choose_device("any")), tokenize, labels, prompts)
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:

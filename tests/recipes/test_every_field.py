@@ -159,7 +159,10 @@ ALWAYS = {
         ("wsp_laptop", NOT_LARS | {"data.resample_ratio"}),
         ("finetune_laptop", NOT_LARS | TAGS | TAGS_AS_TARGETS),
         ("linear_vit_b16", NOT_ADAMW | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
-        ("lit_laptop", NOT_LARS | TAGS | NO_TRAINED_LAYERS | {"objective.logit_bias"}),
+        (
+            "lit_laptop",
+            NOT_LARS | (TAGS - {"data.tag_rules"}) | TAGS_AS_TARGETS | NO_TRAINED_LAYERS | {"objective.logit_bias"},
+        ),
     ],
 )
 def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from underpaint.config import LATER
 from underpaint.models.text_tower import TextConfig, TextTower
 from underpaint.models.vit import ViT, ViTConfig
+from underpaint.texts.tokenizer import CONTEXT
 from underpaint.texts.tokens import PAD
 
 TextPooling = Literal["first", "mean"]
@@ -46,6 +47,11 @@ class ImageText(nn.Module):
         self.image_projection = nn.Parameter(torch.zeros(config.encoder.width, config.width))
         self.text_projection = nn.Parameter(torch.zeros(config.text.width, config.width))
         self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    @property
+    def context(self) -> int:
+        """Pieces that a text may have, start and end not counted; longer ones are cut (paper.md 1.6)."""
+        return min(CONTEXT, self.config.text.longest - 2)
 
     def embed_image(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
         """Embeddings of length 1 of images, normalised with ``config.encoder.mean`` and ``.std``: from the cls token.

@@ -132,6 +132,10 @@ class Lit(ImageText):
             block.requires_grad_(True)
         self.encoder.norm.requires_grad_(config.unlocked_blocks > 0)
 
+    @property
+    def context(self) -> int:
+        return self.lit.tokens - 2
+
     def forward(self, batch: PairBatch) -> Step:
         image, text = self.embed_image(batch["image"]), self.embed_text(batch["text"])
         with torch.autocast(image.device.type, enabled=False):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from underpaint import config
+from underpaint.data.captions.caption_data import CaptionData
 from underpaint.data.dataset import ImageData
 from underpaint.data.decode.image import EIGHT_BIT
 from underpaint.data.shards.prepared_source import is_prepared_name
@@ -78,7 +79,9 @@ def _of_data(data: ImageData) -> Idle:
     if data.targets != "tags" and not repeated:
         unused = f"data.targets={data.targets} and data.resample=none use no tags; set one of them with it"
         idle |= dict.fromkeys(("data.vocabulary_size", "data.min_count", "data.tag_rules"), unused)
-    elif "/" not in data.source and not data.source.startswith("."):
+        if isinstance(data, CaptionData):  # whose templates take tags
+            del idle["data.tag_rules"]
+    if "data.tag_rules" not in idle and "/" not in data.source and not data.source.startswith("."):
         idle["data.tag_rules"] = f"{data.source} is a collection, whose tags are labels already; leave it out"
     if not repeated:
         idle["data.resample_ratio"] = "no image is repeated; set data.resample=sqrt with it"
