@@ -37,6 +37,15 @@ class PairBatch(ImageBatch):
     """Token ids, padded."""
 
 
+class FeaturePairBatch(TypedDict):
+    """The same with the features of the images."""
+
+    feature: Float[Tensor, "b d"]
+    text: Int64[Tensor, "b l"]
+    position: Int64[Tensor, " b"]
+    weight: Float[Tensor, " b"]
+
+
 class LabelBatch(ImageBatch):
     """Images with the ids of their labels, as WSP, finetuning and linear probing see them."""
 
@@ -103,6 +112,17 @@ class LabelInput:
 
     def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b 1"]:
         return torch.zeros(size, 1, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureInput:
+    """Feature of each image by a locked encoder, made once from its evaluation view and kept."""
+
+    width: int
+    image: ImageInput
+
+    def example(self, size: int, device: torch.device | str) -> Float[Tensor, "b d"]:
+        return torch.randn(size, self.width, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

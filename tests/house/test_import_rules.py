@@ -94,6 +94,7 @@ IMAGES = {"numpy", "PIL", "torchvision"}
 MAY_IMPORT_AT_TOP = {
     **{part: set[str]() for part in LIGHT},
     "results": set[str](),
+    "texts": FIRST_CHOICE | {"xxhash"},
     "cli": {"rich_argparse"},
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},

@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from underpaint.models.text_tower import TextConfig
 from underpaint.models.weights import load_encoder, load_tokenizer
 from underpaint.objectives.lit import Lit, LitConfig
 from underpaint.run import Budget, Run, encoder_of, execute
+from underpaint.run.idle_fields import override_run
 from underpaint.run.outputs import load_model
 from underpaint.training.optim import OptimConfig
 from underpaint.training.signals import Interrupted
@@ -73,6 +75,25 @@ def test_it_resumes_to_the_same_bits(images: Path, encoder: Path, tmp_path: Path
         execute(lit_run(images, encoder, evals=(SendSignal(number=signal.SIGTERM),)), tmp_path / "stopped")
     execute(lit_run(images, encoder), tmp_path / "stopped")
     assert_same_bits(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_cached_features_resume_to_the_same_bits(images: Path, encoder: Path, tmp_path: Path) -> None:
+    def cached(**options: Any) -> Run:
+        run = lit_run(images, encoder, **options)
+        return replace(run, objective=replace(run.objective, cached_features=True))
+
+    execute(cached(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        execute(cached(evals=(SendSignal(number=signal.SIGTERM),)), tmp_path / "stopped")
+    execute(cached(), tmp_path / "stopped")
+    assert_same_bits(tmp_path / "whole", tmp_path / "stopped")
+    assert not next(iter(predict(tmp_path / "whole", [images / "a" / "001.png"], labels=["red", "blue"]))).problem
+    with pytest.raises(ValueError, match="cached features are those of a finished encoder: set init_from=RUN"):
+        execute(replace(cached(), init_from=""), tmp_path / "scratch")
+    with pytest.raises(ValueError, match=r"data\.scale=0\.5,1 does nothing: the image features are cached"):
+        override_run(cached(), ["data.scale=0.5,1"])
+    with pytest.raises(ValueError, match="keeps the features of a locked image tower, and unlocked_blocks=1 trains it"):
+        replace(cached().objective, unlocked_blocks=1)  # pyright: ignore[reportCallIssue]
 
 
 def test_it_goes_on_from_its_own_text_tower(images: Path, encoder: Path, finished: Path, tmp_path: Path) -> None:

@@ -68,13 +68,14 @@ def classify_flops(encoder: ViTConfig, classes: int, *, frozen_encoder: bool = F
     return 2 * ((1 + BACKWARD) * (forward + head) - embedding)
 
 
-def lit_flops(towers: ImageTextConfig, tokens: int, *, unlocked_blocks: int = 0) -> int:
+def lit_flops(towers: ImageTextConfig, tokens: int, *, unlocked_blocks: int = 0, cached_features: bool = False) -> int:
     """FLOPs of one image with a text of ``tokens`` tokens, forward and backward, but for the cosines of the batch.
 
-    Locked layers of the image tower have no backward; the token embeddings are looked up, which costs none.
+    Locked layers of the image tower have no backward, cached features of images cost nothing, and neither does looking
+    up token embeddings.
     """
     encoder, text = towers.encoder, towers.text
-    image = encoder_macs(encoder, encoder.num_patches)
+    image = 0 if cached_features else encoder_macs(encoder, encoder.num_patches)
     unlocked = unlocked_blocks * block_macs(1 + encoder.num_patches, encoder.width, encoder.mlp_ratio)
     image_projection = encoder.width * towers.width
     texts = text.depth * block_macs(tokens, text.width, text.mlp_ratio) + text.width * towers.width

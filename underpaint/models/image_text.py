@@ -59,7 +59,11 @@ class ImageText(nn.Module):
         Raises:
             ValueError: if they are of another size than the encoder's.
         """
-        return F.normalize(self.encoder(image)[:, 0] @ self.image_projection, dim=-1)
+        return self.project_image(self.encoder(image)[:, 0])
+
+    def project_image(self, feature: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
+        """Embeddings of length 1 of the encoder's cls features."""
+        return F.normalize(feature @ self.image_projection, dim=-1)
 
     def embed_text(self, ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b e"]:
         """Embeddings of length 1 of texts, as ``load_tokenizer`` makes ids of them.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint.config import OPERATIONAL
-from underpaint.core import DataInfo, Inputs, PairBatch, Step, TextInput, weighted_mean
+from underpaint.core import DataInfo, FeatureInput, FeaturePairBatch, Inputs, PairBatch, Step, TextInput, weighted_mean
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import lit_flops
 from underpaint.models.image_text import ImageText, ImageTextConfig, TextPooling
@@ -43,6 +43,8 @@ class LitConfig:
     loss: PairLoss = "softmax"
     logit_scale: float = 1 / 0.07  # factor of the cosines at the start
     logit_bias: float = -10.0  # loss=sigmoid: added to the scaled cosines, at the start
+    # Encode every image once and keep its feature: no crops are drawn, and an epoch costs the text tower alone.
+    cached_features: bool = False
     unlocked_blocks: int = 0  # last blocks of the image tower that are trained, with its final norm; 0 locks it
     stage: Literal["lit"] = "lit"
 
@@ -59,6 +61,11 @@ class LitConfig:
             raise ValueError(f"logit_scale={self.logit_scale} must lie above 0 and not above {LARGEST_SCALE:.0f}")
         if not math.isfinite(self.logit_bias):
             raise ValueError(f"logit_bias={self.logit_bias} must be finite")
+        if self.cached_features and self.unlocked_blocks:
+            raise ValueError(
+                f"cached_features=true keeps the features of a locked image tower, and unlocked_blocks="
+                f"{self.unlocked_blocks} trains it; set one of them"
+            )
         _ = self.towers  # refuses a width that no network has
 
     @property
@@ -69,7 +76,10 @@ class LitConfig:
     @property
     def inputs(self) -> Inputs:
         text = TextInput(tokens=self.tokens, vocabulary=self.text.vocabulary, tokenizer=self.text_from)
-        return {"image": self.encoder.image_input, "text": text}
+        image = self.encoder.image_input
+        if self.cached_features:
+            return {"feature": FeatureInput(width=self.encoder.width, image=image), "text": text}
+        return {"image": image, "text": text}
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -97,11 +107,12 @@ class LitConfig:
     def build(self, data_info: DataInfo) -> Lit:
         return Lit(self, seed=data_info.seed)
 
-    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, TextLayers, PairLayers]:
+    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers | TextLayers | PairLayers, ...]:
         """Layers that a training step computes, for the planner."""
         unlocked = self.unlocked_blocks
+        image = EncoderLayers(encoder=self.encoder, trained=unlocked > 0, trained_blocks=unlocked)
         return (
-            EncoderLayers(encoder=self.encoder, trained=unlocked > 0, trained_blocks=unlocked),
+            *(() if self.cached_features else (image,)),
             TextLayers(text=self.text, tokens=self.tokens),
             PairLayers(
                 image_width=self.encoder.width, text_width=self.text.width, width=self.width, unlocked=unlocked > 0
@@ -109,7 +120,8 @@ class LitConfig:
         )
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
-        return lit_flops(self.towers, self.tokens, unlocked_blocks=self.unlocked_blocks)
+        cached = self.cached_features
+        return lit_flops(self.towers, self.tokens, unlocked_blocks=self.unlocked_blocks, cached_features=cached)
 
 
 class Lit(ImageText):
@@ -136,8 +148,9 @@ class Lit(ImageText):
     def context(self) -> int:
         return self.lit.tokens - 2
 
-    def forward(self, batch: PairBatch) -> Step:
-        image, text = self.embed_image(batch["image"]), self.embed_text(batch["text"])
+    def forward(self, batch: PairBatch | FeaturePairBatch) -> Step:
+        image = self.project_image(batch["feature"]) if "feature" in batch else self.embed_image(batch["image"])
+        text = self.embed_text(batch["text"])
         with torch.autocast(image.device.type, enabled=False):
             wide = torch.promote_types(image.dtype, torch.float32)
             pairs = gather_pairs(

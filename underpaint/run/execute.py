@@ -21,6 +21,7 @@ from underpaint.results.run import RunMeasures, RunResult
 from underpaint.run import outputs, record
 from underpaint.run.branches import checkpoint_of_trunk, take_over_log
 from underpaint.run.build import build_state, whole_network
+from underpaint.run.cached_features import with_features
 from underpaint.run.declare import NeedsWholeBatch, Run
 from underpaint.run.earlier_runs import earlier_curves
 from underpaint.run.rank_stream import RankStream
@@ -56,7 +57,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     folder = Path(ranks.exchange(str(folder))[0])
     with ExitStack() as held:
         ranks.broadcast_from_first(lambda: held.enter_context(record.lock(folder)))
-        opened = ranks.first_per_node(lambda: open_data(run))
+        opened = ranks.first_per_node(lambda: with_features(run, open_data(run), ranks))
         data_info = DataInfo(
             seed=run.seed,
             labels=opened.vocabulary.labels,

@@ -121,6 +121,10 @@ def _of_lit(objective: LitConfig) -> Idle:
     idle = {"optim.decay_tokens": locked}
     if not objective.unlocked_blocks:
         idle["optim.layer_decay"] = "the image tower is locked; set objective.unlocked_blocks with it"
+    if objective.cached_features:
+        cached = "the image features are cached, without crops; leave it out"
+        idle |= dict.fromkeys(("data.scale", "data.views", "data.decoding", "data.workers"), cached)
+        idle["objective.unlocked_blocks"] = "the image features are cached; set objective.cached_features=false with it"
     if objective.loss == "softmax":
         idle["objective.logit_bias"] = "the softmax loss has none; set objective.loss=sigmoid with it"
     return idle

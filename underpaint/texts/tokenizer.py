@@ -130,7 +130,7 @@ class JsonTokenizer(_Filled):
     its ids by their new number, as the rows of its token embeddings have to be ordered.
 
     Raises:
-        ValueError: for a file that is no such tokenizer, or lacks one of the four, or if ``tokenizers`` is not
+        ValueError: for another file, or one that lacks one of the four, or if ``tokenizers`` is not
             installed.
     """
 

@@ -11,7 +11,7 @@ import xxhash
 MOST_TEXTS = 1_000_000
 """Largest number of texts that a tokenizer is trained on, drawn by their hash."""
 OUTSIDE = 2
-"""Ids of a tokenizer that are no pieces of SentencePiece: padding and mask."""
+"""Ids of a tokenizer that SentencePiece does not have: padding and mask."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 import xxhash
 from jaxtyping import Int64
 from torch import Tensor
@@ -15,11 +16,15 @@ from underpaint import keyed_random
 from underpaint.config import OPERATIONAL
 from underpaint.core import Batch, Inputs, LabelBatch, PairBatch, TextInput
 from underpaint.data.cache import cache_folder
+from underpaint.data.captions.feature_store import FeatureMaker, Features, features_of
+from underpaint.data.captions.feature_stream import FeatureStream, TrainingFeatures
 from underpaint.data.captions.image_texts import ImageTexts, draw, folder_texts, shard_texts
 from underpaint.data.captions.wording import Wording
 from underpaint.data.dataset import ImageData
+from underpaint.data.decode.limits import BadImage
 from underpaint.data.folders.folder_dataset import FolderDataset
 from underpaint.data.loader import ImageStream, read_heldout
+from underpaint.data.quarantine import Quarantine
 from underpaint.data.shards.shard_dataset import ShardDataset
 from underpaint.data.source import Problem
 from underpaint.data.stream import Batching, Stream
@@ -71,6 +76,8 @@ class OpenCaptions:
     dataset: FolderDataset | ShardDataset
     texts: ImageTexts
     tokenizer: TextTokenizer | None = None
+    features: tuple[TrainingFeatures, Features] | None = None
+    """Features of the images trained on and held out, for an objective that asks for them."""
     vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(labels=(), count=()))
     unlabelled: int = 0  # images without a text have a note of their own
 
@@ -110,8 +117,37 @@ class OpenCaptions:
             tokenizer = _trained(self.texts, text.vocabulary)
         return replace(self, tokenizer=tokenizer)
 
-    def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> PairStream:
+    def with_features(self, maker: FeatureMaker) -> OpenCaptions:
+        """The same with the features of all images, from the store or computed now.
+
+        Raises:
+            ValueError: if the store holds features of another encoder, or several views of an image are asked for.
+        """
+        if self.dataset.config.views != 1:
+            raise ValueError(f"data.views={self.dataset.config.views}: cached features have one view of each image")
+        images = list(self.texts.images())
+        hashes, reads = [image.content_hash for image in images], [image.read for image in images]
+        training = TrainingFeatures(
+            features=features_of(hashes, reads, maker, name=self.name),
+            row={image.identity: row for row, image in enumerate(images)},
+        )
+        held = self.texts.heldout()
+        hashes, reads = [_hash_of(pair.key, pair.read) for pair in held], [pair.read for pair in held]
+        return replace(self, features=(training, features_of(hashes, reads, maker, name=f"{self.name}, held out")))
+
+    def stream(self, inputs: Inputs, batching: Batching, *, seed: int, quarantine: Path) -> PairStream | FeatureStream:
         """The endless stream of pairs, as ``OpenDataset.stream``."""
+        if self.features is not None:
+            config = self.dataset.config
+            return FeatureStream(
+                self.dataset.sample_index(batch_size=batching.batch_size, seed=seed),
+                self.features[0],
+                self.texts,
+                tokens=self._tokens(inputs),
+                seed=seed,
+                batching=batching,
+                quarantine=Quarantine(quarantine, images=self.dataset.all_images, max_bad=config.max_bad),
+            )
         images = {key: each for key, each in inputs.items() if not isinstance(each, TextInput)}
         stream = self.dataset.stream(images, batching, seed=seed, quarantine=quarantine)
         return PairStream(stream, self.texts, tokens=self._tokens(inputs), seed=seed, views=self.dataset.config.views)
@@ -119,6 +155,16 @@ class OpenCaptions:
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[Batch]:
         """Batches of the held-out images with the first text of each, as ``OpenDataset.heldout``."""
         pairs, tokens = self.texts.heldout(), self._tokens(inputs)
+        if self.features is not None:
+            for start in range(0, len(pairs), batch_size):
+                chunk = slice(start, min(start + batch_size, len(pairs)))
+                yield {
+                    "feature": self.features[1].x[chunk],
+                    "text": tokens([pair.texts[0] for pair in pairs[chunk]]),
+                    "position": torch.arange(chunk.start, chunk.stop),
+                    "weight": self.features[1].kept[chunk].float(),
+                }
+            return
         images = {key: each for key, each in inputs.items() if not isinstance(each, TextInput)}
         batches = read_heldout(
             [(pair.key, pair.read) for pair in pairs],
@@ -163,6 +209,14 @@ class PairStream(Stream):
             images = (self.images.items.at(place // self.views).image for place in position.tolist())
             chosen = [draw(self.texts.of(image), number) for image, number in zip(images, numbers, strict=True)]
             yield _paired(batch, self.tokens(chosen)), problems
+
+
+def _hash_of(key: str, read: Callable[[], bytes]) -> str:
+    """The hash of an image's bytes; its name where it cannot be read, and so has no features."""
+    try:
+        return xxhash.xxh3_128_hexdigest(read())
+    except (OSError, BadImage):
+        return key
 
 
 def _paired(batch: LabelBatch, ids: Int64[Tensor, "b l"]) -> PairBatch:

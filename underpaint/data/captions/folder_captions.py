@@ -16,13 +16,13 @@ from underpaint.messages import counted
 
 CAPTIONS_FILES = ("captions.csv", "captions.parquet", "captions.tsv", "captions.jsonl")
 READERS = {".txt": metadata.from_sidecar, ".json": metadata.from_json}
-"""What is read beside ``dog.jpg``: ``dog.txt``, tags or one caption a line, and ``dog.json``."""
+"""Readers of the files beside ``dog.jpg``: ``dog.txt``, tags or one caption a line, and ``dog.json``."""
 EMPTY = "an empty caption"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderCaptions:
-    """What is written about the images of a folder, by path."""
+    """Captions and tags of the images of a folder, by path."""
 
     captions: Mapping[str, tuple[Caption, ...]]
     tags: Mapping[str, tuple[str, ...]]

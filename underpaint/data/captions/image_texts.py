@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import xxhash
 
+from underpaint.data.cache import measure_files
 from underpaint.data.captions.folder_captions import EMPTY, FolderCaptions, read_folder_captions
 from underpaint.data.captions.wording import Wording, captions_of
 from underpaint.data.folders.folder_dataset import FolderDataset
@@ -20,7 +21,7 @@ from underpaint.data.open_source import is_folder_name
 from underpaint.data.shards.prepared_source import open_shards
 from underpaint.data.shards.shard_dataset import ShardDataset
 from underpaint.data.shards.shard_samples import Selection, members_of, read_member
-from underpaint.data.source import Problem
+from underpaint.data.source import Problem, Source
 from underpaint.messages import counted
 
 WARM_SHARDS = 64
@@ -33,6 +34,14 @@ class HeldoutPair(NamedTuple):
     key: str
     read: Callable[[], bytes]
     texts: tuple[str, ...]
+
+
+class StoredImage(NamedTuple):
+    """An image that is trained on: the identity that its ``Item`` has, the hash of its bytes, and how to read them."""
+
+    identity: Hashable
+    content_hash: str
+    read: Callable[[], bytes]
 
 
 @runtime_checkable
@@ -57,6 +66,10 @@ class ImageTexts(Protocol):
         """The held-out images that have a text."""
         ...
 
+    def images(self) -> Iterator[StoredImage]:
+        """The images that are trained on."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class FolderTexts:
@@ -65,6 +78,8 @@ class FolderTexts:
     texts: tuple[tuple[str, ...], ...]
     """Texts by the index of the image in the rows trained on."""
     held: tuple[HeldoutPair, ...]
+    source: Source
+    rows: tuple[int, ...]
     content_hash: str
     notes: tuple[str, ...]
 
@@ -77,6 +92,19 @@ class FolderTexts:
 
     def heldout(self) -> list[HeldoutPair]:
         return list(self.held)
+
+    def images(self) -> Iterator[StoredImage]:
+        files, paths = self.source.files, [self.source.path[row] for row in self.rows]
+        hashes, _ = measure_files(
+            files,
+            paths,
+            kind="hashes",
+            store=str(self.source.root),
+            measure=lambda path: xxhash.xxh3_128_hexdigest(files.read(path)),
+            description="Reading files to find their features",
+        )
+        for index, path in enumerate(paths):
+            yield StoredImage(index, hashes.get(path, path), partial(files.read, path))
 
 
 def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[FolderDataset, FolderTexts]:
@@ -112,13 +140,15 @@ def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[
         for row in heldout
         if texts[row]
     )
-    told = FolderTexts(
+    folder = FolderTexts(
         texts=of_rows,
         held=tuple(pairs),
+        source=source,
+        rows=rows,
         content_hash=xxhash.xxh3_128_hexdigest(json.dumps([rows, of_rows]).encode()),
         notes=(*written.notes, *_notes(len(rows), made, len(dataset.rows) - len(rows), wording)),
     )
-    return replace(dataset, source=source, rows=rows, factors=factors), told
+    return replace(dataset, source=source, rows=rows, factors=factors), folder
 
 
 def _written(dataset: FolderDataset, table: str) -> FolderCaptions:
@@ -184,6 +214,14 @@ class ShardTexts:
             for rows, row in members_of(dataset.prepared, selection)
         )
         return list(islice((pair for pair in pairs if pair.texts), HELDOUT_IMAGES))
+
+    def images(self) -> Iterator[StoredImage]:
+        dataset = self.dataset
+        shards = open_shards(dataset.prepared.folder, cache_gib=dataset.config.cache_gib)
+        for shard, rows in enumerate(dataset.prepared.scan()):
+            for row in dataset.selection.chosen(rows, shard).tolist():
+                content_hash = rows.content_hash[row].tobytes().hex()
+                yield StoredImage((shard, row), content_hash, partial(read_member, shards, (rows, row)))
 
 
 def shard_texts(dataset: ShardDataset, wording: Wording, table: str) -> tuple[ShardDataset, ShardTexts]:
