@@ -49,6 +49,7 @@ from underpaint.studies.convergence import convergence
 from underpaint.studies.designs import StudyOptions
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.scaling import scaling
+from underpaint.studies.side_by_side import measure_side_by_side
 from underpaint.studies.stages import stages
 from underpaint.suggest import hint
 from underpaint.training.devices import choose_device, usable_cpus
@@ -267,11 +268,19 @@ def judge_claims(folders: Sequence[str | Path], *, out: str | Path = "") -> Path
 
 
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
-    """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine."""
+    """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine.
+
+    Unless the study is short, it measures whether parts side by side are faster here, and says it.
+    """
     name = study_name(name)
     folder = _study_folder(name, out, asked)
     asked["measured"] = parts.recorded_measurements(folder, name)
-    return parts.plan(build_study(name, **asked), folder)
+    study = build_study(name, **asked)
+    rows = parts.plan(study, folder)
+    compared = measure_side_by_side(study, rows, jobs=usual_jobs(study))
+    if compared is not None:
+        say(compared.sentence(sum(row.seconds for row in rows if not row.done)))
+    return rows
 
 
 def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
