@@ -202,7 +202,7 @@ def test_the_lead_gives_the_number_its_interval_and_its_cost() -> None:
 @pytest.mark.slow
 def test_the_study_as_a_whole(tmp_path: Path) -> None:
     """A smaller grid than that of ``smoke``, on one task: what is there is run and reported in the same way."""
-    smaller = ["mae_budgets=1", "transfer=digits"]
+    smaller = ["mae_budgets=1", "wsp_alone_budgets=0.25,1", "transfer=digits"]
     folder = verbs.run_study("convergence", size="smoke", out=tmp_path / "study", jobs=1, overrides=smaller)
     results = json.loads((folder / "results.json").read_text())
     grid = results["convergence"]
@@ -214,5 +214,5 @@ def test_the_study_as_a_whole(tmp_path: Path) -> None:
         compute = sum(stage["train_flops"] for stage in results["stages"] if stage["arm"] == end["arm"])
         assert samples == end["mae_samples"] + end["wsp_samples"]
         assert compute == end["train_flops"]
-    starts = json.loads((folder / "wsp1-seed0" / "run.json").read_text())
-    assert starts["run"]["branch_from"].endswith("wsp4-seed0")
+    branch = json.loads((folder / "wsp0.25-seed0" / "run.json").read_text())
+    assert branch["run"]["branch_from"].endswith("wsp1-seed0")
