@@ -46,4 +46,5 @@ class TimeLeft:
 
 
 def _flops(part: TrainPart, samples: int) -> float:
-    return float(samples * part.run.objective.flops_per_sample(part.data_info))
+    """Those of its first samples, less what it takes over from another run."""
+    return float(max(0, samples - part.branch_at) * part.run.objective.flops_per_sample(part.data_info))
