@@ -41,7 +41,7 @@ class SideBySide:
         return self.speedup >= WORTHWHILE
 
     def sentence(self, seconds: float) -> str:
-        """What the measurement says of parts that take so many seconds one after the other."""
+        """Sentence on the measurement, for parts that take so many seconds one after the other."""
         measured = f"{self.jobs} parts at a time do {self.speedup:.2f} times as much as one, measured here just now"
         if not self.is_faster:
             return f"{measured}: that is not faster; give --jobs 1"

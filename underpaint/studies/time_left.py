@@ -46,5 +46,5 @@ class TimeLeft:
 
 
 def _flops(part: TrainPart, samples: int) -> float:
-    """Those of its first samples, less what it takes over from another run."""
+    """FLOPs of its first samples, less those that it takes over from another run."""
     return float(max(0, samples - part.branch_at) * part.run.objective.flops_per_sample(part.data_info))
