@@ -317,7 +317,6 @@ def test_the_whole_study_on_own_images(folder: Path, tmp_path: Path, monkeypatch
         "size": "smoke",
         "out": out,
         "images": str(folder / "images"),
-        "labels": str(folder / "images" / "labels.csv"),
         "overrides": [f"other_images={folder / 'other'}"],
     }
     with pytest.raises(ValueError, match=r"prediction.json is missing"):
