@@ -13,6 +13,7 @@ import argparse
 import csv
 import random
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--samples", type=float, default=1.0, metavar="FACTOR", help="of the budgets")
     options = parser.parse_args()
-    for case, alarms in alarms_by_case(options.work, runs=options.runs, factor=options.samples).items():
+    for case, alarms in alarms_by_case(options.work, runs=options.runs, factor=options.samples):
         shares = ", ".join(f"{share:.3f}" for share in alarms)
         print(
             f"{case.stage} {case.name:14} {len(alarms):2} of {options.runs} with an alarm, at {shares or '-'}",
@@ -64,16 +65,14 @@ def main() -> None:
         )
 
 
-def alarms_by_case(work: Path, *, runs: int, factor: float = 1.0) -> dict[Case, list[float]]:
-    """The share of the budget at which each run that raised an alarm did so, by case."""
+def alarms_by_case(work: Path, *, runs: int, factor: float = 1.0) -> Iterator[tuple[Case, list[float]]]:
+    """Yield each case with the share of the budget at which each run that raised an alarm did so."""
     make_images(work)
-    result: dict[Case, list[float]] = {}
     for case in CASES:
         for seed in range(EARLIER):
             train(work, replace(case, rate=1.0, tags="tags.csv", black=False), seed=seed, factor=factor, name=f"{seed}")
         remarks = [train(work, case, seed=100 + seed, factor=factor, name="probe") for seed in range(runs)]
-        result[case] = [share for share in remarks if share is not None]
-    return result
+        yield case, [share for share in remarks if share is not None]
 
 
 def make_images(work: Path) -> None:
