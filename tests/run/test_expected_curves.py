@@ -18,6 +18,8 @@ from support.small_runs import BATCH, mae_run, make_images, wsp_run
 from underpaint.results.run import read_log
 from underpaint.run import Cadence, Run, execute
 
+pytestmark = pytest.mark.timeout(1800)
+
 EARLIER, FRESH = 5, 10
 STEPS = 240
 

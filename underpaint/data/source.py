@@ -130,8 +130,9 @@ def make_source(
     attribution: str,
     notes: tuple[str, ...] = (),
     notes_on_tags: tuple[str, ...] = (),
+    content_hash: str = "",
 ) -> Source:
-    """Sort the records by path and turn them into columns."""
+    """Sort the records by path and turn them into columns; ``content_hash`` saves its computation where it is known."""
     ordered = sorted(records, key=lambda record: record.path)
     return Source(
         name=name,
@@ -145,7 +146,7 @@ def make_source(
         licence=licence,
         attribution=attribution,
         problems=tuple(problems),
-        content_hash=_content_hash(root, ordered),
+        content_hash=content_hash or _content_hash(root, ordered),
         captions=tuple(record.captions for record in ordered),
         files=Folder(root=root),
         notes=notes,

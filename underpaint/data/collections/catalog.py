@@ -140,6 +140,7 @@ def _read(name: str, folder: Path) -> Source:
         problems=(),
         licence=about["licence"],
         attribution=about["attribution"],
+        content_hash=about.get("content_hash", ""),  # older folders have none
     )
 
 
@@ -189,7 +190,10 @@ def _fill(collection: Collection, part: Path) -> None:
     _write_records(part / "records.parquet", records)
     about = {"format": _FORMAT, "name": collection.name, "edition": collection.edition, "made_from": version}
     about |= {"licence": collection.licence, "attribution": collection.attribution, "images": len(records)}
-    write_json(part / "collection.json", about)
+    prepared = make_source(
+        collection.name, part, records=records, problems=(), licence="", attribution=""
+    )  # its hash is kept, since it takes a look at every file
+    write_json(part / "collection.json", about | {"content_hash": prepared.content_hash})
 
 
 def _write_records(file: Path, records: list[Record]) -> None:
