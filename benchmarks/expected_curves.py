@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from torch import nn
@@ -121,6 +122,8 @@ def train(work: Path, case: Case, *, seed: int, factor: float, name: str) -> flo
 @dataclass(frozen=True)
 class Stop:
     """An evaluation that ends the run, since after a quarter of its budget nothing is compared."""
+
+    needs: ClassVar[type] = nn.Module
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         raise KeyboardInterrupt
