@@ -128,8 +128,6 @@ def make_source(
     problems: Iterable[Problem],
     licence: str,
     attribution: str,
-    notes: tuple[str, ...] = (),
-    notes_on_tags: tuple[str, ...] = (),
     content_hash: str = "",
 ) -> Source:
     """Sort the records by path and turn them into columns; ``content_hash`` saves its computation where it is known."""
@@ -149,8 +147,6 @@ def make_source(
         content_hash=content_hash or _content_hash(root, ordered),
         captions=tuple(record.captions for record in ordered),
         files=Folder(root=root),
-        notes=notes,
-        notes_on_tags=notes_on_tags,
     )
 
 

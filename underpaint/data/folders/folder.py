@@ -69,10 +69,13 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
         problems=[*unreadable, *tagged.problems, *labelled.problems],
         licence="your own images",
         attribution=str(folder),
+    )
+    return replace(
+        source,
+        skipped=listing.links,
         notes=(*labelled.notes, *_notes(split_of, splits, named_by=labels if labelled.split else "")),
         notes_on_tags=(*tagged.notes, *notes_on_tags),
     )
-    return replace(source, skipped=listing.links)
 
 
 def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *, named_by: str) -> tuple[str, ...]:
