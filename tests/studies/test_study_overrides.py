@@ -43,8 +43,8 @@ def small(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         channels = encoder_of(run).channels
         return {"mean": (0.5,) * channels, "std": (0.25,) * channels}
 
-    def small_design(size: Size) -> Design:
-        design = design_of(size)
+    def small_design(size: Size, **given: bool) -> Design:
+        design = design_of(size, **given)
         changed: dict[str, Any] = {name: shrunk(getattr(design, name), images) for name in RECIPES}
         return replace(design, **changed)
 

@@ -74,7 +74,8 @@ class Selection:
             return (int(rows.classes[row]),)
         if self.targets == "none":
             return ()
-        return tuple(sorted(rows.labels_of(row))[-self.labels_per_image :])
+        labels = rows.labels_of(row)
+        return tuple(sorted(labels)[-self.labels_per_image :]) if self.labels_per_image else labels
 
     def longest_target(self, prepared: PreparedSet) -> int:
         """The largest number of ids in the target of one image."""
