@@ -21,7 +21,7 @@ from underpaint.run import Cadence, Run, execute
 
 pytestmark = pytest.mark.timeout(1800)
 
-EARLIER, FRESH = 5, 10
+EARLIER, FRESH = 5, 4
 STEPS = 240
 
 

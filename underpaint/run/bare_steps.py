@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
-from underpaint.core import Batch
+from underpaint.core import Batch, DataInfo, as_objective, example_batch
 from underpaint.run.declare import Run
 from underpaint.training.loop import LoopConfig, TrainState, train
+from underpaint.training.optim import build_optimizer
 
 _NEVER = 1 << 40  # steps
 
@@ -27,6 +29,14 @@ def bare_loop(run: Run, *, steps: int, accumulation: int = 1) -> LoopConfig:
         evaluate_every=_NEVER,
         max_skipped=5,
     )
+
+
+def example_state(run: Run, data_info: DataInfo, device: torch.device | str) -> tuple[TrainState, Iterator[Batch]]:
+    """The network of a run with its optimizer on one device, and one example microbatch again and again."""
+    objective = run.objective.build(data_info).to(device)
+    batch = example_batch(run.objective.inputs, run.budget.forward_size, device=device)
+    optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
+    return TrainState(objective, optimizer), iter(lambda: batch, None)
 
 
 def take_steps(

@@ -169,7 +169,7 @@ def _train(
     with ExitStack() as around:
         signalled = around.enter_context(catch_signals(repeated=ranks.world > 1))
         monitor = RunMonitor(
-            _run_info(run, folder, data_info),
+            _run_info(run, folder, data_info, ranks),
             state,
             checkpoints=checkpoints,
             evaluators=(HeldoutLoss(heldout), *run.evals) if heldout else run.evals,
@@ -212,7 +212,7 @@ def _train(
     return ranks.broadcast_from_first(save)
 
 
-def _run_info(run: Run, folder: Path, data_info: DataInfo) -> RunInfo:
+def _run_info(run: Run, folder: Path, data_info: DataInfo, ranks: Ranks) -> RunInfo:
     return RunInfo(
         name=run.name,
         folder=folder,
@@ -220,7 +220,7 @@ def _run_info(run: Run, folder: Path, data_info: DataInfo) -> RunInfo:
         batch_size=run.budget.batch_size,
         flops=run.objective.flops_per_sample(data_info),
         parallel=run.parallel,
-        earlier=earlier_curves(folder),
+        earlier=earlier_curves(folder) if ranks.first else (),
     )
 
 

@@ -18,7 +18,8 @@ from underpaint.studies import ablations_results
 from underpaint.studies.ablations_designs import AblationsDesign, Value, ablations_design_of
 from underpaint.studies.ablations_results import Point
 from underpaint.studies.designs import Size
-from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
+from underpaint.studies.encoder_parts import frozen_part
+from underpaint.studies.parts import Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
     Recipe,
     StudyImages,
@@ -26,7 +27,6 @@ from underpaint.studies.pretraining_images import (
     run_on,
     study_images,
 )
-from underpaint.studies.protocols import frozen_scores, frozen_settings
 
 BASE = "base"
 
@@ -216,14 +216,5 @@ def _parts(plan: Plan, tasks: Sequence[Source], *, seed: int, shots: Sequence[in
         start = f"{planned.start}-seed{seed}" if planned.start else ""
         run = replace(planned.run, name=seeded, seed=seed)
         parts.append(TrainPart(name=seeded, run=run, data_info=planned.data_info, init_from=start))
-        parts += [_transfer(name, task, seed=seed, shots=shots) for task in tasks]
+        parts += [frozen_part(f"{name}-{task.name}-seed{seed}", seeded, task, shots=shots, seed=seed) for task in tasks]
     return parts
-
-
-def _transfer(name: str, task: Source, *, seed: int, shots: Sequence[int]) -> ComputePart:
-    return ComputePart(
-        name=ablations_results.transfer_name(name, task.name, seed),
-        compute=lambda folder: frozen_scores(folder / f"{name}-seed{seed}", task, shots=shots, seed=seed),
-        settings=frozen_settings(task, shots=shots, seed=seed),
-        inputs=(f"{name}-seed{seed}",),
-    )

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from underpaint import config
-from underpaint.core import DataInfo
 from underpaint.data.source import Source
-from underpaint.models.weights import save_encoder
-from underpaint.run import encoder_of
 from underpaint.run.idle_fields import Idle, refuse_idle
 from underpaint.studies import convergence_results
 from underpaint.studies.convergence_designs import (
@@ -27,10 +23,10 @@ from underpaint.studies.convergence_designs import (
     ends_of,
 )
 from underpaint.studies.designs import Arm, Size
+from underpaint.studies.encoder_parts import finetuning_parts, frozen_part, untrained_part
 from underpaint.studies.overrides import idle_in_recipes, set_by_the_study
-from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
-from underpaint.studies.pretraining_images import Recipe, normalised_encoder, recipe_on, run_on, study_images, task_data
-from underpaint.studies.protocols import classifier_scores, frozen_scores, frozen_settings
+from underpaint.studies.parts import Part, Study, TrainPart
+from underpaint.studies.pretraining_images import Recipe, normalised_encoder, recipe_on, run_on, study_images
 
 
 def convergence(
@@ -154,7 +150,7 @@ class _Grid:
         """Train an end, from its MAE where it has one; all but the trunk branch off the trunk."""
         arm, name = end.arm, convergence_results.part_name(end.arm.name, seed)
         if arm.stage == "none":
-            return self._untrained(name, seed)
+            return untrained_part(name, self.mae.run, seed=seed)
         recipe, trunk = self._recipe(arm), self.trunk_of(end)
         run = replace(recipe.run, name=name, seed=seed, budget=budget_of(recipe.run, arm.share))
         start = convergence_results.part_name(arm.start, seed) if arm.start else ""
@@ -175,42 +171,11 @@ class _Grid:
     def _recipe(self, arm: Arm) -> Recipe:
         return self.mae if arm.stage == "mae" else self.wsp
 
-    def _untrained(self, name: str, seed: int) -> ComputePart:
-        """Saves the weights that every arm of the seed starts from, as if they came from a run."""
-        objective = self.mae.run.objective
-
-        def compute(folder: Path) -> object:
-            network = objective.build(DataInfo(seed=seed))
-            save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
-            return {"seed": seed}
-
-        encoder = encoder_of(self.mae.run)
-        return ComputePart(name=name, compute=compute, settings=[config.record(encoder), seed], encoder=encoder)
-
     def _transfer(self, end: End, task: Source, seed: int) -> list[Part]:
         """Frozen features of an end on one dataset; where the design says so, finetuning and its accuracy too."""
         start = convergence_results.part_name(end.arm.name, seed)
-        shots = self.design.shots
-        parts: list[Part] = [
-            ComputePart(
-                name=f"transfer-{end.arm.name}-{task.name}-seed{seed}",
-                compute=lambda folder: frozen_scores(folder / start, task, shots=shots, seed=seed),
-                settings=frozen_settings(task, shots=shots, seed=seed),
-                inputs=(start,),
-            )
-        ]
+        label = f"{end.arm.name}-{task.name}-seed{seed}"
+        frozen = frozen_part(label, start, task, shots=self.design.shots, seed=seed)
         if not self.design.is_finetuned:
-            return parts
-        finetune = f"finetune-{end.arm.name}-{task.name}-seed{seed}"
-        run = replace(self.finetune, name=finetune, seed=seed)
-        run = replace(run, data=replace(run.data, **task_data(task, self.images)))
-        return [
-            *parts,
-            TrainPart(name=finetune, run=run, data_info=self.images.facts_of(run), init_from=start),
-            ComputePart(
-                name=f"accuracy-{end.arm.name}-{task.name}-seed{seed}",
-                compute=lambda folder: classifier_scores(folder / finetune, task, seed=seed),
-                settings={"data": task.content_hash, "seed": seed},
-                inputs=(finetune,),
-            ),
-        ]
+            return [frozen]
+        return [frozen, *finetuning_parts(label, start, task, self.finetune, images=self.images, seed=seed)]

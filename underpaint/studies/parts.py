@@ -15,18 +15,16 @@ from typing import Any
 import torch
 
 from underpaint import config, files
-from underpaint.core import DataInfo, as_objective, example_batch
+from underpaint.core import DataInfo
 from underpaint.messages import duration, say
 from underpaint.models.vit import ViTConfig
 from underpaint.models.weights import require_same_form
 from underpaint.results.check import checked
 from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyRecord, StudyResults
 from underpaint.run import Run, execute, record
-from underpaint.run.bare_steps import take_steps
+from underpaint.run.bare_steps import example_state, take_steps
 from underpaint.run.declare import HasEncoder
 from underpaint.training.devices import choose_device
-from underpaint.training.loop import TrainState
-from underpaint.training.optim import build_optimizer
 
 FORMAT = 1
 BYTES_PER_PARAMETER = 4
@@ -301,14 +299,10 @@ def _work(run: Run, data_info: DataInfo) -> str:
 
 def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
     """Seconds per training sample on this machine, without reading images, and the number of parameters."""
-    device = choose_device(run.device)
     torch.set_num_threads(run.threads)
-    size = run.budget.forward_size
-    objective = run.objective.build(data_info).to(device)
-    batch = example_batch(run.objective.inputs, size, device=device)
-    optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
-    state = TrainState(objective, optimizer)
+    state, batches = example_state(run, data_info, choose_device(run.device))
     times: list[float] = []
-    take_steps(state, iter(lambda: batch, None), run, steps=5, log=lambda values: times.append(time.perf_counter()))
+    take_steps(state, batches, run, steps=5, log=lambda values: times.append(time.perf_counter()))
     seconds = sorted(after - before for before, after in itertools.pairwise(times))
-    return seconds[len(seconds) // 2] / size, sum(p.numel() for p in objective.parameters())
+    parameters = sum(parameter.numel() for parameter in state.objective.parameters())
+    return seconds[len(seconds) // 2] / run.budget.forward_size, parameters

@@ -17,17 +17,16 @@ from underpaint.data.dataset import ImageData
 from underpaint.data.shares import in_share
 from underpaint.data.source import Source
 from underpaint.models.vit import ViT
-from underpaint.models.weights import save_encoder
 from underpaint.results.scaling import ModelEntry
 from underpaint.results.study import StudyResults
 from underpaint.run import Run, encoder_of
 from underpaint.run.idle_fields import Idle, override_run, refuse_idle
 from underpaint.studies import scaling_results
 from underpaint.studies.designs import Arm, StudyOptions
+from underpaint.studies.encoder_parts import finetuning_parts, frozen_part, untrained_part
 from underpaint.studies.overrides import SET_BY_THE_STUDY, idle_in_recipes
-from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, is_done
-from underpaint.studies.pretraining_images import normalised_encoder, run_on, study_images, task_data
-from underpaint.studies.protocols import classifier_scores, frozen_scores, frozen_settings
+from underpaint.studies.parts import Part, Study, TrainPart, is_done
+from underpaint.studies.pretraining_images import normalised_encoder, run_on, study_images
 from underpaint.studies.scaling_designs import (
     FINETUNED_ALONE,
     SWAPPED_MAE,
@@ -196,7 +195,7 @@ class _Grid:
         recipe = self.design.wsp if arm.stage == "wsp" else self.design.mae
         run = override_run(self._run(recipe, point, seed=seed), arm.overrides)
         if arm.stage == "none":
-            return self._untrained(name, run)
+            return untrained_part(name, run, seed=seed)
         if arm == SWAPPED_MAE:
             swapped = {"source": self.design.other_images, "tags": "", "labels": ""}
             run = replace(run, data=replace(run.data, **swapped))
@@ -210,38 +209,14 @@ class _Grid:
         assert isinstance(run.data, ImageData)
         return self.images.facts_of(replace(run, data=replace(run.data, share=1.0, share_seed=0)))
 
-    def _untrained(self, name: str, run: Run) -> ComputePart:
-        """Saves the weights that every arm of the model and seed starts from."""
-        encoder = encoder_of(run)
-
-        def compute(folder: Path) -> object:
-            network = run.objective.build(DataInfo(seed=run.seed))
-            save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
-            return {"seed": run.seed}
-
-        return ComputePart(name=name, compute=compute, settings=[config.record(encoder), run.seed], encoder=encoder)
-
     def _transfer(self, arm: Arm, point: Point, task: Source, seed: int) -> list[Part]:
         """Finetuning on one dataset and its accuracy, and the frozen features of all arms but MAE alone."""
-        start, shots = point.run_of(arm.name, seed), self.design.shots
-        finetune = point.score_of("finetune", arm.name, task.name, seed)
+        start, label = point.run_of(arm.name, seed), point.label_of(arm.name, task.name, seed)
         run = self._run(self.design.finetune, point, seed=seed, share=False)
-        run = replace(run, name=finetune, data=replace(run.data, **task_data(task, self.images)))
-        frozen = ComputePart(
-            name=point.score_of("transfer", arm.name, task.name, seed),
-            compute=lambda folder: frozen_scores(folder / start, task, shots=shots, seed=seed),
-            settings=frozen_settings(task, shots=shots, seed=seed),
-            inputs=(start,),
-        )
+        frozen = frozen_part(label, start, task, shots=self.design.shots, seed=seed)
         return [
             *(() if arm in FINETUNED_ALONE else (frozen,)),
-            TrainPart(name=finetune, run=run, data_info=self.images.facts_of(run), init_from=start),
-            ComputePart(
-                name=point.score_of("accuracy", arm.name, task.name, seed),
-                compute=lambda folder: classifier_scores(folder / finetune, task, seed=seed),
-                settings={"data": task.content_hash, "seed": seed},
-                inputs=(finetune,),
-            ),
+            *finetuning_parts(label, start, task, run, images=self.images, seed=seed),
         ]
 
 

@@ -76,9 +76,9 @@ class Point:
         """The part that trains an arm at this point."""
         return f"{arm}-{self.name}-seed{seed}"
 
-    def score_of(self, kind: str, arm: str, dataset: str, seed: int) -> str:
-        """The part that finetunes, or measures, an arm of this point on a dataset."""
-        return f"{kind}-{arm}-{self.name}-{dataset}-seed{seed}"
+    def label_of(self, arm: str, dataset: str, seed: int) -> str:
+        """Label of the parts that finetune and measure an arm of this point on a dataset."""
+        return f"{arm}-{self.name}-{dataset}-seed{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ def _small() -> ScalingDesign:
         head_width=24,
         shares=halvings(6),
         images="openclipart+openmoji+emoji-twitter",
-        other_images="openmoji",
+        other_images="icons",
         transfer=("openclipart", "emoji-google", "digits"),
     )
 

@@ -145,7 +145,7 @@ def _place(point: Point, images: float) -> Place:
 def _scores(folder: Path, arm: Arm, point: Point, datasets: Sequence[str], seed: int) -> list[Score]:
     """The scores of an arm at a point; single low-shot splits are not kept, since all points together have many."""
     kinds = ("accuracy",) if arm in FINETUNED_ALONE else ("transfer", "accuracy")
-    names = [point.score_of(kind, arm.name, dataset, seed) for dataset in datasets for kind in kinds]
+    names = [f"{kind}-{point.label_of(arm.name, dataset, seed)}" for dataset in datasets for kind in kinds]
     return [score for score in read_scores(names, folder) if score.split in COMPARED_SPLITS]
 
 

@@ -11,13 +11,11 @@ from multiprocessing.synchronize import Barrier
 
 import torch
 
-from underpaint.core import DataInfo, as_objective, example_batch
+from underpaint.core import DataInfo
 from underpaint.messages import duration
 from underpaint.run import Run
-from underpaint.run.bare_steps import take_steps
+from underpaint.run.bare_steps import example_state, take_steps
 from underpaint.studies.parts import PlanRow, Study, TrainPart
-from underpaint.training.loop import TrainState
-from underpaint.training.optim import build_optimizer
 
 SECONDS = 1.0
 """Time of training in each measurement."""
@@ -82,11 +80,7 @@ def _keep(alone: Barrier, together: Barrier) -> None:
 def _train(run: Run, data_info: DataInfo, *, alone: bool) -> float:
     """Samples per second of some steps that begin when those of all processes begin."""
     torch.set_num_threads(run.threads)
-    objective = run.objective.build(data_info)
-    batch = example_batch(run.objective.inputs, run.budget.forward_size)
-    optimizer = build_optimizer(objective, run.optim, layer_of=as_objective(objective).layer_of)
-    state = TrainState(objective, optimizer)
-    batches = iter(lambda: batch, None)
+    state, batches = example_state(run, data_info, "cpu")
     take_steps(state, batches, run, steps=2)
     _BARRIERS[0 if alone else 1].wait(START_SECONDS)
     started, steps = time.perf_counter(), 0

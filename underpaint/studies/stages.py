@@ -11,17 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from underpaint import config
-from underpaint.core import DataInfo
 from underpaint.data.dataset import ImageData
 from underpaint.data.source import Source
 from underpaint.messages import say
-from underpaint.models.weights import save_encoder
 from underpaint.results.study import DataEntry, StudyResults
 from underpaint.run import Budget, Run, encoder_of
 from underpaint.run.idle_fields import Idle, override_run, refuse_idle
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
+from underpaint.studies.encoder_parts import finetuning_parts, frozen_part, untrained_part
 from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, relative_seconds
@@ -30,9 +29,8 @@ from underpaint.studies.pretraining_images import (
     recipe_on,
     run_on,
     study_images,
-    task_data,
 )
-from underpaint.studies.protocols import classifier_scores, frozen_scores, frozen_settings, tag_scores
+from underpaint.studies.protocols import tag_scores
 from underpaint.studies.results import describe
 
 
@@ -209,7 +207,7 @@ class _Setting:
     def _pretrain(self, arm: Arm, seed: int) -> Part:
         name = part_name(arm.name, seed)
         if arm.stage == "none":
-            return self._untrained(name, seed)
+            return untrained_part(name, self.mae.run, seed=seed)
         recipe = self.mae if arm.stage == "mae" else self.wsp
         run = override_run(recipe.run, arm.overrides)
         optim = replace(run.optim, base_lr=run.optim.base_lr * arm.rate)
@@ -228,41 +226,13 @@ class _Setting:
         samples = round((arm.share * budget.samples + added) / budget.batch_size) * budget.batch_size
         return replace(budget, samples=samples, warmup=round(arm.share * budget.warmup))
 
-    def _untrained(self, name: str, seed: int) -> ComputePart:
-        """Saves the weights that every arm of the seed starts from, as if they came from a run."""
-        objective = self.mae.run.objective
-
-        def compute(folder: Path) -> object:
-            network = objective.build(DataInfo(seed=seed))
-            save_encoder(folder / name / "encoder", network.encoder)  # pyright: ignore[reportArgumentType]
-            return {"seed": seed}
-
-        encoder = encoder_of(self.mae.run)
-        return ComputePart(name=name, compute=compute, settings=[config.record(encoder), seed], encoder=encoder)
-
     def _transfer(self, arm: Arm, source: Source, seed: int) -> list[Part]:
         """Frozen features of an arm on one dataset, then finetuning and its accuracy."""
-        start = self.encoder_of(arm, seed)
-        finetune = f"finetune-{arm.name}-{source.name}-seed{seed}"
+        start, label = self.encoder_of(arm, seed), f"{arm.name}-{source.name}-seed{seed}"
         run = self.baselines[arm.name].finetuned(self.finetune) if arm.stage == "baseline" else self.finetune
-        run = replace(run, name=finetune, seed=seed)
-        run = replace(run, data=replace(run.data, **task_data(source, self.images)))
-        settings = {"data": source.content_hash, "seed": seed}
-        shots = self.design.shots
         return [
-            ComputePart(
-                name=f"transfer-{arm.name}-{source.name}-seed{seed}",
-                compute=lambda folder: frozen_scores(folder / start, source, shots=shots, seed=seed),
-                settings=frozen_settings(source, shots=shots, seed=seed),
-                inputs=(start,),
-            ),
-            TrainPart(name=finetune, run=run, data_info=self.images.facts_of(run), init_from=start),
-            ComputePart(
-                name=f"accuracy-{arm.name}-{source.name}-seed{seed}",
-                compute=lambda folder: classifier_scores(folder / finetune, source, seed=seed),
-                settings=settings,
-                inputs=(finetune,),
-            ),
+            frozen_part(label, start, source, shots=self.design.shots, seed=seed),
+            *finetuning_parts(label, start, source, run, images=self.images, seed=seed),
         ]
 
     def _tags(self, arm: Arm, seed: int) -> ComputePart:

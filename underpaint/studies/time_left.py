@@ -27,13 +27,15 @@ class TimeLeft:
         self._before, self._started = self._update(), float("nan")
 
     def seconds(self) -> float | None:
-        """None until training has moved twice, and where none is left."""
+        """None until training has moved twice; 0 where none is left, since evaluations take seconds."""
         done = self._update()
+        if done >= self._total:
+            return 0.0
         if math.isnan(self._started):
             if done > self._before:
                 self._before, self._started = done, self._clock()
             return None
-        if done <= self._before or done >= self._total:
+        if done <= self._before:
             return None
         return (self._total - done) / (done - self._before) * (self._clock() - self._started)
 

@@ -5,6 +5,7 @@ All number their ids as fairseq does (``tokens.py``), so that one text tower tak
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -68,7 +69,7 @@ def open_tokenizer(source: Path) -> TextTokenizer:
     return JsonTokenizer(path) if path.suffix == ".json" else Tokenizer(path)
 
 
-class _Filled:
+class _Filled(ABC):
     """Ids of texts as rows of one length."""
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -84,8 +85,9 @@ class _Filled:
             row[: 2 + len(pieces)] = torch.tensor([START, *pieces, END])
         return ids
 
+    @abstractmethod
     def _ids(self, text: str) -> list[int]:
-        raise NotImplementedError
+        """Ids of a text alone, without start and end."""
 
 
 class Tokenizer(_Filled):
