@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -17,14 +16,16 @@ from underpaint.core import ImageInput
 from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViT
-from underpaint.models.weights import encoder_folder, load_encoder, load_tokenizer, read_description
+from underpaint.models.weights import encoder_folder, load_encoder, read_description
 from underpaint.progress import Progress
 from underpaint.run import record
 from underpaint.run.outputs import load_model
+from underpaint.run.towers import with_tokenizer
 from underpaint.training.devices import choose_device
 
 FORMAT = 1
@@ -128,7 +129,7 @@ def predict(
     paths = find_images(images)
     model: Any = load_model(folder, config_type=objective or None)
     if isinstance(model, ImageText):
-        model = _zero_shot(model, folder, labels, prompts)
+        model = _zero_shot(with_tokenizer(model, folder), folder, labels, prompts)
     elif labels or tuple(prompts) != TEMPLATES:
         raise ValueError(
             f"{folder} holds a {type(model).__name__}; labels and prompts are for models of images and texts"
@@ -140,11 +141,10 @@ def predict(
     return _predictions(model, paths, top=min(top, len(model.labels)))
 
 
-def _zero_shot(model: ImageText, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
+def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
     if not labels:
         raise ValueError(f"{folder} holds a model for images and texts, which chooses among labels: name them (labels)")
-    tokenize = partial(load_tokenizer(folder), context=model.context)
-    return ZeroShot(model.to(choose_device("any")), tokenize, labels, prompts)
+    return ZeroShot(towers.to(choose_device("any")), labels, prompts)
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:

@@ -64,6 +64,8 @@ def test_a_text_tower_learns_a_locked_encoder(images: Path, encoder: Path, finis
     model, tokenize = load_model(finished), load_tokenizer(finished)
     assert isinstance(model, Lit)
     assert model.embed_text(tokenize(["a red thing"])).shape == (1, 16)
+    recorded = json.loads((finished / "model" / "config.json").read_text())["caption_languages"]
+    assert recorded.keys() == {""}  # made of tags, by templates
     tagged = list(predict(finished, [images / "a" / "b" / "000.png"], top=2, labels=["red; ruby", "green", "blue"]))
     assert len(tagged[0].labels) == 2
     assert not tagged[0].problem

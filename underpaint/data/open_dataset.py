@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -71,6 +71,11 @@ class MadeForInputs(Protocol):
     @property
     def tokenizer(self) -> TextTokenizer | None:
         """The tokenizer of the texts, which a model for texts is saved with."""
+        ...
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """Number of training texts by language, "" for those whose language nobody says."""
         ...
 
     def for_inputs(self, inputs: Inputs) -> OpenDataset: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,16 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.core import ImageInput
-from underpaint.models.image_text import ImageText
+from underpaint.evals.text_features import Towers
 
 TEMPLATES = ("a photo of a {}.",)
 """CLIP's plainest; ``{}`` stands for the name."""
 SEPARATOR = ";"
 """Between the names of one label; the first is the one that is shown."""
-TEXTS = 64
-"""Embedded together."""
-
-Tokenize = Callable[[Sequence[str]], Tensor]
 
 
 class ZeroShot(nn.Module):
@@ -30,21 +26,19 @@ class ZeroShot(nn.Module):
 
     label_embedding: Tensor
 
-    def __init__(
-        self, model: ImageText, tokenize: Tokenize, labels: Sequence[str], templates: Sequence[str] = TEMPLATES
-    ) -> None:
+    def __init__(self, towers: Towers, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> None:
         super().__init__()
         names = [names_of(label) for label in labels]
         self.labels = tuple(first for first, *_ in names)
         check_names(self.labels, templates)
-        self.model = model
-        texts = [[template.replace("{}", name) for name in group for template in templates] for group in names]
-        self.register_buffer("label_embedding", embed_labels(model, tokenize, texts), persistent=False)
+        self.model = towers.model
+        embedding = embed_labels(towers, names, templates).to(towers.device)
+        self.register_buffer("label_embedding", embedding, persistent=False)
 
     @property
     def image_input(self) -> ImageInput:
         """The images that the image tower takes."""
-        return self.model.encoder.config.image_input
+        return self.model.config.encoder.image_input
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Cosines times the scale that the model was trained with."""
@@ -79,12 +73,8 @@ def check_names(labels: Sequence[str], templates: Sequence[str]) -> None:
         raise ValueError(f"a prompt needs {{}} where the label goes, as in {TEMPLATES[0]!r}; not {wrong[:1] or 'none'}")
 
 
-@torch.no_grad()
-def embed_labels(model: ImageText, tokenize: Tokenize, texts: Sequence[Sequence[str]]) -> Float[Tensor, "k e"]:
-    """One embedding for each group of texts."""
-    every = [text for group in texts for text in group]
-    ids = (tokenize(every[start : start + TEXTS]) for start in range(0, len(every), TEXTS))
-    groups = torch.cat([model.embed_text(part.to(model.logit_scale.device)) for part in ids]).split(
-        [len(group) for group in texts]
-    )
+def embed_labels(towers: Towers, names: Sequence[Sequence[str]], templates: Sequence[str]) -> Float[Tensor, "k e"]:
+    """One embedding of length 1 for the names of each label, on the CPU: the mean over names in templates."""
+    texts = [[template.replace("{}", name) for name in group for template in templates] for group in names]
+    groups = towers.embed_texts([text for group in texts for text in group]).split([len(group) for group in texts])
     return torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])

@@ -204,9 +204,9 @@ def _train(
         if bad:
             say(f"{run.name}: {bad:,} bad records, named in {folder / 'bad_records.jsonl'}")
         result = _result(run, state, data_info, bad_records=bad, metrics=finite, remarks=monitor.remarks())
-        tokenizer = opened.tokenizer if isinstance(opened, MadeForInputs) else None
+        texts = opened if isinstance(opened, MadeForInputs) else None
         return outputs.save_outputs(
-            folder, run.objective, network=network, data_info=data_info, result=result, tokenizer=tokenizer
+            folder, run.objective, network=network, data_info=data_info, result=result, texts=texts
         )
 
     return ranks.broadcast_from_first(save)

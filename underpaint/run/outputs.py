@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from underpaint import config as configs
 from underpaint import files
 from underpaint.core import Batch, DataInfo, Visualizable
+from underpaint.data.open_dataset import MadeForInputs
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
 from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
 from underpaint.run.declare import ObjectiveConfig
-from underpaint.texts.tokenizer import FOLDER, JSON, SENTENCEPIECE, TextTokenizer
+from underpaint.texts.tokenizer import FOLDER, JSON, SENTENCEPIECE
 from underpaint.user_modules import import_function
 
 T = TypeVar("T")
+
+CAPTION_LANGUAGES = "caption_languages"
+"""Field of ``model/config.json``: number of training captions by language, "" where nobody says it."""
 
 PICTURED_IMAGES = 8
 PICTURE_SIDE = 144
@@ -35,11 +39,12 @@ def save_outputs(
     network: nn.Module,
     data_info: DataInfo,
     result: RunMeasures,
-    tokenizer: TextTokenizer | None = None,
+    texts: MadeForInputs | None = None,
 ) -> RunResult:
     """Write the outputs; ``result.json`` comes last and marks the run as finished.
 
-    If the run started from imported weights, their file and licence (env.json) are carried on.
+    If the run started from imported weights, their file and licence (env.json) are carried on. The
+    tokenizer of ``texts`` is saved beside the model, and the number of captions by language in its config.
     """
     env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
@@ -52,8 +57,10 @@ def save_outputs(
     }
     labels = {"labels": list(data_info.labels), "count": list(data_info.label_count)}
     beside: dict[str, object] = {"labels.json": {"format": FORMAT, **labels}}
-    if tokenizer is not None:
+    tokenizer = None if texts is None else texts.tokenizer
+    if texts is not None and tokenizer is not None:
         description["tokenizer"] = {"size": tokenizer.file.stat().st_size, "xxh3": tokenizer.xxh3}
+        description[CAPTION_LANGUAGES] = dict(texts.languages)
         beside[f"{FOLDER}/{JSON if tokenizer.file.suffix == '.json' else SENTENCEPIECE}"] = tokenizer.file
     save_module(folder / "model", network, description, beside)
     record: RunResult = {"format": FORMAT, **result}

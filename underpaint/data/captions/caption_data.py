@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -98,6 +98,10 @@ class OpenCaptions:
     @property
     def notes(self) -> tuple[str, ...]:
         return self.texts.notes
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        return self.texts.languages
 
     def for_inputs(self, inputs: Inputs) -> OpenCaptions:
         """The same with the tokenizer of the inputs: that of a folder, or one trained on the texts.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -21,7 +21,7 @@ from underpaint.data.open_source import is_folder_name
 from underpaint.data.shards.prepared_source import open_shards
 from underpaint.data.shards.shard_dataset import ShardDataset
 from underpaint.data.shards.shard_samples import Selection, members_of, read_member
-from underpaint.data.source import Problem, Source
+from underpaint.data.source import Caption, Problem, Source
 from underpaint.messages import counted
 
 WARM_SHARDS = 64
@@ -54,6 +54,11 @@ class ImageTexts(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """Number of texts of the images that are trained on, by language; "" where nobody says it."""
+        ...
+
     def of(self, image: Hashable) -> tuple[str, ...]:
         """The texts of an image, by the identity that its ``Item`` has; never ()."""
         ...
@@ -82,6 +87,7 @@ class FolderTexts:
     rows: tuple[int, ...]
     content_hash: str
     notes: tuple[str, ...]
+    languages: Mapping[str, int]
 
     def of(self, image: Hashable) -> tuple[str, ...]:
         assert isinstance(image, int)
@@ -115,8 +121,8 @@ def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[
     """
     source = dataset.source
     written = _written(dataset, table)
-    captioned: dict[int, tuple[str, ...]] = {}
-    texts: dict[int, tuple[str, ...]] = {}
+    captioned: dict[int, tuple[Caption, ...]] = {}
+    texts: dict[int, tuple[Caption, ...]] = {}
     heldout = source.rows("heldout")[:HELDOUT_IMAGES] if dataset.config.split == "pretrain" else []
     for row in (*dataset.rows, *heldout):
         path = source.path[row]
@@ -134,9 +140,9 @@ def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[
     factors = tuple(dataset.factors[place] for place in kept) if dataset.factors else ()
     rows = tuple(dataset.rows[place] for place in kept)
     made = sum(not captioned[row] for row in rows)
-    of_rows = tuple(texts[row] for row in rows)
+    of_rows = tuple(_plain(texts[row]) for row in rows)
     pairs = (
-        HeldoutPair(source.path[row], partial(source.files.read, source.path[row]), texts[row])
+        HeldoutPair(source.path[row], partial(source.files.read, source.path[row]), _plain(texts[row]))
         for row in heldout
         if texts[row]
     )
@@ -147,8 +153,13 @@ def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[
         rows=rows,
         content_hash=xxhash.xxh3_128_hexdigest(json.dumps([rows, of_rows]).encode()),
         notes=(*written.notes, *_notes(len(rows), made, len(dataset.rows) - len(rows), wording)),
+        languages=Counter(text.language for row in rows for text in texts[row]),
     )
     return replace(dataset, source=source, rows=rows, factors=factors), folder
+
+
+def _plain(captions: Sequence[Caption]) -> tuple[str, ...]:
+    return tuple(caption.text for caption in captions)
 
 
 def _written(dataset: FolderDataset, table: str) -> FolderCaptions:
@@ -168,6 +179,7 @@ class ShardTexts:
     wording: Wording
     content_hash: str = ""
     notes: tuple[str, ...] = ()
+    languages: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.labels = self.dataset.prepared.vocabulary().labels
@@ -177,13 +189,13 @@ class ShardTexts:
         assert isinstance(image, tuple)
         shard, row = image
         if shard not in self.warm:
-            self.warm[shard] = [texts for texts, _ in self.of_shard(shard)]
+            self.warm[shard] = [_plain(texts) for texts, _ in self.of_shard(shard)]
             if len(self.warm) > WARM_SHARDS:
                 self.warm.popitem(last=False)
         self.warm.move_to_end(shard)
         return self.warm[shard][row]
 
-    def of_shard(self, shard: int) -> Iterator[tuple[tuple[str, ...], bool]]:
+    def of_shard(self, shard: int) -> Iterator[tuple[tuple[Caption, ...], bool]]:
         """The texts of each row, and whether they are captions; too long ones were cut, and count as none."""
         prepared = self.dataset.prepared
         rows = prepared.rows(shard)
@@ -200,7 +212,7 @@ class ShardTexts:
             chosen = set(self.dataset.selection.chosen(self.dataset.prepared.rows(shard), shard).tolist())
             for row, (texts, _) in enumerate(self.of_shard(shard)):
                 if row in chosen:
-                    yield from texts
+                    yield from _plain(texts)
 
     def heldout(self) -> list[HeldoutPair]:
         dataset = self.dataset
@@ -237,13 +249,14 @@ def shard_texts(dataset: ShardDataset, wording: Wording, table: str) -> tuple[Sh
         )
     texts, state = ShardTexts(dataset=dataset, wording=wording), xxhash.xxh3_128()
     bare: set[tuple[int, int]] = set()
-    made = 0
+    made, languages = 0, Counter[str]()
     for shard in range(len(dataset.prepared)):
         chosen = set(dataset.selection.chosen(dataset.prepared.rows(shard), shard).tolist())
         for row, (of_row, is_caption) in enumerate(texts.of_shard(shard)):
             if row not in chosen:
                 continue
-            state.update(json.dumps(of_row).encode())
+            state.update(json.dumps(_plain(of_row)).encode())
+            languages.update(text.language for text in of_row)
             made += bool(of_row) and not is_caption
             if not of_row:
                 bare.add((shard, row))
@@ -253,7 +266,10 @@ def shard_texts(dataset: ShardDataset, wording: Wording, table: str) -> tuple[Sh
         raise ValueError(_nothing(dataset.config.source, wording))
     dataset = replace(dataset, selection=selection, images=images)
     notes = _notes(images, made, len(bare), wording)
-    return dataset, ShardTexts(dataset=dataset, wording=wording, content_hash=state.hexdigest(), notes=notes)
+    texts = ShardTexts(
+        dataset=dataset, wording=wording, content_hash=state.hexdigest(), notes=notes, languages=languages
+    )
+    return dataset, texts
 
 
 def _notes(images: int, made: int, left_out: int, wording: Wording) -> tuple[str, ...]:

@@ -29,13 +29,13 @@ class Wording:
                     f"'a photo of a {TEMPLATE_MARK}.'"
                 )
 
-    def chosen(self, captions: Iterable[Caption]) -> tuple[str, ...]:
+    def chosen(self, captions: Iterable[Caption]) -> tuple[Caption, ...]:
         """The captions of the languages asked for."""
-        return tuple(text for text, language in captions if not self.languages or language in self.languages)
+        return tuple(caption for caption in captions if not self.languages or caption.language in self.languages)
 
-    def made_of(self, tags: Sequence[str]) -> tuple[str, ...]:
+    def made_of(self, tags: Sequence[str]) -> tuple[Caption, ...]:
         """Each tag in each template."""
-        return tuple(template.replace(TEMPLATE_MARK, tag) for tag in tags for template in self.templates)
+        return tuple(Caption(template.replace(TEMPLATE_MARK, tag)) for tag in tags for template in self.templates)
 
 
 def captions_of(text: str, language: str = "") -> tuple[Caption, ...]:

@@ -1,0 +1,95 @@
+"""Embeddings of texts and images by a model for both, computed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from underpaint.core import ImageInput
+from underpaint.evals.mode import evaluation_mode
+from underpaint.models.image_text import ImageText
+from underpaint.texts.tokenizer import TextTokenizer
+
+BATCH_TEXTS = 64
+"""Texts embedded together."""
+
+
+class Towers(nn.Module):
+    """An image tower, a text tower and the tokenizer of the latter.
+
+    ``languages`` has the number of training captions by language, "" for those whose language nobody says; None if it
+    was not recorded, as of an imported model.
+
+    Raises:
+        ValueError: if the tokenizer has more ids than the text tower has embeddings.
+    """
+
+    def __init__(self, model: ImageText, tokenizer: TextTokenizer, languages: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        if tokenizer.vocabulary > model.config.text.vocabulary:
+            raise ValueError(
+                f"{tokenizer.file} has {tokenizer.vocabulary:,} tokens, the text tower "
+                f"{model.config.text.vocabulary:,}: it is another model's tokenizer"
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.languages = languages
+
+    @property
+    def image_input(self) -> ImageInput:
+        """Images that the image tower takes."""
+        return self.model.config.encoder.image_input
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.logit_scale.device
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        """Embeddings of length 1, float32 on the CPU; a text that occurs again is embedded once.
+
+        Raises:
+            ValueError: if an embedding is not finite.
+        """
+        distinct = list(dict.fromkeys(texts))
+        parts = [torch.zeros(0, self.model.config.width)]
+        with evaluation_mode(self, self.device):
+            for start in range(0, len(distinct), BATCH_TEXTS):
+                ids = self.tokenizer(distinct[start : start + BATCH_TEXTS], context=self.model.context)
+                parts.append(self.model.embed_text(ids.to(self.device)).float().cpu())
+        embedding = torch.cat(parts)
+        if not embedding.isfinite().all():
+            bad = distinct[int((~embedding.isfinite()).any(dim=1).nonzero()[0])]
+            raise ValueError(f"the text tower gives an embedding that is not finite for {bad[:40]!r}; it has diverged")
+        number = {text: row for row, text in enumerate(distinct)}
+        return embedding[[number[text] for text in texts]]
+
+    def embed_images(
+        self, batches: Iterable[tuple[Tensor, Tensor]]
+    ) -> tuple[Float[Tensor, "n e"], Bool[Tensor, " images"]]:
+        """Embeddings of length 1, float32 on the CPU, and which images could be read.
+
+        ``batches`` hold images (b, c, h, w) and weights (b,); images of weight 0 are left out.
+
+        Raises:
+            ValueError: if no image could be read, or an embedding is not finite.
+        """
+        parts, kept = [], []
+        with evaluation_mode(self, self.device):
+            for image, weight in batches:
+                parts.append(self.model.embed_image(image.to(self.device)).float().cpu()[weight > 0])
+                kept.append(weight > 0)
+        embedding = torch.cat(parts) if parts else torch.zeros(0, self.model.config.width)
+        if not len(embedding):
+            raise ValueError("none of the images to evaluate on could be read; check the files of the dataset")
+        if not embedding.isfinite().all():
+            bad = int((~embedding.isfinite()).any(dim=1).sum())
+            raise ValueError(f"embeddings of {bad} of {len(embedding)} images are not finite; the encoder has diverged")
+        return embedding, torch.cat(kept)
+
+    def texts_cut(self, texts: Iterable[str]) -> int:
+        """Number of distinct texts that have more tokens than the tower reads, and are cut."""
+        context = self.model.context
+        return sum(self.tokenizer([text], context=context + 1).shape[1] > context + 2 for text in dict.fromkeys(texts))
