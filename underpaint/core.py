@@ -93,6 +93,9 @@ class ImageInput:
     crop_share: float = 1.0
     interpolation: Interpolation = "bicubic"
     """Interpolation of the evaluation view; the random crops of training are bicubic."""
+    eight_bit: bool = False
+    """Whether the evaluation view of an 8-bit image is resized by Pillow and rounded to 8 bits, as published ones
+    do; else by torch in float32, which differs by its rounding alone."""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:

@@ -85,7 +85,7 @@ def test_oblong_images_are_seen_as_the_published_protocols_see_them(tmp_path: Pa
     task = extract_task(Pixels(), source, pooling="cls", view=view, batch_size=4, device=CPU)
     expected = torch.stack([published(pixels_of(source, row)).flatten() for row in source.rows("test")])
     torch.testing.assert_close(task.test.x, expected, atol=2e-6, rtol=0)
-    assert task.view == view
+    assert task.view == f"{view}@28/32"
 
 
 @pytest.mark.parametrize(("shape", "size"), [(SQUARE, (28, 28)), ((30, 45), (16, 24))])
@@ -100,9 +100,9 @@ def test_scores_on_square_images_are_what_they_were(tmp_path: Path) -> None:
     source = make_images(tmp_path / "square", SQUARE)
     for protocol in (Linear(dataset="noise"), LowShot(dataset="noise", shots=2), Knn(dataset="noise")):
         before = transfer(Pixels(), source, protocols=[replace(protocol, view="stretch")], seed=0, device=CPU)
-        now = transfer(Pixels(), source, protocols=[protocol], seed=0, device=CPU)
-        assert {score.view for score in now} == {"crop_oblong"}
-        assert [replace(score, view="stretch") for score in now] == before
+        now = transfer(Pixels(), source, protocols=[replace(protocol, view="crop_oblong")], seed=0, device=CPU)
+        assert {score.view for score in now} == {"crop_oblong@28/32"}
+        assert [replace(score, view="stretch@28") for score in now] == before
 
 
 @pytest.mark.parametrize(("thin", "kept"), [((2, 60_000), (2, 400)), ((60_000, 3), (600, 3))])
@@ -152,11 +152,11 @@ def test_every_score_names_its_view(tmp_path: Path) -> None:
         for score in evaluation(classifier, source=source, device=CPU, seed=0):
             views.setdefault(score.protocol, set()).add(score.row().get("view", ""))
     assert views == {
-        "linear": {"crop_oblong"},
-        "lowshot": {"crop_oblong"},
-        "knn": {"stretch"},
-        "finetune": {"stretch"},
-        "tags": {"crop"},
+        "linear": {"crop@28/32"},
+        "lowshot": {"crop@28/32"},
+        "knn": {"stretch@28"},
+        "finetune": {"stretch@28"},
+        "tags": {"crop@28/32"},
     }
 
 

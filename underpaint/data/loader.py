@@ -109,7 +109,8 @@ def read_encoded(
 
     One image is held at a time: a batch of the largest ones would not fit into memory.
     """
-    how: dict[str, Any] = {name: getattr(format, name) for name in ("size", "view", "crop_share", "interpolation")}
+    names = ("size", "view", "crop_share", "interpolation", "eight_bit")
+    how: dict[str, Any] = {name: getattr(format, name) for name in names}
     views: list[Tensor | None] = []
     problems: list[str] = []
     for file in files:

@@ -21,7 +21,7 @@ from underpaint.evals.features import (
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 
 
 @runtime_checkable
@@ -49,10 +49,11 @@ class Accuracy:
     draws: ClassVar[bool] = False
 
     dataset: str  # opened by the caller: a collection's name, or a folder
-    view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
+    view: ViewSetting = "encoder"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
 
@@ -82,7 +83,7 @@ class Accuracy:
             Score(
                 dataset=source.name,
                 protocol="finetune",
-                view=evaluation_input(classifier.image_input, self.view).view,
+                view=view_name(classifier_input(classifier.image_input, self.view)),
                 correct=tuple(float(hit) for hit in hits),
                 image=tuple(source.path[row] for row in readable),
                 family=tuple(source.family[row] for row in readable),
@@ -97,7 +98,7 @@ class Accuracy:
         """The class of each image that could be read, and which could."""
         predicted: list[int] = []
         kept: list[bool] = []
-        format = evaluation_input(classifier.image_input, self.view)
+        format = classifier_input(classifier.image_input, self.view)
         batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
         with evaluation_mode(classifier, device):
             for image, weight in batches:

@@ -10,14 +10,15 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from underpaint.core import EvaluationView, ImageInput
+from underpaint.core import ImageInput
 from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.unreadable import unreadable_images
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting, evaluation_input, view_name
 from underpaint.models.pooling import Pooling, pool
-from underpaint.models.vit import ViTConfig
+from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.weights import at_size
 
 UNKNOWN_CLASS = -1
 """No evaluation predicts it, so such a test image counts as wrong."""
@@ -67,8 +68,8 @@ class TaskFeatures:
     classes: tuple[str, ...]
     train: LabelledFeatures
     test: LabelledFeatures
-    view: EvaluationView = "stretch"
-    """View of each image that the encoder was shown."""
+    view: str = ""
+    """View of each image that the encoder was shown, in full (``view_name``)."""
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -136,7 +137,9 @@ def extract_task(
     classes = transfer_classes(source)
     number = {name: index for index, name in enumerate(classes)}
     halves, remarks = {}, unseen_classes(source)
-    format = evaluation_input(encoder.config.image_input, view)
+    format = evaluation_input(encoder.config.image_input, view, patch=encoder.config.patch)
+    if format.size != encoder.config.size:
+        encoder = _resized(encoder, format.size)
     for split in ("train", "test"):
         rows = labelled_rows(source, split)
         batches = image_batches(source, rows, format=format, batch_size=batch_size)
@@ -155,9 +158,17 @@ def extract_task(
         classes=classes,
         train=halves["train"],
         test=halves["test"],
-        view=format.view,
+        view=view_name(format),
         remarks=tuple(remarks),
     )
+
+
+def _resized(encoder: Encoder, size: tuple[int, int]) -> Encoder:
+    if not isinstance(encoder, ViT):
+        raise ValueError(
+            f"the view has {size[0]} x {size[1]} pixels, and {type(encoder).__name__} takes one size alone"
+        )
+    return at_size(encoder, size)
 
 
 def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:

@@ -18,7 +18,7 @@ from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, TaskFeatures
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
-from underpaint.evals.view import ViewSetting
+from underpaint.evals.view import ViewSetting, require_view
 from underpaint.models.pooling import Pooling
 
 CHUNK = 1 << 24
@@ -34,12 +34,13 @@ class Knn:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
-    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
+    view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
     k: int = 20  # neighbours; all training images where there are fewer
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         for name in ("batch_size", "k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")

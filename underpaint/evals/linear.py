@@ -21,7 +21,7 @@ from underpaint.evals.features import Encoder, LabelledFeatures, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
-from underpaint.evals.view import ViewSetting
+from underpaint.evals.view import ViewSetting, require_view
 from underpaint.models.pooling import Pooling
 
 
@@ -37,12 +37,13 @@ class Linear:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
-    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
+    view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
     l2: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of mean loss + l2 / 2 * ||W||^2, to choose from
     tuning_share: float = 0.2  # of the training images
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
         if not self.l2 or min(self.l2) <= 0 or list(self.l2) != sorted(set(self.l2), reverse=True):

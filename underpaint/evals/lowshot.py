@@ -20,7 +20,7 @@ from underpaint.evals.features import Encoder, TaskFeatures
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
-from underpaint.evals.view import ViewSetting
+from underpaint.evals.view import ViewSetting, require_view
 from underpaint.models.pooling import Pooling
 
 
@@ -38,13 +38,14 @@ class LowShot:
 
     dataset: str  # opened by the caller: a collection's name, or a folder
     pooling: Pooling = "cls"
-    view: ViewSetting = "crop_oblong"  # of each image: stretch, crop, crop of what is not square, or the encoder's
+    view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
     shots: int = 5  # K
     splits: int = 5
     l2: float = 0.0025  # of the summed loss, so of the mean loss l2 / n (MSN's README)
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         for name in ("batch_size", "shots", "splits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")

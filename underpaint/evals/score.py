@@ -21,7 +21,7 @@ class Score:
     """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail."""
     metric: str = "top1"
     view: str = ""
-    """View of each image that was shown (``EvaluationView``); "" where an older release did not record it."""
+    """View of each image that was shown, such as crop@224/256; without a size, or "", in results of older releases."""
     correct: tuple[float, ...]
     """Per test image 1 or 0; for the mean over splits, the share of splits that got it right."""
     image: tuple[str, ...]

@@ -19,7 +19,7 @@ from underpaint.evals.features import image_batches
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 
 BINS = ("head", "middle", "tail")
 
@@ -33,10 +33,11 @@ class TagRecall:
 
     dataset: str  # opened by the caller: the images whose split "heldout" is asked about
     top: int = 10
-    view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
+    view: ViewSetting = "encoder"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         for name in ("top", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
@@ -69,7 +70,7 @@ class TagRecall:
                 protocol="tags",
                 split=name,
                 metric=f"recall@{self.top}",
-                view=evaluation_input(classifier.image_input, self.view).view,
+                view=view_name(classifier_input(classifier.image_input, self.view)),
                 correct=tuple(hit for _, hit in hits),
                 image=tuple(source.path[row] for row, _ in hits),
                 family=tuple(source.family[row] for row, _ in hits),
@@ -85,7 +86,7 @@ class TagRecall:
     ) -> list[set[int] | None]:
         """The highest-scored labels of each image; None where it cannot be read."""
         best: list[set[int] | None] = []
-        format = evaluation_input(classifier.image_input, self.view)
+        format = classifier_input(classifier.image_input, self.view)
         with evaluation_mode(classifier, device):
             for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
                 scores = classifier.logits(image.to(device)).float().cpu()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -264,6 +265,21 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
         if name.startswith("norm.") and (reset_final_norm or name not in tensors):
             tensors[name] = value
     encoder.load_state_dict({name: tensors[name] for name in kept})
+
+
+def at_size(encoder: ViT, size: tuple[int, int]) -> ViT:
+    """The encoder for images of another size, its positions resized; all other weights are shared with it.
+
+    Raises:
+        ValueError: if its patches do not divide the size.
+    """
+    config = replace(encoder.config, size=size)
+    with torch.device("meta"):
+        resized = ViT(config)
+    tensors = encoder.state_dict()
+    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], encoder.config.grid, config.grid)
+    resized.load_state_dict(tensors, assign=True)
+    return resized.train(encoder.training)
 
 
 def decoder_to_start_from(init_from: str, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

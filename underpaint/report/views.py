@@ -19,7 +19,8 @@ def views_shown(rows: Sequence[ScoreRow]) -> str:
     """Sentence on the view of each protocol; "" for results that do not record it."""
     protocols: dict[str, list[str]] = {}
     for row in rows:
-        name, known = PROTOCOLS.get(row["protocol"], row["protocol"]), protocols.setdefault(row.get("view", ""), [])
+        view = row.get("view", "").partition("@")[0]
+        name, known = PROTOCOLS.get(row["protocol"], row["protocol"]), protocols.setdefault(view, [])
         if row["split"] in COMPARED_SPLITS and name not in known:
             known.append(name)
     shown = [f"{', '.join(protocols[view])}: {text}" for view, text in VIEWS.items() if protocols.get(view)]

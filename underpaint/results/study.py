@@ -60,7 +60,7 @@ class ScoreEntry(TypedDict):
     protocol: str
     shots: int
     split: str
-    view: NotRequired[str]  # "stretch", "crop" or "crop_oblong"; "" or absent where an older release wrote it
+    view: NotRequired[str]  # such as "crop@224/256"; without a size, "" or absent where an older release wrote it
     language: str
     metric: str
     value: float

@@ -17,10 +17,17 @@ from underpaint.models.weights import load_encoder
 from underpaint.run.outputs import load_model
 from underpaint.training.devices import choose_device
 
+VIEW = "crop_oblong"
+"""Square images are seen whole: drawings fill theirs, and a crop would cut off parts of them."""
+
 
 def frozen_protocols(dataset: str, *, shots: Sequence[int]) -> tuple[Linear | LowShot | Knn, ...]:
     """Protocols that measure every frozen encoder on a dataset: linear probe, low-shot and nearest neighbours."""
-    return (Linear(dataset=dataset), *(LowShot(dataset=dataset, shots=count) for count in shots), Knn(dataset=dataset))
+    return (
+        Linear(dataset=dataset, view=VIEW),
+        *(LowShot(dataset=dataset, shots=count, view=VIEW) for count in shots),
+        Knn(dataset=dataset, view=VIEW),
+    )
 
 
 def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[str, object]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -69,15 +71,18 @@ def eval_view(
     view: EvaluationView = "stretch",
     crop_share: float = 1.0,
     interpolation: Interpolation = "bicubic",
+    eight_bit: bool = False,
 ) -> Float[Tensor, "c out_h out_w"]:
     """The whole image resized straight to ``size``, whatever its shape: nothing is cut off (paper 2.2).
 
     Or, with ``view="crop"``, the centre cut out of the image resized to cover ``size / crop_share``, with the roundings
     of torchvision's Resize and CenterCrop. ``crop_oblong`` does so for images of another shape than ``size`` alone.
+    With ``eight_bit`` Pillow resizes 8-bit images, as in published evaluations.
     """
+    resize = _resized_by_pillow if eight_bit and image.dtype == torch.uint8 else _resized
     height, width = image.shape[-2:]
     if view == "stretch" or (view == "crop_oblong" and height * size[1] == width * size[0]):
-        return _resized(image, size, interpolation)
+        return resize(image, size, interpolation)
     image = _middle(image, size)
     height, width = image.shape[-2:]
     rows, columns = (math.floor(side / crop_share) for side in size)
@@ -85,7 +90,7 @@ def eval_view(
         covering = rows, max(columns, int(rows * width / height))
     else:
         covering = max(rows, int(columns * height / width)), columns
-    resized = _resized(image, covering, interpolation)
+    resized = resize(image, covering, interpolation)
     top, left = (round((whole - side) / 2) for whole, side in zip(covering, size, strict=True))
     return resized[:, top : top + size[0], left : left + size[1]]
 
@@ -98,6 +103,18 @@ def _middle(image: Num[Tensor, "c h w"], size: tuple[int, int]) -> Num[Tensor, "
     kept_width = min(width, -(-THIN * height * columns // rows))
     top, left = (height - kept_height) // 2, (width - kept_width) // 2
     return image[:, top : top + kept_height, left : left + kept_width]
+
+
+_PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def _resized_by_pillow(
+    image: UInt8[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation
+) -> Float[Tensor, "c out_h out_w"]:
+    """Channel by channel, which gives the bits of an image of all channels and takes any number of them."""
+    shape = size[1], size[0]
+    planes = [Image.fromarray(plane.numpy()).resize(shape, _PILLOW[interpolation]) for plane in image.contiguous()]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).float().div_(255)
 
 
 def _resized(
