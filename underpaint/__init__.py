@@ -22,6 +22,7 @@ __all__ = [
     "prepare",
     "recipes",
     "run_study",
+    "search_images",
     "train",
     "write_report",
 ]
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from underpaint.plan import make_plan
     from underpaint.report import write_report
     from underpaint.run.outputs import load_model
+    from underpaint.search.queries import search_images
     from underpaint.verbs import evaluate, prepare, run_study, train
     from underpaint.weights.exporting import export_weights
     from underpaint.weights.importing import import_weights
@@ -48,6 +50,7 @@ _HOMES = {
     "predict": "underpaint.inference",
     "prepare": "underpaint.verbs",
     "run_study": "underpaint.verbs",
+    "search_images": "underpaint.search.queries",
     "train": "underpaint.verbs",
     "write_report": "underpaint.report",
 }

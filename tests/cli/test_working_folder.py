@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from support.search_examples import save_lit
 from support.small_runs import make_images, wsp_run
 from underpaint.cli.parser import VERBS
 from underpaint.run import execute
@@ -82,6 +83,7 @@ COMMANDS = {
     "export to Hugging Face": "export {run}/encoder --to hf --out {out}",
     "embed": "embed {run} {photos} --out {out}.parquet",
     "predict": "predict {run} {photos}",
+    "search": "search {lit} {photos} red",
     "report": "report {run}",
     "list": "list",
     "list --source": "list --source mae_vit_b16",
@@ -100,7 +102,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for index in range(3):
         tifffile.imwrite(photos / f"{index}.tif", rng.integers(0, 256, size=(20, 24, 3), dtype=np.uint8))
     execute(wsp_run(photos, steps=2), folder / "run")
-    return {"photos": photos, "run": folder / "run", "exported": folder / "exported"}
+    return {"photos": photos, "run": folder / "run", "lit": save_lit(folder / "lit"), "exported": folder / "exported"}
 
 
 def words_of(name: str, places: dict[str, Path], out: Path) -> list[str]:

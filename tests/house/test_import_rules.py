@@ -70,8 +70,11 @@ MAY_IMPORT = {
     "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
     "report": {"files", "messages", "results"},
     "inference": EVERYTHING_TO_RUN | {"run"},
+    # Images found by words: one query, or a page that needs no server.
+    "search": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
-    "cli": FOUNDATION | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "verbs"},
+    "cli": FOUNDATION
+    | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "search", "verbs"},
     "__main__": {"cli"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""
@@ -100,6 +103,7 @@ MAY_IMPORT_AT_TOP = {
     "tags": {"numpy"},
     "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
     "evals": FIRST_CHOICE | {"numpy"},
+    "search": FIRST_CHOICE | {"numpy", "xxhash"},
     "studies": FIRST_CHOICE | {"numpy"},
     "report": {"numpy"},
 }
@@ -108,7 +112,7 @@ that needs them."""
 
 VERBS = {
     *("prepare", "train", "evaluate", "run_study", "make_plan", "import_weights", "export_weights", "write_report"),
-    *("load_encoder", "load_model"),
+    *("search_images", "load_encoder", "load_model"),
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAY_PRINT = {"cli", "messages"}

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "numpy", "PIL"}
 VERBS = [
     *("train", "evaluate", "run_study", "make_plan", "import_weights", "export_weights", "embed", "predict"),
-    *("write_report", "load_encoder", "load_model"),
+    *("search_images", "write_report", "load_encoder", "load_model"),
 ]
 
 IMPORT = "import sys, underpaint"
@@ -48,7 +48,7 @@ def test_starting_imports_nothing_heavy(code: str) -> None:
 
 def test_help_names_the_commands() -> None:
     text = python("-m", "underpaint", "--help")
-    for command in ("train", "eval", "study", "plan", "import", "export", "embed", "predict", "report", "list"):
+    for command in ("train", "eval", "study", "plan", "import", "export", "embed", "predict", "search", "report"):
         assert command in text
 
 

@@ -18,6 +18,7 @@ from underpaint.cli.plan import PLAN
 from underpaint.cli.predict import PREDICT
 from underpaint.cli.prepare import PREPARE
 from underpaint.cli.report import REPORT
+from underpaint.cli.search import SEARCH
 from underpaint.cli.study import STUDY
 from underpaint.cli.train import TRAIN
 from underpaint.cli.verb import Verb
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, REPORT, LIST)
+    for verb in (PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, SEARCH, REPORT, LIST)
 }  # fmt: skip
 """Verbs by name, in the order of ``underpaint --help``."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,8 +72,8 @@ def features_of(hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMake
     with Progress(f"Features of {name}", total=len(read_of), unit="images", done=len(read_of) - len(missing)) as shown:
         for start in range(0, len(missing), IMAGES_OF_FILE):
             part = missing[start : start + IMAGES_OF_FILE]
-            known |= _computed(part, [read_of[number] for number in part], maker)
-            shown.update(len(read_of) - len(missing) + start + len(part))
+            before = len(read_of) - len(missing) + start
+            known |= _computed(part, [read_of[number] for number in part], maker, partial(_advance, shown, before))
     x = torch.zeros(len(hashes), maker.width)
     kept = torch.zeros(len(hashes), dtype=torch.bool)
     for row, number in enumerate(hashes):
@@ -82,14 +83,21 @@ def features_of(hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMake
     return Features(x=x, kept=kept)
 
 
-def _computed(hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMaker) -> dict[str, Tensor | None]:
-    """Encode images and write them as one more file of the store."""
+def _advance(shown: Progress, before: int, done: int) -> None:
+    shown.update(before + done)
+
+
+def _computed(
+    hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMaker, advance: Callable[[int], None]
+) -> dict[str, Tensor | None]:
+    """Encode images and write them as one more file of the store; ``advance`` is told how many are done."""
     rows: list[Tensor] = []
     readable: list[bool] = []
     for start in range(0, len(reads), BATCH):
         image, problems = read_encoded(reads[start : start + BATCH], format=maker.image)
         rows.append(maker.encode(image).float().cpu())
         readable += [not problem for problem in problems]
+        advance(len(readable))
     x, kept = torch.cat(rows), torch.tensor(readable)
     if not x[kept].isfinite().all():
         raise ValueError(f"the encoder {maker.encoder_hash} gives features that are not finite; it has diverged")

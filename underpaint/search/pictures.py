@@ -1,0 +1,102 @@
+"""The images to search in, of a folder, a prepared set or a collection, and their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import xxhash
+from jaxtyping import Float
+from torch import Tensor
+
+from underpaint.data.cache import measure_files
+from underpaint.data.captions.feature_store import features_of
+from underpaint.data.loader import read_encoded
+from underpaint.data.open_source import is_folder_name, open_source
+from underpaint.data.shards.prepared_source import is_prepared_name
+from underpaint.data.source import Problem, Source
+from underpaint.messages import counted, say
+from underpaint.search.towers import SearchTowers
+
+EXPLAINED = 20
+"""Number of unreadable images whose reason is given."""
+NOT_READABLE = "cannot be read"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """Readable images of a source, and their embeddings."""
+
+    source: Source
+    rows: tuple[int, ...]
+    """Index of each readable image in the source."""
+    embedding: Float[Tensor, "n e"]
+    """Length 1, float32 on the CPU."""
+    unreadable: tuple[Problem, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """Path of each readable image, relative to the source's root."""
+        return [self.source.path[row] for row in self.rows]
+
+
+def open_pictures(folder: str | Path) -> Source:
+    """The images of a folder, a prepared set or a collection of the catalog.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    name = str(folder)
+    if "/" not in name and Path(name).is_dir():
+        name = f"./{name}"  # a bare word would be the name of a collection
+    as_written = is_folder_name(name) and not is_prepared_name(name)
+    source = open_source(name, tag_rules="words" if as_written else "canonical")
+    if not source.path:
+        raise ValueError(f"no images in {folder}; name a folder of images or a collection")
+    return source
+
+
+def embed_pictures(towers: SearchTowers, source: Source) -> Pictures:
+    """Embeddings of all images; the encoder sees only those that no earlier call with the same encoder has seen.
+
+    Raises:
+        ValueError: if none can be read.
+    """
+    reads = [partial(source.files.read, path) for path in source.path]
+    hashes, _ = measure_files(
+        source.files,
+        source.path,
+        kind="hashes",
+        store=str(source.root),
+        measure=lambda path: xxhash.xxh3_128_hexdigest(source.files.read(path)),
+        description="Reading files to find their features",
+    )
+    maker = towers.feature_maker()
+    features = features_of([hashes.get(path, path) for path in source.path], reads, maker, name=source.name)
+    rows = tuple(features.kept.nonzero()[:, 0].tolist())
+    unreadable = (
+        *_explained(source, [row for row in range(len(source.path)) if not features.kept[row]], towers),
+        *(problem for problem in source.problems if problem.reason.startswith(NOT_READABLE)),
+    )
+    if not rows:
+        raise ValueError(
+            f"none of the {counted(len(source.path), 'image')} can be read; the first, {unreadable[0].key}: "
+            f"{unreadable[0].reason}"
+        )
+    if unreadable:
+        first = unreadable[0]
+        say(f"{counted(len(unreadable), 'image')} left out, such as {first.key!r}: {first.reason}")
+    embedding = towers.embed_features(features.x[torch.tensor(rows)])
+    return Pictures(source=source, rows=rows, embedding=embedding, unreadable=unreadable)
+
+
+def _explained(source: Source, rows: Sequence[int], towers: SearchTowers) -> tuple[Problem, ...]:
+    """The unreadable images, the first few with the reason, for which they are read again."""
+    paths = [source.path[row] for row in rows]
+    format = towers.model.config.encoder.image_input
+    _, reasons = read_encoded([partial(source.files.read, path) for path in paths[:EXPLAINED]], format=format)
+    reasons += [NOT_READABLE] * (len(paths) - len(reasons))
+    return tuple(Problem(key=path, reason=why or NOT_READABLE) for path, why in zip(paths, reasons, strict=True))
