@@ -15,9 +15,10 @@ from underpaint import files
 from underpaint.core import ImageInput
 from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
+from underpaint.evals.class_names import TEMPLATES
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
-from underpaint.evals.zeroshot import TEMPLATES, ZeroShot
+from underpaint.evals.zeroshot import ZeroShot
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViT

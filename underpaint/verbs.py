@@ -18,12 +18,16 @@ from underpaint.data.open_source import open_source
 from underpaint.data.shards.label_pictures import write_examples
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.average_precision import TagPrecision
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
 from underpaint.evals.score import Score
+from underpaint.evals.statistics import estimate
 from underpaint.evals.tags import TagRecall
+from underpaint.evals.text_features import Towers
+from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.preparation.copy_pictures import write_copy_pictures
@@ -42,6 +46,7 @@ from underpaint.run.idle_fields import override_run
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
 from underpaint.run.starting_encoder import require_fitting_start
+from underpaint.run.towers import load_towers
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.claims import claims
@@ -58,6 +63,7 @@ from underpaint.user_modules import import_function
 
 __all__ = [
     "contents",
+    "describe_score",
     "evaluate",
     "judge_claims",
     "plan_run",
@@ -68,7 +74,15 @@ __all__ = [
     "train",
 ]
 
-EVALUATIONS = {"linear": Linear, "lowshot": LowShot, "knn": Knn, "accuracy": Accuracy, "tags": TagRecall}
+EVALUATIONS = {
+    "linear": Linear,
+    "lowshot": LowShot,
+    "knn": Knn,
+    "accuracy": Accuracy,
+    "tags": TagRecall,
+    "map": TagPrecision,
+    "zeroshot": ZeroShotTransfer,
+}
 TABLES = {"claims": claims}
 """Tables that are made from the results of finished studies."""
 STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence, "scaling": scaling}
@@ -199,21 +213,52 @@ def evaluate(
         raise ValueError(f"{type(chosen).__name__} draws nothing, so a seed changes nothing; leave out --seed {seed}")
     device = choose_device("any")
     frozen = chosen.needs is Encoder
-    network: Any = load_encoder(folder) if frozen else load_model(folder, config_type=objective or None)
+    network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
     source = open_source(chosen.dataset, tags=tags, labels=labels)
     for note in source.notes:
         say(f"{source.name}: {note}")
     scores: list[Score] = chosen(network.to(device), source=source, device=device, seed=seed or 0)
-    rows: list[EvaluationRow] = [{**score.row(), "remarks": list(score.remarks)} for score in scores]
+    rows = [_row(score) for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {"seed": seed or 0} if draws else {}
-    settings = {"evaluation": config.record(chosen), **drawn, "data": source.content_hash}
+    versions = {"versions": [score.versions for score in scores]} if any(score.versions for score in scores) else {}
+    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": source.content_hash}
     name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
+
+
+def describe_score(row: EvaluationRow) -> str:
+    """A row of ``evaluate`` as one line, without its remarks."""
+    shots = f" {row['shots']}-shot" if row["shots"] else ""
+    language = f" in {row['language']}" if row["language"] else ""
+    value = f"{row['metric']} {100 * row['value']:.1f}% of {row['n_test']}"
+    interval = (
+        f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}" if "low" in row and "high" in row else ""
+    )
+    chance = f", chance {100 * row['chance']:.1f}" if "chance" in row else ""
+    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{chance}"
+
+
+def _network(needs: type, folder: str | Path, objective: str) -> Any:
+    """The part of a finished run that an evaluation needs."""
+    if needs is Encoder:
+        return load_encoder(folder)
+    return load_towers(folder) if needs is Towers else load_model(folder, config_type=objective or None)
+
+
+def _row(score: Score) -> EvaluationRow:
+    """A score with its interval."""
+    interval = estimate([score], seed=0)
+    row: EvaluationRow = {**score.row(), "remarks": list(score.remarks), "low": interval.low, "high": interval.high}
+    if score.chance is not None:
+        row["chance"] = score.chance
+    if score.versions:
+        row["versions"] = score.versions
+    return row
 
 
 def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from underpaint.data.source import Record, Source, make_source
+from underpaint.evals.average_precision import TagPrecision
 from underpaint.evals.tags import BINS, TagRecall, frequency_bins
 from underpaint.models.vit import ViTConfig
 
@@ -19,6 +21,7 @@ TAGS = {"sky": 12, "sea": 6, "boat": 3, "gull": 2, "buoy": 1}
 """Tags and how many of the twelve training images carry each."""
 
 
+GREYS = {"h0.png": 0, "h1.png": 60, "h2.png": 255, "h3.png": 0, "h4.png": 200}
 ENCODER = ViTConfig(size=(4, 4), patch=4, width=8, depth=1, heads=1, mean=(0.0,) * 3, std=(1.0,) * 3)
 CPU = torch.device("cpu")
 
@@ -90,6 +93,27 @@ def test_as_many_answers_as_labels_say_nothing_and_it_is_told(source: Source) ->
     }
     fewer = TagRecall(dataset="coast", top=4)(Grey(), source=source, device=CPU, seed=0)
     assert {score.remarks for score in fewer} == {()}
+
+
+@torch.no_grad()
+def test_the_mean_average_precision_is_scikit_learns(source: Source) -> None:
+    (source.root / "h2.png").write_bytes(b"no image")
+    (score,) = TagPrecision(dataset="coast", batch_size=2)(Grey(), source=source, device=CPU, seed=0)
+    rows = [row for row in source.rows("heldout") if source.path[row] != "h2.png"]
+    images = torch.stack([torch.full((3, 4, 4), GREYS[source.path[row]] / 255) for row in rows])
+    scores = Grey().logits(images).numpy()
+    expected = {}
+    for column, tag in enumerate(TAGS):
+        positive = [tag in source.tags[row] for row in rows]
+        if any(positive):
+            expected[tag] = average_precision_score(positive, scores[:, column])
+    assert dict(zip(score.image, score.correct, strict=True)) == pytest.approx(expected)
+    assert score.chance == pytest.approx(np.mean([np.mean([t in source.tags[r] for r in rows]) for t in expected]))
+    assert score.remarks[1] == "1 of 5 held-out images could not be read: 'h2.png'"
+    few = TagPrecision(dataset="coast", min_images=2)(Grey(), source=source, device=CPU, seed=0)[0]
+    assert few.image == ("buoy", "sky")
+    with pytest.raises(ValueError, match="no tag that the model knows stands on 9 or more held-out images of 'coast'"):
+        TagPrecision(dataset="coast", min_images=9)(Grey(), source=source, device=CPU, seed=0)
 
 
 def test_no_known_tag_is_an_error(source: Source) -> None:

@@ -10,12 +10,13 @@ EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
-  underpaint eval accuracy runs/finetuned dataset=digits"""
+  underpaint eval accuracy runs/finetuned dataset=digits
+  underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, or module:class")
+    add("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, map, zeroshot, or module:class")
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")
     add(
@@ -34,11 +35,7 @@ def call(options: argparse.Namespace) -> None:
 
     given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags")}
     for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
-        shots = f" {row['shots']}-shot" if row["shots"] else ""
-        print(
-            f"{row['dataset']} {row['protocol']}{shots} {row['split']}: {row['metric']} {100 * row['value']:.1f}% "
-            f"of {row['n_test']}"
-        )
+        print(verbs.describe_score(row))
         for remark in row.get("remarks", ()):
             print(f"  {remark}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from underpaint.results.study import ScoreEntry
@@ -14,11 +14,12 @@ class Score:
 
     dataset: str
     protocol: str
-    """linear, lowshot, knn, finetune or tags."""
+    """linear, lowshot, knn, finetune, tags, map, zeroshot or retrieval."""
     shots: int = 0
     """Training images per class; 0 where the protocol uses them all."""
     split: str = "test"
-    """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail."""
+    """test; for lowshot the number of the split, or "mean" over the splits; for tags head, middle or tail;
+    for zeroshot "names" where names are compared instead of images; for retrieval the direction."""
     metric: str = "top1"
     view: str = ""
     """View of each image that was shown, such as crop@224/256; without a size, or "", in results of older releases."""
@@ -32,6 +33,12 @@ class Score:
     """Values chosen or measured on the training images: the penalty, the accuracy it was chosen by."""
     remarks: tuple[str, ...]
     """Warnings for the reader: bad images, a fit that did not converge, classes with too few images."""
+    language: str = ""
+    """Language of the texts, as their table or the captions name it."""
+    chance: float | None = None
+    """Expected value of answers drawn at random."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Hashes of the tables that the score depends on, such as names and templates."""
 
     def __post_init__(self) -> None:
         assert len(self.correct) == len(self.image) == len(self.family) > 0
@@ -48,7 +55,7 @@ class Score:
             "shots": self.shots,
             "split": self.split,
             "view": self.view,
-            "language": "",
+            "language": self.language,
             "metric": self.metric,
             "value": self.value,
             "n_test": len(self.correct),

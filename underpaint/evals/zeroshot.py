@@ -10,12 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.core import ImageInput
+from underpaint.evals.class_names import MARK, TEMPLATES, check_templates, names_of
 from underpaint.evals.text_features import Towers
-
-TEMPLATES = ("a photo of a {}.",)
-"""CLIP's plainest; ``{}`` stands for the name."""
-SEPARATOR = ";"
-"""Between the names of one label; the first is the one that is shown."""
 
 
 class ZeroShot(nn.Module):
@@ -49,18 +45,6 @@ class ZeroShot(nn.Module):
         return self.logits(image).float().softmax(dim=1)
 
 
-def names_of(label: str) -> list[str]:
-    """The names of a label, as in ``dog; puppy``.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    names = [name.strip() for name in label.split(SEPARATOR) if name.strip()]
-    if not names:
-        raise ValueError(f"a label has no name: {label!r}")
-    return names
-
-
 def check_names(labels: Sequence[str], templates: Sequence[str]) -> None:
     """Raises ValueError for labels or templates that cannot be used."""
     twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -68,13 +52,11 @@ def check_names(labels: Sequence[str], templates: Sequence[str]) -> None:
         raise ValueError(f"labels must differ in their first names; twice there: {', '.join(twice[:5])}")
     if len(labels) < 2:
         raise ValueError(f"zero-shot prediction chooses among labels; give two or more, not {len(labels)}")
-    wrong = [template for template in templates if "{}" not in template]
-    if wrong or not templates:
-        raise ValueError(f"a prompt needs {{}} where the label goes, as in {TEMPLATES[0]!r}; not {wrong[:1] or 'none'}")
+    check_templates(templates)
 
 
 def embed_labels(towers: Towers, names: Sequence[Sequence[str]], templates: Sequence[str]) -> Float[Tensor, "k e"]:
     """One embedding of length 1 for the names of each label, on the CPU: the mean over names in templates."""
-    texts = [[template.replace("{}", name) for name in group for template in templates] for group in names]
+    texts = [[template.replace(MARK, name) for name in group for template in templates] for group in names]
     groups = towers.embed_texts([text for group in texts for text in group]).split([len(group) for group in texts])
     return torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])

@@ -54,6 +54,10 @@ class EvaluationRow(ScoreEntry):
     """A score of this run, and what the reader must know of it."""
 
     remarks: NotRequired[list[str]]
+    low: NotRequired[float]  # ends of the 95% interval over the test images, or over what n_test counts
+    high: NotRequired[float]
+    chance: NotRequired[float]  # of answers drawn at random
+    versions: NotRequired[dict[str, str]]  # hashes of the tables of names, templates or captions
 
 
 class EvaluationFile(TypedDict):

@@ -16,11 +16,13 @@ def load_towers(folder: str | Path) -> Towers:
     Raises:
         ValueError: if the folder holds another model, a damaged one, or the tokenizer of another one.
     """
+    folder = Path(folder)
+    advice = "which reads no texts; name a run of LiT or an imported MAWS-CLIP"
+    if not (folder / "model").is_dir() and read_description(folder).get("type") == "vit":
+        raise ValueError(f"{folder} holds an encoder alone, {advice}")
     model = load_model(folder)
     if not isinstance(model, ImageText):
-        raise ValueError(
-            f"{folder} holds a {type(model).__name__}, which reads no texts; name a run of LiT or an imported MAWS-CLIP"
-        )
+        raise ValueError(f"{folder} holds a {type(model).__name__}, {advice}")
     return with_tokenizer(model, folder)
 
 
