@@ -14,7 +14,7 @@ from underpaint.evals.features import image_batches
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 
 MOST_SCORES = 1 << 28
 """Scores held at once: 1 GiB of float32."""
@@ -29,10 +29,11 @@ class TagPrecision:
 
     dataset: str  # opened by the caller: the images whose split "heldout" is asked about
     min_images: int = 1  # held-out images that a tag must have to be counted
-    view: ViewSetting = "encoder"  # of each image: as the classifier's encoder has it, stretch, crop or crop_oblong
+    view: ViewSetting = "encoder"  # of each image, see evals/view.py
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         for name in ("min_images", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
@@ -49,14 +50,14 @@ class TagPrecision:
         tags = frequent_tags(source, rows, known=set(classifier.labels), min_images=self.min_images)
         number = {label: column for column, label in enumerate(classifier.labels)}
         columns = torch.tensor([number[tag] for tag in tags])
-        format = evaluation_input(classifier.image_input, self.view)
+        format = classifier_input(classifier.image_input, self.view)
         parts, kept = [], []
         with evaluation_mode(classifier, device):
             for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
                 scores = classifier.logits(image.to(device)).float().cpu()
                 parts.append(scores[weight > 0][:, columns].numpy())
                 kept += (weight > 0).tolist()
-        return [precision_score(source, rows, kept, tags, np.concatenate(parts), view=format.view)]
+        return [precision_score(source, rows, kept, tags, np.concatenate(parts), view=view_name(format))]
 
 
 def frequent_tags(source: Source, rows: list[int], *, known: set[str] | None, min_images: int) -> list[str]:

@@ -26,7 +26,7 @@ from underpaint.evals.features import image_batches
 from underpaint.evals.score import Score
 from underpaint.evals.text_features import Towers
 from underpaint.evals.unreadable import unreadable_images
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 from underpaint.evals.zeroshot import embed_labels
 from underpaint.texts.languages import ENGLISH, language_code
 
@@ -67,10 +67,11 @@ class ZeroShotTransfer:
     languages: tuple[str, ...] = ()  # of the table of names, such as en,de; empty: all
     targets: Literal["class", "tags"] = "class"  # top-1 of the class, or mAP of the tags
     images: Literal["heldout", "all"] = "heldout"  # test images (for tags: held-out ones), or all that have a target
-    view: ViewSetting = "encoder"  # of each image: as the encoder has it, stretch, crop or crop_oblong
+    view: ViewSetting = "encoder"  # of each image, see evals/view.py
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
+        require_view(self.view)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
         if self.languages and not self.names:
@@ -84,7 +85,8 @@ class ZeroShotTransfer:
         """
         rows = self._rows(source)
         languages = self._languages(towers, source, rows)
-        format = evaluation_input(towers.image_input, self.view)
+        format = classifier_input(towers.image_input, self.view)
+        view = view_name(format)
         batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
         embedding, kept = towers.embed_images(batches)
         scale = towers.model.logit_scale.detach().exp().cpu()
@@ -94,13 +96,15 @@ class ZeroShotTransfer:
         for language in languages:
             logits = scale * embedding @ language.embedding.T
             if self.targets == "tags":
-                score = precision_score(source, rows, kept.tolist(), language.classes, logits.numpy(), view=format.view)
+                score = precision_score(
+                    source, rows, kept.tolist(), language.classes, logits.numpy(), view=view_name(format)
+                )
                 score = replace(score, protocol="zeroshot")
             else:
                 readable = [row for row, good in zip(rows, kept.tolist(), strict=True) if good]
                 score = _top1(source, readable, language, logits)
                 remarks = unreadable_images(unread, total=len(rows), what="test")
-                score = replace(score, view=format.view, remarks=(*score.remarks, *remarks))
+                score = replace(score, view=view, remarks=(*score.remarks, *remarks))
             remarks = (*score.remarks, *language.remarks)
             scores.append(replace(score, language=language.name, remarks=remarks, versions=language.versions))
             if english is not None and language is not english:
