@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -50,7 +50,10 @@ class LabelBatch(ImageBatch):
     """Images with the ids of their labels, as WSP, finetuning and linear probing see them."""
 
     labels: Int64[Tensor, "b l"]
-    """Distinct class ids, padded with PAD_LABEL; never a dense target."""
+    """Distinct class ids, padded with PAD_LABEL; never a dense target. The second half of a mixed image's row
+    has the labels of its partner."""
+    share: NotRequired[Float[Tensor, " b"]]
+    """Share of a mixed image's own labels in the target; the rest belongs to the partner's."""
 
 
 Batch = Mapping[str, Any]

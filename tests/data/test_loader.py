@@ -22,7 +22,7 @@ from underpaint import keyed_random
 from underpaint.core import PAD_LABEL, ImageInput, LabelBatch
 from underpaint.data import sample_index, workers
 from underpaint.data.decode.transforms import eval_view, train_view
-from underpaint.data.loader import ImageStream, channel_statistics, read_images
+from underpaint.data.loader import ImageStream, TrainingViews, channel_statistics, read_images
 from underpaint.data.order import sample_at
 from underpaint.data.quarantine import Quarantine, TooManyBadRecords
 from underpaint.data.sample_index import SourceSampleIndex
@@ -55,6 +55,9 @@ def normalised(view: torch.Tensor) -> torch.Tensor:
     return (view - torch.tensor(FORMAT.mean)[:, None, None]) / torch.tensor(FORMAT.std)[:, None, None]
 
 
+VIEWS = {"scale": "scale", "views": "count", "decoding": "decoding", "augment": "augment"}
+
+
 def stream_of(source: Source, quarantine: Path, **changes: Any) -> ImageStream:
     options: dict[str, Any] = {
         "targets": (),
@@ -69,7 +72,8 @@ def stream_of(source: Source, quarantine: Path, **changes: Any) -> ImageStream:
     changes = options | changes
     targets, batch_size = changes.pop("targets"), changes["batching"].batch_size
     images = SourceSampleIndex(source, rows, targets=targets, batch_size=batch_size, seed=changes["seed"])
-    return ImageStream(images, quarantine=bad, **changes)
+    views = {name: changes.pop(old) for old, name in VIEWS.items() if old in changes}
+    return ImageStream(images, quarantine=bad, views=TrainingViews(**views), **changes)
 
 
 def take(stream: ImageStream, count: int) -> list[LabelBatch]:
@@ -280,7 +284,7 @@ import sys
 from pathlib import Path
 from underpaint.core import ImageInput
 from underpaint.data.sample_index import SourceSampleIndex
-from underpaint.data.loader import ImageStream
+from underpaint.data.loader import ImageStream, TrainingViews
 from underpaint.data.stream import Batching
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.open_source import open_source
@@ -291,7 +295,7 @@ if __name__ == "__main__":
     format = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
     bad = Quarantine(root / "bad.jsonl", images=len(source.path), max_bad=0.5)
     images = SourceSampleIndex(source, source.rows("pretrain"), targets=(), batch_size=8, seed=0)
-    stream = ImageStream(images, format=format, scale=(0.2, 1.0), seed=0,
+    stream = ImageStream(images, format=format, views=TrainingViews(scale=(0.2, 1.0)), seed=0,
                          batching=Batching(batch_size=8, microbatch=4, workers=2), quarantine=bad)
     try:
         for batch in stream:

@@ -260,7 +260,12 @@ def test_bce_equals_torch_over_dense_targets() -> None:
     scores = torch.randn(4, 7)
     dense = (dense_targets(LABELS, torch.ones(7)) > 0).float()
     expected = F.binary_cross_entropy_with_logits(scores, dense, reduction="none").mean(dim=1)
-    torch.testing.assert_close(binary_cross_entropy(reduce(scores, LABELS, "softplus"), 7), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        binary_cross_entropy(reduce(scores, LABELS, "softplus"), 7, torch.ones(LABELS.shape)),
+        expected,
+        rtol=0,
+        atol=1e-6,
+    )
 
 
 def test_idf_targets_follow_the_counts() -> None:

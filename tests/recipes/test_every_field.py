@@ -43,6 +43,10 @@ OPERATIONAL = {
 its hash is identity."""
 
 
+MIXING = ("data.augment.mixup", "data.augment.cutmix")
+"""They are refused without labels, which texts take the place of."""
+
+
 def identity(run: Run) -> dict[str, Any]:
     return record.identity(run, data="", init_from="")
 
@@ -55,7 +59,7 @@ def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(name:
     assert operational == OPERATIONAL | of_texts
     for field, kind, is_operational in fields_of(run):
         one_value = {"objective.stage"} if isinstance(run.objective, (MAEConfig, LitConfig)) else set[str]()
-        one_value |= {"data.targets"} if isinstance(run.objective, LitConfig) else set()
+        one_value |= {"data.targets", *MIXING} if isinstance(run.objective, LitConfig) else set()
         if is_operational or field in one_value:
             continue
         for overrides in alternatives(run, field, kind):
@@ -144,6 +148,7 @@ NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
 ALWAYS = {
     *("data.lanes.count", "data.lanes.window"),  # a folder
     "data.share_seed",  # all images
+    *(f"data.augment.{name}" for name in ("mix_probability", "switch_probability", "mix_group")),  # nothing is mixed
     "objective.encoder.crop_share",  # stretched
     "reset_final_norm",  # from scratch
     "schedule.cooldown",  # a cosine
@@ -170,7 +175,8 @@ def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path,
     run = shrunk(recipes.find_recipe(name)(), images)
     everything = [field for field, _, _ in fields_of(run) if field not in ("max_skipped", "objective.stage")]
     if isinstance(run.objective, LitConfig):  # one has a single value, the other needs an encoder (test_lit_run.py)
-        everything = [field for field in everything if field not in ("data.targets", "objective.cached_features")]
+        unused = {"data.targets", "objective.cached_features", *MIXING}
+        everything = [field for field in everything if field not in unused]
     acting, refused = walk(run, everything, tmp_path, images / "000.jpg")
     assert refused == idle | ALWAYS
     assert acting | refused | OPERATIONAL | {"data.captions", "objective.text_from"} >= set(everything)
@@ -210,11 +216,12 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
     fields = [field for field, _, _ in fields_of(run) if field.startswith("data.") and field != "data.decoding"]
     acting, idle = walk(
         run,
-        sorted({*fields} - {"data.split", "data.targets", "data.max_bad", "data.tag_rules"}),
+        sorted({*fields} - {"data.split", "data.targets", "data.max_bad", "data.tag_rules", *MIXING}),
         tmp_path,
         images / "000.jpg",
     )
-    assert idle == TAGS - {"data.tag_rules"} | {"data.share_seed"}, "tag_rules is refused on opening, too"
+    unmixed = {f"data.augment.{name}" for name in ("mix_probability", "switch_probability", "mix_group")}
+    assert idle == TAGS - {"data.tag_rules"} | {"data.share_seed"} | unmixed, "tag_rules is refused on opening, too"
     assert acting >= {"data.lanes.count", "data.lanes.window", "data.resample", "data.share", "data.views"}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from underpaint.config import LATER, OPERATIONAL, SHORT, formerly
+from underpaint.data.augment.options import Augment
 from underpaint.data.loader import Decoding
 from underpaint.data.shards.lanes import Lanes
 from underpaint.data.source import Split, Targets
@@ -45,6 +46,7 @@ class ImageOptions:
     lanes: Lanes = field(default=Lanes(), metadata=LATER)  # options for the order of a prepared set
     cache_gib: float = field(default=32.0, metadata=OPERATIONAL | LATER)  # limit in GiB on local copies of shards
     views: int = field(default=1, metadata=LATER)  # random views of each decoded image, at consecutive positions
+    augment: Augment = field(default=Augment(), metadata=LATER)  # RandAugment, erasing, mixup, CutMix
     decoding: Decoding = field(default="full", metadata=LATER)  # scaled: JPEG is decoded small where the crop allows it
     max_bad: float = 0.01  # largest share of bad records
     workers: int = field(default=0, metadata=OPERATIONAL)  # number of processes that read and decode
@@ -60,6 +62,13 @@ class ImageOptions:
             raise ValueError(f"data.labels_per_image={self.labels_per_image} must be a number of labels, or 0 for all")
         if self.views < 1:
             raise ValueError(f"data.views={self.views} must be 1 or more views of each image")
+        if self.augment.mixes and self.targets == "none":
+            raise ValueError("data.augment.mixup and cutmix mix labels, and data.targets=none has none; leave them out")
+        if self.augment.mixes and self.augment.mix_group % (2 * self.views):
+            raise ValueError(
+                f"data.augment.mix_group={self.augment.mix_group} must be a multiple of {2 * self.views} with "
+                f"data.views={self.views}, or views would mix with others of the same image"
+            )
         if not 0 <= self.max_bad <= 1:
             raise ValueError(f"data.max_bad={self.max_bad} must be a share between 0 and 1, for example 0.01")
         if not 0 <= self.workers <= MAX_WORKERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from underpaint import keyed_random
 from underpaint.core import PAD_LABEL, ImageInput, LabelBatch, normalisation
+from underpaint.data.augment.augmenter import Augmenter
+from underpaint.data.augment.options import Augment
 from underpaint.data.decode.image import EIGHT_BIT, decode
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.decode.scaled import scaled_views
@@ -38,11 +41,23 @@ CACHE_BYTES = 256 * 1024 * 1024
 """Largest total size of the decoded images that each process keeps: a small collection fits as a whole."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingViews:
+    """Random views of the images of a stream."""
+
+    scale: tuple[float, float]
+    """Range of a crop's share of the image's area."""
+    count: int = 1
+    """Number of views of each decoded image, at consecutive positions."""
+    decoding: Decoding = "full"
+    augment: Augment = Augment()  # noqa: RUF009 - frozen
+
+
 class ImageStream(Stream):
     """Endless microbatches of augmented images.
 
     The sample at a position depends on the items, the seed and the position only, with any number of workers. With
-    several ``views`` as many consecutive positions show one image, decoded once.
+    several views as many consecutive positions show one image, decoded once.
 
     Labels are padded to the longest target of the whole stream, so that shapes are static. A record that cannot be
     decoded is a placeholder of zeros with weight 0, reported to ``quarantine``, together with the known problems.
@@ -55,23 +70,25 @@ class ImageStream(Stream):
         items: SampleIndex,
         *,
         format: ImageInput,
-        scale: tuple[float, float],
+        views: TrainingViews,
         seed: int,
         batching: Batching,
         quarantine: Quarantine,
-        views: int = 1,
-        decoding: Decoding = "full",
     ) -> None:
-        if batching.batch_size > items.images * views:
+        if batching.batch_size > items.images * views.count:
             raise ValueError(
                 f"batch_size={batching.batch_size} is more than the {items.images} images that '{items.name}' has "
-                f"to train on; choose at most {items.images * views}"
+                f"to train on; choose at most {items.images * views.count}"
             )
-        if batching.microbatch % views:
-            raise ValueError(f"data.views={views} must divide the microbatch {batching.microbatch}")
+        if batching.microbatch % views.count:
+            raise ValueError(f"data.views={views.count} must divide the microbatch {batching.microbatch}")
+        if views.augment.mixes and batching.microbatch % views.augment.mix_group:
+            raise ValueError(
+                f"data.augment.mix_group={views.augment.mix_group} must divide the microbatch {batching.microbatch}"
+            )
         super().__init__(batching, quarantine, parts=items.parts)
         self.items = items
-        self._samples = _Samples(items, format=format, scale=scale, seed=seed, views=views, decoding=decoding)
+        self._samples = _Samples(items, format=format, views=views, seed=seed)
         quarantine.add(items.problems)
 
     def read(self, starts: Iterable[int]) -> Iterator[tuple[LabelBatch, list[Problem]]]:
@@ -85,6 +102,7 @@ class ImageStream(Stream):
             if batch["image"].dtype == torch.uint8:
                 image = batch["image"] if samples.pool is None else samples.pool[number % len(samples.pool)]
                 batch["image"] = _from_bytes(image, batch["weight"], samples.format)
+            samples.augmenter.batch(batch)
             yield batch, problems
 
 
@@ -203,13 +221,12 @@ class _Samples(Dataset[_Sample | OSError]):
         items: SampleIndex,
         *,
         format: ImageInput,
-        scale: tuple[float, float],
+        views: TrainingViews,
         seed: int,
-        views: int,
-        decoding: Decoding,
     ) -> None:
-        self.items, self.format, self.scale, self.views = items, format, scale, views
-        self.scaled = decoding == "scaled" and format.value_range == EIGHT_BIT
+        self.items, self.format, self.scale, self.views = items, format, views.scale, views.count
+        self.scaled = views.decoding == "scaled" and format.value_range == EIGHT_BIT
+        self.augmenter = Augmenter(views.augment, format, seed=seed)
         self.crop_key = keyed_random.key(seed, "crop")
         self.cache: dict[Hashable, Tensor] = {}
         self.free_cache = CACHE_BYTES
@@ -245,13 +262,16 @@ class _Samples(Dataset[_Sample | OSError]):
                 data = self.items.read(item)
                 views = scaled_views(data, channels=self.format.channels, seeds=seeds, **how)
                 if views is not None:
-                    return views
+                    return self._augmented(views, first)
                 image = _decoded(data, self.format)
             else:
                 image = self._kept(item)
         except BadImage as problem:
             return problem
-        return [train_view(image, seed=seed, **how) for seed in seeds]
+        return self._augmented([train_view(image, seed=seed, **how) for seed in seeds], first)
+
+    def _augmented(self, views: list[Tensor], first: int) -> list[Tensor]:
+        return [self.augmenter.view(view, first + number) for number, view in enumerate(views)]
 
     def _kept(self, item: Item) -> Tensor:
         """The decoded image; small collections stay in memory, since decoding again costs more than the crop."""

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from underpaint.core import Batch, ImageInput, Inputs, LabelBatch, LabelInput
 from underpaint.data.image_options import ImageOptions
-from underpaint.data.loader import ImageStream
+from underpaint.data.loader import ImageStream, TrainingViews
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SampleIndex
 from underpaint.data.stream import Batching, Stream
@@ -111,12 +111,12 @@ class ImageDataset(ABC):
         return ImageStream(
             self.sample_index(batch_size=batching.batch_size, seed=seed),
             format=self.image_of(inputs),
-            scale=config.scale,
+            views=TrainingViews(
+                scale=config.scale, count=config.views, decoding=config.decoding, augment=config.augment
+            ),
             seed=seed,
             batching=replace(batching, workers=config.workers),
             quarantine=Quarantine(quarantine, images=self.all_images, max_bad=config.max_bad),
-            views=config.views,
-            decoding=config.decoding,
         )
 
     def image_of(self, inputs: Inputs) -> ImageInput:

@@ -104,7 +104,7 @@ class Classify(nn.Module):
             depth = self.config.encoder.depth
             drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.config.drop_path)
         scores = score(self.head, self.feature(batch["image"], drop_path), batch["labels"], self.config.reduction)
-        per_image = self.loss(scores, batch["labels"])
+        per_image = self.loss(scores, batch["labels"], batch.get("share"))
         hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
         return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
 
@@ -136,11 +136,19 @@ class Classify(nn.Module):
         feature = pool(tokens, self.config.pooling)
         return self.batch_norm(self.fc_norm(feature))
 
-    def loss(self, scores: Scores, labels: Int64[Tensor, "b l"]) -> Float[Tensor, " b"]:
+    def loss(
+        self, scores: Scores, labels: Int64[Tensor, "b l"], share: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, " b"]:
+        """Loss of each image; with ``share``, of an image mixed with another, whose labels are the second half."""
         if self.config.loss == "bce":
-            return binary_cross_entropy(scores, len(self.labels))
+            return binary_cross_entropy(scores, len(self.labels), shares_of_labels(labels, share))
         importance = self.idf if self.config.loss == "softmax_idf" else torch.ones_like(self.idf)
-        mass, smoothing = target_mass(labels, importance), self.config.label_smoothing
+        smoothing = self.config.label_smoothing
+        if share is None:
+            mass = target_mass(labels, importance)
+        else:
+            halves = [target_mass(half, importance) for half in labels.chunk(2, dim=1)]
+            mass = torch.cat(halves, dim=1) * shares_of_labels(labels, share)
         return softmax_cross_entropy(scores, mass, classes=len(self.labels), label_smoothing=smoothing)
 
 
@@ -177,6 +185,14 @@ def softmax_cross_entropy(
     return (1 - label_smoothing) * loss + label_smoothing * (log_z - scores.total / classes)
 
 
-def binary_cross_entropy(scores: Scores, classes: int) -> Float[Tensor, " b"]:
-    """Mean over all classes of the binary cross-entropy, listed labels positive and all others negative."""
-    return (scores.log_partition - scores.label_logits.sum(dim=1)) / classes
+def shares_of_labels(labels: Int64[Tensor, "b l"], share: Float[Tensor, " b"] | None) -> Float[Tensor, "b l"]:
+    """The share of the image that a label belongs to: 1 where images are not mixed."""
+    if share is None:
+        return torch.ones_like(labels, dtype=torch.float32)
+    half = labels.shape[1] // 2
+    return torch.stack([share, 1 - share], dim=1).repeat_interleave(half, dim=1)
+
+
+def binary_cross_entropy(scores: Scores, classes: int, target: Float[Tensor, "b l"]) -> Float[Tensor, " b"]:
+    """Mean over all classes of the binary cross-entropy; listed labels have ``target``, all others are negative."""
+    return (scores.log_partition - (target * scores.label_logits).sum(dim=1)) / classes

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from underpaint import config
+from underpaint.data.augment.options import Augment
 from underpaint.data.captions.caption_data import CaptionData
 from underpaint.data.dataset import ImageData
 from underpaint.data.decode.image import EIGHT_BIT
@@ -62,6 +63,7 @@ def idle_fields(run: Run) -> Idle:
 def _of_data(data: ImageData) -> Idle:
     idle: Idle = {}
     repeated = data.resample == "sqrt"
+    idle |= _of_augment(data.augment)
     if data.share == 1:
         idle["data.share_seed"] = "data.share=1 takes all images; set data.share with it"
     if data.targets != "tags":
@@ -85,6 +87,16 @@ def _of_data(data: ImageData) -> Idle:
         idle["data.tag_rules"] = f"{data.source} is a collection, whose tags are labels already; leave it out"
     if not repeated:
         idle["data.resample_ratio"] = "no image is repeated; set data.resample=sqrt with it"
+    return idle
+
+
+def _of_augment(augment: Augment) -> Idle:
+    idle: Idle = {}
+    if not augment.mixes:
+        unmixed = "nothing is mixed; set data.augment.mixup or data.augment.cutmix with it"
+        idle |= dict.fromkeys(("data.augment.mix_probability", "data.augment.mix_group"), unmixed)
+    if not (augment.mixup and augment.cutmix):
+        idle["data.augment.switch_probability"] = "mixup and CutMix are not both used; set both with it"
     return idle
 
 
@@ -123,7 +135,10 @@ def _of_lit(objective: LitConfig) -> Idle:
         idle["optim.layer_decay"] = "the image tower is locked; set objective.unlocked_blocks with it"
     if objective.cached_features:
         cached = "the image features are cached, without crops; leave it out"
-        idle |= dict.fromkeys(("data.scale", "data.views", "data.decoding", "data.workers"), cached)
+        idle |= dict.fromkeys(
+            ("data.scale", "data.views", "data.decoding", "data.workers", "data.augment.rand", "data.augment.erase"),
+            cached,
+        )
         idle["objective.unlocked_blocks"] = "the image features are cached; set objective.cached_features=false with it"
     if objective.loss == "softmax":
         idle["objective.logit_bias"] = "the softmax loss has none; set objective.loss=sigmoid with it"

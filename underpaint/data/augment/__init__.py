@@ -1,0 +1,1 @@
+"""Strong augmentations of finetuning, drawn from the position of each sample."""
