@@ -23,6 +23,7 @@ from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.retrieval import Retrieval
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import estimate
 from underpaint.evals.tags import TagRecall
@@ -82,6 +83,7 @@ EVALUATIONS = {
     "tags": TagRecall,
     "map": TagPrecision,
     "zeroshot": ZeroShotTransfer,
+    "retrieval": Retrieval,
 }
 TABLES = {"claims": claims}
 """Tables that are made from the results of finished studies."""
@@ -258,6 +260,8 @@ def _row(score: Score) -> EvaluationRow:
         row["chance"] = score.chance
     if score.versions:
         row["versions"] = score.versions
+    if score.settings:
+        row["settings"] = score.settings
     return row
 
 

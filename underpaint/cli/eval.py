@@ -11,12 +11,17 @@ EXAMPLES = """\
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits
-  underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de"""
+  underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de
+  underpaint eval retrieval runs/lit dataset=./my_images images=all"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("evaluation", metavar="EVALUATION", help="linear, lowshot, knn, accuracy, tags, map, zeroshot, or module:class")
+    add(
+        "evaluation",
+        metavar="EVALUATION",
+        help="linear, lowshot, knn, accuracy, tags, map, zeroshot, retrieval, or module:class",
+    )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")
     add(

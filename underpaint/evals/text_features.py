@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.evals.mode import evaluation_mode
 from underpaint.models.image_text import ImageText
+from underpaint.texts.languages import language_code
 from underpaint.texts.tokenizer import TextTokenizer
 
 BATCH_TEXTS = 64
@@ -93,3 +94,16 @@ class Towers(nn.Module):
         """Number of distinct texts that have more tokens than the tower reads, and are cut."""
         context = self.model.context
         return sum(self.tokenizer([text], context=context + 1).shape[1] > context + 2 for text in dict.fromkeys(texts))
+
+
+def unseen_language(towers: Towers, language: str) -> list[str]:
+    """A remark about a language that the text tower was not trained on, or of which nobody knows."""
+    if not language:
+        return []
+    if towers.languages is None:
+        return ["the languages of the captions that this model was trained on are not recorded"]
+    if language_code(language) in map(language_code, towers.languages):
+        return []
+    counts = sorted(towers.languages.items(), key=lambda pair: (-pair[1], pair[0]))
+    listed = ", ".join(f"{name or 'not known'} {count:,}" for name, count in counts[:8])
+    return [f"the run saw no caption that is known to be in {language!r}; its captions by language: {listed}"]

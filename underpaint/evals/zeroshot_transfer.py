@@ -24,7 +24,7 @@ from underpaint.evals.class_names import (
 )
 from underpaint.evals.features import image_batches
 from underpaint.evals.score import Score
-from underpaint.evals.text_features import Towers
+from underpaint.evals.text_features import Towers, unseen_language
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 from underpaint.evals.zeroshot import embed_labels
@@ -140,7 +140,7 @@ class ZeroShotTransfer:
             if len(known) < 2:
                 continue
             lines = of_language(templates, name)
-            remarks = [*_seen(towers, name), *shared_names(known)]
+            remarks = [*unseen_language(towers, name), *shared_names(known)]
             if len(known) < len(targets):
                 remarks.append(f"{len(targets) - len(known)} of {len(targets)} classes have no name here: left out")
             cut = towers.texts_cut(
@@ -218,16 +218,3 @@ def _ceiling(dataset: str, language: _Language, english: _Language) -> list[Scor
             versions=language.versions,
         )
     ]
-
-
-def _seen(towers: Towers, language: str) -> list[str]:
-    """A remark about a language that the text tower was not trained on, or of which nobody knows."""
-    if not language:
-        return []
-    if towers.languages is None:
-        return ["the languages of the captions that this model was trained on are not recorded"]
-    if language_code(language) in map(language_code, towers.languages):
-        return []
-    counts = sorted(towers.languages.items(), key=lambda pair: (-pair[1], pair[0]))
-    listed = ", ".join(f"{name or 'not known'} {count:,}" for name, count in counts[:8])
-    return [f"the run saw no caption that is known to be in {language!r}; its captions by language: {listed}"]

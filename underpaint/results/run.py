@@ -56,6 +56,7 @@ class EvaluationRow(ScoreEntry):
     remarks: NotRequired[list[str]]
     low: NotRequired[float]  # ends of the 95% interval over the test images, or over what n_test counts
     high: NotRequired[float]
+    settings: NotRequired[dict[str, float]]  # values chosen or measured, such as a penalty or the number of captions
     chance: NotRequired[float]  # of answers drawn at random
     versions: NotRequired[dict[str, str]]  # hashes of the tables of names, templates or captions
 

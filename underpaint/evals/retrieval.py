@@ -1,0 +1,150 @@
+"""Retrieval of images by their captions, and of captions by their images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from underpaint.data.captions.source_captions import source_captions
+from underpaint.data.source import Source
+from underpaint.evals.class_names import table_hash
+from underpaint.evals.features import image_batches
+from underpaint.evals.ranking import hits, hits_by_chance, rank
+from underpaint.evals.score import Score
+from underpaint.evals.text_features import Towers, unseen_language
+from underpaint.evals.unreadable import unreadable_images
+from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
+from underpaint.texts.languages import language_code
+
+FIRST = (1, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """Recall at 1, 5 and 10 in both directions, of held-out images and all their captions.
+
+    An image is retrieved by its captions one by one; a query image counts if any of its captions is among the first k.
+    A row's value has equal similarities against it: wrong candidates come first. The record has the value with them in
+    random order (``average``) and behind (``optimistic``) too.
+    """
+
+    needs: ClassVar[type] = Towers
+    draws: ClassVar[bool] = False
+
+    dataset: str  # opened by the caller: a collection's name, or a folder
+    captions: str = ""  # table path,caption of a folder; "" takes captions.csv and the files beside images
+    languages: tuple[str, ...] = ()  # captions in these languages alone, such as en,de; empty: all
+    captions_per_image: int = 0  # first captions of each image that are used; 0: all
+    images: Literal["heldout", "all"] = "heldout"  # images of the split "heldout", or all that have a caption
+    view: ViewSetting = "encoder"  # of each image, see evals/view.py
+    batch_size: int = 64  # images per forward pass
+
+    def __post_init__(self) -> None:
+        require_view(self.view)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
+        if self.captions_per_image < 0:
+            raise ValueError(f"captions_per_image={self.captions_per_image} must be 1 or more, or 0 for all")
+
+    def __call__(self, towers: Towers, *, source: Source, device: torch.device, seed: int) -> list[Score]:
+        """Three scores for each direction; the towers stand on ``device`` already, and nothing is drawn.
+
+        Raises:
+            ValueError: if fewer than two images have a caption and can be read.
+        """
+        rows, texts, remarks = self._pairs(source, towers)
+        format = classifier_input(towers.image_input, self.view)
+        batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
+        image, kept = towers.embed_images(batches)
+        good = kept.tolist()
+        unread = [source.path[row] for row, readable in zip(rows, good, strict=True) if not readable]
+        remarks += unreadable_images(unread, total=len(rows), what="captioned")
+        rows = [row for row, readable in zip(rows, good, strict=True) if readable]
+        texts = [of_image for of_image, readable in zip(texts, good, strict=True) if readable]
+        if len(rows) < 2:
+            raise ValueError(f"only {len(rows)} image of '{source.name}' with a caption could be read; two are needed")
+        return self._scores(source, rows, texts, image, towers, view=view_name(format), remarks=remarks)
+
+    def _pairs(self, source: Source, towers: Towers) -> tuple[list[int], list[tuple[str, ...]], list[str]]:
+        """Images with a caption, their captions, and remarks."""
+        captions, problems = source_captions(source, self.dataset, table=self.captions)
+        codes = set(map(language_code, self.languages))
+        rows, texts, languages = list[int](), list[tuple[str, ...]](), dict[str, None]()
+        for row in range(len(source.path)) if self.images == "all" else source.rows("heldout"):
+            chosen = [each for each in captions[row] if not codes or language_code(each.language) in codes]
+            chosen = chosen[: self.captions_per_image or None]
+            if chosen:
+                rows.append(row)
+                texts.append(tuple(each.text for each in chosen))
+                languages.update(dict.fromkeys(each.language for each in chosen))
+        if not rows:
+            half = "" if self.images == "all" else "held-out "
+            where = f" in {', '.join(self.languages)}" if self.languages else ""
+            raise ValueError(
+                f"no {half}image of '{source.name}' has a caption{where}: put a text beside each image, "
+                f"give captions=FILE"
+                f"{'' if self.images == 'all' else ', or take images=all'}"
+            )
+        remarks = [remark for language in languages for remark in unseen_language(towers, language)]
+        if problems:
+            first = problems[0]
+            remarks.append(f"{len(problems)} captions cannot be used, such as that of {first.key!r}: {first.reason}")
+        cut = towers.texts_cut(text for of_image in texts for text in of_image)
+        if cut:
+            remarks.append(f"{cut} captions have more than {towers.model.context} tokens, and are cut")
+        return rows, texts, list(dict.fromkeys(remarks))
+
+    def _scores(
+        self,
+        source: Source,
+        rows: list[int],
+        texts: list[tuple[str, ...]],
+        image: Float[Tensor, "i e"],
+        towers: Towers,
+        *,
+        view: str,
+        remarks: list[str],
+    ) -> list[Score]:
+        every = [text for of_image in texts for text in of_image]
+        count = torch.tensor([len(of_image) for of_image in texts])
+        owner = torch.arange(len(rows)).repeat_interleave(count)
+        caption = torch.arange(len(every))
+        embedding = towers.embed_texts(every)
+        directions = {
+            "text_to_image": (embedding, image, torch.stack([caption, owner], dim=1), torch.ones_like(owner)),
+            "image_to_text": (image, embedding, torch.stack([owner, caption], dim=1), count),
+        }
+        scores: list[Score] = []
+        for name, (queries, candidates, right, rights) in directions.items():
+            ranks = rank(queries, candidates, right=right)
+            asked = rows if name == "image_to_text" else [rows[number] for number in owner.tolist()]
+            for k in FIRST:
+                share = hits(ranks, k)
+                average, optimistic = float(share.average.mean()), float(share.optimistic.mean())
+                tied = f"equal similarities count against it: {average:.1%} in random order, {optimistic:.1%} at best"
+                score = Score(
+                    dataset=source.name,
+                    protocol="retrieval",
+                    split=name,
+                    metric=f"recall@{k}",
+                    view=view,
+                    language=",".join(self.languages),
+                    correct=tuple(share.pessimistic.tolist()),
+                    image=tuple(source.path[row] for row in asked),
+                    family=tuple(source.family[row] for row in asked),
+                    settings={
+                        "average": average,
+                        "optimistic": optimistic,
+                        "images": float(len(rows)),
+                        "captions": float(len(every)),
+                    },
+                    remarks=(*remarks, *([tied] if optimistic > float(share.pessimistic.mean()) else [])),
+                    chance=float(hits_by_chance(len(candidates) - rights, rights, k).mean()),
+                    versions={"captions": table_hash(every)},
+                )
+                scores.append(score)
+        return scores
