@@ -34,6 +34,9 @@ LINEAR = {"linear_vit_b16": 90, "linear_vit_l16": 50, "linear_vit_h14": 50}
 LIT = {"lit_vit_b16": (768, 12, 768), "lit_vit_l16": (1024, 24, 1024)}
 LIT |= {"lit_vit_h14": (1024, 24, 1024), "lit_vit_2b14": (1024, 24, 2048)}
 """Width and depth of the text tower, and the width of the common space (paper.md 1.6)."""
+HIGH = {"vit_b16": 512, "vit_l16": 512, "vit_h14": 518, "vit_2b14": 518, "vit_6.5b14": 518}
+FINETUNE = [f"finetune_{data}_{size}" for data in ("in1k", "inat18") for size in ENCODERS]
+FINETUNE += [f"{name}_{HIGH[name.split('_', 2)[2]]}" for name in FINETUNE]
 SMALL = [
     "mae_laptop",
     "mae_smoke",
@@ -68,8 +71,8 @@ def classify_of(run: Run) -> ClassifyConfig:
 
 
 def test_the_list_is_complete() -> None:
-    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *LIT, *SMALL}
-    for name in [*LARGE, *LINEAR, *LIT, *SMALL]:
+    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL}
+    for name in [*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL]:
         assert recipe(name).name == name
         assert (recipes.find_recipe(name).__doc__ or "").strip(), name
 
@@ -228,6 +231,37 @@ def test_finetuning(name: str) -> None:
     assert (images.split, images.targets) == ("train", "class")
 
 
+@pytest.mark.parametrize("name", FINETUNE)
+def test_published_finetuning(name: str) -> None:
+    """Table of paper.md 2.2 (MAE's FINETUNE.md); iNaturalist: MIM-Refiner's recipe of ViT-L (transfer.md 5a)."""
+    _, data, _, size, *pixels = name.split("_")
+    run = recipe(name)
+    objective, images, optim, budget = classify_of(run), images_of(run), run.optim, run.budget
+    b, large = size == "b16", size == "l16"
+    epochs, count = (100 if b and data == "in1k" else 50), {"in1k": IMAGENET, "inat18": 437_513}[data]
+    assert (budget.samples, budget.warmup, budget.batch_size) == (epochs * count, 5 * count, 1024)
+    assert optim.base_lr == (5e-4 if b and data == "in1k" else 1e-3)
+    assert optim.layer_decay == (0.65 if b else 0.75)
+    assert objective.drop_path == (0.1 if b else 0.2 if large else 0.3)
+    assert (optim.name, optim.betas, optim.weight_decay, optim.clip) == ("adamw", (0.9, 0.999), 0.05, math.inf)
+    assert not optim.decay_tokens
+    assert (run.schedule.kind, run.schedule.min_lr, run.ema_decay) == ("cosine", 1e-6, 0)
+    assert (objective.label_smoothing, objective.head_init_std, objective.stage) == (0.1, 2e-5, "finetune")
+    augment = images.augment
+    assert (augment.rand, augment.erase) == ("rand-m9-mstd0.5-inc1", 0.25)
+    assert (augment.mixup, augment.cutmix, augment.mix_probability, augment.switch_probability) == (0.8, 1, 1, 0.5)
+    assert (images.scale, images.split, images.targets) == ((0.08, 1.0), "train", "class")
+    encoder = objective.encoder
+    mean_pooled = data == "in1k" and not pixels
+    assert objective.pooling == ("mean" if mean_pooled else "cls")
+    assert encoder.final_norm == (not mean_pooled)
+    assert encoder.positions == "sincos_trained"
+    expected = int(pixels[0]) if pixels else 224
+    assert encoder.size == (expected, expected)
+    assert (encoder.view, encoder.crop_share) == (("stretch", 1.0) if pixels else ("crop", 0.875))
+    assert objective.shape_from_start
+
+
 @pytest.mark.parametrize("suffix", ["laptop", "small", "smoke"])
 def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> None:
     """One shape of network; WSP starts with the same kind of positions and weights from scratch as from MAE."""
@@ -244,7 +278,7 @@ def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> Non
     assert images_of(finetune).split == "train"
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL])
 def test_every_recipe_fits_together(name: str) -> None:
     run = recipe(name)
     budget = run.budget
@@ -254,7 +288,7 @@ def test_every_recipe_fits_together(name: str) -> None:
     assert run.seed == 0
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE[:10], *SMALL])
 def test_every_recipe_builds_on_meta(name: str) -> None:
     run = recipe(name)
     data_info = DataInfo(seed=0, labels=tuple(map(str, range(LABELS))), label_count=(1,) * LABELS, images=LABELS)
@@ -263,7 +297,7 @@ def test_every_recipe_builds_on_meta(name: str) -> None:
     count = {child: sum(p.numel() for p in part.parameters()) for child, part in objective.named_children()}
     width = run.objective.encoder.width
     if name not in SMALL:
-        stated = ENCODERS[name.partition("_")[2]][-1]
+        stated = ENCODERS[name[name.index("vit_") :]][-1]
         digits = 1 if stated < 1000 else 0
         assert round(count["encoder"] / 1e6, digits) == stated
     if isinstance(run.objective, MAEConfig):
@@ -273,7 +307,8 @@ def test_every_recipe_builds_on_meta(name: str) -> None:
         assert set(count) == {"encoder", "text"}
     else:
         assert count["head"] == (width + 1) * LABELS
-        assert sum(count.values()) == count["encoder"] + count["head"]
+        norm = 2 * width if classify_of(run).pooling == "mean" else 0  # fc_norm takes the place of the encoder's
+        assert sum(count.values()) == count["encoder"] + count["head"] + norm
     assert run.objective.flops_per_sample(data_info) > 0
 
 

@@ -169,11 +169,12 @@ def shrunk(run: Run, source: Path) -> Run:
     if isinstance(objective, LitConfig):
         text = TextConfig(vocabulary=200, positions=34, width=16, depth=1, heads=2, mlp_ratio=2)
         objective = replace(objective, text=text, width=16, tokens=16, text_from="")
+    augment = replace(run.data.augment, mix_group=2)  # what the few samples of a step can be divided by
     labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
     return replace(
         run,
         objective=objective,
-        data=replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5),
+        data=replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5, augment=augment),
         budget=Budget(samples=3 * BATCH, batch_size=BATCH, microbatch=BATCH, warmup=BATCH),
         cadence=Cadence(log=BATCH, save=10**6, keep=10**6, evaluate=10**6),
         threads=1,

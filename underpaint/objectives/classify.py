@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from underpaint import keyed_random
+from underpaint.config import LATER
 from underpaint.core import PAD_LABEL, DataInfo, ImageInput, Inputs, LabelBatch, LabelInput, Step, weighted_mean
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import classify_flops
@@ -30,6 +31,8 @@ Loss = Literal["softmax", "softmax_idf", "bce"]
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig:
     encoder: ViTConfig = field(default_factory=ViTConfig)
+    # Take width, depth, patch and normalisation of the encoder from ``init_from``; its size stays.
+    shape_from_start: bool = field(default=False, metadata=LATER)
     stage: Literal["wsp", "finetune", "linear"] = "wsp"
     loss: Loss = "softmax"
     pooling: Pooling = "cls"  # cls after `norm`, or mean of the patch tokens and `fc_norm`

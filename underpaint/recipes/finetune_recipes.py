@@ -4,8 +4,8 @@
 
 The form is MAE's (paper.md 2.2): layer-wise learning rates, drop path, no decay of tokens and positions, a head that
 starts near zero, cut off at two standard deviations (MAE: at 2, which is not at all), on the cls token. Precision is
-fp32 or bf16, where MAE has fp16. RandAugment, mixup and the other strong augmentations of the large recipes are not
-here yet, nor are the large recipes.
+fp32 or bf16, where MAE has fp16. The published recipes, with their strong augmentations, are in
+published_finetuning.py.
 """
 
 from __future__ import annotations

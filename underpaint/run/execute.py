@@ -25,7 +25,7 @@ from underpaint.run.cached_features import with_features
 from underpaint.run.declare import NeedsWholeBatch, Run
 from underpaint.run.earlier_runs import earlier_curves
 from underpaint.run.rank_stream import RankStream
-from underpaint.run.starting_encoder import require_fitting_start
+from underpaint.run.starting_encoder import require_fitting_start, with_shape_of_start
 from underpaint.training import float8, sharded_tensors
 from underpaint.training.checkpoint import Checkpoints
 from underpaint.training.devices import choose_device, remark_on
@@ -53,6 +53,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     ranks = join()
     run.parallel.require(ranks)
     require_whole_batches(run, ranks)
+    run = with_shape_of_start(run)
     require_fitting_start(run)
     folder = Path(ranks.exchange(str(folder))[0])
     with ExitStack() as held:

@@ -16,6 +16,7 @@ from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run.declare import HasEncoder, Run
+from underpaint.run.starting_encoder import SHAPE, with_shape_of_start
 from underpaint.training.optim import OptimConfig
 
 Idle = dict[str, str]
@@ -28,7 +29,7 @@ def override_run(run: Run, overrides: Sequence[str]) -> Run:
     Raises:
         ValueError: for an override that cannot be applied, or that would change nothing but the record.
     """
-    changed = config.override(run, overrides)
+    changed = with_shape_of_start(config.override(run, overrides))
     refuse_idle(overrides, changed, idle_fields(changed))
     return changed
 
@@ -51,8 +52,8 @@ def idle_fields(run: Run) -> Idle:
         idle |= _of_frozen_encoder(run.objective)
     if isinstance(run.objective, LitConfig):
         idle |= _of_lit(run.objective)
-    if isinstance(run.objective, ClassifyConfig) and run.init_from:
-        idle["objective.init"] = "init_from brings the weights; leave one of them out"
+    if isinstance(run.objective, ClassifyConfig):
+        idle |= _of_start(run, run.objective)
     if not run.init_from:
         idle["reset_final_norm"] = "the run starts from scratch; set init_from=DIR with it"
     if run.schedule.kind != "wsd":
@@ -87,6 +88,16 @@ def _of_data(data: ImageData) -> Idle:
         idle["data.tag_rules"] = f"{data.source} is a collection, whose tags are labels already; leave it out"
     if not repeated:
         idle["data.resample_ratio"] = "no image is repeated; set data.resample=sqrt with it"
+    return idle
+
+
+def _of_start(run: Run, objective: ClassifyConfig) -> Idle:
+    if not run.init_from:
+        return {"objective.shape_from_start": "the run starts from scratch; set init_from=DIR with it"}
+    idle = {"objective.init": "init_from brings the weights; leave one of them out"}
+    if objective.shape_from_start:
+        brought = "init_from brings it; leave it out, or set objective.shape_from_start=false with it"
+        idle |= dict.fromkeys((f"objective.encoder.{name}" for name in SHAPE), brought)
     return idle
 
 

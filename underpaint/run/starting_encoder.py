@@ -1,9 +1,33 @@
-"""Whether the encoder that a run starts from fits it, looked at before anything is read, written or trained."""
+"""The encoder that a run starts from: its shape, and whether it fits, before anything is read, written or trained."""
 
 from __future__ import annotations
 
-from underpaint.models.weights import encoder_folder, read_encoder_config, require_same_form
+from dataclasses import replace
+
+from underpaint.models.weights import FORM, encoder_folder, read_encoder_config, require_same_form
+from underpaint.objectives.classify import ClassifyConfig
 from underpaint.run.declare import HasEncoder, Run
+
+SHAPE = (*FORM, "value_range", "mean", "std")
+"""Fields of an encoder's config that a run may take from the encoder it starts from."""
+
+
+def with_shape_of_start(run: Run) -> Run:
+    """The run with the encoder's shape, patch and normalisation of ``init_from``, where its objective asks for it.
+
+    Nothing changes where there is no such folder, as when a run for another machine is planned.
+
+    Raises:
+        ValueError: if the encoder is damaged, or its patches do not divide the run's image size.
+    """
+    objective = run.objective
+    if not (isinstance(objective, ClassifyConfig) and objective.shape_from_start and run.init_from):
+        return run
+    if not _is_there(run.init_from):
+        return run
+    source = read_encoder_config(run.init_from)
+    encoder = replace(objective.encoder, **{name: getattr(source, name) for name in SHAPE})
+    return replace(run, objective=replace(objective, encoder=encoder))
 
 
 def require_fitting_start(run: Run, *, planned: bool = False) -> None:
