@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from support.lit_examples import ENCODER
-from underpaint.core import DataInfo
+from underpaint.core import DataInfo, Inputs
+from underpaint.data.open_dataset import OpenDataset
 from underpaint.models.text_tower import TextConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.run.outputs import save_outputs
@@ -23,7 +26,18 @@ CONFIG = LitConfig(
 )
 
 
-def save_lit(folder: Path, *, seed: int = 0) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The texts of a run, as far as its outputs tell of them."""
+
+    tokenizer: Tokenizer
+    languages: Mapping[str, int]
+
+    def for_inputs(self, inputs: Inputs) -> OpenDataset:
+        raise NotImplementedError
+
+
+def save_lit(folder: Path, *, seed: int = 0, languages: dict[str, int] | None = None) -> Path:
     """Random weights, large enough that embeddings differ."""
     model = CONFIG.build(DataInfo(seed=seed))
     generator = torch.Generator().manual_seed(seed)
@@ -32,7 +46,7 @@ def save_lit(folder: Path, *, seed: int = 0) -> Path:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     folder.mkdir(parents=True)
     (folder / SENTENCEPIECE).write_bytes(train_tokenizer([f"{a} {b}" for a in WORDS for b in WORDS], vocabulary=90))
-    tokenizer = Tokenizer(folder / SENTENCEPIECE)
+    texts = Texts(tokenizer=Tokenizer(folder / SENTENCEPIECE), languages=languages or {})
     info = DataInfo(seed=seed, images=1)
-    save_outputs(folder, CONFIG, network=model, data_info=info, result={}, tokenizer=tokenizer)  # pyright: ignore[reportArgumentType]
+    save_outputs(folder, CONFIG, network=model, data_info=info, result={}, texts=texts)  # pyright: ignore[reportArgumentType]
     return folder

@@ -18,8 +18,9 @@ from underpaint.data.loader import read_encoded
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.data.source import Problem, Source
+from underpaint.evals.text_features import Towers
 from underpaint.messages import counted, say
-from underpaint.search.towers import SearchTowers
+from underpaint.search.image_features import embed_features, feature_maker
 
 EXPLAINED = 20
 """Number of unreadable images whose reason is given."""
@@ -59,7 +60,7 @@ def open_pictures(folder: str | Path) -> Source:
     return source
 
 
-def embed_pictures(towers: SearchTowers, source: Source) -> Pictures:
+def embed_pictures(towers: Towers, source: Source) -> Pictures:
     """Embeddings of all images; the encoder sees only those that no earlier call with the same encoder has seen.
 
     Raises:
@@ -74,7 +75,7 @@ def embed_pictures(towers: SearchTowers, source: Source) -> Pictures:
         measure=lambda path: xxhash.xxh3_128_hexdigest(source.files.read(path)),
         description="Reading files to find their features",
     )
-    maker = towers.feature_maker()
+    maker = feature_maker(towers)
     features = features_of([hashes.get(path, path) for path in source.path], reads, maker, name=source.name)
     rows = tuple(features.kept.nonzero()[:, 0].tolist())
     unreadable = (
@@ -89,14 +90,14 @@ def embed_pictures(towers: SearchTowers, source: Source) -> Pictures:
     if unreadable:
         first = unreadable[0]
         say(f"{counted(len(unreadable), 'image')} left out, such as {first.key!r}: {first.reason}")
-    embedding = towers.embed_features(features.x[torch.tensor(rows)])
+    embedding = embed_features(towers, features.x[torch.tensor(rows)])
     return Pictures(source=source, rows=rows, embedding=embedding, unreadable=unreadable)
 
 
-def _explained(source: Source, rows: Sequence[int], towers: SearchTowers) -> tuple[Problem, ...]:
+def _explained(source: Source, rows: Sequence[int], towers: Towers) -> tuple[Problem, ...]:
     """The unreadable images, the first few with the reason, for which they are read again."""
     paths = [source.path[row] for row in rows]
-    format = towers.model.config.encoder.image_input
+    format = towers.image_input
     _, reasons = read_encoded([partial(source.files.read, path) for path in paths[:EXPLAINED]], format=format)
     reasons += [NOT_READABLE] * (len(paths) - len(reasons))
     return tuple(Problem(key=path, reason=why or NOT_READABLE) for path, why in zip(paths, reasons, strict=True))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from underpaint.evals.text_features import Towers
 from underpaint.messages import say
+from underpaint.run.towers import load_towers
 from underpaint.search.pictures import embed_pictures, open_pictures
-from underpaint.search.towers import load_towers
+from underpaint.texts.tokens import UNKNOWN
+from underpaint.training.devices import choose_device
 
 LONGEST_QUERY = 10_000
 """Letters; a longer text is a document, as it is for captions."""
@@ -34,9 +37,9 @@ def search_images(folder: str | Path, images: str | Path, query: str, *, top: in
     query = checked_query(query)
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
-    towers = load_towers(folder)
+    towers = load_towers(folder).to(choose_device("any"))
     source = open_pictures(images)
-    if not towers.reads(query):
+    if not _reads(towers, query):
         say(f"the tokenizer of {folder} knows no part of {query[:40]!r}: the order below says nothing")
     embedding = towers.embed_texts([query])[0]
     pictures = embed_pictures(towers, source)
@@ -60,3 +63,10 @@ def checked_query(query: str) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in query):
         raise ValueError(f"the query {query[:40]!a} is not UTF-8 text; set the terminal to UTF-8")
     return query
+
+
+def _reads(towers: Towers, text: str) -> bool:
+    """Whether the tokenizer knows any letter of a text; the mark of a word's beginning is a known piece itself."""
+    ids = towers.tokenizer([text], context=towers.model.context)[0, 1:-1]
+    unknown = int((ids == UNKNOWN).sum())
+    return not unknown or len(ids) - unknown > len(text.split())
