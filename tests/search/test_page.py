@@ -109,6 +109,9 @@ def test_words_are_chosen_by_source_and_language(images: Path, run: Path, monkey
     german = choose_words(source, images, run, languages=["de"])
     assert {"red", "kasten", "hund"} <= set(german.entries)
     assert not {"box", "dog", "狗", "ein"} & set(german.entries)
+    both = choose_words(source, images, run, languages=["de", "en"])
+    assert "hat" in both.entries  # a function word of German, and a thing in English
+    assert "hat" not in both.ignored
     few = choose_words(source, images, run, most=7)
     assert few.entries == choice.entries[:7]
     with pytest.raises(ValueError, match=r"no word is known in xx; words here are in de, en, fr, zh"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,15 +63,15 @@ def choose_words(
         "names of emoji": _emoji_names,
         "English words": _english,
     }
-    ignored = _function_words(languages)
+    function_words = {**stopwords(), "en": english_function_words()}
     entries: dict[str, None] = {}
     counts: dict[str, int] = {}
     spoken: set[str] = set()
     for source_name, read in sources.items():
         before, captions = len(entries), read() if len(entries) < most else []
         spoken |= {caption.language for caption in captions}
-        wanted = [text for text, language in captions if not languages or language in {"", *languages}]
-        for entry in _by_count(wanted, ignored):
+        wanted = [caption for caption in captions if not languages or caption.language in {"", *languages}]
+        for entry in _by_count(wanted, function_words):
             if len(entries) == most:
                 break
             entries.setdefault(entry)
@@ -81,14 +81,19 @@ def choose_words(
         raise ValueError(f"no word is known in {', '.join(unknown)}; words here are in {known}")
     if not entries:
         raise ValueError(f"{name} has no tags, classes or captions, and no word is left by languages={languages}")
-    return WordChoice(entries=tuple(entries), ignored=tuple(sorted(ignored)), counts=counts)
+    ignored = frozenset().union(*(function_words.get(language, ()) for language in languages or ("en",)))
+    return WordChoice(entries=tuple(entries), ignored=tuple(sorted(ignored - entries.keys())), counts=counts)
 
 
-def _by_count(texts: Iterable[str], ignored: frozenset[str]) -> list[str]:
-    """The words of texts and the short texts themselves, the most frequent first, equal ones in their order."""
+def _by_count(captions: Iterable[Caption], function_words: Mapping[str, frozenset[str]]) -> list[str]:
+    """The words of texts and the short texts themselves, the most frequent first, equal ones in their order.
+
+    Function words of a text's own language are left out, those of English where it is not known: ``hat`` is a verb of
+    German, and a thing in English.
+    """
     counts: Counter[str] = Counter()
-    for text in texts:
-        parts = words([text], marks=True)
+    for text, language in captions:
+        parts, ignored = words([text], marks=True), function_words.get(language or "en", frozenset())
         counts.update(part for part in parts if part not in ignored and len(part) <= LONGEST_WORD)
         whole = plain(text).strip()
         if 1 < len(whole.split()) <= LONGEST_ENTRY and " ".join(parts) == whole:
@@ -96,20 +101,14 @@ def _by_count(texts: Iterable[str], ignored: frozenset[str]) -> list[str]:
     return [entry for entry, _ in counts.most_common()]
 
 
-def _function_words(languages: Sequence[str]) -> frozenset[str]:
-    """Those of the languages asked for; of English alone where none is, since they are nouns in some language."""
-    lists = {**stopwords(), "en": english_function_words()}
-    return frozenset(itertools.chain.from_iterable(lists.get(language, ()) for language in languages or ("en",)))
-
-
 def _of_images(source: Source, name: str) -> list[Caption]:
-    labels = Counter([*itertools.chain.from_iterable(source.tags), *source.label])
-    tags = [Caption(label, "") for label, count in labels.items() if label for _ in range(min(count, 1000))]
-    return [*tags, *_captions(source, name)]
+    """Tags and classes, and captions; a collection with captions made its tags of them, of those in all languages."""
+    written = source.label if any(source.captions) else (*itertools.chain.from_iterable(source.tags), *source.label)
+    return [*(Caption(label, "") for label in written if label), *_captions(source, name)]
 
 
 def _captions(source: Source, name: str) -> Iterator[Caption]:
-    """What is written about the images of a folder, a prepared set or a collection."""
+    """Everything written about the images of a folder, a prepared set or a collection."""
     if is_prepared_name(name):
         prepared = PreparedSet(Path(name).expanduser())
         for shard in range(len(prepared)):
