@@ -119,6 +119,16 @@ def test_folders_full_of_links_take_little_time(tmp_path: Path) -> None:
     assert len(found.images) <= 2 * len(names)
 
 
+def test_folders_that_programs_keep_are_passed_over_and_counted(tmp_path: Path) -> None:
+    own = ["a/@eaDir/a.jpg", "a/@eaDir/b.jpg", "#recycle/c.jpg", "__MACOSX/a.jpg", "Catalog Previews.lrdata/1/d.jpg"]
+    library = "Photos Library.photoslibrary"
+    originals = [f"{library}/originals/0/e.jpg", "Masters/f.jpg", "resources/g.jpg", "a/h.jpg"]
+    files = list_folder(written(tmp_path, *own, *originals, f"{library}/resources/derivatives/e.jpg"))
+    assert files.images == tuple(sorted(originals))
+    names = "#recycle, @eaDir, Catalog Previews.lrdata, __MACOSX, resources"
+    assert files.skipped() == f"skipped 6 files: 6 in folders that programs keep for themselves ({names})"
+
+
 def test_a_folder_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, "a.jpg", "b.jpg", "c.cr2")
     open_source(f"{tmp_path}/")

@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mapping", metavar="FILE", help="labels of your choice, before all other rules: CSV with tag and label")
     exclude = "folder of evaluation images; their near duplicates are left out; repeatable"
     add("--exclude", metavar="DIR", action="append", help=exclude)
+    folders = "folders whose names are tags of images that have no others (default: last, the innermost one)"
+    add("--folders", choices=("none", "last", "first", "all"), help=folders)
     dedupe = "leave out exact and near copies within the set, and show them in near_copies.html (default: keep them)"
     add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
     old_spelling(parser, "--minimum-count", of="min_count", type=int)
@@ -69,6 +71,7 @@ def call(options: argparse.Namespace) -> None:
         mapping=options.mapping,
         exclude=options.exclude,
         shard_images=options.shard_images,
+        folders=options.folders,
         dedupe=options.dedupe,
         **{name: value for name, value in rules.items() if value is not None},
     )

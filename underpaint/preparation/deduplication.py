@@ -63,6 +63,7 @@ class ImageRow(TypedDict):
     width: int
     height: int
     tags: list[str] | None
+    keyword_paths: list[str]
     caption: str | None
     language: str | None
     class_name: str | None
@@ -224,13 +225,20 @@ def _copies(images: _Images) -> dict[int, _Copy]:
 def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, ImageRow]:
     """The changed rows: a copy gets a problem and loses its tags, the image kept for it gets them."""
     changed: dict[int, ImageRow] = {
-        image: {**rows[image], "key": _shown(rows[image]), "problem": REASONS[copies[image].kind], "tags": []}
+        image: {
+            **rows[image],
+            "key": _shown(rows[image]),
+            "problem": REASONS[copies[image].kind],
+            "tags": [],
+            "keyword_paths": [],
+        }
         for image in sorted(copies)
     }
     for image, copy in sorted(copies.items()):
         kept = changed.setdefault(copy.kept, {**rows[copy.kept]})
         said = _said(kept).merged_with(_said(rows[image]))
         kept["tags"], kept["caption"] = list(said.tags or ()), said.caption or None
+        kept["keyword_paths"] = list(dict.fromkeys([*kept["keyword_paths"], *rows[image]["keyword_paths"]]))
         kept["language"] = said.language or None
         kept["class_name"], kept["given_split"] = said.label or None, said.split
     return changed

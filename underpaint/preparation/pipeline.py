@@ -11,28 +11,27 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from underpaint._version import __version__
 from underpaint.data.folders.listing import list_folder
-from underpaint.data.near_duplicates.exclusion import excluded_schema
 from underpaint.data.shards.index import CLASSES, PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
 from underpaint.messages import say
 from underpaint.preparation import deduplication, labelling
-from underpaint.preparation.arrow_files import read_table, replacing, write_table
+from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
-from underpaint.preparation.fingerprinting import exclusion_folder, opened
+from underpaint.preparation.fingerprinting import exclusion_folder
 from underpaint.preparation.image_names import ImageNames
 from underpaint.preparation.inputs import PreparedFrom, describe, require_apart, tar_files
 from underpaint.preparation.joining import MAX_UNMATCHED, JoinedTable, TableFit, join_table, table_fits
 from underpaint.preparation.labelling import LabelWork, RepeatFactors
+from underpaint.preparation.left_out import problems, refusals, tag_origins, write_dropped, write_excluded
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut, table_paths
 from underpaint.preparation.settings import Preparation, recorded
@@ -41,20 +40,17 @@ from underpaint.progress import Progress
 from underpaint.results.preparation import (
     FORMAT,
     RECORD,
-    DroppedCounts,
-    ExcludedCounts,
-    PrepareCounts,
     PrepareRecord,
     read_record,
 )
-from underpaint.tags.labels import build_label_space
+from underpaint.tags.keyword_tree import with_parents
+from underpaint.tags.labels import LabelSpace, build_label_space
 
-AUDIT, DROPPED, EXCLUDED = "tags_audit.parquet", "dropped.parquet", "excluded.parquet"
+AUDIT, DROPPED = "tags_audit.parquet", "dropped.parquet"
 
 _PARTITION = re.compile(r".+-[0-9a-f]{16}\.(tar|parquet)")
 _HALF_WRITTEN = re.compile(r".+\.\d+\.part")
 """Pattern of the temporary files that ``arrow_files.replacing`` leaves where a process is killed."""
-_DROPPED = pa.schema({"key": pa.string(), "source": pa.string(), "reason": pa.string()})
 
 
 def prepare_set(
@@ -154,7 +150,13 @@ def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: Wo
     partitions: list[Partition] = []
     for source in sources:
         given = [*(table.file.name for table in work_folders.tables[source.name]), *excluded]
-        partitions += cut(source, folder=work_folders.planned, images=wanted.shard_images, given=" ".join(given))
+        partitions += cut(
+            source,
+            folder=work_folders.planned,
+            images=wanted.shard_images,
+            given=" ".join(given),
+            folder_tags=wanted.folders,
+        )
     return partitions
 
 
@@ -212,12 +214,7 @@ def _write_set(
         partitions, wanted, work_folders=work_folders, engine=engine, heldout=labelling.heldout_share(sum(sizes))
     )
     _label(partitions, sizes, work, engine)
-    vocabulary = work.vocabulary()
-    if wanted.tags and not len(vocabulary.table):
-        raise ValueError(
-            f"no image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
-            f"{work.folder / AUDIT} gives the decision on each tag"
-        )
+    vocabulary = _vocabulary(work, wanted, fits)
     labelled = [work.folder / file.name for file in files]
     repeats = labelling.solve_repeats(
         labelled, vocabulary.table["count"].to_numpy(), rule=wanted.resample, ratio=wanted.resample_ratio
@@ -226,29 +223,45 @@ def _write_set(
         for file, labels in zip(files, labelled, strict=True):
             if (rows := _index_rows(read_table(file), read_table(labels), repeats)).num_rows:
                 writer.add(rows)
-        dropped = _write_dropped(files, work_folders.out / DROPPED)
-        excluded = _write_excluded(files, work_folders)
+        dropped = write_dropped(files, work_folders.out / DROPPED)
+        excluded = write_excluded(files, work_folders)
         copies = deduplication.write_copies(work_folders.deduped, work_folders.out)
         (work_folders.out / PREPARED).unlink(missing_ok=True)
         write_table(vocabulary.table, work_folders.out / VOCABULARY)
         write_table(vocabulary.audit, work_folders.out / AUDIT)
         classes = _write_classes(work, work_folders.out)
         writer.finish(name=work_folders.out.name, licence="of each image, see the index", attribution="")
-    made, labels = len(partitions), len(vocabulary.table)
-    counts: PrepareCounts = {"partitions": made, "images": sum(sizes), "labels": labels, "classes": classes, **dropped}
     record: PrepareRecord = {
         "format": FORMAT,
         "digest": digest,
         "settings": settings,
-        "counts": counts,
+        "counts": {
+            "partitions": len(partitions),
+            "images": sum(sizes),
+            "labels": len(vocabulary.table),
+            "classes": classes,
+            **dropped,
+            **tag_origins(files),
+        },
         "tables": [str(fit) for fit in fits],
         "excluded": excluded,
         "copies": copies,
-        "refused": _refusals(files),
+        "refused": refusals(files),
     }
     write_json(work_folders.out / RECORD, record)
     _clear(work_folders, {partition.name for partition in partitions}, work.folder)
     return record
+
+
+def _vocabulary(work: LabelWork, wanted: Preparation, fits: Sequence[TableFit]) -> LabelSpace:
+    """The labels of the set; raises ValueError where a table of tags was given and there are none."""
+    vocabulary = work.vocabulary()
+    if wanted.tags and not len(vocabulary.table):
+        raise ValueError(
+            f"no image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
+            f"{work.folder / AUDIT} gives the decision on each tag"
+        )
+    return vocabulary
 
 
 def _write_classes(work: LabelWork, out: Path) -> int:
@@ -268,7 +281,7 @@ def _images_of(file: Path) -> int:
 def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
     if sum(sizes):
         return
-    reasons = Counter(reason for file in files for _, _, reason in _problems(file))
+    reasons = Counter(reason for file in files for _, _, reason in problems(file))
     most_frequent = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
     raise ValueError(f"no image can be used ({most_frequent or 'the sources are empty'})")
 
@@ -293,7 +306,10 @@ def _decide(
     if not (folder / AUDIT).is_file():
         say("Counting the tags, and deciding on each")
         counts = engine.count([work_folders.used / f"{partition.name}.parquet" for partition in partitions], "tags")
-        vocabulary = build_label_space(counts, wanted.rules)
+        paths = engine.count(
+            [work_folders.used / f"{partition.name}.parquet" for partition in partitions], "keyword_paths"
+        )
+        vocabulary = with_parents(build_label_space(counts, wanted.rules), paths)
         decide_task([work_folders.used / f"{partition.name}.parquet" for partition in partitions], folder)
         write_table(vocabulary.table, folder / VOCABULARY)
         write_table(vocabulary.audit, folder / AUDIT)
@@ -317,57 +333,6 @@ def _index_rows(rows: pa.Table, labels: pa.Table, repeats: RepeatFactors) -> pa.
         used = used.append_column(name, labels[name])
     used = used.append_column("repeat", pa.array(factors, pa.float32()))
     return used.select(index_schema().names)
-
-
-def _problems(file: Path) -> Iterator[tuple[str, str, str]]:
-    table = read_table(file, ["key", "source", "problem"])
-    for row in table.filter(table["problem"].is_valid()).to_pylist():
-        yield row["key"], row["source"], row["problem"]
-
-
-def _write_dropped(files: Sequence[Path], target: Path) -> DroppedCounts:
-    """Write a table of the images left out and the reasons; returns their number and the 20 most frequent reasons."""
-    reasons: Counter[str] = Counter()
-    with replacing(target) as file, pq.ParquetWriter(file, _DROPPED, compression="zstd") as writer:
-        for rows_file in files:
-            rows = [dict(zip(_DROPPED.names, row, strict=True)) for row in _problems(rows_file)]
-            reasons.update(row["reason"] for row in rows)
-            if rows:
-                writer.write_table(pa.Table.from_pylist(rows, _DROPPED))
-    return {"dropped": reasons.total(), "reasons": dict(sorted(reasons.most_common(20)))}
-
-
-def _write_excluded(files: Sequence[Path], work_folders: WorkFolders) -> list[ExcludedCounts]:
-    """Write a table of the near duplicates of evaluation images that were left out; returns counts per set."""
-    if work_folders.exclusion is None:
-        (work_folders.out / EXCLUDED).unlink(missing_ok=True)
-        return []
-    pairs = [
-        {"key": row["key"], **shown}
-        for file in files
-        for row in read_table(file, ["key", "shows"]).to_pylist()
-        for shown in row["shows"] or ()
-    ]
-    table = pa.Table.from_pylist(pairs, excluded_schema())
-    write_table(table, work_folders.out / EXCLUDED)
-    return [
-        {
-            "name": counted.name,
-            "images": counted.images,
-            "unreadable_or_flat": counted.unreadable_or_flat,
-            "duplicated": counted.duplicated,
-            "removed": counted.removed,
-        }
-        for counted in opened(work_folders.exclusion).count(table)
-    ]
-
-
-def _refusals(files: Sequence[Path]) -> dict[str, int]:
-    """The 20 most frequent reasons why keywords were not read, with the number of images of each."""
-    reasons: Counter[str] = Counter()
-    for file in files:
-        reasons.update(reason for row in read_table(file, ["refused"])["refused"].to_pylist() for reason in row or ())
-    return dict(sorted(reasons.most_common(20)))
 
 
 def _digest(value: object) -> str:

@@ -8,9 +8,10 @@ more or less changes the one partition that it lies in. A tar is a partition by 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,12 @@ from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
+from underpaint.tags.folder_names import tag_of_folder
 
-READ_FORMAT = 4
+FolderTags = Literal["none", "last", "first", "all"]
+"""The folders of an image whose names are its tags where it has no others; ``last`` is the innermost one."""
+
+READ_FORMAT = 5
 """Version of the partitions' rows, raised with every change of their content: older partitions are read again."""
 
 MAX_PARTITION_BYTES = 256 * 1024**2
@@ -35,11 +40,11 @@ PLANNED = pa.schema(
         "caption": pa.string(),
         "language": pa.string(),
         "licence": pa.string(),
-        "folder": pa.string(),
+        "folders": pa.list_(pa.string()),
         "problem": pa.string(),
     }
 )
-"""Schema of one row per image to read: its possible paths, its metadata from a table, the name of its class folder."""
+"""Schema of one row per image to read: its possible paths, its metadata from a table, tags from folders' names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +67,19 @@ class _Planned:
 
     paths: tuple[str, ...]
     said: Metadata = NOTHING
-    folder: str = ""
+    folders: tuple[str, ...] = ()
     problem: str = ""
     size: int = 0
     stamp: int = 0
 
 
-def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Iterator[Partition]:
+def cut(
+    source: PreparedFrom, *, folder: Path, images: int, given: str, folder_tags: FolderTags = "last"
+) -> Iterator[Partition]:
     """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
 
     ``images`` is the average number of images per partition; ``given`` names the joined tables and the evaluation
-    images that reading depends on.
+    images that reading depends on. ``folder_tags`` chooses the folders whose names are tags of images without any.
 
     Raises:
         ValueError: where there is nothing to read.
@@ -81,7 +88,8 @@ def cut(source: PreparedFrom, *, folder: Path, images: int, given: str) -> Itera
         yield from _tars(source, given)
         return
     any_chunk = False
-    for chunk in _chunks(_of_table(source) if source.kind == "table" else _of_folder(source), images):
+    planned = _of_table(source) if source.kind == "table" else _of_folder(source, folder_tags)
+    for chunk in _chunks(planned, images):
         any_chunk = True
         yield _write(chunk, source, folder=folder, given=given)
     if not any_chunk:
@@ -103,7 +111,7 @@ def _write(chunk: list[_Planned], source: PreparedFrom, *, folder: Path, given: 
             "caption": planned.said.caption,
             "language": planned.said.language,
             "licence": planned.said.licence,
-            "folder": planned.folder,
+            "folders": planned.folders,
             "problem": planned.problem or None,
         }
         for planned in chunk
@@ -152,22 +160,40 @@ def _path_hash(path: str) -> int:
     return xxhash.xxh3_64_intdigest(path.encode("utf-8", "backslashreplace"))
 
 
-def _of_folder(source: PreparedFrom) -> Iterator[_Planned]:
-    """The images in a folder and its sub-folders, sorted, with their first folder's name where that is their class."""
+def _of_folder(source: PreparedFrom, folder_tags: FolderTags) -> Iterator[_Planned]:
+    """The images in a folder and its sub-folders, sorted, with the tags that the names of their folders give.
+
+    A folder whose images have a table of tags, and one that all images lie in, gives none.
+    """
     root = source.root
     listing = list_folder(root)
-    paths = listing.images
-    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
-    are_classes = not source.table and all(folders) and len(set(folders)) > 1
-    for path, folder in zip(paths, folders, strict=True):
+    sidecars = set(listing.sidecars)
+    tags = [folder_names(path, folder_tags) for path in listing.images]
+    are_tags = not source.table and len(set(tags)) > 1
+    for path, names in zip(listing.images, tags, strict=True):
         if not _is_utf_8(path):
             yield _Planned((ascii(path)[1:-1],), problem="its name is not UTF-8")
             continue
-        status = (root / path).stat()
-        yield _Planned((path,), folder=folder if are_classes else "", size=status.st_size, stamp=status.st_mtime_ns)
+        size, stamp = _size_and_stamp(root, path, sidecars)
+        yield _Planned((path,), folders=names if are_tags else (), size=size, stamp=stamp)
     for problem in (*listing.links, *passed_over(source)):
         key = problem.key if _is_utf_8(problem.key) else ascii(problem.key)[1:-1]
         yield _Planned((key,), problem=problem.reason)
+
+
+def folder_names(path: str, which: FolderTags) -> tuple[str, ...]:
+    """The tags of an image from the names of the folders that it lies in, the innermost folder first."""
+    names = [tag for name in reversed(path.split("/")[:-1]) if (tag := tag_of_folder(name))]
+    chosen = {"none": [], "last": names[:1], "first": names[-1:], "all": names}[which]
+    return tuple(dict.fromkeys(chosen))
+
+
+def _size_and_stamp(root: Path, path: str, sidecars: Collection[str]) -> tuple[int, int]:
+    """Size in bytes and last change in ns of an image with the files beside it that describe it."""
+    stem = path.rpartition(".")[0]
+    beside = [name for end in (".json", ".txt", ".xmp") for name in (stem + end, path + end) if name in sidecars]
+    stats = [(root / name).stat() for name in (path, *beside)]
+    return sum(status.st_size for status in stats), max(status.st_mtime_ns for status in stats)
 
 
 def _is_utf_8(path: str) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from underpaint.data.decode.embedded_tags import embedded_tags, packet_tags
+from underpaint.data.decode.embedded_tags import Embedded, embedded_tags, packet_tags
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
 from underpaint.data.tables import metadata
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.preparation.image_header import ImageHeader, examine
 from underpaint.preparation.image_names import names_of_path, names_of_sample
+from underpaint.tags.keyword_paths import words_and_paths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +26,11 @@ class Sample:
     data: bytes
     header: ImageHeader
     said: Metadata
+    keyword_paths: tuple[str, ...] = ()
+    """Tags with the words above them, such as ``Places|Norway``; all their words are among the tags."""
     flags: tuple[str, ...] = ()
-    """Kinds of metadata that could not be read: ``unread_sidecar``, ``unread_keywords``."""
+    """Metadata that could not be read (``unread_sidecar``, ``unread_keywords``), and where tags come from:
+    ``folder_tags`` if from the names of folders alone, ``newer_sidecar`` if from an XMP file newer than the image."""
     refused: tuple[str, ...] = ()
     """Reasons why keywords were not read."""
     offset: int = 0
@@ -64,15 +68,23 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
     except OSError as error:
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
     beside, flags = _sidecars(file)
-    keywords, refused = _xmp_sidecars(file)
+    xmp = _xmp_sidecars(file)
     planned = Metadata(
         tags=None if row["tags"] is None else tuple(row["tags"]),
         caption=row["caption"],
         language=row["language"],
         licence=row["licence"],
     )
-    said = planned.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(keywords)
-    return _sample(path, data, said, flags=flags, refused=refused, folder=row["folder"])
+    said = planned.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(xmp.said)
+    return _sample(
+        path,
+        data,
+        said,
+        flags=(*flags, "newer_sidecar") if xmp.is_newer else flags,
+        refused=xmp.refused,
+        folders=tuple(row["folders"]),
+        without_embedded=xmp.is_newer,
+    )
 
 
 def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
@@ -99,31 +111,31 @@ def _sample(
     *,
     flags: tuple[str, ...],
     refused: tuple[str, ...] = (),
-    folder: str = "",
+    folders: tuple[str, ...] = (),
+    without_embedded: bool = False,
     offset: int = 0,
 ) -> Sample | LeftOut:
     try:
         header = examine(data)
     except BadImage as error:
         return LeftOut(name=name, reason=str(error))
-    embedded = embedded_tags(data)
+    embedded = Embedded(tags=()) if without_embedded else embedded_tags(data)
     refused = (*refused, *embedded.refused)
+    said = said.merged_with(Metadata(tags=metadata.distinct(embedded.tags)))
+    said = said if said.tags else Metadata(tags=metadata.hashtags(said.caption)).merged_with(said)
+    if not said.tags and folders:
+        said, flags = replace(said, tags=folders), (*flags, "folder_tags")
+    words, paths = words_and_paths(said.tags or ())
     return Sample(
         name=name,
         data=data,
         header=header,
-        said=_with_tags(said.merged_with(Metadata(tags=metadata.distinct(embedded.tags))), folder),
+        said=said if said.tags is None else replace(said, tags=words),
+        keyword_paths=paths,
         flags=(*flags, "unread_keywords") if refused else flags,
         refused=refused,
         offset=offset,
     )
-
-
-def _with_tags(said: Metadata, folder: str) -> Metadata:
-    """The metadata, with the caption's hashtags where it has no tags, and the folder's name where it has neither."""
-    if said.tags:
-        return said
-    return Metadata(tags=metadata.hashtags(said.caption) or ((folder,) if folder else ())).merged_with(said)
 
 
 def _leaves(path: str) -> bool:
@@ -152,20 +164,30 @@ def _sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
     return said, flags
 
 
-def _xmp_sidecars(file: Path) -> tuple[Metadata, tuple[str, ...]]:
-    """The keywords in ``photo.xmp`` and ``photo.jpg.xmp``, and the reasons why some were not read."""
-    said, refused = NOTHING, ()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _XmpSidecars:
+    said: Metadata
+    refused: tuple[str, ...]
+    """Reasons why keywords were not read."""
+    is_newer: bool
+    """Whether a file with keywords was written after the image, so that those inside the image are out of date."""
+
+
+def _xmp_sidecars(file: Path) -> _XmpSidecars:
+    """The keywords in ``photo.xmp`` (Lightroom, darktable) and ``photo.jpg.xmp`` (digiKam, darktable)."""
+    said, refused, is_newer = NOTHING, (), False
     for beside in (file.with_suffix(".xmp"), file.with_name(f"{file.name}.xmp")):
         if beside.is_symlink() or not beside.is_file():
             continue
         try:
             keywords = packet_tags(_bounded(beside, MAX_TEXT_BYTES))
+            is_newer |= bool(keywords.tags) and beside.stat().st_mtime_ns > file.stat().st_mtime_ns
         except OSError as error:
             refused = (*refused, f"an XMP file that cannot be read: {error.strerror}")
             continue
         said = said.merged_with(Metadata(tags=metadata.distinct(keywords.tags)))
         refused = (*refused, *keywords.refused)
-    return said, refused
+    return _XmpSidecars(said=said, refused=refused, is_newer=is_newer)
 
 
 def _content(file: BinaryIO, member: Member) -> bytes:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from underpaint._version import __version__
 from underpaint.files import xxh3
 from underpaint.preparation.inputs import PreparedFrom
 from underpaint.preparation.labelling import Resampling
 from underpaint.preparation.mapping import read_mapping
-from underpaint.results.preparation import PrepareRecord, PrepareSettings, read_record
+from underpaint.preparation.plan import FolderTags
+from underpaint.results.preparation import PrepareCounts, PrepareRecord, PrepareSettings, read_record
 from underpaint.tags.canonical import Parts, TagRules
 
 WORK = "prepare_work"
@@ -35,6 +36,7 @@ class Preparation:
     resample: Resampling = "sqrt"  # rule for the repeat factors in the column `repeat`, which a run may use
     resample_ratio: float = 5 / 3  # average samples per image in an epoch (the paper's 5 billion from 3)
     shard_images: int = 1000  # average number of loose images per shard that is written
+    folders: FolderTags = "last"  # folders whose names are the tags of images without any
     dedupe: bool = False  # whether exact and near copies within the set are left out
 
     def __post_init__(self) -> None:
@@ -42,6 +44,8 @@ class Preparation:
             raise ValueError(f"shard_images={self.shard_images} must lie in 1 to 20,000; 1000 is usual")
         if self.resample not in ("none", "sqrt", "instance"):
             raise ValueError(f"resample={self.resample!r} must be 'none', 'sqrt' or 'instance'")
+        if self.folders not in get_args(FolderTags):
+            raise ValueError(f"folders={self.folders!r} must be one of {', '.join(get_args(FolderTags))}")
         if self.resample_ratio < 1:
             raise ValueError(f"resample_ratio={self.resample_ratio} must be at least 1: images are never left out")
 
@@ -59,6 +63,8 @@ class PrepareOptions(TypedDict, total=False):
     """Folders of evaluation images whose near duplicates are left out."""
     shard_images: int | None
     """Average number of loose images per shard that is written."""
+    folders: FolderTags | None
+    """Folders whose names are the tags of images that have no others; "last" is the innermost one."""
     dedupe: bool | None
     """Keep one image of each group of exact and near copies, and leave out the others."""
     vocabulary_size: int
@@ -79,7 +85,7 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
     record = read_record(out)
     before = _restored(record["settings"]) if record else Preparation(sources=())
     mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
-    plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "dedupe") if name in given}
+    plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "folders", "dedupe") if name in given}
     known = [field.name for field in fields(TagRules) if field.name != "mapping"]
     if unknown := given.keys() - set(known):
         raise ValueError(f"unknown rules for tags: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
@@ -105,6 +111,7 @@ def _restored(settings: PrepareSettings) -> Preparation:
         resample=settings["resample"],
         resample_ratio=settings["resample_ratio"],
         shard_images=settings["shard_images"],
+        folders=settings.get("folders", "last"),
         dedupe=settings.get("dedupe", False),
     )
 
@@ -138,6 +145,7 @@ def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSet
         "resample": wanted.resample,
         "resample_ratio": wanted.resample_ratio,
         "shard_images": wanted.shard_images,
+        "folders": wanted.folders,
         "dedupe": wanted.dedupe,
     }
     if wanted.labels:
@@ -160,6 +168,7 @@ def summary(record: PrepareRecord, out: str | Path) -> str:
             for tested in record["excluded"]
         ),
         *_copies(record.get("copies", {}), out),
+        *_origins(record["counts"]),
         *(
             f"  keywords inside an image not read {count:,} times: {reason}"
             for reason, count in _most(record["refused"], 3)
@@ -175,6 +184,18 @@ def _copies(copies: dict[str, int], out: str | Path) -> list[str]:
         return []
     line = f"  {copies['exact']:,} exact copies and {copies['near']:,} near copies left out, tags merged"
     return [f"{line}; look at {Path(out) / 'near_copies.html'}"]
+
+
+def _origins(counts: PrepareCounts) -> list[str]:
+    """Lines about tags that are the names of folders, and about XMP files that are newer than their image."""
+    lines: list[str] = []
+    if of_folders := counts.get("folder_tags", 0):
+        line = f"  {of_folders:,} of {counts['images']:,} images have no tag but the name of a folder"
+        most = 2 * of_folders > counts["images"]
+        lines.append(f"{line}: most labels say where an image lies (--folders none leaves them out)" if most else line)
+    if newer := counts.get("newer_sidecar", 0):
+        lines.append(f"  {newer:,} images have an XMP file newer than they are: its keywords replace those inside")
+    return lines
 
 
 def _most(reasons: dict[str, int], count: int) -> list[tuple[str, int]]:

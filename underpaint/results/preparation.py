@@ -35,6 +35,7 @@ class PrepareSettings(TypedDict):
     resample: Literal["none", "sqrt", "instance"]
     resample_ratio: float
     shard_images: int
+    folders: NotRequired[Literal["none", "last", "first", "all"]]
     dedupe: NotRequired[bool]
 
 
@@ -45,7 +46,14 @@ class DroppedCounts(TypedDict):
     reasons: dict[str, int]
 
 
-class PrepareCounts(DroppedCounts):
+class TagOrigins(TypedDict):
+    """Numbers of images by where their tags come from; older records have none."""
+
+    folder_tags: NotRequired[int]  # the names of folders
+    newer_sidecar: NotRequired[int]  # an XMP file newer than the image, which replaces the keywords inside
+
+
+class PrepareCounts(DroppedCounts, TagOrigins):
     """Counts of the contents of the set."""
 
     partitions: int

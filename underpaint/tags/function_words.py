@@ -19,6 +19,12 @@ def bookkeeping() -> frozenset[str]:
 
 
 @cache
+def album_words() -> frozenset[str]:
+    """Words of many languages that name albums and folders of pictures, whatever they show."""
+    return _words("album_words.txt")
+
+
+@cache
 def stopwords() -> dict[str, frozenset[str]]:
     """Function words of 47 languages other than English, on which several lists agree, by ISO 639-1 code."""
     import pyarrow.parquet

@@ -14,6 +14,7 @@ from underpaint.data.decode.embedded_packets import read_packets
 from underpaint.data.decode.iptc_keywords import iptc_keywords
 from underpaint.data.decode.packets import MAX_PACKET_BYTES, BadPacket, Packets
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
+from underpaint.tags.keyword_paths import BAR, levels_of
 from underpaint.tags.normalise import MAX_TAG_LETTERS
 
 MAX_TAGS = 1000
@@ -28,8 +29,8 @@ class Embedded:
     """The keywords of one image."""
 
     tags: tuple[str, ...]
-    """Distinct tags, as they were written, in order: ``dc:subject``, IPTC, then the last words of hierarchical keywords
-    that the flat lists lack."""
+    """Distinct tags, as they were written, in order: ``dc:subject``, IPTC, then hierarchical keywords of two and more
+    levels as ``Animals|Bears|brown bear`` (``tags/keyword_paths.py`` makes words of them)."""
     refused: tuple[str, ...] = ()
     """Reasons why packets or keywords were not read."""
 
@@ -49,17 +50,17 @@ def packet_tags(packet: bytes) -> Embedded:
 def _keywords(packets: Packets) -> Embedded:
     refused = list(packets.refused)
     flat: list[str] = []
-    leaves: list[str] = []
+    paths: list[str] = []
     for name, text in _xmp_keywords(packets, refused):
         if name in FLAT:
             flat.append(text)
         else:
-            leaves += _leaf(text, HIERARCHICAL[name])
+            paths += _path(text, HIERARCHICAL[name])
     keywords_of_iptc, reasons = iptc_keywords(packets.iptc)
     flat += keywords_of_iptc
     refused += reasons
     known = {tag.casefold() for tag in flat}
-    tags = list(dict.fromkeys(_clean([*flat, *(leaf for leaf in leaves if leaf.casefold() not in known)], refused)))
+    tags = list(dict.fromkeys(_clean([*flat, *(path for path in paths if path.casefold() not in known)], refused)))
     if len(tags) > MAX_TAGS:
         refused.append(f"{len(tags)} keywords; the first {MAX_TAGS} are read")
     return Embedded(tags=tuple(tags[:MAX_TAGS]), refused=tuple(refused))
@@ -82,9 +83,10 @@ def _xmp_keywords(packets: Packets, refused: list[str]) -> Iterator[tuple[str, s
         refused.append(str(error))
 
 
-def _leaf(path: str, separator: str) -> list[str]:
-    words = path.split(separator)
-    return [] if words[0].strip() in _NOTES_OF_PROGRAMS else words[-1:]
+def _path(text: str, separator: str) -> list[str]:
+    """The path with bars between its levels; nothing for the marks of programs."""
+    words = [word.strip() for word in text.split(separator)]
+    return [] if words[0] in _NOTES_OF_PROGRAMS else [BAR.join(word.replace(BAR, " ") for word in words if word)]
 
 
 def _clean(tags: Iterable[str], refused: list[str]) -> Iterator[str]:
@@ -93,7 +95,7 @@ def _clean(tags: Iterable[str], refused: list[str]) -> Iterator[str]:
         text = " ".join("".join(letter if letter.isprintable() else " " for letter in tag).split())
         if DAMAGE in text:
             refused.append("an XMP keyword with bytes that are not text")
-        elif len(text) > MAX_TAG_LETTERS:
+        elif max(map(len, levels_of(text)), default=0) > MAX_TAG_LETTERS:
             refused.append(f"a keyword of {len(text)} letters; at most {MAX_TAG_LETTERS} are read")
         elif text:
             yield text

@@ -13,6 +13,7 @@ from underpaint.data.tables.metadata import Metadata
 from underpaint.data.tables.separators import describe
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.messages import counted
+from underpaint.tags.keyword_paths import words_and_paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
             by_end += match.by_end
         else:
             problems.append(_problem(row, match, root))
-    tags = {path: tuple(words) for path, words in merged.items()}
+    tags = {path: words_and_paths(words)[0] for path, words in merged.items()}
     _require_any(file, root, tags)
     if not any(tags.values()):
         raise ValueError(f"no row of {file} that names an image has a tag; fill the column tags, or leave the file out")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from underpaint.data.decode.formats import ADVICE_ON_AVIF, ADVICE_ON_HEIF, EXTENSIONS
+from underpaint.data.folders.program_folders import files_below, is_kept_by_a_program
 from underpaint.data.source import Problem
 from underpaint.messages import counted, say
 
@@ -47,6 +48,8 @@ _NO_IMAGES += (".log", ".md", ".npy", ".npz", ".parquet", ".pdf", ".py", ".rst",
 _NO_IMAGES += (".tsv", ".txt", ".url", ".xlsx", ".xml", ".xmp", ".yaml", ".yml")
 """Extensions of files that are ignored silently: tables, texts, settings."""
 
+_SIDECARS = (".json", ".txt", ".xmp")
+
 _ARCHIVES = (".7z", ".cbr", ".cbz", ".rar", ".tar", ".taz", ".tbz", ".tbz2", ".tgz", ".tlz", ".txz", ".tzst", ".zip")
 _ARCHIVE = "an archive: `underpaint prepare` reads tars, unpack others"
 _UNKNOWN = "no extension of an image"
@@ -75,6 +78,10 @@ class Listing:
     """Files that hold images but are not read."""
     others: tuple[str, ...]
     """Paths of archives and of files with unknown extensions, without tables, texts and the like."""
+    sidecars: tuple[str, ...]
+    """Paths of files that may describe an image beside them."""
+    program_files: Mapping[str, int]
+    """Numbers of files in folders that programs keep for themselves, by the name of the folder."""
 
     def skipped(self) -> str:
         """A line that counts the files that are not read by kind, with advice; "" where all are read.
@@ -92,7 +99,10 @@ class Listing:
         for reason, advice in _ADVICE_ON_LINKS.items():
             if links := [link.key for link in self.links if link.reason == reason]:
                 parts.append(f"{counted(len(links), 'link')} such as {links[0]!r} ({advice})")
-        total = len(self.unread) + len(self.others) + len(self.links)
+        if self.program_files:
+            names = ", ".join(sorted(self.program_files))
+            parts.append(f"{sum(self.program_files.values()):,} in folders that programs keep for themselves ({names})")
+        total = len(self.unread) + len(self.others) + len(self.links) + sum(self.program_files.values())
         return f"skipped {counted(total, 'file')}: {', '.join(parts)}" if total else ""
 
 
@@ -108,8 +118,12 @@ def list_folder(root: Path) -> Listing:
     links: list[Problem] = []
     unread: list[Problem] = []
     others: list[str] = []
-    for path in _walk(root, links):
+    sidecars: list[str] = []
+    program_files: Counter[str] = Counter()
+    for path in _walk(root, links, program_files):
         file, suffix = root / path, _suffix(path)
+        if suffix in _SIDECARS and not file.is_symlink():
+            sidecars.append(path)
         if suffix in _NO_IMAGES:
             continue
         if file.is_symlink() and not _stays_inside(file, root):
@@ -125,7 +139,12 @@ def list_folder(root: Path) -> Listing:
         elif suffix:
             others.append(path)
     return Listing(
-        images=tuple(sorted(images)), links=_sorted(links), unread=_sorted(unread), others=tuple(sorted(others))
+        images=tuple(sorted(images)),
+        links=_sorted(links),
+        unread=_sorted(unread),
+        others=tuple(sorted(others)),
+        sidecars=tuple(sorted(sidecars)),
+        program_files=program_files,
     )
 
 
@@ -145,13 +164,20 @@ def refuse_unreadable(error: OSError) -> None:
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}; correct its permissions or move it away")
 
 
-def _walk(root: Path, links: list[Problem]) -> Iterator[str]:
-    """Yield the paths of files and of links to files; links to folders that are not followed go into ``links``."""
+def _walk(root: Path, links: list[Problem], program_files: Counter[str]) -> Iterator[str]:
+    """Yield the paths of files and of links to files.
+
+    Links to folders that are not followed go into ``links``, the files of programs are counted in ``program_files``.
+    """
     waiting, linked = [root], set[Path]()
     while waiting:
         for folder, folders, files in os.walk(waiting.pop(), onerror=refuse_unreadable):
             base = Path(folder)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            visible = sorted(name for name in folders if not name.startswith("."))
+            kept = [name for name in visible if is_kept_by_a_program(base / name)]
+            for name in kept:
+                program_files[name] += files_below(base / name)
+            folders[:] = [name for name in visible if name not in kept]
             for name in folders:
                 link = base / name
                 if not link.is_symlink():
