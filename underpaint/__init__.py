@@ -25,6 +25,7 @@ __all__ = [
     "search_images",
     "train",
     "write_report",
+    "write_search_page",
 ]
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from underpaint.plan import make_plan
     from underpaint.report import write_report
     from underpaint.run.outputs import load_model
+    from underpaint.search.page import write_search_page
     from underpaint.search.queries import search_images
     from underpaint.verbs import evaluate, prepare, run_study, train
     from underpaint.weights.exporting import export_weights
@@ -53,6 +55,7 @@ _HOMES = {
     "search_images": "underpaint.search.queries",
     "train": "underpaint.verbs",
     "write_report": "underpaint.report",
+    "write_search_page": "underpaint.search.page",
 }
 
 

@@ -112,7 +112,7 @@ that needs them."""
 
 VERBS = {
     *("prepare", "train", "evaluate", "run_study", "make_plan", "import_weights", "export_weights", "write_report"),
-    *("search_images", "load_encoder", "load_model"),
+    *("search_images", "write_search_page", "load_encoder", "load_model"),
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAY_PRINT = {"cli", "messages"}

@@ -10,7 +10,11 @@ const page = (() => {
   let about, images, words, thumbnail, number, ignored, order = [], score = null, shown = 0, like = -1, opened = -1, timer = 0;
 
   // ---- data -------------------------------------------------------------------------------------------------------
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  function bytes(text) {
+    const letters = atob(text), values = new Uint8Array(letters.length);
+    for (let at = 0; at < values.length; at++) values[at] = letters.charCodeAt(at);
+    return values;
+  }
 
   function fill(into, part, content) {
     const start = part * about.rows, value = bytes(content.value), scale = bytes(content.scale);
@@ -35,12 +39,11 @@ const page = (() => {
       say("The folder data/ beside this page is missing or damaged.");
       return;
     }
-    for (const [kind, rows] of [["words", words], ["images", images]]) {
-      const count = kind === "words" ? about.words : about.images;
-      for (let part = 0; part * about.rows < count; part++) {
-        if (!await script(`data/${kind}-${part}.js`)) rows.failed += 1;
-        search(false);
-      }
+    const files = (kind, count) => Array.from({ length: Math.ceil(count / about.rows) }, (_, part) => [kind, part]);
+    const [first, ...others] = files("images", about.images);
+    for (const [kind, part] of [first, ...files("words", about.words), ...others]) {
+      if (!await script(`data/${kind}-${part}.js`)) (kind === "words" ? words : images).failed += 1;
+      search(false);
     }
     document.documentElement.dataset.ready = "yes";
   }
