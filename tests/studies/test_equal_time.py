@@ -82,6 +82,7 @@ def test_a_damaged_record_is_named(text: str, images: Path, tmp_path: Path) -> N
         verbs.run_study("stages", size="smoke", images=str(images), out=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_deeper_decoder_takes_longer() -> None:
     mae = mae_smoke()
     deep = replace(mae, objective=replace(mae.objective, decoder=replace(mae.objective.decoder, depth=12)))

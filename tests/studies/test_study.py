@@ -262,6 +262,7 @@ def test_another_image_size_of_a_later_stage_is_planned(
     assert verbs.plan_study("stages", overrides=larger, **given)
 
 
+@pytest.mark.slow
 def test_without_images_of_the_user_the_default_folder_is_below_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+from typing import TYPE_CHECKING
 
 from underpaint.messages import duration
 from underpaint.report import headline, html_tables
 from underpaint.results.study import EnvironmentEntry
 
+if TYPE_CHECKING:
+    import jinja2
+
 
 def render(template: str, **content: object) -> str:
     """Fill a template; tags, labels and file names are strangers' text, so everything is escaped."""
+    return _environment().get_template(template).render(**content)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The environment of all templates, which keeps those it compiled."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -30,7 +41,7 @@ def render(template: str, **content: object) -> str:
         capital=headline.capital,
         sum_values=lambda counts: sum(counts.values()),
     )
-    return environment.get_template(template).render(**content)
+    return environment
 
 
 def _command(start: EnvironmentEntry) -> str:
