@@ -17,6 +17,7 @@ from underpaint.contents import contents
 from underpaint.data.open_source import open_source
 from underpaint.data.shards.label_pictures import write_examples
 from underpaint.data.shards.prepared_source import is_prepared_name
+from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.average_precision import TagPrecision
 from underpaint.evals.features import Encoder
@@ -24,6 +25,7 @@ from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
 from underpaint.evals.retrieval import Retrieval
+from underpaint.evals.robustness import Robustness
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import estimate
 from underpaint.evals.tags import TagRecall
@@ -80,6 +82,7 @@ EVALUATIONS = {
     "lowshot": LowShot,
     "knn": Knn,
     "accuracy": Accuracy,
+    "robustness": Robustness,
     "tags": TagRecall,
     "map": TagPrecision,
     "zeroshot": ZeroShotTransfer,
@@ -218,19 +221,30 @@ def evaluate(
     network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
-    source = open_source(chosen.dataset, tags=tags, labels=labels)
-    for note in source.notes:
-        say(f"{source.name}: {note}")
-    scores: list[Score] = chosen(network.to(device), source=source, device=device, seed=seed or 0)
+    several = isinstance(chosen, Robustness)
+    if several and (labels or tags):
+        raise ValueError("the sets of robustness have their own classes; leave out --labels and --tags")
+    sources = chosen.sources() if several else [open_source(chosen.dataset, tags=tags, labels=labels)]
+    scores: list[Score] = []
+    for source in sources:
+        for note in source.notes:
+            say(f"{source.name}: {note}")
+        scores += chosen(network.to(device), source=source, device=device, seed=seed or 0)
     rows = [_row(score) for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {"seed": seed or 0} if draws else {}
     versions = {"versions": [score.versions for score in scores]} if any(score.versions for score in scores) else {}
-    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": source.content_hash}
-    name = f"{type(chosen).__name__.lower()}-{source.name}-{digest(settings)[:8]}.json"
+    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": _content_of(sources)}
+    name = f"{type(chosen).__name__.lower()}{'' if several else f'-{sources[0].name}'}-{digest(settings)[:8]}.json"
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
+
+
+def _content_of(sources: Sequence[Source]) -> str:
+    """The hash of the data of an evaluation, of several sources together."""
+    hashes = [source.content_hash for source in sources]
+    return hashes[0] if len(hashes) == 1 else digest(hashes)
 
 
 def describe_score(row: EvaluationRow) -> str:

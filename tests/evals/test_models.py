@@ -106,7 +106,7 @@ def test_no_readable_image_is_an_error() -> None:
         extract(PatchMeans(), [(torch.zeros(2, 3, 8, 8), torch.zeros(2))], pooling="cls", device=CPU)
 
 
-def test_transfer_reads_each_image_once_and_drops_bad_ones(source: Source) -> None:
+def test_transfer_reads_each_image_once_and_counts_bad_ones_as_wrong(source: Source) -> None:
     encoder = PatchMeans()
     protocols = [Linear(dataset="colours"), LowShot(dataset="colours", splits=2), Knn(dataset="colours", k=5)]
     scores = transfer(encoder, source, protocols=protocols, seed=0, device=CPU)
@@ -118,13 +118,13 @@ def test_transfer_reads_each_image_once_and_drops_bad_ones(source: Source) -> No
         ("lowshot", "mean"),
         ("knn", "test"),
     ]
-    readable = tuple(source.path[row] for row in source.rows("test") if source.path[row] != "green-11.png")
+    tested = tuple(source.path[row] for row in source.rows("test"))
     for score in scores:
-        assert score.image == readable
-        assert score.row()["n_test"] == 14
-        assert score.value == 1.0
+        assert score.image == tested
+        assert score.row()["n_test"] == 15
+        assert score.correct == tuple(float(path != "green-11.png") for path in tested)
         assert score.dataset == "colours"
-        assert score.remarks == ("1 of 15 test images could not be read: 'green-11.png'",)
+        assert score.remarks == ("1 of 15 test images could not be read and count as wrong: 'green-11.png'",)
 
 
 def test_an_evaluation_called_alone_equals_transfer(source: Source) -> None:
@@ -157,9 +157,9 @@ def test_an_unlabelled_test_image_is_an_error(source: Source) -> None:
 def test_accuracy_matches_classes_by_name(source: Source) -> None:
     classifier = ColourClassifier()
     (score,) = Accuracy(dataset="colours", batch_size=4)(classifier, source=source, device=CPU, seed=0)
-    assert score.value == 1.0
+    assert score.correct == tuple(float(path != "green-11.png") for path in score.image)
     assert score.row()["protocol"] == "finetune"
-    assert score.row()["n_test"] == 14
+    assert score.row()["n_test"] == 15
     assert classifier.encoder.training
     swapped = ColourClassifier()
     swapped.labels = ("green", "red", "blue")

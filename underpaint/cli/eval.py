@@ -11,6 +11,7 @@ EXAMPLES = """\
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits
+  underpaint eval robustness runs/finetuned dataset=/data/robustness
   underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de
   underpaint eval retrieval runs/lit dataset=./my_images images=all"""
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "evaluation",
         metavar="EVALUATION",
-        help="linear, lowshot, knn, accuracy, tags, map, zeroshot, retrieval, or module:class",
+        help="linear, lowshot, knn, accuracy, robustness, tags, map, zeroshot, retrieval, or module:class",
     )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")

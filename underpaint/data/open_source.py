@@ -10,6 +10,7 @@ import xxhash
 
 from underpaint.data.collections import catalog
 from underpaint.data.folders import folder
+from underpaint.data.known_sets.catalog import is_known_set, open_known_set
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
 from underpaint.data.source import SPLITS, Files, Problem, Source, Split
@@ -25,6 +26,8 @@ STAGES: tuple[Split, ...] = ("pretrain", "heldout")
 def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: TagRulesName = "canonical") -> Source:
     """Open images by name; the form of the name decides how it is opened.
 
+    * ``NAME:FOLDER`` with a name of ``KNOWN_SETS``, such as ``in1k:/data/imagenet``: a published dataset as it lies on
+      disk, which must be complete;
     * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a table with the columns ``path`` and
       ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``tag_rules`` says how they
       become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
@@ -36,6 +39,11 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
 
     Raises ValueError for errors that the user can correct; single bad images are ``problems`` of the source instead.
     """
+    if is_known_set(source):
+        if tags or labels:
+            raise ValueError(f"{source} has its own classes: give no file of tags or classes with it")
+        _require_canonical(source, "a published dataset", tag_rules)
+        return open_known_set(source)
     if is_prepared_name(source):
         if tags or labels:
             raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")

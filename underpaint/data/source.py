@@ -48,6 +48,8 @@ class Record:
     splits: tuple[Split, ...]
     flip: bool
     captions: tuple[Caption, ...] = ()
+    accepted: tuple[str, ...] = ()
+    """Classes that are a right answer, if they are others than ``label`` alone."""
 
 
 @runtime_checkable
@@ -113,6 +115,11 @@ class Source:
     """Sentences for the user about how tags were read."""
     captions: tuple[tuple[Caption, ...], ...] = field(default=(), compare=False)
     """Captions that a collection brings; () for a folder, whose captions are read by ``data/captions`` alone."""
+    accepted: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
+    """Classes that are a right answer for each test image, if they are others than ``label`` alone; () where not."""
+
+    class_table: str = field(default="", compare=False)
+    """Checksum of the package's table of the classes; "" where folders or files name them."""
 
     def rows(self, split: Split) -> list[int]:
         """The indices of the images of one split, ascending."""
@@ -146,6 +153,7 @@ def make_source(
         problems=tuple(problems),
         content_hash=content_hash or _content_hash(root, ordered),
         captions=tuple(record.captions for record in ordered),
+        accepted=tuple(r.accepted for r in ordered) if any(r.accepted for r in ordered) else (),
         files=Folder(root=root),
     )
 
@@ -155,6 +163,7 @@ def _content_hash(root: Path, records: list[Record]) -> str:
     state = xxhash.xxh3_128()
     for record in records:
         line = [record.path, record.tags, record.label, record.family, record.splits, record.flip]
+        line += [record.accepted] if record.accepted else []
         line.append((root / record.path).stat().st_size)
         state.update(json.dumps(line, ensure_ascii=True).encode())
         state.update(b"\n")

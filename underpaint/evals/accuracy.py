@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
@@ -62,47 +62,88 @@ class Accuracy:
     ) -> list[Score]:
         """The classifier stands on ``device`` already; nothing is drawn, the seed decides nothing.
 
+        An image that cannot be read counts as wrong. A dataset with other classes than the classifier's, of which
+        several may be one of the dataset's (ObjectNet), has two scores: ``test``, by which a prediction outside
+        of them is wrong, as in ObjectNet's own scorer, and ``restricted`` to them, the easier rule.
+
         Raises:
             ValueError: if the classifier lacks a class of the dataset, or no test image can be read.
         """
         rows = labelled_rows(source, "test")
-        unknown = sorted(set(transfer_classes(source)) - set(classifier.labels))
+        needed = _answers(source, rows)
+        unknown = sorted(needed - set(classifier.labels))
         if unknown:
             raise ValueError(
                 f"the classifier has no class {unknown[0]!r} ({len(unknown)} classes of '{source.name}' are missing); "
                 f"evaluate it on the dataset it was trained on"
             )
-        predicted, kept = self.predict(classifier, source, rows, device)
-        readable = [row for row, readable in zip(rows, kept, strict=True) if readable]
-        if not readable:
+        known = [name in needed for name in classifier.labels]
+        predicted = self.predict(classifier, source, rows, torch.tensor(known), device)
+        if not any(predicted):
             raise ValueError(f"none of the {len(rows)} test images of '{source.name}' could be read; check its files")
-        unread = [source.path[row] for row, readable in zip(rows, kept, strict=True) if not readable]
-        remarks = [*unseen_classes(source), *unreadable_images(unread, total=len(rows), what="test")]
-        hits = [classifier.labels[index] == source.label[row] for index, row in zip(predicted, readable, strict=True)]
+        unread = [source.path[row] for row, answer in zip(rows, predicted, strict=True) if answer is None]
+        remarks = [*unseen_classes(source), *unreadable_images(unread, total=len(rows), what="test", wrong=True)]
         return [
             Score(
                 dataset=source.name,
                 protocol="finetune",
+                split=rule,
                 view=view_name(classifier_input(classifier.image_input, self.view)),
-                correct=tuple(float(hit) for hit in hits),
-                image=tuple(source.path[row] for row in readable),
-                family=tuple(source.family[row] for row in readable),
+                correct=tuple(
+                    float(answer is not None and classifier.labels[answer[number]] in _right(source, row))
+                    for answer, row in zip(predicted, rows, strict=True)
+                ),
+                image=tuple(source.path[row] for row in rows),
+                family=tuple(source.family[row] for row in rows),
                 settings={},
-                remarks=tuple(remarks),
+                versions={"classes": source.class_table} if source.class_table else {},
+                remarks=(*remarks, RULES[rule]) if _has_classes_of_its_own(source) else tuple(remarks),
             )
+            for number, rule in enumerate(RULES)
+            if rule == "test" or _has_classes_of_its_own(source)
         ]
 
     def predict(
-        self, classifier: FinishedClassifier, source: Source, rows: list[int], device: torch.device
-    ) -> tuple[list[int], list[bool]]:
-        """The class of each image that could be read, and which could."""
-        predicted: list[int] = []
-        kept: list[bool] = []
+        self,
+        classifier: FinishedClassifier,
+        source: Source,
+        rows: list[int],
+        known: Bool[Tensor, " k"],
+        device: torch.device,
+    ) -> list[tuple[int, int] | None]:
+        """Best class of each image, and best of the ``known`` ones; None for an image that could not be read."""
+        predicted: list[tuple[int, int] | None] = []
         format = classifier_input(classifier.image_input, self.view)
         batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
         with evaluation_mode(classifier, device):
             for image, weight in batches:
-                scores: Tensor = classifier.logits(image.to(device)).cpu()
-                predicted += scores[weight > 0].argmax(dim=1).tolist()
-                kept += (weight > 0).tolist()
-        return predicted, kept
+                scores: Tensor = classifier.logits(image.to(device)).float().cpu()
+                best = scores.argmax(dim=1).tolist()
+                restricted = scores.masked_fill(~known, -torch.inf).argmax(dim=1).tolist()
+                pairs = zip(best, restricted, strict=True)
+                predicted += [pair if kept else None for pair, kept in zip(pairs, weight.tolist(), strict=True)]
+        return predicted
+
+
+RULES = {
+    "test": "a prediction outside the dataset's classes counts as wrong",
+    "restricted": "the prediction is the best of the dataset's classes alone",
+}
+"""Ways to score a dataset with classes of its own."""
+
+
+def _right(source: Source, row: int) -> tuple[str, ...]:
+    """The classes that are a right answer."""
+    return source.accepted[row] if source.accepted else (source.label[row],)
+
+
+def _answers(source: Source, rows: list[int]) -> set[str]:
+    """The classes that a classifier must have."""
+    if not source.accepted and source.rows("train"):
+        return set(transfer_classes(source))
+    return {name for row in rows for name in _right(source, row)}
+
+
+def _has_classes_of_its_own(source: Source) -> bool:
+    """Whether the names of the source's classes are others than those of the right answers."""
+    return bool(source.accepted) and any(source.label[row] not in source.accepted[row] for row in source.rows("test"))

@@ -144,15 +144,9 @@ def extract_task(
         rows = labelled_rows(source, split)
         batches = image_batches(source, rows, format=format, batch_size=batch_size)
         features = extract(encoder, batches, pooling=pooling, device=device)
-        readable = [row for row, kept in zip(rows, features.kept.tolist(), strict=True) if kept]
-        halves[split] = LabelledFeatures(
-            x=features.x,
-            y=torch.tensor([number.get(source.label[row], UNKNOWN_CLASS) for row in readable]),
-            image=tuple(source.path[row] for row in readable),
-            family=tuple(source.family[row] for row in readable),
-        )
         unread = [source.path[row] for row, kept in zip(rows, features.kept.tolist(), strict=True) if not kept]
-        remarks += unreadable_images(unread, total=len(rows), what=split)
+        remarks += unreadable_images(unread, total=len(rows), what=split, wrong=split == "test")
+        halves[split] = _half(source, rows, features, number, tested=split == "test")
     return TaskFeatures(
         dataset=source.name,
         classes=classes,
@@ -160,6 +154,29 @@ def extract_task(
         test=halves["test"],
         view=view_name(format),
         remarks=tuple(remarks),
+    )
+
+
+def _half(
+    source: Source, rows: list[int], features: Features, number: dict[str, int], *, tested: bool
+) -> LabelledFeatures:
+    """One half of the task: training images without those that could not be read, which count as wrong in a test."""
+    readable = features.kept.tolist()
+    x = features.x
+    if tested:
+        x = torch.zeros(len(rows), features.x.shape[1])
+        x[features.kept] = features.x
+    used = [place for place, kept in enumerate(readable) if kept or tested]
+    labels = [
+        number.get(source.label[rows[place]], UNKNOWN_CLASS) if readable[place] else UNKNOWN_CLASS for place in used
+    ]
+    return LabelledFeatures(
+        x=x,
+        y=torch.tensor(
+            [label if readable[place] else UNKNOWN_CLASS for place, label in zip(used, labels, strict=True)]
+        ),
+        image=tuple(source.path[rows[place]] for place in used),
+        family=tuple(source.family[rows[place]] for place in used),
     )
 
 
@@ -189,6 +206,8 @@ def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
 def unseen_classes(source: Source) -> list[str]:
     """A remark about test images that no classifier of this task can get right, if there are any."""
     trained = {source.label[row] for row in source.rows("train")}
+    if not trained:  # a dataset to test on
+        return []
     rows = source.rows("test")
     unseen = sum(source.label[row] not in trained for row in rows)
     return [f"{unseen} of {len(rows)} test images have a class that no training image has"] if unseen else []

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 _SHOWN = 3
 
 
-def unreadable_images(paths: Sequence[str], *, total: int, what: str) -> list[str]:
-    """The remark: how many of how many, and the first of them by name; none where all could be read."""
+def unreadable_images(paths: Sequence[str], *, total: int, what: str, wrong: bool = False) -> list[str]:
+    """The remark: how many of how many, whether they count as ``wrong``, and the first by name; none without any."""
     if not paths:
         return []
     shown = ", ".join(map(repr, paths[:_SHOWN]))
     named = f"such as {shown}" if len(paths) > _SHOWN else shown
-    return [f"{len(paths)} of {total} {what} images could not be read: {named}"]
+    counted = " and count as wrong" if wrong else ""
+    return [f"{len(paths)} of {total} {what} images could not be read{counted}: {named}"]

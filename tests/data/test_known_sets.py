@@ -1,0 +1,411 @@
+"""Published datasets as they lie on disk, in small trees: layouts, orders, counts, and what is wrong with them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm.data
+import torch
+from PIL import Image
+from timm.data.real_labels import RealLabelsImagenet
+from torch import Tensor, nn
+
+from underpaint import verbs
+from underpaint.core import ImageInput
+from underpaint.data.decode.image import decode
+from underpaint.data.known_sets import catalog, imagenet
+from underpaint.data.known_sets.class_table import ClassTable, imagenet_classes
+from underpaint.data.known_sets.imagenet import objectnet_map, read_imagenet, real_labels
+from underpaint.data.known_sets.known_set import KnownSet
+from underpaint.data.known_sets.other_sets import CIFAR10, read_annotations, read_caltech, read_cifar, read_inaturalist
+from underpaint.data.open_source import open_source
+from underpaint.data.source import Source
+from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.robustness import Robustness
+from underpaint.models.vit import ViTConfig
+
+WNIDS = tuple(f"n{number:08d}" for number in range(100, 112))
+TABLE = ClassTable(wnids=WNIDS, names=WNIDS, version=1, xxh3="abc")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve classes, and as few images of each set as the tests make."""
+    counts: dict[str, dict[str, int]] = {
+        "in1k": {"classes": 12, "train": 24, "test": 12},
+        "in-v2": {"classes": 12, "test": 12},
+        "in-real": {"classes": 3, "test": 4},
+        "objectnet": {"classes": 2, "test": 4},
+        "inat18": {"classes": 2, "train": 4, "test": 2},
+        "food101": {"classes": 2, "train": 4, "test": 2},
+    }
+    monkeypatch.setattr(imagenet, "imagenet_classes", lambda: TABLE)
+    known: list[KnownSet] = [replace(each, **counts.get(each.name, {})) for each in catalog.KNOWN_SETS]
+    monkeypatch.setattr(catalog, "KNOWN_SETS", tuple(known))
+
+
+def image(path: Path, value: int = 0, size: tuple[int, int] = (12, 10)) -> None:
+    """A picture whose brightness is its class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path, "PNG" if path.suffix == ".png" else "JPEG", quality=100)
+
+
+def imagenet_tree(root: Path, *, flat: bool = False) -> Path:
+    for number, wnid in enumerate(WNIDS):
+        for copy in range(2):
+            image(root / "train" / wnid / f"{wnid}_{copy}.JPEG", number)
+        name = f"ILSVRC2012_val_{number + 1:08d}.JPEG"
+        image(root / "val" / ("" if flat else wnid) / name, number)
+    return root
+
+
+def solution(root: Path, wnids: tuple[str, ...] = WNIDS) -> None:
+    with (root / "LOC_val_solution.csv").open("w", newline="") as out:
+        rows = [[f"ILSVRC2012_val_{number + 1:08d}", f"{wnid} 1 2 3 4"] for number, wnid in enumerate(wnids)]
+        csv.writer(out).writerows([["ImageId", "PredictionString"], *rows])
+
+
+def halves(source: Source) -> dict[str, str]:
+    return {source.path[row]: source.label[row] for row in source.rows("test")}
+
+
+def test_the_table_of_classes_is_imagenets() -> None:
+    table = imagenet_classes()
+    theirs = (Path(timm.data.__file__).parent / "_info" / "imagenet_synsets.txt").read_text().split()
+    assert list(table.wnids) == theirs == sorted(theirs)
+    assert (table.names[0], table.names[207], table.names[999]) == ("tench", "golden retriever", "toilet tissue")
+    assert len(table.xxh3) == 16
+
+
+@pytest.mark.usefixtures("small")
+def test_imagenet_as_it_lies(tmp_path: Path) -> None:
+    nested = open_source(f"in1k:{imagenet_tree(tmp_path / 'nested')}")
+    assert len(nested.rows("train")) == len(nested.rows("pretrain")) == 24
+    assert set(nested.label) == set(WNIDS)
+    assert nested.class_table == "abc"
+    flat = imagenet_tree(tmp_path / "flat", flat=True)
+    with pytest.raises(
+        ValueError, match=r"has no class folders, and .*flat no list of its classes: add one of LOC_val"
+    ):
+        open_source(f"in1k:{flat}")
+    solution(flat)
+    labels = halves(open_source(f"in1k:{flat}"))
+    assert labels == {f"val/ILSVRC2012_val_{n + 1:08d}.JPEG": wnid for n, wnid in enumerate(WNIDS)}
+    (flat / "LOC_val_solution.csv").unlink()
+    names = [f"ILSVRC2012_val_{number + 1:08d}.JPEG {number}" for number in range(12)]
+    (flat / "val.txt").write_text("\n".join(reversed(names)) + "\n")
+    assert halves(open_source(f"in1k:{flat}")) == labels
+    (flat / "val.txt").unlink()
+    (flat / "imagenet_2012_validation_synset_labels.txt").write_text("\n".join(WNIDS) + "\n")
+    assert halves(open_source(f"in1k:{flat}")) == labels
+
+
+@pytest.mark.usefixtures("small")
+def test_imagenet_with_faults_is_refused_before_anything_else(tmp_path: Path) -> None:
+    root = imagenet_tree(tmp_path / "imagenet", flat=True)
+    solution(root, WNIDS[:11])
+    with pytest.raises(
+        ValueError, match=r"LOC_val_solution.csv has 11 lines for 12 images of val/; it is another list"
+    ):
+        open_source(f"in1k:{root}")
+    solution(root, (*WNIDS[:11], "n99999999"))
+    with pytest.raises(ValueError, match=r"12 classes: 1 missing \(n00000111\) and 1 unknown \(n99999999\)"):
+        open_source(f"in1k:{root}")
+    (root / "LOC_val_solution.csv").unlink()
+    twice = ["ILSVRC2012_val_00000001.JPEG 0"] * 12
+    (root / "val.txt").write_text("\n".join(twice))
+    with pytest.raises(ValueError, match=r"val.txt lists ILSVRC2012_val_00000001.JPEG twice; delete one of the lines"):
+        open_source(f"in1k:{root}")
+    (root / "val.txt").write_text("\n".join(f"ILSVRC2012_val_{n + 1:08d}.JPEG {n + 1}" for n in range(12)))
+    with pytest.raises(ValueError, match=r"has the class 12; its numbers go from 0 to 11"):
+        open_source(f"in1k:{root}")
+    (root / "train" / WNIDS[3]).rename(root / "train" / "n5")
+    with pytest.raises(ValueError, match=r"train must have 12 classes: 1 missing \(n00000103\) and 1 unknown \(n5\)"):
+        open_source(f"in1k:{root}")
+    with pytest.raises(ValueError, match=r"is not a folder; ImageNet-1k lies in one with train/WNID"):
+        open_source(f"in1k:{tmp_path / 'nowhere'}")
+    with pytest.raises(ValueError, match="has its own classes: give no file"):
+        open_source(f"in1k:{root}", labels="labels.csv")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_part_of_a_set_is_refused_with_its_counts(tmp_path: Path) -> None:
+    root = imagenet_tree(tmp_path / "imagenet")
+    (root / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").unlink()
+    with pytest.raises(ValueError, match=r"is not all of ImageNet-1k: it has 23 training images instead of 24\. C"):
+        open_source(f"in1k:{root}")
+
+
+def v2_tree(root: Path) -> Path:
+    for number in range(12):
+        image(root / f"{number}" / "a.png", number)
+    return root
+
+
+@pytest.mark.usefixtures("small")
+def test_the_folders_of_v2_are_numbers(tmp_path: Path) -> None:
+    """As texts 10 and 11 come before 2."""
+    source = open_source(f"in-v2:{v2_tree(tmp_path / 'v2')}")
+    assert halves(source) == {f"{number}/a.png": WNIDS[number] for number in range(12)}
+    (tmp_path / "v2" / "7").rename(tmp_path / "v2" / "seven")
+    with pytest.raises(ValueError, match=r"is not ImageNetV2.*1 missing \(7\) and 1 unknown \(seven\)"):
+        open_source(f"in-v2:{tmp_path / 'v2'}")
+
+
+REAL = [[], [3, 5], [0], [], [5], [3, 0]]
+
+
+def real_tree(root: Path, *, flat: bool = True) -> Path:
+    for number in range(len(REAL)):
+        image(root / "val" / ("" if flat else WNIDS[number]) / f"ILSVRC2012_val_{number + 1:08d}.JPEG", number)
+    (root / "real.json").write_text(json.dumps(REAL))
+    return root
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("flat", [True, False])
+def test_real_skips_images_without_labels(tmp_path: Path, flat: bool) -> None:
+    source = open_source(f"in-real:{real_tree(tmp_path / 'real', flat=flat)}")
+    accepted = {Path(source.path[row]).name[15:23]: source.accepted[row] for row in source.rows("test")}
+    expected = {f"{number + 1:08d}": tuple(WNIDS[label] for label in row) for number, row in enumerate(REAL) if row}
+    assert accepted == expected
+    assert source.notes == ("2 of 6 images have no label in ReaL and are not counted",)
+
+
+def test_published_real_has_46837_images_with_labels() -> None:
+    rows = real_labels(Path(timm.data.__file__).parent / "_info" / "imagenet_real_labels.json")
+    assert (len(rows), sum(bool(row) for row in rows)) == (50_000, 46_837)
+    assert next(known for known in catalog.KNOWN_SETS if known.name == "in-real").test == 46_837
+    assert len({label for row in rows for label in row}) == 1000
+
+
+def objectnet_tree(root: Path) -> Path:
+    """Two classes of ObjectNet that are three of ImageNet, and one that is none; a red border of one pixel."""
+    mappings = {
+        "folder_to_objectnet_label.json": {"chair": "Chair", "clock": "Clock", "bowl": "Salad bowl"},
+        "objectnet_to_imagenet_1k.json": {"Chair": "barber chair; folding chair", "Clock": "analog clock"},
+        "pytorch_to_imagenet_2012_id.json": {"5": 0, "2": 1, "9": 2},
+    }
+    (root / "mappings").mkdir(parents=True)
+    for name, content in mappings.items():
+        (root / "mappings" / name).write_text(json.dumps(content))
+    (root / "mappings" / "imagenet_to_label_2012_v2").write_text("analog clock\nfolding chair\nbarber chair\n")
+    for folder, value in (("chair", 2), ("clock", 5), ("bowl", 7)):
+        for number in range(2):
+            image(root / "images" / folder / f"{number}.png", value)
+            path = root / "images" / folder / f"{number}.png"
+            pixels = np.array(Image.open(path))
+            pixels[[0, 1, -2, -1]] = pixels[:, [0, 1, -2, -1]] = (255, 0, 0)
+            Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.mark.usefixtures("small")
+def test_objectnet_maps_many_classes_to_one_and_loses_its_border(tmp_path: Path) -> None:
+    root = objectnet_tree(tmp_path / "objectnet")
+    assert objectnet_map(root / "mappings") == {"chair": [9, 2], "clock": [5]}
+    source = open_source(f"objectnet:{root}")
+    accepted = {source.label[row]: source.accepted[row] for row in source.rows("test")}
+    assert accepted == {"chair": (WNIDS[9], WNIDS[2]), "clock": (WNIDS[5],)}
+    assert source.notes == ("3 classes of ImageNet are 2 of ObjectNet; the red border of 2 pixels is cut off",)
+    pixels = decode(source.files.read("images/chair/0.png"), channels=3, value_range=(0.0, 255.0))
+    assert tuple(pixels.shape) == (3, 6, 8)
+    assert int(pixels.max()) == 2
+    (root / "mappings" / "pytorch_to_imagenet_2012_id.json").write_text('{"5": 0}')
+    with pytest.raises(ValueError, match=r"'Chair' is 'barber chair; folding chair' in one file, and 'barber chair' i"):
+        open_source(f"objectnet:{root}")
+
+
+class ByBrightness(nn.Module):
+    """A classifier of WNIDS: the class is the brightness of the picture, but for some mistakes."""
+
+    labels = WNIDS
+    image_input: ImageInput = ViTConfig(
+        size=(8, 8), patch=4, width=8, heads=1, mean=(0.0,) * 3, std=(1.0,) * 3
+    ).image_input
+
+    def __init__(self, mistakes: dict[int, list[int]]) -> None:
+        super().__init__()
+        self.mistakes = mistakes
+
+    def logits(self, image: Tensor) -> Tensor:
+        number = (image.mean(dim=(1, 2, 3)) * 255).round().long().tolist()
+        scores = torch.zeros(len(number), len(WNIDS))
+        for row, value in enumerate(number):
+            for place, answer in enumerate(self.mistakes.get(value, [value])):
+                scores[row, answer] = 10 - place
+        return scores
+
+
+@pytest.mark.usefixtures("small")
+def test_both_rules_of_objectnet_against_a_naive_count(tmp_path: Path) -> None:
+    """Class 5 is taken for 7, which ObjectNet lacks, and then for 9, a chair; class 2 is right."""
+    source = open_source(f"objectnet:{objectnet_tree(tmp_path / 'objectnet')}")
+    model = ByBrightness({5: [7, 5], 2: [2]})
+    unrestricted, restricted = Accuracy(dataset="x")(model, source=source, device=CPU, seed=0)
+    assert (unrestricted.split, unrestricted.value) == ("test", 0.5)
+    assert (restricted.split, restricted.value) == ("restricted", 1.0)
+    assert unrestricted.remarks == ("a prediction outside the dataset's classes counts as wrong",)
+    assert restricted.versions == {"classes": "abc"}
+    model = ByBrightness({5: [7, 9], 2: [9]})
+    unrestricted, restricted = Accuracy(dataset="x")(model, source=source, device=CPU, seed=0)
+    assert (unrestricted.value, restricted.value) == (0.5, 0.5), "both chairs are right as the other chair of ImageNet"
+
+
+@pytest.mark.usefixtures("small")
+def test_real_is_scored_as_timm_does(tmp_path: Path) -> None:
+    root = real_tree(tmp_path / "real")
+    source = open_source(f"in-real:{root}")
+    model = ByBrightness({1: [5], 2: [1], 4: [5], 5: [4]})
+    (score,) = Accuracy(dataset="x")(model, source=source, device=CPU, seed=0)
+    names = sorted(path.name for path in (root / "val").iterdir())
+    theirs = RealLabelsImagenet(names, real_json=str(root / "real.json"), topk=(1,))
+    predicted = [model.mistakes.get(number, [number])[0] for number in range(6)]
+    theirs.add_result(torch.nn.functional.one_hot(torch.tensor(predicted), 12).float().repeat(1, 1))
+    assert theirs.get_accuracy(1) == pytest.approx(100 * score.value)
+    assert (len(score.correct), score.value) == (4, 0.5)
+
+
+@pytest.mark.usefixtures("small")
+def test_robustness_scores_all_sets_that_are_there(tmp_path: Path) -> None:
+    v2_tree(tmp_path / "all" / "v2")
+    real_tree(tmp_path / "all" / "real")
+    objectnet_tree(tmp_path / "all" / "objectnet")
+    (tmp_path / "all" / "notes").mkdir()
+    sources = Robustness(dataset=str(tmp_path / "all")).sources()
+    assert [source.name for source in sources] == ["objectnet (objectnet)", "in-real (real)", "in-v2 (v2)"]
+    assert [source.name for source in Robustness(dataset=str(tmp_path / "all" / "v2")).sources()] == ["in-v2 (v2)"]
+    model = ByBrightness({})
+    scores = [s for source in sources for s in Robustness(dataset="x")(model, source=source, device=CPU, seed=0)]
+    values = {(score.dataset.split()[0], score.split): score.value for score in scores}
+    assert values == {
+        ("objectnet", "test"): 1,
+        ("objectnet", "restricted"): 1,
+        ("in-real", "test"): 0.0,
+        ("in-v2", "test"): 1,
+    }
+    with pytest.raises(ValueError, match=r"notes has neither ImageNetV2 \(folders 0 to 999\) nor ReaL"):
+        Robustness(dataset=str(tmp_path / "all" / "notes")).sources()
+    few = ByBrightness({})
+    few.labels = WNIDS[:3]
+    with pytest.raises(ValueError, match=r"the classifier has no class 'n00000103' \(9 classes of 'in-v2 \(v2\)' are"):
+        Accuracy(dataset="x")(few, source=sources[-1], device=CPU, seed=0)
+    assert "robustness" in verbs.EVALUATIONS
+
+
+@pytest.mark.usefixtures("small")
+def test_an_unreadable_test_image_counts_as_wrong(tmp_path: Path) -> None:
+    root = v2_tree(tmp_path / "v2")
+    (root / "3" / "a.png").write_bytes(b"broken")
+    (score,) = Accuracy(dataset="x")(ByBrightness({}), source=open_source(f"in-v2:{root}"), device=CPU, seed=0)
+    assert (len(score.correct), score.value) == (12, pytest.approx(11 / 12))
+    assert score.remarks == ("1 of 12 test images could not be read and count as wrong: '3/a.png'",)
+
+
+def inaturalist(root: Path) -> Path:
+    for half, count in (("train", 4), ("val", 2)):
+        images, rows = [], []
+        for number in range(count):
+            path = f"train_val2018/Aves/{number % 2}/{half}{number}.jpg"
+            image(root / path)
+            images.append({"id": number + 100, "file_name": path})
+            rows.append({"id": number, "image_id": number + 100, "category_id": number % 2})
+        content = {
+            "images": images,
+            "annotations": rows,
+            "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}],
+        }
+        (root / f"{half}2018.json").write_text(json.dumps(content))
+    return root
+
+
+def changed(file: Path, change: Any) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.usefixtures("small")
+def test_inaturalist_is_read_from_its_annotations(tmp_path: Path) -> None:
+    root = inaturalist(tmp_path / "inat")
+    source = open_source(f"inat18:{root}")
+    assert halves(source) == {"train_val2018/Aves/0/val0.jpg": "a", "train_val2018/Aves/1/val1.jpg": "b"}
+    assert [source.label[row] for row in source.rows("train")] == ["a", "a", "b", "b"]
+    file = root / "train2018.json"
+    changed(file, lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"]))
+    with pytest.raises(ValueError, match=r"train2018.json lists train_val2018/Aves/0/train0.jpg twice"):
+        read_annotations(file)
+    changed(file, lambda c: c["images"][1].update(file_name="../../etc/passwd"))
+    with pytest.raises(ValueError, match=r"the path '../../etc/passwd' leaves the folder"):
+        read_annotations(file)
+    changed(file, lambda c: c["images"][1].update(file_name="train_val2018/none.jpg"))
+    with pytest.raises(ValueError, match=r"lists 1 images that .*inat lacks \(train_val2018/none.jpg\); add them"):
+        read_inaturalist(root)
+    changed(file, lambda c: c["annotations"].pop())
+    with pytest.raises(ValueError, match=r"has 1 images without an annotation"):
+        read_annotations(file)
+    changed(file, lambda c: c.pop("categories"))
+    with pytest.raises(ValueError, match=r"is not a file of annotations: 'categories' is missing"):
+        read_annotations(file)
+
+
+@pytest.mark.usefixtures("small")
+def test_food_caltech_and_cifar(tmp_path: Path) -> None:
+    food = tmp_path / "food"
+    (food / "meta").mkdir(parents=True)
+    lists = {"train": ["pie/1", "pie/2", "soup/1", "soup/2"], "test": ["pie/3", "soup/3"]}
+    for half, names in lists.items():
+        (food / "meta" / f"{half}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            image(food / "images" / f"{name}.jpg")
+    assert halves(open_source(f"food101:{food}")) == {"images/pie/3.jpg": "pie", "images/soup/3.jpg": "soup"}
+    (food / "meta" / "test.txt").write_text("pie/3\n../../etc/passwd\n")
+    with pytest.raises(ValueError, match=r"test.txt must hold CLASS/IMAGE without extension in each line"):
+        open_source(f"food101:{food}")
+    for name, count in (("BACKGROUND_Google", 2), ("ant", 33), ("Faces", 31)):
+        for number in range(count):
+            image(tmp_path / "caltech" / "101_ObjectCategories" / name / f"{number}.jpg")
+    records = read_caltech(tmp_path / "caltech").records
+    tested = [each.label for each in records if "test" in each.splits]
+    assert sorted(tested) == ["Faces", "ant", "ant", "ant"]
+    assert len(records) == 64
+    assert read_caltech(tmp_path / "caltech").records == records
+    for half in ("train", "test"):
+        for name in CIFAR10:
+            image(tmp_path / "cifar" / half / name / "1.png")
+    assert len(read_cifar(tmp_path / "cifar").records) == 20
+    (tmp_path / "cifar" / "cifar-10-batches-py").mkdir()
+    with pytest.raises(ValueError, match="pickles, which are not read, since they can run code"):
+        read_cifar(tmp_path / "cifar")
+
+
+def test_every_entry_says_what_it_must_hold() -> None:
+    for known in catalog.KNOWN_SETS:
+        assert known.licence
+        assert known.layout
+        assert known.classes > 1
+        assert known.test > 0
+    counts = {known.name: (known.classes, known.train, known.test) for known in catalog.KNOWN_SETS}
+    assert counts["in1k"] == (1000, 1_281_167, 50_000)
+    assert counts["inat18"] == (8142, 437_513, 24_426)
+    assert counts["food101"] == (101, 75_750, 25_250)
+
+
+def test_imagenet_is_not_read_from_a_plain_folder(tmp_path: Path) -> None:
+    """train/ and val/ are one dataset with an official split, not two classes, by the folder's name as well."""
+    for half in ("train", "val"):
+        for name in ("a", "b"):
+            for number in range(2):
+                image(tmp_path / "images" / half / name / f"{half}{name}{number}.png", number * 50 + (half == "val"))
+    source = open_source(str(tmp_path / "images"))
+    assert {source.label[row] for row in range(len(source.path))} == {"a", "b"}
+    assert all(path.startswith("val/") for path in halves(source))
+    with pytest.raises(ValueError, match="must have 1,000 classes: 1000 missing"):
+        read_imagenet(tmp_path / "images")

@@ -1,0 +1,1 @@
+"""Published datasets as they lie on disk, checked against their published counts."""
