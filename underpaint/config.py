@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,6 +26,34 @@ SHORT = {"short": True}
 
 Changes = dict[str, object]
 """New values by the name of their field, and those of a group of fields as a dict of the same form."""
+
+
+Overrides = str | Sequence[str] | Mapping[str, object]
+"""One ``field=value``, several, or values by the name of their field: ``{"optim.base_lr": 1e-3}``."""
+
+
+def assignments(overrides: Overrides) -> tuple[str, ...]:
+    """The overrides as they stand on the command line.
+
+    Raises:
+        ValueError: for a value that no field can have.
+    """
+    if isinstance(overrides, str):
+        return (overrides,)
+    if isinstance(overrides, Mapping):
+        return tuple(f"{name}={_written(value, name)}" for name, value in overrides.items())
+    return tuple(overrides)
+
+
+def _written(value: object, name: str) -> str:
+    """A value as it stands on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float, Path)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join(_written(each, name) for each in value)
+    raise ValueError(f"{name}={value!r} must be a text, a number, true or false, a path, or a list of these")
 
 
 def formerly(name: str) -> dict[str, str]:

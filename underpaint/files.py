@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 """No file of JSON or of lines comes near this; a larger one is not read into memory."""
+
+
+OneOrMany = str | Path | Sequence[str | Path]
+
+
+def paths_of(given: OneOrMany) -> list[Path]:
+    """One path or several as a list: a text is a path, and not a sequence of letters."""
+    return [Path(given)] if isinstance(given, (str, Path)) else [Path(path) for path in given]
 
 
 def write_bytes(path: Path, content: bytes) -> None:

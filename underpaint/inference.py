@@ -19,6 +19,7 @@ from underpaint.evals.class_names import TEMPLATES
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot import ZeroShot
+from underpaint.feature_tables import join_parts, parts_folder, require_table_name
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViT
@@ -61,22 +62,19 @@ class Prediction(NamedTuple):
     """Reason for missing labels; "" if there are labels."""
 
 
-def embed(
-    folder: str | Path, images: Sequence[str | Path], out: str | Path, *, pooling: Pooling = "cls"
-) -> dict[str, int]:
-    """Features of image files, and of all images in folders, as the Parquet table ``out``; what was done, in numbers.
+def embed(folder: str | Path, images: files.OneOrMany, out: str | Path, *, pooling: Pooling = "cls") -> dict[str, int]:
+    """Features of image files, and of all images in folders, as the table ``out``; what was done, in numbers.
 
-    Columns: ``path``, ``embedding`` (float32, of the encoder's width) and ``problem``, which is "" where all is well;
-    an image that cannot be read, or whose features are not finite, has no embedding and its reason there. The table
-    appears whole when all is done. Until then finished parts lie in ``OUT.part``, and the same call goes on from there.
+    ``out`` ends in ``.parquet``, ``.csv`` or ``.npy`` (``feature_tables.py`` has their columns). The problem of an
+    image is "" where all is well; one that cannot be read, or whose features are not finite, has no embedding. The
+    table appears whole when all is done; until then finished parts lie in ``OUT.part``, and the same call continues.
 
     Raises:
         ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, or ``folder`` holds
             no encoder.
     """
     out = Path(out)
-    if out.exists():
-        raise ValueError(f"{out} exists already; choose another --out, or delete it")
+    require_table_name(out)
     paths = find_images(images)
     encoder = load_encoder(folder)
     weights = read_description(encoder_folder(folder))["weights"]["xxh3"]
@@ -100,18 +98,18 @@ def embed(
     if bad == len(paths):
         shutil.rmtree(parts)
         raise _nothing_to_show(bad, paths[0], example)
-    _join(tables, out)
+    join_parts(tables, out, width=encoder.config.width)
     shutil.rmtree(parts)
     return {"images": len(paths), "bad": bad, "width": encoder.config.width}
 
 
 def predict(
     folder: str | Path,
-    images: Sequence[str | Path],
+    images: files.OneOrMany,
     *,
     top: int = 5,
-    labels: Sequence[str] = (),
-    prompts: Sequence[str] = TEMPLATES,
+    labels: str | Sequence[str] = (),
+    prompts: str | Sequence[str] = TEMPLATES,
     objective: str = "",
 ) -> Iterator[Prediction]:
     """The ``top`` tags or classes of images by a finished model, one image after the other.
@@ -127,6 +125,7 @@ def predict(
     """
     if top < 1:
         raise ValueError(f"top={top} must be 1 or more")
+    labels, prompts = ((given,) if isinstance(given, str) else given for given in (labels, prompts))
     paths = find_images(images)
     model: Any = load_model(folder, config_type=objective or None)
     if isinstance(model, ImageText):
@@ -148,14 +147,15 @@ def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompt
     return ZeroShot(towers.to(choose_device("any")), labels, prompts)
 
 
-def find_images(images: Sequence[str | Path]) -> list[Path]:
+def find_images(images: files.OneOrMany) -> list[Path]:
     """The files as they are named, and the images in the folders, sorted within each, none of them twice.
 
     Raises:
         ValueError: if one does not exist, or there are no images at all.
     """
     paths: dict[Path, None] = {}
-    for given in map(Path, images):
+    named = files.paths_of(images)
+    for given in named:
         if given.is_dir():
             listing = list_folder(given.resolve())
             say_skipped(given, listing)
@@ -165,13 +165,13 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
         else:
             raise ValueError(f"{given} does not exist; name image files or folders of images")
     if not paths:
-        raise ValueError(f"no images in {', '.join(map(str, images))}; name image files or folders of images")
+        raise ValueError(f"no images in {', '.join(map(str, named))}; name image files or folders of images")
     return list(paths)
 
 
 def _claim(out: Path, identity: dict[str, object]) -> Path:
     """The folder of the finished parts; parts of other images or weights are thrown away."""
-    parts = out.with_name(f"{out.name}.part")
+    parts = parts_folder(out)
     wanted = record.digest(identity)
     mark = parts / "identity.json"
     if mark.is_file() and files.read_json(mark) != {"identity": wanted}:
@@ -221,20 +221,6 @@ def _problems(parts: Sequence[Path]) -> tuple[int, str]:
 
     counts = [pyarrow.parquet.read_table(part, columns=["embedding"])["embedding"].null_count for part in parts]
     return sum(counts), pyarrow.parquet.read_table(parts[0], columns=["problem"])["problem"][0].as_py()
-
-
-def _join(parts: Sequence[Path], out: Path) -> None:
-    """The parts as one table, part by part."""
-    import pyarrow.parquet
-
-    target = out.with_name(f"{out.name}.part") / "joined"
-    schema = pyarrow.parquet.read_schema(parts[0])
-    with pyarrow.parquet.ParquetWriter(target, schema) as writer:
-        for part in parts:
-            writer.write_table(pyarrow.parquet.read_table(part))
-    files.sync_file(target)
-    target.replace(out)
-    files.sync_folder(out.parent)
 
 
 def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:

@@ -94,7 +94,7 @@ STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence,
 
 
 def prepare(
-    sources: Sequence[str | Path],
+    sources: files.OneOrMany,
     out: str | Path,
     *,
     engine: EngineName = "native",
@@ -111,7 +111,7 @@ def prepare(
     Raises:
         ValueError: for input the user can mend.
     """
-    folder = Path(out)
+    folder, sources = Path(out), files.paths_of(sources)
     require_apart(sources, folder)
     with lock(folder, marks=(RECORD, WORK)):
         wanted = continued(folder, sources, options)
@@ -123,10 +123,11 @@ def prepare(
 
 
 def train(
-    recipe: str | Run, overrides: Sequence[str] = (), *, out: str | Path = "", dry_run: bool = False
+    recipe: str | Run, overrides: config.Overrides = (), *, out: str | Path = "", dry_run: bool = False
 ) -> RunResult:
     """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
 
+    ``overrides`` set fields: ``"optim.base_lr=1e-3"``, a list of such texts, or ``{"optim.base_lr": 1e-3}``.
     ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
     ``dry_run`` does two steps of everything, saving and evaluation included, in a temporary folder.
 
@@ -138,13 +139,13 @@ def train(
         return _dry_run(run)
     folder = Path(out) if out else Path("runs") / run.name
     _require_outside(getattr(run.data, "source", ""), folder)
-    result = execute(run, folder, overrides=overrides)
+    result = execute(run, folder, overrides=config.assignments(overrides))
     if join().first:
         write_report(folder)
     return result
 
 
-def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, object]:
+def plan_run(recipe: str | Run, overrides: config.Overrides = ()) -> dict[str, object]:
     """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
 
     Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
@@ -159,13 +160,13 @@ def plan_run(recipe: str | Run, overrides: Sequence[str] = ()) -> dict[str, obje
     return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
 
 
-def _run_of(recipe: str | Run, overrides: Sequence[str]) -> Run:
+def _run_of(recipe: str | Run, overrides: config.Overrides) -> Run:
     run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
     if not isinstance(run, Run):
         raise ValueError(
             f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
         )
-    return override_run(run, overrides)
+    return override_run(run, config.assignments(overrides))
 
 
 def _require_outside(source: object, out: Path) -> None:
@@ -195,7 +196,7 @@ def _dry_run(run: Run) -> RunResult:
 def evaluate(
     evaluation: str | Any,
     folder: str | Path,
-    overrides: Sequence[str] = (),
+    overrides: config.Overrides = (),
     *,
     seed: int | None = None,
     labels: str = "",
@@ -279,11 +280,11 @@ def _row(score: Score) -> EvaluationRow:
     return row
 
 
-def _build_evaluation(name: str, overrides: Sequence[str]) -> Any:
+def _build_evaluation(name: str, overrides: config.Overrides) -> Any:
     kind = import_function(name) if ":" in name else EVALUATIONS.get(name)
     if kind is None:
         raise ValueError(f"unknown evaluation {name!r}; known are {', '.join(EVALUATIONS)}, or give module:class")
-    return config.override(kind(dataset="openmoji"), overrides)
+    return config.override(kind(dataset="openmoji"), config.assignments(overrides))
 
 
 def run_study(
@@ -315,7 +316,7 @@ def run_study(
     return folder
 
 
-def judge_claims(folders: Sequence[str | Path], *, out: str | Path = "") -> Path:
+def judge_claims(folders: files.OneOrMany, *, out: str | Path = "") -> Path:
     """Judge the paper's claims by finished studies into ``out`` (default ``runs/claims``); the folder.
 
     ``claims.json``, ``claims.md`` and ``report.html`` are written anew.
@@ -323,7 +324,7 @@ def judge_claims(folders: Sequence[str | Path], *, out: str | Path = "") -> Path
     Raises:
         ValueError: if a folder holds no results, damaged ones, or two hold the same study.
     """
-    judged = claims(folders)
+    judged = claims(files.paths_of(folders))
     folder = Path(out) if out else Path("runs") / "claims"
     folder.mkdir(parents=True, exist_ok=True)
     say(f"report: {write_claims(folder, judged)}")
@@ -377,7 +378,8 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
     name = study_name(name)
     if name != "scaling" and asked.pop("largest", False):
         raise ValueError(f"--largest runs the predicted point of the study `scaling`; `{name}` has none")
-    return STUDIES[name](**asked)
+    options: dict[str, Any] = {**asked, "overrides": config.assignments(asked.get("overrides", ()))}
+    return STUDIES[name](**options)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

@@ -185,3 +185,22 @@ def test_a_group_may_be_set_by_its_short_field() -> None:
     assert both.data == Images(source="./set", share=0.5)
     with pytest.raises(ValueError, match="inner is a group of fields"):
         config.override(before, ["inner=./set"])
+
+
+@pytest.mark.parametrize(
+    ("written", "texts"),
+    [
+        ("optim.base_lr=1e-3", ("optim.base_lr=1e-3",)),
+        (["a=1", "b=2"], ("a=1", "b=2")),
+        ({"optim.base_lr": 1e-3, "data": Path("photos")}, ("optim.base_lr=0.001", "data=photos")),
+        ({"size": (48, 32), "on": True, "name": "x"}, ("size=48,32", "on=true", "name=x")),
+        ({}, ()),
+    ],
+)
+def test_overrides_in_python_are_those_of_the_command_line(written: Any, texts: tuple[str, ...]) -> None:
+    assert config.assignments(written) == texts
+
+
+def test_an_override_that_no_field_can_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optim=\{'base_lr': 1\} must be a text, a number"):
+        config.assignments({"optim": {"base_lr": 1}})

@@ -69,7 +69,8 @@ MAY_IMPORT = {
     "plan": EVERYTHING_TO_RUN | {"run", "recipes"},
     "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
     "report": {"files", "messages", "results"},
-    "inference": EVERYTHING_TO_RUN | {"run"},
+    "feature_tables": {"files"},
+    "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
     # Images found by words: one query, or a page that needs no server.
     "search": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},

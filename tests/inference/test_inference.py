@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,30 @@ def test_the_table_holds_the_encoder_s_features(images: Path, runs: Path, tmp_pa
         torch.testing.assert_close(torch.tensor(row["embedding"]), expected, atol=1e-5, rtol=1e-5)
         assert row["problem"] == ""
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_name_of_the_table_chooses_its_form(
+    images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.jpg").touch()
+    monkeypatch.setattr(inference, "PART_IMAGES", 16)
+    given = [images, tmp_path / "empty.jpg"]
+    for suffix in ("parquet", "csv", "npy"):
+        assert embed(runs / "mae", given, tmp_path / f"x.{suffix}") == {"images": 41, "bad": 1, "width": 16}
+    rows = pyarrow.parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    expected = np.array([row["embedding"] or [np.nan] * 16 for row in rows], dtype=np.float32)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), expected)
+    listed = json.loads((tmp_path / "x.paths.json").read_text())
+    assert [(row["path"], row["problem"]) for row in listed] == [(row["path"], row["problem"]) for row in rows]
+    with (tmp_path / "x.csv").open(newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["path", "problem", *(f"feature_{number}" for number in range(16))]
+    assert [row[:2] for row in table[1:]] == [[row["path"], row["problem"]] for row in rows]
+    written = np.array([[float(value or "nan") for value in row[2:]] for row in table[1:]], dtype=np.float32)
+    np.testing.assert_array_equal(written, expected)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(ValueError, match=r"x\.paths\.json exists already"):
+        embed(runs / "mae", given, tmp_path / "x.npy")
 
 
 def test_a_stopped_table_goes_on(images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +152,11 @@ def test_predictions_are_the_best_probabilities(images: Path, runs: Path) -> Non
 
 def test_what_the_user_can_mend(images: Path, runs: Path, tmp_path: Path) -> None:
     for call, message in (
-        (lambda: embed(runs / "mae", [tmp_path / "absent"], tmp_path / "x"), "does not exist"),
-        (lambda: embed(runs / "mae", [tmp_path], tmp_path / "x"), "no images in"),
+        (lambda: embed(runs / "mae", [tmp_path / "absent"], tmp_path / "x.parquet"), "does not exist"),
+        (lambda: embed(runs / "mae", [tmp_path], tmp_path / "x.parquet"), "no images in"),
         (lambda: embed(runs / "mae", [images], images / "tags.csv"), "exists already"),
-        (lambda: embed(tmp_path, [images], tmp_path / "x"), "encoder"),
+        (lambda: embed(runs / "mae", [images], tmp_path / "x.xlsx"), r"must end in .parquet, .csv or .npy"),
+        (lambda: embed(tmp_path, [images], tmp_path / "x.parquet"), "encoder"),
         (lambda: predict(runs / "mae", [images]), "gives no labels"),
         (lambda: predict(runs / "wsp", [images], top=0), "top=0"),
     ):
@@ -161,7 +188,7 @@ def test_an_embedding_that_is_not_finite_is_a_problem(images: Path, runs: Path, 
     run = overflowing(tmp_path / "run", runs / "wsp", scale=1e21)
     config = load_encoder(run).config
     grey = tuple(round(255 * mean) for mean in config.mean)
-    Image.new("RGB", (40, 40), grey).save(tmp_path / "grey.png")  # pyright: ignore[reportArgumentType]
+    Image.new("RGB", (40, 40), grey).save(tmp_path / "grey.png")
     sharp = sorted(images.rglob("*.png"))[:3]
     out = tmp_path / "features.parquet"
     with torch.no_grad():

@@ -9,6 +9,7 @@ from underpaint.cli.verb import Verb
 EXAMPLES = """\
   underpaint embed runs/mae_wsp ./photos --out features.parquet
   underpaint embed runs/mae_wsp one.jpg two.jpg --pooling mean --out features.parquet
+  underpaint embed runs/mae_wsp ./photos --out features.csv
 Run the same command again to continue after an interruption."""
 
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="DIR", help="folder of a finished run, or of imported weights")
     add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
-    add("--out", metavar="FILE", required=True, help="new Parquet file with the columns path, embedding and problem")
+    add("--out", metavar="FILE", required=True, help="new table: .parquet, .csv or .npy (with x.paths.json)")
     pooling = "class token, or mean of the patch tokens (default: cls)"
     add("--pooling", choices=("cls", "mean"), default="cls", help=pooling)
 
@@ -31,7 +32,7 @@ def call(options: argparse.Namespace) -> None:
 
 EMBED = Verb(
     name="embed",
-    help="write the features of images to a Parquet table",
+    help="write the features of images to a table",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

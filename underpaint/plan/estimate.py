@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
 
 from underpaint import recipes
+from underpaint.config import Overrides, assignments
 from underpaint.core import DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
@@ -109,7 +110,7 @@ LAID_OUT = ("parallel.layout", "parallel.checkpoint_activations", "budget.microb
 
 def make_plan(
     run: Run | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     gpus: int = 1,
     device: str = "cpu",
@@ -125,6 +126,7 @@ def make_plan(
         ValueError: for input the user can mend, among it a run that does not fit, with what would, and an encoder
             to start from that does not fit the run.
     """
+    overrides = assignments(overrides)
     chosen = override_run(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
     require_fitting_start(chosen, planned=True)
     given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}

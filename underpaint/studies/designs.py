@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
 from underpaint import recipes
+from underpaint.config import Overrides
 from underpaint.data.dataset import ImageData
 from underpaint.results.study import ArmEntry, ContrastEntry, Equal, Role
 from underpaint.run import Budget, Run
@@ -27,7 +28,7 @@ class StudyOptions(TypedDict, total=False):
     tags: str  # the file of their tags
     labels: str  # the file of their classes
     seeds: Sequence[int]  # else those of the size
-    overrides: Sequence[str]  # of its recipes, such as "wsp.budget.samples=50_000"
+    overrides: Overrides  # of its recipes, such as "wsp.budget.samples=50_000"
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
     largest: bool  # of the study ``scaling``: run the point that was predicted
     measured: Mapping[str, float]  # values that the first start in the study's folder measured (``Study.measured``)

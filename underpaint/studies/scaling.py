@@ -60,7 +60,8 @@ def scaling(**asked: Unpack[StudyOptions]) -> Study:
     assert not asked.get("measured"), f"{asked.get('measured')} was measured for another study"
     if baselines := asked.get("baselines"):
         raise ValueError(f"--baseline {baselines[0]}: the study `scaling` compares with none; `stages` does")
-    size, images, overrides = asked.get("size", "tiny"), asked.get("images", ""), asked.get("overrides", ())
+    size, images = asked.get("size", "tiny"), asked.get("images", "")
+    overrides = config.assignments(asked.get("overrides", ()))
     design, largest = config.override(scaling_design_of(size), overrides), asked.get("largest", False)
     refuse_idle(overrides, design, _idle_settings(images=images, seeds=asked.get("seeds", ())))
     seeds = tuple(asked.get("seeds", ())) or design.seeds
