@@ -14,19 +14,19 @@ from typing import Any, Unpack
 
 from underpaint import config, files, recipes
 from underpaint.contents import contents
-from underpaint.data.open_source import open_source
 from underpaint.data.shards.label_pictures import write_examples
 from underpaint.data.shards.prepared_source import is_prepared_name
-from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.average_precision import TagPrecision
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.predictions import write_predictions
 from underpaint.evals.retrieval import Retrieval
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.score import Score
+from underpaint.evals.scoring import content_hash, scored, sources_of
 from underpaint.evals.statistics import estimate
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
@@ -208,7 +208,8 @@ def evaluate(
     ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
     folder. ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the
     splits of an evaluation; one whose class says ``draws = False`` takes none. The rows are returned with their
-    remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them.
+    remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them. Predictions of ``accuracy`` and
+    ``robustness`` are kept beside them, as ``.predictions.parquet``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -222,30 +223,23 @@ def evaluate(
     network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
-    several = isinstance(chosen, Robustness)
-    if several and (labels or tags):
-        raise ValueError("the sets of robustness have their own classes; leave out --labels and --tags")
-    sources = chosen.sources() if several else [open_source(chosen.dataset, tags=tags, labels=labels)]
-    scores: list[Score] = []
+    sources = sources_of(chosen, labels=labels, tags=tags)
     for source in sources:
         for note in source.notes:
             say(f"{source.name}: {note}")
-        scores += chosen(network.to(device), source=source, device=device, seed=seed or 0)
+    scores, predictions = scored(chosen, network.to(device), sources, device=device, seed=seed or 0)
     rows = [_row(score) for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {"seed": seed or 0} if draws else {}
     versions = {"versions": [score.versions for score in scores]} if any(score.versions for score in scores) else {}
-    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": _content_of(sources)}
-    name = f"{type(chosen).__name__.lower()}{'' if several else f'-{sources[0].name}'}-{digest(settings)[:8]}.json"
+    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": content_hash(sources)}
+    of_one = [sources[0].name] if len(sources) == 1 else []
+    name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]]) + ".json"
+    if predictions:
+        write_predictions(target / name.replace(".json", ".predictions.parquet"), predictions)
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
-
-
-def _content_of(sources: Sequence[Source]) -> str:
-    """The hash of the data of an evaluation, of several sources together."""
-    hashes = [source.content_hash for source in sources]
-    return hashes[0] if len(hashes) == 1 else digest(hashes)
 
 
 def describe_score(row: EvaluationRow) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import timm.data
 import torch
@@ -27,7 +28,9 @@ from underpaint.data.known_sets.other_sets import CIFAR10, read_annotations, rea
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.predictions import write_predictions
 from underpaint.evals.robustness import Robustness
+from underpaint.evals.scoring import scored
 from underpaint.models.vit import ViTConfig
 
 WNIDS = tuple(f"n{number:08d}" for number in range(100, 112))
@@ -407,5 +410,72 @@ def test_imagenet_is_not_read_from_a_plain_folder(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "images"))
     assert {source.label[row] for row in range(len(source.path))} == {"a", "b"}
     assert all(path.startswith("val/") for path in halves(source))
-    with pytest.raises(ValueError, match="must have 1,000 classes: 1000 missing"):
+    with pytest.raises(ValueError, match="must have 1,000 classes: 1,000 missing"):
         read_imagenet(tmp_path / "images")
+
+
+def two_folders(root: Path) -> str:
+    for half in ("a/train", "b/heldout"):
+        for number in range(6):
+            image(root / half / f"class {number % 2}" / f"{number}.png", 10 * number + (half[0] == "b"))
+    return f"train={root / 'a/train'},val={root / 'b/heldout'}"
+
+
+def test_training_and_test_images_in_two_folders(tmp_path: Path) -> None:
+    name = two_folders(tmp_path)
+    source = open_source(name)
+    assert halves(source) == {
+        f"b/heldout/class {number % 2}/{number}.png": f"class {number % 2}" for number in range(6)
+    }
+    assert len(source.rows("train")) == 6
+    copy = tmp_path / "a/train/class 0/copy.png"
+    copy.write_bytes((tmp_path / "b/heldout/class 0/2.png").read_bytes())
+    assert len(open_source(name).rows("train")) == 6, "an exact copy of a test image is not trained on"
+    with pytest.raises(ValueError, match=r"must name two folders, as train=DIR,val=DIR"):
+        open_source(f"train={tmp_path}")
+    with pytest.raises(ValueError, match=r"nowhere is not a folder"):
+        open_source(f"train={tmp_path / 'a/train'},val={tmp_path / 'nowhere'}")
+    with pytest.raises(ValueError, match=r"the folders lie in each other"):
+        open_source(f"train={tmp_path / 'a'},val={tmp_path / 'a/train'}")
+    with pytest.raises(ValueError, match=r"give no file of tags or classes with it"):
+        open_source(name, labels="labels.csv")
+    image(tmp_path / "b/heldout/class 9/1.png", 99)
+    with pytest.raises(
+        ValueError, match=r"heldout has 1 classes that .*train lacks, such as 'class 9'; make the folders"
+    ):
+        open_source(name)
+    image(tmp_path / "b/heldout/1.png", 99)
+    with pytest.raises(ValueError, match=r"heldout must hold class folders, with all images in them"):
+        open_source(name)
+
+
+def test_classes_that_differ_between_train_and_val_are_named(tmp_path: Path) -> None:
+    for number, folder in enumerate(("train/a", "train/b", "train/c", "val/a", "val/b", "val/d")):
+        image(tmp_path / "images" / folder / "1.png", 20 * number)
+    notes = open_source(str(tmp_path / "images")).notes
+    assert notes[1:] == (
+        "val/ has 1 class that train/ lacks, such as 'd'",
+        "train/ has 1 class that val/ lacks, such as 'c'",
+    )
+
+
+@pytest.mark.usefixtures("small")
+def test_scores_follow_from_the_file_of_predictions(tmp_path: Path) -> None:
+    """Naively, from its columns alone."""
+    v2_tree(tmp_path / "all" / "v2")
+    (tmp_path / "all" / "v2" / "4" / "a.png").write_bytes(b"broken")
+    objectnet_tree(tmp_path / "all" / "objectnet")
+    evaluation, model = Robustness(dataset=str(tmp_path / "all")), ByBrightness({5: [7, 5], 2: [9], 1: [3]})
+    scores, predictions = scored(evaluation, model, evaluation.sources(), device=CPU, seed=0)
+    write_predictions(tmp_path / "p.parquet", predictions)
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert len(rows) == 12 + 4
+    for score in scores:
+        column = "restricted" if score.split == "restricted" else "predicted"
+        chosen = [row for row in rows if row["dataset"] == score.dataset]
+        assert [row["path"] for row in chosen] == list(score.image)
+        assert [float(row[column] in row["accepted"]) for row in chosen] == list(score.correct)
+        assert {row["view"] for row in chosen} == {score.view}
+    values = {(score.dataset, score.split): score.value for score in scores}
+    objectnet = "objectnet (objectnet)"
+    assert values == {(objectnet, "test"): 0.5, (objectnet, "restricted"): 1.0, ("in-v2 (v2)", "test"): 8 / 12}

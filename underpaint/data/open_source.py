@@ -10,6 +10,7 @@ import xxhash
 
 from underpaint.data.collections import catalog
 from underpaint.data.folders import folder
+from underpaint.data.folders.two_folders import is_two_folders, open_two_folders
 from underpaint.data.known_sets.catalog import is_known_set, open_known_set
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
@@ -28,6 +29,7 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
 
     * ``NAME:FOLDER`` with a name of ``KNOWN_SETS``, such as ``in1k:/data/imagenet``: a published dataset as it lies on
       disk, which must be complete;
+    * ``train=DIR,val=DIR``: training and test images in two folders with the same class folders;
     * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a table with the columns ``path`` and
       ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``tag_rules`` says how they
       become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
@@ -44,6 +46,11 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
             raise ValueError(f"{source} has its own classes: give no file of tags or classes with it")
         _require_canonical(source, "a published dataset", tag_rules)
         return open_known_set(source)
+    if is_two_folders(source):
+        if tags or labels:
+            raise ValueError(f"{source} has the classes of its folders: give no file of tags or classes with it")
+        _require_canonical(source, "two folders of class folders", tag_rules)
+        return open_two_folders(source)
     if is_prepared_name(source):
         if tags or labels:
             raise ValueError(f"{source}, a prepared set, has its own labels: give no file of tags or classes with it")

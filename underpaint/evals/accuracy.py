@@ -19,6 +19,7 @@ from underpaint.evals.features import (
     unseen_classes,
 )
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.predictions import Predictions
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
@@ -69,6 +70,10 @@ class Accuracy:
         Raises:
             ValueError: if the classifier lacks a class of the dataset, or no test image can be read.
         """
+        return self.predictions(classifier, source, device).scores()
+
+    def predictions(self, classifier: FinishedClassifier, source: Source, device: torch.device) -> Predictions:
+        """The answer for each test image, from which the scores are computed; errors as in ``__call__``."""
         rows = labelled_rows(source, "test")
         needed = _answers(source, rows)
         unknown = sorted(needed - set(classifier.labels))
@@ -78,30 +83,23 @@ class Accuracy:
                 f"evaluate it on the dataset it was trained on"
             )
         known = [name in needed for name in classifier.labels]
-        predicted = self.predict(classifier, source, rows, torch.tensor(known), device)
-        if not any(predicted):
+        answers = self.predict(classifier, source, rows, torch.tensor(known), device)
+        if not any(answers):
             raise ValueError(f"none of the {len(rows)} test images of '{source.name}' could be read; check its files")
-        unread = [source.path[row] for row, answer in zip(rows, predicted, strict=True) if answer is None]
+        unread = [source.path[row] for row, answer in zip(rows, answers, strict=True) if answer is None]
         remarks = [*unseen_classes(source), *unreadable_images(unread, total=len(rows), what="test", wrong=True)]
-        return [
-            Score(
-                dataset=source.name,
-                protocol="finetune",
-                split=rule,
-                view=view_name(classifier_input(classifier.image_input, self.view)),
-                correct=tuple(
-                    float(answer is not None and classifier.labels[answer[number]] in _right(source, row))
-                    for answer, row in zip(predicted, rows, strict=True)
-                ),
-                image=tuple(source.path[row] for row in rows),
-                family=tuple(source.family[row] for row in rows),
-                settings={},
-                versions={"classes": source.class_table} if source.class_table else {},
-                remarks=(*remarks, RULES[rule]) if _has_classes_of_its_own(source) else tuple(remarks),
-            )
-            for number, rule in enumerate(RULES)
-            if rule == "test" or _has_classes_of_its_own(source)
-        ]
+        return Predictions(
+            dataset=source.name,
+            view=view_name(classifier_input(classifier.image_input, self.view)),
+            image=tuple(source.path[row] for row in rows),
+            family=tuple(source.family[row] for row in rows),
+            label=tuple(source.label[row] for row in rows),
+            accepted=tuple(_right(source, row) for row in rows),
+            predicted=tuple(classifier.labels[answer[0]] if answer else None for answer in answers),
+            restricted=tuple(classifier.labels[answer[1]] if answer else None for answer in answers),
+            class_table=source.class_table,
+            remarks=tuple(remarks),
+        )
 
     def predict(
         self,
@@ -125,13 +123,6 @@ class Accuracy:
         return predicted
 
 
-RULES = {
-    "test": "a prediction outside the dataset's classes counts as wrong",
-    "restricted": "the prediction is the best of the dataset's classes alone",
-}
-"""Ways to score a dataset with classes of its own."""
-
-
 def _right(source: Source, row: int) -> tuple[str, ...]:
     """The classes that are a right answer."""
     return source.accepted[row] if source.accepted else (source.label[row],)
@@ -142,8 +133,3 @@ def _answers(source: Source, rows: list[int]) -> set[str]:
     if not source.accepted and source.rows("train"):
         return set(transfer_classes(source))
     return {name for row in rows for name in _right(source, row)}
-
-
-def _has_classes_of_its_own(source: Source) -> bool:
-    """Whether the names of the source's classes are others than those of the right answers."""
-    return bool(source.accepted) and any(source.label[row] not in source.accepted[row] for row in source.rows("test"))

@@ -73,12 +73,14 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
     return replace(
         source,
         skipped=listing.links,
-        notes=(*labelled.notes, *_notes(split_of, splits, named_by=labels if labelled.split else "")),
+        notes=(*labelled.notes, *_notes(split_of, splits, label_of, named_by=labels if labelled.split else "")),
         notes_on_tags=(*tagged.notes, *notes_on_tags),
     )
 
 
-def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *, named_by: str) -> tuple[str, ...]:
+def _notes(
+    split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], label_of: Mapping[str, str], *, named_by: str
+) -> tuple[str, ...]:
     """Sentences about the origin of the transfer task's splits; ``named_by`` is the file that gives them, or ""."""
     if not split_of:
         drawn = any("test" in names for names in splits.values())
@@ -91,7 +93,22 @@ def _notes(split_of: dict[str, str], splits: Mapping[str, tuple[Split, ...]], *,
     notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
     notes += [f"{count:,} images of {name}/ are left out" for name, count in sorted(left_out.items())]
-    return tuple(notes)
+    return (*notes, *_notes_on_classes(split_of, splits, label_of))
+
+
+def _notes_on_classes(
+    split_of: Mapping[str, str], splits: Mapping[str, tuple[Split, ...]], label_of: Mapping[str, str]
+) -> list[str]:
+    """Sentences about classes of the tested folder that ``train/`` lacks, and the other way round."""
+    classes = {half: {label_of[path] for path, names in splits.items() if half in names} for half in ("train", "test")}
+    tested = next((split_of[path] for path, names in splits.items() if "test" in names), "")
+    notes: list[str] = []
+    for half, folder, missing_in in (("test", tested, "train"), ("train", "train", tested)):
+        only = sorted(classes[half] - classes["test" if half == "train" else "train"])
+        if only and tested:
+            number = "1 class" if len(only) == 1 else f"{len(only):,} classes"
+            notes.append(f"{folder}/ has {number} that {missing_in}/ lacks, such as {only[0]!r}")
+    return notes
 
 
 def _tags_file(folder: Path, tags: str) -> Path | None:

@@ -67,7 +67,9 @@ def require_classes(there: Iterable[str], expected: Sequence[str], *, where: str
     missing, unknown = sorted(set(expected) - names), sorted(names - set(expected))
     if missing or unknown:
         sentences = [
-            f"{len(some)} {what} ({named(some)})" for some, what in ((missing, "missing"), (unknown, "unknown")) if some
+            f"{len(some):,} {what} ({named(some)})"
+            for some, what in ((missing, "missing"), (unknown, "unknown"))
+            if some
         ]
         raise ValueError(f"{where} must have {len(expected):,} classes: {' and '.join(sentences)}")
 

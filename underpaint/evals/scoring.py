@@ -1,0 +1,45 @@
+"""Scores of an evaluation on the sources that it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from underpaint.data.open_source import open_source
+from underpaint.data.source import Source
+from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.predictions import Predictions
+from underpaint.evals.robustness import Robustness
+from underpaint.evals.score import Score
+
+
+def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
+    """The sources that an evaluation is about; ``labels`` and ``tags`` are files with those of a folder.
+
+    Raises:
+        ValueError: if one cannot be opened.
+    """
+    if not isinstance(evaluation, Robustness):
+        return [open_source(evaluation.dataset, tags=tags, labels=labels)]
+    if labels or tags:
+        raise ValueError("the sets of robustness have their own classes; leave out --labels and --tags")
+    return evaluation.sources()
+
+
+def scored(
+    evaluation: Any, network: Any, sources: Sequence[Source], *, device: torch.device, seed: int
+) -> tuple[list[Score], list[Predictions]]:
+    """All scores, and the predictions that those of a classifier are computed from."""
+    if isinstance(evaluation, Accuracy):
+        predictions = [evaluation.predictions(network, source, device) for source in sources]
+        return [score for each in predictions for score in each.scores()], predictions
+    return [s for source in sources for s in evaluation(network, source=source, device=device, seed=seed)], []
+
+
+def content_hash(sources: Sequence[Source]) -> str:
+    """The hash of the data of an evaluation, of several sources together."""
+    hashes = [source.content_hash for source in sources]
+    return hashes[0] if len(hashes) == 1 else hashlib.blake2b(" ".join(hashes).encode(), digest_size=16).hexdigest()
