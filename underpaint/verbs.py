@@ -31,6 +31,7 @@ from underpaint.evals.statistics import estimate
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
+from underpaint.field_comments import Field, fields_of
 from underpaint.messages import duration, say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.preparation.copy_pictures import write_copy_pictures
@@ -45,7 +46,7 @@ from underpaint.results.run import EVALUATIONS_FOLDER, EvaluationRow, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
-from underpaint.run.idle_fields import override_run
+from underpaint.run.idle_fields import idle_fields, override_run
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
 from underpaint.run.starting_encoder import require_fitting_start
@@ -66,13 +67,13 @@ from underpaint.user_modules import import_function
 
 __all__ = [
     "contents",
-    "describe_score",
     "evaluate",
     "judge_claims",
     "plan_run",
     "plan_study",
     "prepare",
     "run_study",
+    "settable_fields",
     "source_of",
     "train",
 ]
@@ -242,18 +243,6 @@ def evaluate(
     return rows
 
 
-def describe_score(row: EvaluationRow) -> str:
-    """A row of ``evaluate`` as one line, without its remarks."""
-    shots = f" {row['shots']}-shot" if row["shots"] else ""
-    language = f" in {row['language']}" if row["language"] else ""
-    value = f"{row['metric']} {100 * row['value']:.1f}% of {row['n_test']}"
-    interval = (
-        f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}" if "low" in row and "high" in row else ""
-    )
-    chance = f", chance {100 * row['chance']:.1f}" if "chance" in row else ""
-    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{chance}"
-
-
 def _network(needs: type, folder: str | Path, objective: str) -> Any:
     """The part of a finished run that an evaluation needs."""
     if needs is Encoder:
@@ -384,4 +373,22 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
     return [
         (what, inspect.getsourcefile(f) or "?", inspect.getsourcelines(f)[1])
         for what, f in (("recipe", function), ("loss", loss))
+    ]
+
+
+def settable_fields(name: str) -> list[Field]:
+    """The fields of a recipe, or of an evaluation, with their values there and the words about them.
+
+    A field that has no effect with the values of the others has the reason in place of the words.
+
+    Raises:
+        ValueError: for a name that is neither.
+    """
+    if name in EVALUATIONS:
+        return list(fields_of(_build_evaluation(name, ())))
+    run = recipes.find_recipe(name)()
+    idle = idle_fields(run)
+    return [
+        field._replace(comment=f"no effect: {reason}") if (reason := idle.get(field.name)) else field
+        for field in fields_of(run)
     ]

@@ -28,6 +28,7 @@ from underpaint.cli.main import INPUT, MACHINE, RESUMABLE, main
 from underpaint.cli.parser import VERBS, parse
 from underpaint.data.open_source import open_source
 from underpaint.run import execute, record
+from underpaint.run.idle_fields import override_run
 from underpaint.training.signals import Interrupted
 
 HELP = """
@@ -118,6 +119,27 @@ def test_list(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (line,) = re.findall(rf"^  {re.escape(name)} +(.*)$", out, re.MULTILINE)
         assert line.strip(), f"{name} has no description"
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("recipe", ["mae_laptop", "finetune_in1k_vit_b16"])
+def test_the_listed_fields_are_overrides_that_change_nothing(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--fields", recipe]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    fields = [line for line in lines if not line.startswith(" ")]
+    idle = {lines[number - 1] for number, line in enumerate(lines) if line.startswith("    no effect: ")}
+    settable = [line for line in fields if line not in idle and not line.startswith(("evals=", "objective.stage="))]
+    assert len(settable) > 50
+    assert "optim.clip=inf" in settable
+    assert "    Largest gradient norm." in lines
+    run = recipes.find_recipe(recipe)()
+    assert override_run(run, settable) == run
+
+
+def test_the_fields_of_an_evaluation_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--fields", "lowshot"]) == 0
+    assert "shots=5\n" in capsys.readouterr().out
+    assert main(["list", "--fields", "lowshots"]) == INPUT
+    assert "unknown recipe 'lowshots'" in capsys.readouterr().err
 
 
 def test_list_source_names_the_lines(here: Path) -> None:

@@ -24,6 +24,7 @@ FOUNDATION = {
     "files",
     "config",
     "contents",
+    "field_comments",
     "messages",
     "progress",
     "suggest",
@@ -75,7 +76,7 @@ MAY_IMPORT = {
     "search": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION
-    | {"training", "preparation", "plan", "studies", "report", "weights", "inference", "search", "verbs"},
+    | {"training", "preparation", "plan", "studies", "report", "results", "weights", "inference", "search", "verbs"},
     "__main__": {"cli"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""

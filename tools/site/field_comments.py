@@ -6,14 +6,13 @@ The package describes fields by comments, where a reader of the code wants them;
 from __future__ import annotations
 
 import ast
-import io
 import textwrap
-import tokenize
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from griffe import Attribute, Class, Docstring, Extension, ObjectNode
+
+from underpaint.field_comments import comment_at
 
 
 class FieldComments(Extension):
@@ -55,28 +54,3 @@ def describe(field: Attribute, file: Path) -> str:
     if field.lineno is None:
         return ""
     return comment_at(file, field.lineno, field.endlineno or field.lineno)
-
-
-def comment_at(file: Path, first: int, last: int) -> str:
-    """The comment lines directly above line ``first`` and the comment behind line ``last``, as one text."""
-    alone, behind = _comments(file)
-    above: list[str] = []
-    line = first - 1
-    while line in alone:
-        above.insert(0, alone[line])
-        line -= 1
-    words = " ".join([*above, behind.get(last, "")]).strip()
-    if words.partition(" ")[0].isalpha():  # a field or a value keeps its case
-        words = words[0].upper() + words[1:]
-    return words + ("" if not words or words[-1] in ".:;?!" else ".")
-
-
-@cache
-def _comments(file: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """By line: comments that stand alone, and comments behind code; without those for tools (``# noqa``)."""
-    alone, behind = {}, {}
-    for token in tokenize.generate_tokens(io.StringIO(file.read_text(encoding="utf-8")).readline):
-        text = token.string.removeprefix("#").strip()
-        if token.type == tokenize.COMMENT and not text.startswith(("noqa", "type:", "pyright:")):
-            (alone if token.line.lstrip().startswith("#") else behind)[token.start[0]] = text
-    return alone, behind

@@ -38,10 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
+    from underpaint.results.run import describe_score
 
     given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags")}
     for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
-        print(verbs.describe_score(row))
+        print(describe_score(row))
         for remark in row.get("remarks", ()):
             print(f"  {remark}")
 

@@ -215,3 +215,15 @@ def read_result(folder: Path) -> RunResult:
     if not path.is_file():
         raise ValueError(f"{path} is missing: the run is not finished")
     return checked(RunResult, _content(path), where=str(path))
+
+
+def describe_score(row: EvaluationRow) -> str:
+    """A row of an evaluation as one line, without its remarks."""
+    shots = f" {row['shots']}-shot" if row["shots"] else ""
+    language = f" in {row['language']}" if row["language"] else ""
+    value = f"{row['metric']} {100 * row['value']:.1f}% of {row['n_test']}"
+    interval = (
+        f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}" if "low" in row and "high" in row else ""
+    )
+    chance = f", chance {100 * row['chance']:.1f}" if "chance" in row else ""
+    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{chance}"
