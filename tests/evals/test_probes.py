@@ -129,7 +129,10 @@ def test_lowshot_equals_scikit_learn() -> None:
 
 def test_lowshot_says_which_classes_are_short() -> None:
     scores = LowShot(dataset="toy", shots=31).score(task(), seed=0)
-    assert scores[-1].remarks == ("4 of 4 classes have fewer than 31 training images",)
+    (remark,) = scores[-1].remarks
+    first = task().classes[0]
+    few = f"4 of 4 classes have fewer than 31 training images, such as {first!r}"
+    assert remark == f"{few}: lower shots, or label more images of them"
 
 
 def test_knn_equals_scikit_learn_with_the_same_votes() -> None:

@@ -201,6 +201,20 @@ def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path,
         ("mae_smoke", ["data.resample=sqrt"], TAGS, set()),
         ("mae_smoke", ["data.share=0.6"], {"data.share_seed"}, set()),
         ("mae_smoke", ["objective.frozen_encoder=true"], {"optim.decay_tokens"}, {"optim.layer_decay"}),
+        pytest.param(
+            "finetune_smoke",
+            ["data.augment.mixup=0.8", "data.augment.cutmix=1"],
+            {f"data.augment.{name}" for name in ("mix_probability", "switch_probability", "mix_group")},
+            set(),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "finetune_smoke",
+            ["data.augment.cutmix=1"],
+            {"data.augment.mix_probability"},
+            {"data.augment.switch_probability"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_no_recipe_reads_acts_where_it_is_read(

@@ -77,8 +77,11 @@ class LowShot:
 
     def short_classes(self, task: TaskFeatures) -> list[str]:
         count = torch.bincount(task.train.y, minlength=len(task.classes))
-        short = int((count < self.shots).sum())
-        return [f"{short} of {len(task.classes)} classes have fewer than {self.shots} training images"] if short else []
+        short = [name for name, images in zip(task.classes, count.tolist(), strict=True) if images < self.shots]
+        if not short:
+            return []
+        few = f"{len(short)} of {len(task.classes)} classes have fewer than {self.shots} training images"
+        return [f"{few}, such as {short[0]!r}: lower shots, or label more images of them"]
 
     def named_score(self, task: TaskFeatures, split: str, correct: torch.Tensor, remarks: tuple[str, ...]) -> Score:
         return Score(
