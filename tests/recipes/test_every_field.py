@@ -151,6 +151,8 @@ def walk(run: Run, fields: Sequence[str], folder: Path, image: Path) -> tuple[se
 NO_TRAINED_LAYERS = {"optim.layer_decay", "optim.decay_tokens"}
 TAGS = {"data.vocabulary_size", "data.min_count", "data.resample_ratio", "data.tag_rules"}
 TAGS_AS_TARGETS = {"data.labels_per_image"}
+SHAPE = {"objective.shape_from_start"}
+"""Idle in a run from scratch."""
 NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
 ALWAYS = {
     *("data.lanes.count", "data.lanes.window"),  # a folder
@@ -167,10 +169,10 @@ ALWAYS = {
     ("name", "idle"),
     [
         ("mae_vit_b16", NOT_LARS | TAGS | TAGS_AS_TARGETS),
-        ("wsp_vit_b16", NOT_LARS),
-        ("wsp_laptop", NOT_LARS | {"data.resample_ratio"}),
-        ("finetune_laptop", NOT_LARS | TAGS | TAGS_AS_TARGETS),
-        ("linear_vit_b16", NOT_ADAMW | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
+        ("wsp_vit_b16", NOT_LARS | SHAPE),
+        ("wsp_laptop", NOT_LARS | SHAPE | {"data.resample_ratio"}),
+        ("finetune_laptop", NOT_LARS | SHAPE | TAGS | TAGS_AS_TARGETS),
+        ("linear_vit_b16", NOT_ADAMW | SHAPE | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
         (
             "lit_laptop",
             NOT_LARS | (TAGS - {"data.tag_rules"}) | TAGS_AS_TARGETS | NO_TRAINED_LAYERS | {"objective.logit_bias"},
