@@ -408,7 +408,8 @@ def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, f
     done = underpaint("eval", "knn", run, "dataset=./flat", "--labels", "classes.csv", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "flat knn test: top1 " in done.stdout
-    assert f" images could not be read and count as wrong: {tested.path[tested.rows('test')[0]]!r}" in done.stdout
+    assert " images could not be read" in done.stdout
+    assert repr(tested.path[tested.rows("test")[0]]) in done.stdout
     (file,) = (run / "evals").glob("knn-flat-*.json")
     remarks = [remark for row in json.loads(file.read_text())["rows"] for remark in row["remarks"]]
     assert any("could not be read" in remark for remark in remarks)
