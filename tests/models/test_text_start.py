@@ -12,16 +12,15 @@ import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer as TheirTokenizer
-from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from support.clip_examples import sentencepiece_bytes
+from support.tower_examples import WORDS, word_pieces
 from underpaint.models.text_start import TextStart, open_text_start
 from underpaint.models.text_tower import TextConfig, TextTower
 from underpaint.texts.tokenizer import JsonTokenizer, open_tokenizer
 from underpaint.texts.tokens import END, PAD, START, UNKNOWN
 
 TEXTS = ("a red cat in the snow", "dog", "", "unseen words here")
-WORDS = ("a", "red", "cat", "in", "the", "snow", "dog", "##s", "words")
 SHAPE: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
 DISTIL: dict[str, Any] = {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 96}
 KINDS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
@@ -30,19 +29,6 @@ KINDS: dict[str, tuple[type[Any], type[Any], dict[str, Any]]] = {
     "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel, {**SHAPE, "pad_token_id": 1}),
     "distilbert": (transformers.DistilBertConfig, transformers.DistilBertModel, DISTIL),
 }
-
-
-def word_pieces(path: Path) -> None:
-    """A WordPiece tokenizer with BERT's order of ids: [PAD], something unused, [UNK], [CLS], [SEP], words."""
-    order = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", *WORDS)
-    vocabulary = {word: number for number, word in enumerate(order)}
-    made: Any = TheirTokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # pyright: ignore[reportCallIssue]
-    made.normalizer = normalizers.BertNormalizer()
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 3), ("[SEP]", 4)])
-    made.enable_truncation(4)
-    made.enable_padding(length=9)
-    made.save(str(path))
 
 
 @pytest.fixture

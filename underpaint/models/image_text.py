@@ -29,10 +29,13 @@ class ImageTextConfig:
     text: TextConfig
     width: int  # of the common space
     text_pooling: TextPooling = field(default="first", metadata=LATER)
+    tokens: int = field(default=CONTEXT + 2, metadata=LATER)  # of a text, start and end included; longer ones are cut
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= 2**16:
             raise ValueError(f"width={self.width} of the common space must lie between 1 and {2**16}")
+        if self.tokens < 3:
+            raise ValueError(f"tokens={self.tokens} of a text must be 3 or more: start, a piece and end")
 
 
 class ImageText(nn.Module):
@@ -50,8 +53,8 @@ class ImageText(nn.Module):
 
     @property
     def context(self) -> int:
-        """Pieces that a text may have, start and end not counted; longer ones are cut (paper.md 1.6)."""
-        return min(CONTEXT, self.config.text.longest - 2)
+        """Pieces that a text may have, start and end not counted; longer texts are cut (paper.md 1.6)."""
+        return min(self.config.tokens, self.config.text.longest) - 2
 
     def embed_image(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e"]:
         """Embeddings of length 1 of images, normalised with ``config.encoder.mean`` and ``.std``: from the cls token.

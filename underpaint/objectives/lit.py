@@ -71,7 +71,13 @@ class LitConfig:
     @property
     def towers(self) -> ImageTextConfig:
         """The network alone, as other tools and evaluations take it."""
-        return ImageTextConfig(encoder=self.encoder, text=self.text, width=self.width, text_pooling=self.text_pooling)
+        return ImageTextConfig(
+            encoder=self.encoder,
+            text=self.text,
+            width=self.width,
+            text_pooling=self.text_pooling,
+            tokens=self.tokens,
+        )
 
     @property
     def inputs(self) -> Inputs:
@@ -143,10 +149,6 @@ class Lit(ImageText):
         for block in self.encoder.blocks[config.encoder.depth - config.unlocked_blocks :]:
             block.requires_grad_(True)
         self.encoder.norm.requires_grad_(config.unlocked_blocks > 0)
-
-    @property
-    def context(self) -> int:
-        return self.lit.tokens - 2
 
     def forward(self, batch: PairBatch | FeaturePairBatch) -> Step:
         image = self.project_image(batch["feature"]) if "feature" in batch else self.embed_image(batch["image"])

@@ -129,7 +129,8 @@ class JsonTokenizer(_Filled):
     """A ``tokenizer.json`` of transformers: WordPiece of BERT, BPE of RoBERTa, and others.
 
     Its ids are renumbered: the four of ``tokens.py`` come first, the others behind them in their order. ``order`` lists
-    its ids by their new number, as the rows of its token embeddings have to be ordered.
+    its ids by their new number, as the rows of its token embeddings have to be ordered; ``special`` has the names of
+    the four.
 
     Raises:
         ValueError: for another file, or one that lacks one of the four, or if ``tokenizers`` is not
@@ -149,6 +150,7 @@ class JsonTokenizer(_Filled):
         self._pieces.no_truncation()
         self._pieces.no_padding()
         special = [self._special(path, names) for names in SPECIAL.values()]
+        self.special = tuple(str(self._pieces.id_to_token(number)) for number in special)
         self.order = [*special, *sorted(set(range(self.vocabulary)) - set(special))]
         self._number = {old: new for new, old in enumerate(self.order)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +14,20 @@ from torch import Tensor, nn
 from underpaint import config as configs
 from underpaint.models.formats.key_patterns import Recognised, Rule, to_theirs
 from underpaint.models.formats.maws_clip import TITLE
-from underpaint.models.image_text import ImageTextConfig
+from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import encoder_folder, load_encoder, open_tensors, read_config, read_description
 from underpaint.objectives.classes import BEFORE, class_name_of
 from underpaint.objectives.classify import Classify, ClassifyConfig
+from underpaint.objectives.contrast import LARGEST_SCALE
+from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAE, MAEConfig
 from underpaint.run.outputs import load_model, read_labels
+from underpaint.texts.tokens import END, PAD, START
 
 CLASSIFY = class_name_of(ClassifyConfig)
+LIT = class_name_of(LitConfig)
 
 BATCH_NORM_EPS = 1e-6
 """Epsilon of the batch norm before a linear probe's head (objectives/classify.py)."""
@@ -37,6 +42,7 @@ class ExportModel:
     folder: Path  # encoder/ or model/
     recognised: Recognised  # what it is; has no rules
     tensors: Tensors  # encoder.*, fc_norm.*, head.*, decoder.*, text.* and the projections
+    logit_bias: float | None = None  # of a model for texts that was trained with the sigmoid loss
 
     def under(self, rules: Sequence[Rule]) -> Tensors:
         """The tensors under a tool's names, each made when it is read."""
@@ -55,7 +61,8 @@ class ExportModel:
         return replace(self, recognised=replace(self.recognised, licence=licence))
 
     def load(self) -> ViT | Classify | MAE:
-        """The network itself, for comparisons."""
+        """The network itself, for comparisons; ``load_towers`` is for one with a text tower."""
+        assert self.recognised.text is None, "a network with two towers"
         if self.recognised.classes or self.recognised.decoder is not None:
             return load_model(self.folder)  # pyright: ignore[reportReturnType]
         return load_encoder(self.folder)
@@ -67,9 +74,25 @@ class ExportModel:
         values = (step * 0.7390851).sin() + (step * step * 1.3e-5).sin()
         return values.float().view(IMAGES, c.channels, *c.size)
 
+    def load_towers(self) -> ImageText:
+        """A network with a text tower."""
+        network = load_model(self.folder)
+        assert isinstance(network, ImageText), "a network without a text tower"
+        return network
 
-def open_subject(folder: Path) -> ExportModel:
+    def ids(self) -> Tensor:
+        """Token ids of texts of different lengths, for comparisons."""
+        assert self.recognised.text is not None, "a network without a text tower"
+        count = min(self.recognised.tokens, 9)
+        rows = torch.arange(IMAGES * count).view(IMAGES, count) * 7919 % (self.recognised.text.vocabulary - 4) + 4
+        rows[:, 0], rows[0, -1], rows[1, -2], rows[1, -1] = START, END, END, PAD
+        return rows
+
+
+def open_subject(folder: Path, *, texts: bool = False) -> ExportModel:
     """The network of a run folder (its classifier, else its encoder), or of the ``model/`` or ``encoder/`` given.
+
+    With ``texts`` a run folder gives both towers where it has them.
 
     Raises:
         ValueError: if the folder holds no network, a damaged one, or one of an objective that cannot be exported.
@@ -77,7 +100,8 @@ def open_subject(folder: Path) -> ExportModel:
     if not (folder / "config.json").is_file():
         model = folder / "model"
         recorded = read_config(model / "config.json").get("type") if (model / "config.json").is_file() else ""
-        folder = model if BEFORE.get(str(recorded), recorded) == CLASSIFY else encoder_folder(folder)
+        whole = {CLASSIFY, LIT, ImageTextConfig.__name__} if texts else {CLASSIFY}
+        folder = model if BEFORE.get(str(recorded), str(recorded)) in whole else encoder_folder(folder)
     description = read_description(folder)
     where, kind = str(folder / "config.json"), str(description.get("type"))
     kind = BEFORE.get(kind, kind)
@@ -102,15 +126,45 @@ def open_subject(folder: Path) -> ExportModel:
             licence=licence,
         )
         return ExportModel(folder=folder, recognised=recognised, tensors=stored)
-    if kind == "ImageTextConfig":
+    if kind == ImageTextConfig.__name__:
         both = configs.from_record(ImageTextConfig, record, where=where)
-        recognised = Recognised(
-            title=TITLE, encoder=both.encoder, rules=(), text=both.text, joint_width=both.width, licence=licence
+        return ExportModel(folder=folder, recognised=_towers(TITLE, both, licence), tensors=stored)
+    if kind == LIT:
+        lit = configs.from_record(LitConfig, record, where=where)
+        return ExportModel(
+            folder=folder,
+            recognised=_towers("LiT", lit.towers, licence),
+            tensors=_with_plain_scale(stored),
+            logit_bias=float(stored.read("logit_bias")) if "logit_bias" in stored.info else None,
         )
-        return ExportModel(folder=folder, recognised=recognised, tensors=stored)
     if kind != CLASSIFY:
         raise ValueError(f"{folder} holds the objective {kind!r}; export its encoder/ folder")
     return _classifier(folder, configs.from_record(ClassifyConfig, record, where=where), stored, licence)
+
+
+def _towers(title: str, config: ImageTextConfig, licence: str) -> Recognised:
+    return Recognised(
+        title=title,
+        encoder=config.encoder,
+        rules=(),
+        text=config.text,
+        joint_width=config.width,
+        text_pooling=config.text_pooling,
+        tokens=min(config.tokens, config.text.longest),
+        licence=licence,
+    )
+
+
+def _with_plain_scale(stored: Tensors) -> Tensors:
+    """The tensors of LiT with the scale as it is used, a scalar of at most ln 100, and without a bias of the loss."""
+    info = {name: each for name, each in stored.info.items() if name != "logit_bias"}
+    info["logit_scale"] = Info((), info["logit_scale"].dtype)
+
+    def make(name: str) -> Tensor:
+        value = stored.read(name)
+        return value.reshape(()).clamp(max=math.log(LARGEST_SCALE)) if name == "logit_scale" else value
+
+    return Derived(info, make)
 
 
 def _classifier(folder: Path, config: ClassifyConfig, stored: Tensors, licence: str) -> ExportModel:

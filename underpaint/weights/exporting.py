@@ -14,19 +14,20 @@ from underpaint.weights.export_model import Tool, open_subject
 from underpaint.weights.importing import fresh_folder, refuse_non_empty
 from underpaint.weights.to_hf import TOOL as HF
 from underpaint.weights.to_onnx import TOOL as ONNX
+from underpaint.weights.to_open_clip import TOOL as OPEN_CLIP
 from underpaint.weights.to_safetensors import TOOL as SAFETENSORS
 from underpaint.weights.to_timm import TOOL as TIMM
 from underpaint.weights.to_torchvision import TOOL as TORCHVISION
 
-TOOLS = {tool.name: tool for tool in (TIMM, HF, TORCHVISION, ONNX, SAFETENSORS)}
+TOOLS = {tool.name: tool for tool in (TIMM, HF, TORCHVISION, ONNX, SAFETENSORS, OPEN_CLIP)}
 
 
 def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, Any]:
     """Write a network for the tool ``to`` (a name of TOOLS) into ``out``, with a model card, and compare it there.
 
-    ``folder`` is a run folder or an imported one, of which the classifier is taken where there is one, else the
-    encoder; or its ``model/`` or ``encoder/``. Returns ``to``, ``folder``, ``licence``, ``verified`` (or why not),
-    ``difference`` (the largest of any output).
+    ``folder`` is a run folder or an imported one, of which the classifier or both towers are taken where there are such
+    and the tool takes them, else the encoder; or its ``model/`` or ``encoder/``. Returns ``to``, ``folder``,
+    ``licence``, ``verified`` (or why not), ``difference`` (the largest of any output).
 
     Raises:
         ValueError: if ``folder`` holds no network, the tool cannot express it, ``out`` is not empty, or the export
@@ -37,13 +38,14 @@ def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, An
     if tool is None:
         raise ValueError(f"unknown tool {to!r}; {hint(to, TOOLS)}")
     refuse_non_empty(out)
-    subject = open_subject(folder)
+    subject = open_subject(folder, texts=tool.texts)
     steps = history(subject.folder)
     licence = licences(steps)
     subject = subject.with_licence(licence)
     refusal = tool.refusal(subject.recognised)
     if subject.recognised.text is not None and not tool.texts:
-        refusal = f"it has no such text tower; export the encoder/ folder beside {subject.folder}, or to safetensors"
+        able = ", ".join(name for name, each in TOOLS.items() if each.texts)
+        refusal = f"it has no such text tower; export the encoder/ folder beside {subject.folder}, or to {able}"
     if refusal:
         raise ValueError(f"{folder} cannot be exported to {to}: {refusal}")
     with fresh_folder(out) as part:

@@ -30,12 +30,12 @@ from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.pieces import Derived, Info, Tensors, require_finite
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViT, ViTConfig
-from underpaint.models.weights import TOKENIZER, save_tensors
+from underpaint.models.weights import save_tensors
 from underpaint.objectives.classes import class_name
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.suggest import hint
-from underpaint.weights.tokenizers import find_tokenizer
+from underpaint.weights.tokenizers import find_tokenizer, place_of
 from underpaint.weights.weight_files import OpenWeights, open_weights
 
 FORMAT = 1
@@ -80,7 +80,9 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
     labels, assumed = _labels(recognised, given_fields)
     tokenizer = None
     if recognised.text is not None:
-        tokenizer = find_tokenizer(source, recognised.text, given_fields.get("tokenizer"))
+        tokenizer = find_tokenizer(
+            source, recognised.text, given_fields.get("tokenizer"), exact=formats.ours.KEY not in opened.config
+        )
         assumed += [] if "tokenizer" in given_fields else [f"the tokenizer {tokenizer}"]
     origin = {
         "format": recognised.title,
@@ -254,13 +256,19 @@ def _image_text(
     recognised: Recognised, text: TextConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path
 ) -> _Part:
     """The model of an image tower and a text tower, with its tokenizer."""
-    config = ImageTextConfig(encoder=recognised.encoder, text=text, width=recognised.joint_width)
+    config = ImageTextConfig(
+        encoder=recognised.encoder,
+        text=text,
+        width=recognised.joint_width,
+        text_pooling=recognised.text_pooling,
+        tokens=recognised.tokens,
+    )
     with torch.device("meta"):
         network = ImageText(config)
     description = {"type": type(config).__name__, "config": configs.record(config)}
     description["tokenizer"] = {"size": tokenizer.stat().st_size, "xxh3": files.xxh3(tokenizer)}
     tensors = _derived(network, {rule.ours: rule for rule in recognised.rules}, foreign, source, "")
-    return _Part(name="model", tensors=tensors, description=description, beside={str(TOKENIZER): tokenizer})
+    return _Part(name="model", tensors=tensors, description=description, beside={str(place_of(tokenizer)): tokenizer})
 
 
 def objective_of(recognised: Recognised) -> ClassifyConfig | MAEConfig | None:

@@ -14,7 +14,7 @@ from underpaint import files
 from underpaint.models.formats import maws_clip, ours
 from underpaint.models.formats.key_patterns import Recognised, Rule
 from underpaint.models.pieces import PIECE_BYTES, SafetensorsFiles, write_pieces
-from underpaint.models.weights import TOKENIZER
+from underpaint.texts.tokenizer import open_tokenizer
 from underpaint.weights.export_model import ExportModel, Tool
 
 
@@ -34,7 +34,8 @@ def _write(folder: Path, subject: ExportModel) -> None:
     write_pieces(folder, subject.under(_rules(subject)), limit=PIECE_BYTES)
     files.write_json(folder / "config.json", {ours.KEY: ours.describe(subject.recognised)})
     if subject.recognised.text is not None:
-        shutil.copyfile(subject.folder / TOKENIZER, folder / TOKENIZER.name)
+        tokenizer = open_tokenizer(subject.folder).file
+        shutil.copyfile(tokenizer, folder / tokenizer.name)
 
 
 def _compare(folder: Path, subject: ExportModel) -> tuple[float, float]:

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from underpaint.models.image_text import TextPooling
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, ViTConfig, sincos_positions
+from underpaint.texts.tokenizer import CONTEXT
 
 HEADS = {
     (192, 12): 3,
@@ -72,6 +74,8 @@ class Recognised:
     mask_ratio: float = 0.75
     text: TextConfig | None = None  # the tower for texts, of a model for images and texts
     joint_width: int = 0  # of the space that both are projected to
+    text_pooling: TextPooling = "first"
+    tokens: int = CONTEXT + 2  # of a text, start and end included
     licence: str = ""
     left_out: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()  # what neither the file nor the user says, in sentences

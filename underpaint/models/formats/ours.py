@@ -9,6 +9,7 @@ from underpaint.models.formats.key_patterns import ForeignFile, Recognised, Rule
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig
+from underpaint.texts.tokenizer import CONTEXT
 
 KEY = "underpaint"
 """Under which config.json says what we know of the network, in exports whose tool reads no config.json."""
@@ -29,7 +30,12 @@ def describe(recognised: Recognised) -> dict[str, Any]:
         **(
             {}
             if recognised.text is None
-            else {"text": configs.record(recognised.text), "joint_width": recognised.joint_width}
+            else {
+                "text": configs.record(recognised.text),
+                "joint_width": recognised.joint_width,
+                "text_pooling": recognised.text_pooling,
+                "tokens": recognised.tokens,
+            }
         ),
         "licence": recognised.licence,
     }
@@ -59,6 +65,8 @@ def said(foreign: ForeignFile, rules: tuple[Rule, ...], title: str) -> Recognise
             mask_ratio=float(record["mask_ratio"]),
             text=None if text is None else configs.from_record(TextConfig, text, where=where),
             joint_width=0 if text is None else int(record["joint_width"]),
+            text_pooling="mean" if record.get("text_pooling") == "mean" else "first",
+            tokens=int(record.get("tokens", CONTEXT + 2)),
             licence=str(record["licence"]),
         )
     except (KeyError, TypeError) as error:
