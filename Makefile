@@ -36,7 +36,7 @@ demo: $(STAMP) ## run the study: MAE, WSP and MAE then WSP on real tagged images
 test: $(STAMP) ## run the fast tests, at most 5 minutes on 2 cores
 	$(BIN)/python -m pytest $(PROCESSES)
 
-test-slow: $(STAMP) ## run the tests that take more than ten seconds each
+test-slow: $(STAMP) ## run the tests that take more than five seconds each
 	$(BIN)/python -m pytest $(PROCESSES) -m "slow and not cuda"
 
 check: $(STAMP) ## lint, format, types, and who may import whom

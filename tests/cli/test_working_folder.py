@@ -174,6 +174,7 @@ def test_every_verb_is_tried() -> None:
     assert {line.split()[0] for line in COMMANDS.values()} == set(VERBS)
 
 
+@pytest.mark.slow
 def test_canaries_sing_where_python_finds_them(places: dict[str, Path], few: Path, tmp_path: Path) -> None:
     """Else the tests below could not fail. PYTHONPATH is the user's: what it names is imported."""
     command = [*INSTALLED, *words_of("prepare", places, tmp_path / "out")]

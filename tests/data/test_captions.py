@@ -181,6 +181,7 @@ def test_the_identity_is_that_of_texts_too(folder: Path) -> None:
     assert opened(folder).content_hash != before.content_hash
 
 
+@pytest.mark.slow
 def test_names_of_a_collection() -> None:
     pairs = data("openmoji", languages=("en", "de")).open()
     texts = in_folder(pairs)

@@ -322,6 +322,7 @@ def test_the_public_module_reads_as_training_does() -> None:
     assert images.BadImage is BadImage
 
 
+@pytest.mark.slow
 def test_a_folder_of_deep_images_is_prepared_and_what_is_not_read_is_named(tmp_path: Path) -> None:
     from underpaint.cli.main import main
 

@@ -245,6 +245,7 @@ def test_the_set_is_a_source_for_studies_too(tmp_path: Path) -> None:
     assert all(batch["weight"].all() for batch in heldout)
 
 
+@pytest.mark.slow
 def test_near_duplicates_of_test_images_are_not_drawn(tmp_path: Path) -> None:
     prepare_example(tmp_path / "set")
     (tmp_path / "test").mkdir()

@@ -234,6 +234,7 @@ def test_fields_of_a_run_that_starts_from_another(images: Path, tmp_path: Path) 
     assert walk(started, fields, tmp_path, images / "000.jpg") == ({"reset_final_norm"}, {"objective.init"})
 
 
+@pytest.mark.slow
 def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_path: Path) -> None:
     run = shrunk(recipes.wsp_vit_b16(), prepared)
     fields = [field for field, _, _ in fields_of(run) if field.startswith("data.") and field != "data.decoding"]

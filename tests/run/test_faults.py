@@ -57,6 +57,7 @@ def steps(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_in_the_save_leaves_what_can_be_continued(
     images: Path, finished_mae: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_ranks_with_other_data_or_code_are_named(images: Path) -> None:
             record.require_agreement([one, other])
 
 
+@pytest.mark.slow
 def test_the_code_is_part_of_what_ranks_compare(tmp_path: Path) -> None:
     """The same package with one comment more is another code."""
     copy = Path(shutil.copytree(ROOT / "underpaint", tmp_path / "underpaint"))

@@ -83,6 +83,7 @@ def test_each_part_runs_once_in_another_process_and_prints_to_its_file(
     assert f"part {PARTS - 1}\n" not in printed
 
 
+@pytest.mark.slow
 def test_after_a_failure_no_part_begins_and_the_error_is_that_of_the_part(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_after_a_failure_no_part_begins_and_the_error_is_that_of_the_part(
     assert run_parts(build(), tmp_path), "the same command goes on"
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_ends_ends_the_study_with_one_line(tmp_path: Path) -> None:
     """Where memory runs out the system asks nobody; the study waited for ever."""
     killed = partial(build, killed=1)

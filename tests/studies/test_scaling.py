@@ -96,6 +96,7 @@ def test_the_grid_has_every_arm_at_every_point(folder: Path, opened: Any, monkey
     assert len(samples) == 1
 
 
+@pytest.mark.slow
 def test_subsets_are_nested_within_a_seed_and_keep_families(
     folder: Path, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

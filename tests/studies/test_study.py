@@ -100,6 +100,7 @@ def flops(rows: list[PlanRow], start: str) -> float:
     return next(row.flops for row in rows if row.part.startswith(start))
 
 
+@pytest.mark.slow
 def test_the_plan_and_single_parts(images: Path, tmp_path: Path) -> None:
     arguments = {
         "size": "smoke",
