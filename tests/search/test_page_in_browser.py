@@ -57,7 +57,10 @@ class Opened:
     def type(self, text: str) -> None:
         self.page.fill("#query", "")
         self.page.type("#query", text)
-        self.page.wait_for_timeout(200)
+        self.wait_for_answer(text)
+
+    def wait_for_answer(self, to: str) -> None:
+        self.page.wait_for_function("to => document.documentElement.dataset.answered === to", arg=to)
 
     def status(self) -> str:
         return self.page.inner_text("#status")
@@ -102,7 +105,7 @@ def test_results_are_those_of_numpy(folder: Path, browser: Any) -> None:
     assert opened.shown() == []
     opened.type("red")
     opened.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-    opened.page.wait_for_timeout(300)
+    opened.page.locator("#grid button").nth(119).wait_for(state="attached")
     assert opened.shown()[:120] == expected(folder, "red")[:120]
     assert opened.page.title() == "Search: photos"  # no name of a file was run
     assert HOSTILE in expected(folder, "red")
@@ -116,7 +119,7 @@ def test_everything_works_by_keys(folder: Path, browser: Any) -> None:
     keys.press("/")
     assert opened.focused() == "query"
     keys.type("red")
-    opened.page.wait_for_timeout(200)
+    opened.wait_for_answer("red")
     keys.press("ArrowDown")
     assert opened.focused() == best[0]
     keys.press("ArrowRight")
@@ -133,7 +136,7 @@ def test_everything_works_by_keys(folder: Path, browser: Any) -> None:
     keys.press("Escape")
     assert opened.focused() == best[2]
     keys.press("m")
-    opened.page.wait_for_timeout(200)
+    opened.wait_for_answer(f"like {best[2]}")
     names, images = stored(folder, "images")
     scores = images @ images[names.index(best[2])]
     alike = [names[row] for row in np.lexsort((np.arange(len(names)), -np.round(scores, 9))) if names[row] != best[2]]
@@ -155,7 +158,7 @@ def test_it_fits_a_phone(folder: Path, browser: Any) -> None:
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 360
     opened.page.tap("#more")
-    opened.page.wait_for_timeout(200)
+    opened.wait_for_answer(f"like {expected(folder, 'red', 'wide')[0]}")
     assert "Images like" in opened.status()
 
 

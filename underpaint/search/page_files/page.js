@@ -142,6 +142,7 @@ const page = (() => {
     describe(text, result);
     suggest(text, result);
     if (fresh || order[0] !== first || order.length !== before) draw();
+    document.documentElement.dataset.answered = like >= 0 ? `like ${images.name[like]}` : text;
   }
 
   // ---- what is shown ----------------------------------------------------------------------------------------------
