@@ -21,6 +21,7 @@ from underpaint.objectives.lit import Lit, LitConfig
 from underpaint.run import Budget, Run, encoder_of, execute
 from underpaint.run.idle_fields import override_run
 from underpaint.run.outputs import load_model
+from underpaint.search.queries import search_images
 from underpaint.training.optim import OptimConfig
 from underpaint.training.signals import Interrupted
 
@@ -96,6 +97,17 @@ def test_cached_features_resume_to_the_same_bits(images: Path, encoder: Path, tm
         override_run(cached(), ["data.scale=0.5,1"])
     with pytest.raises(ValueError, match="keeps the features of a locked image tower, and unlocked_blocks=1 trains it"):
         replace(cached().objective, unlocked_blocks=1)  # pyright: ignore[reportCallIssue]
+
+
+def test_a_search_reads_the_features_that_training_has_kept(
+    images: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
+    run = lit_run(images, encoder, steps=2)
+    execute(replace(run, objective=replace(run.objective, cached_features=True)), tmp_path / "run")
+    (store,) = (tmp_path / "cache" / "features").iterdir()
+    search_images(tmp_path / "run", images, "red")
+    assert list((tmp_path / "cache" / "features").iterdir()) == [store]
 
 
 def test_it_goes_on_from_its_own_text_tower(images: Path, encoder: Path, finished: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", default="", help="new folder of a page to search in, instead of a query")
     languages = "with --out: languages of the words, as en,de (default: those of the run's captions)"
     add("--languages", metavar="LIST", default="", help=languages)
-    add("--words", metavar="N", type=int, help="with --out: largest number of words to type (default: 20000)")
+    add("--words", metavar="N", type=int, help="with --out: largest number of words to type (default: 30,000)")
 
 
 def call(options: argparse.Namespace) -> None:

@@ -6,16 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from underpaint import config
-from underpaint.core import FeatureInput
+from underpaint.core import FeatureInput, ImageInput
 from underpaint.data.captions.caption_data import OpenCaptions
 from underpaint.data.captions.feature_store import FeatureMaker
 from underpaint.data.open_dataset import OpenDataset
 from underpaint.evals.mode import evaluation_mode
 from underpaint.models.vit import ViT
-from underpaint.models.weights import encoder_folder, load_encoder, read_description, start_from
+from underpaint.models.weights import load_encoder, start_from
 from underpaint.run.declare import Run, encoder_of
-from underpaint.run.record import digest
 from underpaint.training.devices import choose_device
 from underpaint.training.ranks import Ranks
 
@@ -39,12 +37,25 @@ def with_features(run: Run, opened: OpenDataset, ranks: Ranks) -> OpenDataset:
 def _maker(run: Run, wanted: FeatureInput, device: torch.device) -> FeatureMaker:
     encoder = ViT(encoder_of(run))
     start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
-    encoder.to(device)
+    return feature_maker(encoder.to(device), wanted.image, device=device)
 
-    def encode(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+
+def feature_maker(encoder: ViT, image: ImageInput, *, device: torch.device) -> FeatureMaker:
+    """The encoder as the store of features takes it: whoever has the same tensors shares their features."""
+
+    def encode(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         with evaluation_mode(encoder, device):
-            return encoder(image.to(device))[:, 0].cpu()
+            return encoder(x.to(device))[:, 0].float().cpu()
 
-    weights = read_description(encoder_folder(run.init_from))["weights"]["xxh3"]
-    made_from = [weights, config.record(encoder_of(run)), run.reset_final_norm]
-    return FeatureMaker(encode=encode, encoder_hash=digest(made_from), image=wanted.image, width=wanted.width)
+    return FeatureMaker(encode=encode, encoder_hash=_hash(encoder), image=image, width=encoder.config.width)
+
+
+def _hash(encoder: ViT) -> str:
+    """Checksum of an encoder: its form and its tensors."""
+    import xxhash
+
+    state = xxhash.xxh3_128(repr(encoder.config).encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        state.update(name.encode())
+        state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return state.hexdigest()

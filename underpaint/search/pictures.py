@@ -18,13 +18,16 @@ from underpaint.data.loader import read_encoded
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.data.source import Problem, Source
+from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
 from underpaint.messages import counted, say
-from underpaint.search.image_features import embed_features, feature_maker
+from underpaint.run.cached_features import feature_maker
 
 EXPLAINED = 20
 """Number of unreadable images whose reason is given."""
 NOT_READABLE = "cannot be read"
+BATCH_FEATURES = 8_192
+"""Features projected together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +78,7 @@ def embed_pictures(towers: Towers, source: Source) -> Pictures:
         measure=lambda path: xxhash.xxh3_128_hexdigest(source.files.read(path)),
         description="Reading files to find their features",
     )
-    maker = feature_maker(towers)
+    maker = feature_maker(towers.model.encoder, towers.image_input, device=towers.device)
     features = features_of([hashes.get(path, path) for path in source.path], reads, maker, name=source.name)
     rows = tuple(features.kept.nonzero()[:, 0].tolist())
     unreadable = (
@@ -90,8 +93,15 @@ def embed_pictures(towers: Towers, source: Source) -> Pictures:
     if unreadable:
         first = unreadable[0]
         say(f"{counted(len(unreadable), 'image')} left out, such as {first.key!r}: {first.reason}")
-    embedding = embed_features(towers, features.x[torch.tensor(rows)])
+    embedding = _projected(towers, features.x[torch.tensor(rows)])
     return Pictures(source=source, rows=rows, embedding=embedding, unreadable=unreadable)
+
+
+def _projected(towers: Towers, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    """Embeddings of length 1 of the image encoder's cls features, float32 on the CPU."""
+    device = towers.device
+    with evaluation_mode(towers, device):
+        return torch.cat([towers.model.project_image(part.to(device)).cpu() for part in features.split(BATCH_FEATURES)])
 
 
 def _explained(source: Source, rows: Sequence[int], towers: Towers) -> tuple[Problem, ...]:
