@@ -40,18 +40,24 @@ def rank(queries: Float[Tensor, "q e"], candidates: Float[Tensor, "c e"], *, rig
     right = right[right[:, 0].argsort(stable=True)]
     query, column = right[:, 0].contiguous(), number[right[:, 1]]
     assert torch.equal(query.unique(), torch.arange(len(queries))), "a query without a right candidate"
-    parts: list[Ranks] = []
-    rows = max(1, BLOCK // len(distinct))
+    ranks = Ranks(*(torch.empty(len(queries), dtype=torch.int64) for _ in Ranks._fields))
+    rows = max(1, min(BLOCK // len(distinct), len(queries)))
+    # Both are written again for every block: blocks of their own leave holes in the heap, and take it to gigabytes.
+    similarities = torch.empty(rows, len(distinct), dtype=queries.dtype)
+    masks = torch.empty(rows, len(distinct), dtype=torch.bool)
     for begin in range(0, len(queries), rows):
-        similarity = queries[begin : begin + rows] @ distinct.T
+        block = queries[begin : begin + rows]
+        similarity, mask = similarities[: len(block)], masks[: len(block)]
+        torch.mm(block, distinct.T, out=similarity)
         first, last = torch.searchsorted(query, torch.tensor([begin, begin + rows])).tolist()
         row, of_pair = query[first:last] - begin, similarity[query[first:last] - begin, column[first:last]]
-        best = torch.full((len(similarity),), -torch.inf).scatter_reduce(0, row, of_pair, "amax")
-        tied_right = torch.zeros(len(similarity), dtype=torch.int64).index_add(0, row, (of_pair == best[row]).long())
-        above = _count(similarity > best[:, None], copies)
-        tied = _count(similarity == best[:, None], copies)
-        parts.append(Ranks(above, tied - tied_right, tied_right))
-    return Ranks(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        best = torch.full((len(block),), -torch.inf, dtype=queries.dtype).scatter_reduce(0, row, of_pair, "amax")
+        tied_right = torch.zeros(len(block), dtype=torch.int64).index_add(0, row, (of_pair == best[row]).long())
+        of_block = Ranks(*(part[begin : begin + rows] for part in ranks))
+        of_block.above[:] = _count(torch.gt(similarity, best[:, None], out=mask), copies)
+        of_block.tied_wrong[:] = _count(torch.eq(similarity, best[:, None], out=mask), copies) - tied_right
+        of_block.tied_right[:] = tied_right
+    return ranks
 
 
 def hits(ranks: Ranks, k: int) -> Hits:
