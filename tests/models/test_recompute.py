@@ -124,6 +124,7 @@ def test_it_goes_with_frozen_layers() -> None:
 def test_a_block_of_another_class_is_refused_by_name() -> None:
     config = ParallelConfig(recompute_pointwise=True)
     with pytest.raises(
-        ValueError, match=r"recompute_pointwise=true has no form for blocks of the class TransformerEnc"
+        ValueError,
+        match=r"recompute_pointwise=true has no form for blocks of this class or with windows, TransformerEnc",
     ):
         prepare_blocks([nn.TransformerEncoderLayer(8, 2)], config, make_lean=make_lean)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from underpaint.models.attention import attention
 from underpaint.models.mae_decoder import CrossBlock
-from underpaint.models.vit import Block, dropped
+from underpaint.models.vit import Attention, Block, dropped
 
 Before = Callable[..., Tensor]
 """Maps x, and parameters if it has any, to the input of a linear layer."""
@@ -34,10 +34,10 @@ def make_lean(block: nn.Module) -> None:
     Raises:
         ValueError: for a block of a class that has no lean form.
     """
-    if not isinstance(block, (Block, CrossBlock)):
+    if not (isinstance(block, CrossBlock) or (isinstance(block, Block) and type(block.attn) is Attention)):
         raise ValueError(
-            f"parallel.recompute_pointwise=true has no form for blocks of the class {type(block).__name__}; leave it "
-            f"false, or take parallel.checkpoint_activations=true"
+            f"parallel.recompute_pointwise=true has no form for blocks of this class or with windows, "
+            f"{type(block).__name__}; leave it false, or take parallel.checkpoint_activations=true"
         )
     plain: Callable[..., Tensor] = block.forward
     lean = partial(_lean_cross_block if isinstance(block, CrossBlock) else _lean_block, block)

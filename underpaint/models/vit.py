@@ -192,10 +192,17 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block. ``recompute.py`` has a form of it that keeps less for the backward pass."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, norm_eps: float = NORM_EPS) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: int,
+        norm_eps: float = NORM_EPS,
+        attention: Attention | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads) if attention is None else attention
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, mlp_ratio * width)
 
