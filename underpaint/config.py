@@ -41,18 +41,22 @@ def assignments(overrides: Overrides) -> tuple[str, ...]:
     if isinstance(overrides, str):
         return (overrides,)
     if isinstance(overrides, Mapping):
-        return tuple(f"{name}={_written(value, name)}" for name, value in overrides.items())
+        return tuple(f"{name}={written(value, name)}" for name, value in overrides.items())
     return tuple(overrides)
 
 
-def _written(value: object, name: str) -> str:
-    """A value as it stands on the command line."""
+def written(value: object, name: str) -> str:
+    """The value of a field as it stands on the command line.
+
+    Raises:
+        ValueError: for a value that no field can have.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (str, int, float, Path)):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return ",".join(_written(each, name) for each in value)
+        return ",".join(written(each, name) for each in value)
     raise ValueError(f"{name}={value!r} must be a text, a number, true or false, a path, or a list of these")
 
 

@@ -30,11 +30,11 @@ def call(options: argparse.Namespace) -> None:
             print(f"{what:8} {file}:{line}")
         return
     if options.fields:
-        from underpaint import verbs
+        from underpaint import config, verbs
 
         width = shutil.get_terminal_size().columns
         for name, value, comment in verbs.settable_fields(options.fields):
-            print(f"{name}={_written(value)}")
+            print(f"{name}={config.written(value, name)}")
             if comment:
                 print(textwrap.fill(comment, width, initial_indent="    ", subsequent_indent="    "))
         return
@@ -44,13 +44,6 @@ def call(options: argparse.Namespace) -> None:
         print(f"{title}:")
         for name, description in entries:
             print(f"  {name:20} {description}")
-
-
-def _written(value: object) -> str:
-    """A value as an override has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 LIST = Verb(
