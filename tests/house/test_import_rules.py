@@ -104,6 +104,8 @@ MAY_IMPORT_AT_TOP = {
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},
     "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
+    # Parts of the detector are torchvision's: its classes are derived from them.
+    "models": FIRST_CHOICE | {"torchvision"},
     "evals": FIRST_CHOICE | {"numpy"},
     "search": FIRST_CHOICE | {"numpy", "xxhash"},
     "studies": FIRST_CHOICE | {"numpy"},
