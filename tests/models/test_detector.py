@@ -171,7 +171,7 @@ def test_proposals_are_those_of_torchvision(training: bool) -> None:
 
 
 def test_loss_of_proposals_is_that_of_torchvision_with_l1() -> None:
-    """Of one image without ignored anchors: torchvision's function on the same sample, but for its smooth L1."""
+    """Against its function on the same sample of each image, but for its smooth L1."""
     network = ProposalNetwork(replace(CONFIG, sampled_anchors=64), STRIDES)
     perturbed(network, 0.05)
     objects = [random_objects(4), random_objects(2, seed=1)]
