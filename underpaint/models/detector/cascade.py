@@ -200,7 +200,7 @@ def sample_regions(
 def sigmoid_loss(
     logits: Float[Tensor, "n _scores"], labels: Int64[Tensor, " n"], counted: Float[Tensor, " classes"] | None
 ) -> Float[Tensor, ""]:
-    """Sum of one binary cross-entropy per region and class; the last column, of the background, is no class."""
+    """Sum of one binary cross-entropy per region and class; the last column, of the background, counts as none."""
     classes = logits.shape[1] - 1
     target = F.one_hot(labels, classes + 1)[:, :classes].to(logits.dtype)
     loss = F.binary_cross_entropy_with_logits(logits[:, :classes], target, reduction="none")
