@@ -22,12 +22,12 @@ from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.lowshot_vpt import LowShotVPT
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.retrieval import Retrieval
 from underpaint.evals.robustness import Robustness
-from underpaint.evals.score import Score
-from underpaint.evals.scoring import content_hash, scored, sources_of
-from underpaint.evals.statistics import estimate
+from underpaint.evals.scoring import content_hash, remarks_before, row_of, scored, sources_of
+from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
@@ -81,6 +81,7 @@ __all__ = [
 EVALUATIONS = {
     "linear": Linear,
     "lowshot": LowShot,
+    "lowshot_vpt": LowShotVPT,
     "knn": Knn,
     "accuracy": Accuracy,
     "robustness": Robustness,
@@ -210,7 +211,8 @@ def evaluate(
     folder. ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the
     splits of an evaluation; one whose class says ``draws = False`` takes none. The rows are returned with their
     remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them. Predictions of ``accuracy`` and
-    ``robustness`` are kept beside them, as ``.predictions.parquet``.
+    ``robustness`` are kept beside them, as ``.predictions.parquet``, the training images of low-shot splits in
+    ``.splits/``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -226,10 +228,10 @@ def evaluate(
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
     sources = sources_of(chosen, labels=labels, tags=tags)
     for source in sources:
-        for note in source.notes:
+        for note in (*source.notes, *remarks_before(chosen, source)):
             say(f"{source.name}: {note}")
     scores, predictions = scored(chosen, network.to(device), sources, device=device, seed=seed or 0)
-    rows = [_row(score) for score in scores]
+    rows = [row_of(score) for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {"seed": seed or 0} if draws else {}
@@ -239,6 +241,8 @@ def evaluate(
     name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]]) + ".json"
     if predictions:
         write_predictions(target / name.replace(".json", ".predictions.parquet"), predictions)
+    if splits := split_lists(scores):
+        write_split_lists(target / name.replace(".json", ".splits"), splits)
     files.write_json(target / name, {"format": 1, **settings, "rows": rows})
     return rows
 
@@ -248,19 +252,6 @@ def _network(needs: type, folder: str | Path, objective: str) -> Any:
     if needs is Encoder:
         return load_encoder(folder)
     return load_towers(folder) if needs is Towers else load_model(folder, config_type=objective or None)
-
-
-def _row(score: Score) -> EvaluationRow:
-    """A score with its interval."""
-    interval = estimate([score], seed=0)
-    row: EvaluationRow = {**score.row(), "remarks": list(score.remarks), "low": interval.low, "high": interval.high}
-    if score.chance is not None:
-        row["chance"] = score.chance
-    if score.versions:
-        row["versions"] = score.versions
-    if score.settings:
-        row["settings"] = score.settings
-    return row
 
 
 def _build_evaluation(name: str, overrides: config.Overrides) -> Any:

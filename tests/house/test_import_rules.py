@@ -61,7 +61,8 @@ MAY_IMPORT = {
     # From what somebody owns to a prepared set.
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "results", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
-    "evals": {"core", "keyed_random", "files", "data", "models", "results", "texts"},
+    # Evaluations train heads, prompts and poolings by the one training loop.
+    "evals": {"config", "core", "keyed_random", "files", "data", "models", "results", "texts", "training"},
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest", "texts"},
     # The wiring, and what sits on top of it.

@@ -9,6 +9,7 @@ from underpaint.cli.verb import Verb, add_overrides
 EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
+  underpaint eval lowshot_vpt runs/mae_wsp dataset=./my_images shots=5
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits
   underpaint eval robustness runs/finetuned dataset=/data/robustness
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "evaluation",
         metavar="EVALUATION",
-        help="linear, lowshot, knn, accuracy, robustness, tags, map, zeroshot, retrieval, or module:class",
+        help="linear, lowshot, lowshot_vpt, knn, accuracy, robustness, tags, map, zeroshot, retrieval, or module:class",
     )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE", default="", help="classes of a folder of images: CSV with path and class")
     add("--tags", metavar="FILE", default="", help="tags of a folder of images: CSV or Parquet with path and tags")
-    add("--seed", type=int, help="seed of the random splits of linear and lowshot (default: 0)")
+    add("--seed", type=int, help="seed of the random splits and initial weights (default: 0)")
 
 
 def call(options: argparse.Namespace) -> None:

@@ -3,12 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from underpaint import keyed_random
-from underpaint.evals.features import LabelledFeatures
+from underpaint.data.source import Source
 
 
-def hold_out(half: LabelledFeatures, *, share: float, key: int) -> tuple[list[int], list[int]]:
+@runtime_checkable
+class Labelled(Protocol):
+    """Images by class, name and family, as ``LabelledFeatures`` has them."""
+
+    @property
+    def y(self) -> Int64[Tensor, " b"]: ...
+
+    @property
+    def image(self) -> tuple[str, ...]: ...
+
+    @property
+    def family(self) -> tuple[str, ...]: ...
+
+
+class LabelledImages(NamedTuple):
+    """Images that have no features yet."""
+
+    y: Int64[Tensor, " b"]
+    image: tuple[str, ...]
+    family: tuple[str, ...]
+
+
+def labelled_images(source: Source, rows: list[int], classes: tuple[str, ...], *, unknown: int) -> LabelledImages:
+    """Rows of a source; the class of an image is its place in ``classes``, or ``unknown``."""
+    number = {name: index for index, name in enumerate(classes)}
+    return LabelledImages(
+        torch.tensor([number.get(source.label[row], unknown) for row in rows], dtype=torch.int64),
+        tuple(source.path[row] for row in rows),
+        tuple(source.family[row] for row in rows),
+    )
+
+
+def hold_out(half: Labelled, *, share: float, key: int) -> tuple[list[int], list[int]]:
     """Indices of (fitting, tuning) images: about ``share`` of each class for tuning, families whole.
 
     A family counts for the class that most of its images have. Every class keeps at least half of its images to fit on;
@@ -40,7 +77,7 @@ def hold_out(half: LabelledFeatures, *, share: float, key: int) -> tuple[list[in
     return [row for row in range(len(half.y)) if row not in tuning], sorted(tuning)
 
 
-def few_shot(half: LabelledFeatures, *, shots: int, key: int) -> list[int]:
+def few_shot(half: Labelled, *, shots: int, key: int) -> list[int]:
     """Indices of at most ``shots`` images of each class, of as many different families as there are.
 
     The images for fewer shots are among those for more.
@@ -51,7 +88,7 @@ def few_shot(half: LabelledFeatures, *, shots: int, key: int) -> list[int]:
     return sorted(row for rows in by_class.values() for row in _families_first(half, rows, key)[:shots])
 
 
-def _families_first(half: LabelledFeatures, rows: list[int], key: int) -> list[int]:
+def _families_first(half: Labelled, rows: list[int], key: int) -> list[int]:
     """Rows in a drawn order: one image of each family, then the second of each, and so on."""
     drawn = sorted(rows, key=lambda row: keyed_random.key(key, half.image[row]))
     seen: Counter[str] = Counter()

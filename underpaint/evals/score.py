@@ -39,6 +39,8 @@ class Score:
     """Expected value of answers drawn at random."""
     versions: dict[str, str] = field(default_factory=dict)
     """Hashes of the tables that the score depends on, such as names and templates."""
+    training: tuple[str, ...] = ()
+    """The few training images of a low-shot split, by path; () elsewhere."""
 
     def __post_init__(self) -> None:
         assert len(self.correct) == len(self.image) == len(self.family) > 0
@@ -68,6 +70,6 @@ class Score:
     @staticmethod
     def from_record(record: dict[str, Any]) -> Score:
         fields = dict(record)
-        for name in ("correct", "image", "family", "remarks"):
-            fields[name] = tuple(fields[name])
+        for name in ("correct", "image", "family", "remarks", "training"):
+            fields[name] = tuple(fields.get(name, ()))
         return Score(**fields)

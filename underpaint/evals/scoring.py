@@ -14,6 +14,9 @@ from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.score import Score
+from underpaint.evals.statistics import estimate
+from underpaint.evals.transfer import ChecksSource
+from underpaint.results.run import EvaluationRow
 
 
 def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
@@ -37,6 +40,28 @@ def scored(
         predictions = [evaluation.predictions(network, source, device) for source in sources]
         return [score for each in predictions for score in each.scores()], predictions
     return [s for source in sources for s in evaluation(network, source=source, device=device, seed=seed)], []
+
+
+def remarks_before(evaluation: Any, source: Source) -> list[str]:
+    """Remarks on the labels of a source, to be made before anything is computed.
+
+    Raises:
+        ValueError: if the evaluation has no use for them.
+    """
+    return evaluation.check(source) if isinstance(evaluation, ChecksSource) else []
+
+
+def row_of(score: Score) -> EvaluationRow:
+    """A score with its interval."""
+    interval = estimate([score], seed=0)
+    row: EvaluationRow = {**score.row(), "remarks": list(score.remarks), "low": interval.low, "high": interval.high}
+    if score.chance is not None:
+        row["chance"] = score.chance
+    if score.versions:
+        row["versions"] = score.versions
+    if score.settings:
+        row["settings"] = score.settings
+    return row
 
 
 def content_hash(sources: Sequence[Source]) -> str:

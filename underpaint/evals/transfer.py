@@ -31,6 +31,15 @@ class FrozenEvaluation(Protocol):
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]: ...
 
 
+@runtime_checkable
+class ChecksSource(Protocol):
+    """An evaluation that looks at the labels of a source before anything is computed."""
+
+    def check(self, source: Source) -> list[str]:
+        """Remarks on them; raises ValueError for what cannot be evaluated."""
+        ...
+
+
 def transfer(
     encoder: Encoder, source: Source, *, protocols: Sequence[FrozenEvaluation], seed: int, device: torch.device
 ) -> list[Score]:
@@ -42,6 +51,9 @@ def transfer(
     Raises:
         ValueError: if the source has no transfer task, or no readable image in one of its halves.
     """
+    for protocol in protocols:
+        if isinstance(protocol, ChecksSource):
+            protocol.check(source)
     tasks: dict[tuple[Pooling, ViewSetting, int], TaskFeatures] = {}
     scores: list[Score] = []
     for protocol in protocols:

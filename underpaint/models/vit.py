@@ -251,6 +251,15 @@ class ViT(nn.Module):
         Raises:
             ValueError: if the image has another size or number of channels than the config.
         """
+        x = self.embed(image, keep)
+        for index, block in enumerate(self.blocks):
+            x = block(x) if drop_path is None else block(x, drop_path[:, index])
+        return self.norm(x)
+
+    def embed(
+        self, image: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b tokens d"]:
+        """The input of the first block: the embedded patches and cls, positions added; errors as in ``forward``."""
         expected = (self.config.channels, *self.config.size)
         if tuple(image.shape[1:]) != expected:
             raise ValueError(f"image of shape {tuple(image.shape[1:])}, but this encoder takes {expected} (c, h, w)")
@@ -259,10 +268,7 @@ class ViT(nn.Module):
             position = position[0][keep]
         x = self.patch_embed(image, keep) + position
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
-        x = torch.cat([cls, x], dim=1)
-        for index, block in enumerate(self.blocks):
-            x = block(x) if drop_path is None else block(x, drop_path[:, index])
-        return self.norm(x)
+        return torch.cat([cls, x], dim=1)
 
 
 def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate: float) -> Float[Tensor, "b depth 2"]:

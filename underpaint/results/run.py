@@ -226,4 +226,6 @@ def describe_score(row: EvaluationRow) -> str:
         f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}" if "low" in row and "high" in row else ""
     )
     chance = f", chance {100 * row['chance']:.1f}" if "chance" in row else ""
-    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{chance}"
+    deviation = row.get("settings", {}).get("deviation")
+    spread = f", deviation {100 * deviation:.1f} between splits" if deviation is not None else ""
+    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{spread}{chance}"

@@ -1,0 +1,115 @@
+"""The part that all low-shot protocols share: K training images of each class, in splits, and a score of each split.
+
+Five splits from five seeds, at most K images of a class that has fewer, mean top-1 (paper.md 2.4).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from underpaint import keyed_random
+from underpaint.config import LATER
+from underpaint.data.source import Source
+from underpaint.evals.class_splits import Labelled, few_shot
+from underpaint.evals.features import Encoder, labelled_rows, transfer_classes
+from underpaint.evals.score import Score
+from underpaint.evals.split_lists import read_split_list, rows_named
+from underpaint.evals.view import ViewSetting, require_view
+from underpaint.models.pooling import Pooling
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShots:
+    """K-shot top-1 of an encoder on the test images of a dataset, for each split and as their mean."""
+
+    needs: ClassVar[type] = Encoder
+    protocol: ClassVar[str] = "lowshot"
+
+    dataset: str  # opened by the caller: a collection's name, or a folder
+    pooling: Pooling = "cls"
+    view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
+    batch_size: int = 64  # images per forward pass
+    shots: int = 5  # K
+    splits: int = 5
+    # Files with the training images, one name a line and one file a split (MSN's); instead of drawing splits.
+    lists: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        require_view(self.view)
+        for name in ("batch_size", "shots", "splits"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+
+    def check(self, source: Source) -> list[str]:
+        """Remarks on the labels and lists, before any image is read.
+
+        Raises:
+            ValueError: if there is no transfer task, or a list does not fit it.
+        """
+        rows = labelled_rows(source, "train")
+        transfer_classes(source)
+        labels = [source.label[row] for row in rows]
+        paths = tuple(source.path[row] for row in rows)
+        for file in self.lists:
+            chosen = rows_named(read_split_list(file), paths, file=file)
+            label, most = Counter(labels[place] for place in chosen).most_common(1)[0]
+            if most != self.shots:
+                raise ValueError(f"the list {file} has up to {most} images of a class ({label!r}): set shots={most}")
+        return [] if self.lists else short_classes(Counter(labels), self.shots)
+
+    def drawn(self, half: Labelled, *, seed: int) -> list[list[int]]:
+        """The training images of each split, as places in ``half``, which has the images that could be read."""
+        if not self.lists:
+            keys = [keyed_random.key(seed, "lowshot", split) for split in range(self.splits)]
+            return [few_shot(half, shots=self.shots, key=key) for key in keys]
+        place = {path: number for number, path in enumerate(half.image)}
+        ends = {path.rpartition("/")[2]: number for path, number in place.items()}
+        named = [[place.get(name, ends.get(name)) for name in read_split_list(file)] for file in self.lists]
+        return [sorted(number for number in split if number is not None) for split in named]
+
+    def scores(
+        self,
+        dataset: str,
+        test: Labelled,
+        hits: Sequence[Float64[Tensor, " b"]],
+        *,
+        training: Sequence[tuple[str, ...]],
+        settings: dict[str, float],
+        remarks: Sequence[str],
+    ) -> list[Score]:
+        """A score for each split and one for their mean, whose settings have the deviation between splits."""
+        whole = torch.stack(list(hits))
+        named = [(str(split), part, dict[str, float](), training[split]) for split, part in enumerate(hits)]
+        spread = {"deviation": float(whole.mean(dim=1).std())} if len(hits) > 1 else {}
+        named.append(("mean", whole.mean(dim=0), spread, ()))
+        return [
+            Score(
+                dataset=dataset,
+                protocol=self.protocol,
+                shots=self.shots,
+                split=split,
+                correct=tuple(part.tolist()),
+                image=test.image,
+                family=test.family,
+                settings={**settings, **more},
+                remarks=tuple(remarks),
+                training=images,
+            )
+            for split, part, more, images in named
+        ]
+
+
+def short_classes(count: Counter[str], shots: int) -> list[str]:
+    """A remark about the classes that have fewer training images than shots, if there are any."""
+    short = sorted(name for name, images in count.items() if images < shots)
+    if not short:
+        return []
+    few = f"{len(short)} of {len(count)} classes have fewer than {shots} training images"
+    return [f"{few}, such as {short[0]!r}: lower shots, or label more images of them"]

@@ -1,0 +1,303 @@
+"""Low-shot classification by deep visual prompt tuning, the protocol of the MAWS rows of the paper's table (2.4).
+
+The paper's settings are in an appendix that could not be obtained. The presets are published ones of others:
+``mim_refiner`` tuned the released MAWS ViT-2B (ml-jku/MIM-Refiner, mae_twob14_vpt.yaml), ``kmnp`` is the grid of
+VPT's authors (KMnP/vpt, tune_fgvc.py and base-prompt.yaml), which chooses rate and weight decay.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from underpaint import keyed_random
+from underpaint.data.loader import ImageStream, TrainingViews
+from underpaint.data.quarantine import Quarantine
+from underpaint.data.sample_index import SourceSampleIndex
+from underpaint.data.source import Source
+from underpaint.data.stream import Batching
+from underpaint.evals.class_splits import hold_out, labelled_images
+from underpaint.evals.features import (
+    UNKNOWN_CLASS,
+    Encoder,
+    image_batches,
+    labelled_rows,
+    transfer_classes,
+    unseen_classes,
+)
+from underpaint.evals.few_shots import FewShots
+from underpaint.evals.fitting import Fit, HeadOn, fit, frozen
+from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.score import Score
+from underpaint.evals.unreadable import unreadable_images
+from underpaint.evals.view import evaluation_input, view_name
+from underpaint.models.pooling import Pooling, pool
+from underpaint.models.prompts import PromptedViT
+from underpaint.models.vit import ViT
+from underpaint.models.weights import at_size
+from underpaint.training.loop import NonFiniteLoss, Precision
+from underpaint.training.optim import OptimConfig
+
+TUNING_SHARE = 0.2
+"""Share of the first split's images by which one of several rates is chosen."""
+UNREADABLE = -2
+"""Prediction for a test image that could not be read: never right."""
+
+
+class PromptRecipe(NamedTuple):
+    """Published settings; several rates or decays are a grid to choose from."""
+
+    prompts: int
+    prompt_width: int
+    optimizer: Literal["adamw", "sgd"]
+    base_lr: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+    epochs: int
+    warmup: int
+    label_smoothing: float
+
+
+PRESETS = {
+    "mim_refiner": PromptRecipe(8, 192, "adamw", (1e-3,), (0.0,), epochs=50, warmup=5, label_smoothing=0.1),
+    "kmnp": PromptRecipe(
+        5,
+        0,
+        "sgd",
+        (50.0, 25.0, 10.0, 5.0, 2.5, 1.0, 0.5, 0.25, 0.1),
+        (1e-2, 1e-3, 1e-4, 0.0),
+        epochs=100,
+        warmup=10,
+        label_smoothing=0.0,
+    ),
+}
+TRAINING_BATCH = 128
+"""Training batch of both presets; smaller where there are fewer images."""
+
+
+class Candidate(NamedTuple):
+    """One setting of the optimizer."""
+
+    base_lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowShotVPT(FewShots):
+    """K-shot top-1 of an encoder with trained prompts in each block and a linear head, the encoder itself frozen.
+
+    Training images are cropped at random and mirrored; test images have the ``view``. Among several rates and
+    decays those that classify a held-out fifth of the first split's images best are used for all splits (ties: the
+    smaller rate). No test image takes part in a choice.
+    """
+
+    protocol: ClassVar[str] = "lowshot_vpt"
+
+    preset: Literal["mim_refiner", "kmnp"] = "mim_refiner"  # published settings (evals/lowshot_vpt.py)
+    prompts: int = 0  # tokens in each block; 0: the preset's
+    prompt_width: int = -1  # projected to the encoder's width; 0: that width; -1: the preset's
+    base_lr: tuple[float, ...] = ()  # per 256 images, several to choose from; empty: the preset's
+    weight_decay: tuple[float, ...] = ()  # of prompts and head, several to choose from; empty: the preset's
+    epochs: int = 0  # 0: the preset's
+    precision: Precision = "fp32"  # of training
+    workers: int = 0  # processes that decode training images
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("prompts", 0), ("prompt_width", -1), ("epochs", 0), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
+        if any(rate <= 0 for rate in self.base_lr) or any(decay < 0 for decay in self.weight_decay):
+            raise ValueError(f"base_lr={self.base_lr} must be positive, weight_decay={self.weight_decay} not negative")
+        if self.shots == 1 and len(self.candidates()) > 1:
+            raise ValueError(
+                f"one image per class leaves none to choose one of {len(self.candidates())} settings by: give one rate "
+                f"and one decay, such as those chosen at shots=5 (base_lr=1 weight_decay=1e-4), or preset=mim_refiner"
+            )
+
+    @property
+    def recipe(self) -> PromptRecipe:
+        """The preset with the fields that are set in its place."""
+        preset = PRESETS[self.preset]
+        return preset._replace(
+            prompts=self.prompts or preset.prompts,
+            prompt_width=preset.prompt_width if self.prompt_width < 0 else self.prompt_width,
+            base_lr=self.base_lr or preset.base_lr,
+            weight_decay=self.weight_decay or preset.weight_decay,
+            epochs=self.epochs or preset.epochs,
+            warmup=preset.warmup * (self.epochs or preset.epochs) // preset.epochs,
+        )
+
+    def candidates(self) -> list[Candidate]:
+        """The grid, smaller rates first."""
+        recipe = self.recipe
+        return [Candidate(*pair) for pair in product(sorted(recipe.base_lr), recipe.weight_decay)]
+
+    def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
+        """The encoder stands on ``device`` already, and is afterwards as it was.
+
+        Raises:
+            ValueError: if the source has no transfer task, no readable image in one of its halves, the encoder is not
+                a ViT, or no setting of the grid converges.
+        """
+        remarks = self.check(source)
+        if not isinstance(encoder, ViT):
+            raise ValueError(f"prompts are put into a ViT, and this encoder is a {type(encoder).__name__}")
+        return PromptTuning(self, encoder, source, device, seed).scores(remarks)
+
+
+class PromptTuning:
+    """The trainings of one evaluation."""
+
+    def __init__(self, protocol: LowShotVPT, encoder: ViT, source: Source, device: torch.device, seed: int) -> None:
+        self.protocol, self.source, self.device, self.seed = protocol, source, device, seed
+        self.format = evaluation_input(encoder.config.image_input, protocol.view, patch=encoder.config.patch)
+        self.vit = encoder if self.format.size == encoder.config.size else at_size(encoder, self.format.size)
+        self.classes = transfer_classes(source)
+
+    def scores(self, remarks: list[str]) -> list[Score]:
+        source, protocol = self.source, self.protocol
+        splits, bad = self.readable_splits()
+        tested = labelled_rows(source, "test")
+        test = labelled_images(source, tested, self.classes, unknown=UNKNOWN_CLASS)
+        hits, unread = [], list[str]()
+        with frozen(self.vit):
+            chosen, tuning_top1 = self.choose(splits[0])
+            for split, rows in enumerate(splits):
+                predicted = self.predict(self.train(rows, chosen, split=split), tested)
+                hits.append((predicted == test.y).double())
+                unread = [test.image[place] for place in (predicted == UNREADABLE).nonzero().flatten().tolist()]
+        if len(unread) == len(tested):
+            raise ValueError(f"none of the {len(tested)} test images of '{source.name}' could be read; check its files")
+        remarks += unseen_classes(source)
+        remarks += unreadable_images(bad, total=len(labelled_rows(source, "train")), what="train")
+        remarks += unreadable_images(unread, total=len(tested), what="test", wrong=True)
+        recipe = protocol.recipe
+        settings = {
+            "prompts": float(recipe.prompts),
+            "epochs": float(recipe.epochs),
+            "base_lr": chosen.base_lr,
+            "weight_decay": chosen.weight_decay,
+            **({} if tuning_top1 is None else {"tuning_top1": tuning_top1}),
+        }
+        training = [tuple(source.path[row] for row in rows) for rows in splits]
+        scores = protocol.scores(
+            source.name, test, hits, training=training, settings=settings, remarks=(*remarks, self.note())
+        )
+        return [replace(score, view=view_name(self.format)) for score in scores]
+
+    def readable_splits(self) -> tuple[list[list[int]], list[str]]:
+        """Rows of the source that each split trains on, and the images that could not be read.
+
+        The next image drawn stands in the place of such an image, but not in that of one from a list.
+        """
+        rows, unread = labelled_rows(self.source, "train"), list[str]()
+        while True:
+            half = labelled_images(self.source, rows, self.classes, unknown=UNKNOWN_CLASS)
+            splits = [[rows[place] for place in split] for split in self.protocol.drawn(half, seed=self.seed)]
+            asked = sorted(set().union(*splits))
+            batches = image_batches(self.source, asked, format=self.format, batch_size=self.protocol.batch_size)
+            good = torch.cat([weight > 0 for _, weight in batches]).tolist()
+            bad = {row for row, readable in zip(asked, good, strict=True) if not readable}
+            if not bad:
+                return splits, unread
+            unread += sorted(self.source.path[row] for row in bad)
+            rows = [row for row in rows if row not in bad]
+            if not rows:
+                raise ValueError(f"none of the training images of '{self.source.name}' could be read; check its files")
+
+    def choose(self, rows: list[int]) -> tuple[Candidate, float | None]:
+        """The candidate that is best on held-out images of a split, and its accuracy there; None without a choice."""
+        candidates = self.protocol.candidates()
+        if len(candidates) == 1:
+            return candidates[0], None
+        half = labelled_images(self.source, rows, self.classes, unknown=UNKNOWN_CLASS)
+        key = keyed_random.key(self.seed, "lowshot_vpt", "hold out")
+        fitting, tuning = hold_out(half, share=TUNING_SHARE, key=key)
+        top1: list[float] = []
+        for candidate in candidates:
+            try:
+                model = self.train([rows[place] for place in fitting], candidate, split=0)
+            except NonFiniteLoss:
+                top1.append(-1.0)
+                continue
+            predicted = self.predict(model, [rows[place] for place in tuning])
+            top1.append(float((predicted == half.y[tuning]).double().mean()))
+        best = max(range(len(candidates)), key=lambda number: top1[number])
+        if top1[best] < 0:
+            raise ValueError(
+                f"training diverged with every base_lr of {self.protocol.recipe.base_lr}; give smaller ones"
+            )
+        return candidates[best], top1[best]
+
+    def train(self, rows: list[int], candidate: Candidate, *, split: int) -> HeadOn:
+        """Prompts and head, trained on these rows."""
+        recipe, seed = self.protocol.recipe, keyed_random.key(self.seed, "lowshot_vpt", split)
+        prompted = PromptedViT(self.vit, count=recipe.prompts, width=recipe.prompt_width, seed=seed)
+        model = HeadOn(
+            Pooled(prompted, self.protocol.pooling),
+            key="image",
+            width=self.vit.config.width,
+            classes=len(self.classes),
+            label_smoothing=recipe.label_smoothing,
+            seed=seed,
+        ).to(self.device)
+        batch = min(TRAINING_BATCH, len(rows))
+        settings = Fit(
+            samples=recipe.epochs * len(rows),
+            batch_size=batch,
+            warmup=recipe.warmup * len(rows),
+            optim=OptimConfig(
+                name=recipe.optimizer,
+                base_lr=candidate.base_lr,
+                weight_decay=candidate.weight_decay,
+                betas=(0.9, 0.999),
+            ),
+            precision=self.protocol.precision,
+        )
+        fit(model, iter(self.stream(rows, batch, seed)), settings, device=self.device)
+        return model
+
+    def stream(self, rows: list[int], batch: int, seed: int) -> ImageStream:
+        number = {name: index for index, name in enumerate(self.classes)}
+        targets = [(number[self.source.label[row]],) for row in rows]
+        return ImageStream(
+            SourceSampleIndex(self.source, rows, targets=targets, batch_size=batch, seed=seed),
+            format=self.format,
+            views=TrainingViews(scale=(0.08, 1.0)),
+            seed=seed,
+            batching=Batching(batch_size=batch, microbatch=batch, workers=self.protocol.workers),
+            quarantine=Quarantine(Path(os.devnull), images=len(self.source.path), max_bad=1.0),
+        )
+
+    def predict(self, model: HeadOn, rows: list[int]) -> Int64[Tensor, " b"]:
+        """The best class of each image, or UNREADABLE."""
+        parts: list[Tensor] = []
+        batches = image_batches(self.source, rows, format=self.format, batch_size=self.protocol.batch_size)
+        with evaluation_mode(model, self.device):
+            for image, weight in batches:
+                best = model.logits(image.to(self.device)).argmax(dim=1).cpu()
+                parts.append(best.masked_fill(weight == 0, UNREADABLE))
+        return torch.cat(parts)
+
+    def note(self) -> str:
+        return f"settings of the preset {self.protocol.preset}, as those of the paper are not known"
+
+
+class Pooled(nn.Module):
+    """The feature of each image from the tokens of a network."""
+
+    def __init__(self, network: nn.Module, pooling: Pooling) -> None:
+        super().__init__()
+        self.network = network
+        self.pooling: Pooling = pooling
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        tokens: Tensor = self.network(image)
+        return pool(tokens, self.pooling)
