@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 from pathlib import Path
@@ -17,13 +18,18 @@ from support.search_examples import save_lit
 from support.small_runs import make_images
 from underpaint.cli.main import main
 from underpaint.data.source import Caption, Folder
+from underpaint.run.towers import load_towers
 from underpaint.search import page as search_page
 from underpaint.search import words as search_words
-from underpaint.search.page import page_vectors, shared_best, write_search_page
+from underpaint.search.page import mean_vectors, page_phrases, page_vectors, shared_best, write_search_page
+from underpaint.search.page_data import size_of
+from underpaint.search.page_pieces import page_pieces
+from underpaint.search.page_tower import page_tower
 from underpaint.search.pictures import open_pictures
 from underpaint.search.quantise import image_axes, quantise, shortened
 from underpaint.search.thumbnails import SIDE, write_thumbnails
-from underpaint.search.words import choose_words
+from underpaint.search.words import WordChoice, choose_words
+from underpaint.texts.tokenizer import JSON, SENTENCEPIECE, JsonTokenizer, Tokenizer
 
 HOSTILE = "<script>alert(1)</script>'\"&\u2028.png".replace("/", "\u2215")
 
@@ -47,14 +53,17 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def calls(script: Path) -> list[Any]:
     """The arguments of the one call that a script of ``data/`` is."""
     text = script.read_text(encoding="ascii")
-    name = script.stem.partition("-")[0]
-    assert text.startswith(f"page.{name}(")
+    call, _, arguments = text.partition("(")
+    assert call.partition(".")[0] == "page"
     assert text.endswith(");\n")
-    return json.loads(f"[{text[len(name) + 6 : -3]}]")
+    return json.loads(f"[{arguments[:-3]}]")
 
 
 def stored(script: Path) -> np.ndarray:
-    content = calls(script)[-1]
+    return restored(calls(script)[-1])
+
+
+def restored(content: dict[str, str]) -> np.ndarray:
     scale = np.frombuffer(base64.b64decode(content["scale"]), "<f4").astype(np.float64)
     value = np.frombuffer(base64.b64decode(content["value"]), np.int8).reshape(len(scale), -1)
     return value * scale[:, None]
@@ -133,19 +142,19 @@ def test_a_page_has_every_image_and_escapes_their_names(
     run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "page"
-    assert main(["search", str(run), str(images), "--out", str(out), "--words", "12"]) == 0
-    assert "index.html: 26 images, 1 could not be read; 12 words" in capsys.readouterr().out
+    assert main(["search", str(run), str(images), "--out", str(out), "--words", "11"]) == 0
+    assert "index.html: 26 images, 1 could not be read; 11 words" in capsys.readouterr().out
     about, part = calls(out / "data" / "about.js")[0], calls(out / "data" / "images-0.js")
-    assert (about["images"], about["words"], about["unreadable"], part[0]) == (26, 12, 1, 0)
+    assert (about["images"], about["words"], about["unreadable"], part[0]) == (26, 11, 1, 0)
     assert about["problems"][0]["name"] == "broken.png"
     assert about["originals"] == "../photos"
     names = part[1]["name"]
     assert {HOSTILE, "caf\udce9.png", "a/001.png"} <= set(names)
     assert stored(out / "data" / "images-0.js").shape == (26, 12)
-    assert stored(out / "data" / "words-0.js").shape == (12, 12)
+    assert stored(out / "data" / "words-0.js").shape == (11, 12)
     for file in out.rglob("*"):
         assert "script" not in file.name
-    for name in ("index.html", "page.css", "page.js"):
+    for name in ("index.html", "page.css", "page.js", "tower.js"):
         text = (out / name).read_text(encoding="utf-8")
         requests = ("http:", "https:", "//cdn", "fetch(", "XMLHttp", "import(", "innerHTML", "alert")
         assert not [word for word in requests if word in text]
@@ -169,10 +178,118 @@ def test_a_page_overwrites_nothing_and_leaves_nothing_half_done(
     def stops(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_page, "write_data", stops)
+    monkeypatch.setattr(search_page, "write_about", stops)
     with pytest.raises(KeyboardInterrupt):
         write_search_page(run, images, tmp_path / "page", words=10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "mine", "photos"]
+
+
+def test_a_page_has_the_text_tower_where_there_is_room(
+    run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = write_search_page(run, images, tmp_path / "page", words=11)
+    assert facts.has_tower
+    assert facts.megabytes == size_of(tmp_path / "page") / 1e6
+    data = tmp_path / "page" / "data"
+    form = calls(data / "about.js")[0]["tower"]
+    assert sorted(file.name for file in data.glob("tower-*")) == [f"tower-{n}.js" for n in range(form["scripts"])]
+    towers = load_towers(run)
+    weights = {name: weight for name, weight in towers.model.text.state_dict().items() if weight.ndim == 2}
+    weights["projection"] = towers.model.text_projection.detach().T
+    written = {name: np.full(shape, np.nan) for name, shape in form["matrices"].items()}
+    for number in range(2, form["scripts"]):
+        for part in calls(data / f"tower-{number}.js")[0]:
+            rows = restored(part)
+            written[part["name"]][part["start"] : part["start"] + len(rows)] = rows
+    for name, weight in weights.items():
+        exact = weight.double().numpy()
+        assert (np.abs(written.pop(name) - exact) <= np.abs(exact).max(axis=1, keepdims=True) / 254 + 1e-7).all(), name
+    assert not written
+    capsys.readouterr()
+    monkeypatch.setattr(search_page, "MOST_BYTES", size_of(tmp_path / "page") - 9_000)
+    facts = write_search_page(run, images, tmp_path / "small", words=11)
+    assert not facts.has_tower
+    assert calls(tmp_path / "small" / "data" / "about.js")[0]["tower"] is None
+    assert not [*(tmp_path / "small" / "data").glob("tower-*")]
+    assert "phrases are estimated from their words: the text tower has 5," in capsys.readouterr().err
+
+
+def test_eight_bits_change_a_text_little(run: Path) -> None:
+    towers = load_towers(run)
+    texts = ["red box", "rot hund", "a tall green box", "犬", "wide black red blue box box box"]
+    full = towers.embed_texts(texts)
+    tower = page_tower(towers, None)
+    assert tower is not None
+    assert ((full.double().numpy() * tower.embed(texts)).sum(axis=1) > 0.995).all()
+    axes = torch.linalg.qr(torch.randn(12, 5, generator=torch.Generator().manual_seed(0))).Q
+    shorter = page_tower(towers, axes)
+    assert shorter is not None
+    np.testing.assert_allclose(shorter.embed(texts), tower.embed(texts) @ axes.double().numpy(), atol=0.02)
+
+
+def test_pieces_are_those_of_the_libraries(run: Path, tmp_path: Path) -> None:
+    import sentencepiece
+    import tokenizers
+
+    tokenizer = load_towers(run).tokenizer
+    assert isinstance(tokenizer, Tokenizer)
+    library: Any = sentencepiece.SentencePieceProcessor()
+    library.load_from_serialized_proto(tokenizer.file.read_bytes())
+    pieces = page_pieces(tokenizer)
+    assert pieces is not None
+    assert pieces.score is not None
+    numbers = range(3, library.get_piece_size())
+    assert pieces.piece == ("",) * 4 + tuple(library.id_to_piece(number) for number in numbers)
+    assert pieces.score[4:].tolist() == [library.get_score(number) for number in numbers]
+    texts = [f"{a} {b}" for a in ("red", "blue") for b in ("dog", "box")]
+    for setting in (
+        {"model_type": "bpe"},
+        {"byte_fallback": True, "vocab_size": 290},
+        {"user_defined_symbols": ["dog"]},
+    ):
+        model = io.BytesIO()
+        settings = {"vocab_size": 20, "hard_vocab_limit": False, "minloglevel": 2, **setting}
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **settings)
+        (tmp_path / SENTENCEPIECE).write_bytes(model.getvalue())
+        assert page_pieces(Tokenizer(tmp_path / SENTENCEPIECE)) is None
+    words = {name: number for number, name in enumerate(["red", "[UNK]", "##dog", "[CLS]", "[SEP]", "[PAD]", "dog"])}
+    bert = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
+    bert.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    for lowercase, accents, stripped in ((True, None, True), (False, None, False), (True, False, False)):
+        bert.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase, strip_accents=accents)
+        bert.save(str(tmp_path / JSON))
+        pieces = page_pieces(JsonTokenizer(tmp_path / JSON))
+        assert pieces is not None
+        assert pieces.piece == ("", "", "", "", "red", "##dog", "dog")
+        assert (pieces.lowercase, pieces.strip_accents) == (lowercase, stripped)
+    bert.normalizer = tokenizers.normalizers.NFKC()
+    bert.save(str(tmp_path / JSON))
+    assert page_pieces(JsonTokenizer(tmp_path / JSON)) is None
+
+
+def test_phrases_are_compared_as_if_they_were_not_stored(
+    run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = WordChoice(
+        entries=("dog face", "dog", "face", "cat of man", "man", "the cat", "cat"), ignored=("of",), counts={}
+    )
+    assert page_phrases(choice) == {"dog face": ["dog", "face"], "cat of man": ["cat", "man"]}
+    words = quantise(torch.randn(4, 6, generator=torch.Generator().manual_seed(0)))
+    means, x = mean_vectors([[0, 2], [3, 1, 1]], words), words.vectors()
+    for mean, total in zip(means, (x[0] + x[2], x[3] + 2 * x[1]), strict=True):
+        np.testing.assert_allclose(mean, total / np.sqrt((total**2).sum()))
+    pairs = [f"{a} {b}" for a in ("red", "blue", "rot", "tall") for b in ("box", "hund", "chien")]
+    rows = [f"a/001.png,{text}\n" for pair in pairs for text in (pair, *pair.split())]
+    (images / "captions.csv").write_text("path,caption\n" + "".join(rows))
+    monkeypatch.setattr(search_page, "LEAST_COMPARED", 12)
+    kept = {}
+    for name, most in (("tower", 60_000_000), ("means", 0)):
+        monkeypatch.setattr(search_page, "MOST_BYTES", most)
+        kept[name] = write_search_page(run, images, tmp_path / name, words=22).kept_phrases
+        assert calls(tmp_path / name / "data" / "about.js")[0]["kept_phrases"] == pytest.approx(kept[name], abs=5e-4)
+    assert kept["means"] < kept["tower"] <= 1
+    monkeypatch.setattr(search_page, "LEAST_COMPARED", 13)
+    assert write_search_page(run, images, tmp_path / "few", words=22).kept_phrases is None
 
 
 @pytest.mark.parametrize(

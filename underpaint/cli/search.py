@@ -65,9 +65,10 @@ def _write_page(options: argparse.Namespace) -> None:
     facts = write_search_page(options.folder, options.images, options.out, languages=languages, **words)
     left_out = f", {facts.unreadable:,} could not be read" if facts.unreadable else ""
     print(f"{Path(options.out) / 'index.html'}: {facts.images:,} images{left_out}; {facts.words:,} words")
+    phrases = "" if facts.kept_phrases is None else f", of a phrase {facts.kept_phrases:.0%}"
     print(
         f"{facts.numbers} numbers of eight bits for each, {facts.megabytes:.1f} MB without thumbnails; of the ten best "
-        f"images of a word, {facts.kept_best:.0%} are those of the full embeddings"
+        f"images of a word, {facts.kept_best:.0%} are those of the full embeddings{phrases}"
     )
 
 

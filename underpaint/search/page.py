@@ -1,20 +1,17 @@
-"""A folder with a page that finds images by words, opened by a double click: no server, no network, no model.
+"""A folder with a page that finds images by words, opened by a double click: no server and no network.
 
-The page has the images' embeddings and those of some thousand words in eight bits, as scripts that call a function:
-browsers let a page from a disk load scripts and pictures, but neither fetch files nor start workers.
+The page has the images' embeddings and those of some thousand words in eight bits. Several words are read by the text
+tower in eight bits where the page has room for it, and are the mean of the single words' embeddings otherwise.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +24,23 @@ from underpaint.evals.text_features import BATCH_TEXTS, Towers
 from underpaint.messages import counted, say
 from underpaint.progress import Progress
 from underpaint.run.towers import load_towers
+from underpaint.search.page_data import size_of, write_about, write_images, write_page_files, write_tower, write_words
+from underpaint.search.page_tower import PageTower, page_tower
 from underpaint.search.pictures import Pictures, embed_pictures, open_pictures
 from underpaint.search.quantise import Bytes, image_axes, quantise, shortened
-from underpaint.search.thumbnails import thumbnail_name, write_thumbnails
+from underpaint.search.thumbnails import write_thumbnails
 from underpaint.search.words import MOST_WORDS, WordChoice, choose_words
 from underpaint.training.devices import choose_device
 
-FORMAT = 1
-PAGE_FILES = ("index.html", "page.css", "page.js")
-ROWS_OF_FILE = 4_096
-"""Images or words of one script: at 256 numbers 1.4 MB."""
 NAMED_PROBLEMS = 1_000
 """Unreadable images that the page lists; the others are counted."""
-COMPARED_WORDS = 200
+COMPARED = 200
+"""Words, and phrases, whose best images are compared with those of the full embeddings."""
 COMPARED_BEST = 10
+LEAST_COMPARED = 20
+"""Phrases from which on their share is stated."""
+MOST_BYTES = 60_000_000
+"""Size of a page without its thumbnails up to which the text tower goes into it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,10 @@ class PageFacts:
     """Numbers of each stored embedding."""
     kept_best: float
     """Share of the ten best images of a word, by the full embeddings, that are among the page's ten best."""
+    kept_phrases: float | None
+    """The same of phrases of two and three words; None for too few phrases that are known."""
+    has_tower: bool
+    """Whether phrases are read by the text tower."""
     megabytes: float
     """Size without thumbnails."""
 
@@ -79,19 +83,32 @@ def write_search_page(
     said = ", ".join(f"{count:,} {name}" for name, count in choice.counts.items() if count)
     say(f"{counted(len(choice.entries), 'word')}: {said}")
     pictures = embed_pictures(towers, source)
-    vectors = page_vectors(pictures.embedding, _embed(towers, choice.entries))
+    words_in_full = _embed(towers, choice.entries)
+    vectors = page_vectors(pictures.embedding, words_in_full)
     with _new_folder(out) as part:
         undrawn = write_thumbnails(source.files, pictures.paths, part / "thumbnails")
         problems = [*pictures.unreadable, *undrawn]
         originals = os.path.relpath(source.root, out.resolve()) if isinstance(source.files, Folder) else ""
-        write_data(part, pictures.paths, vectors, choice, about=_about(pictures, problems, originals))
-    size = sum(file.stat().st_size for file in (*out.glob("*.*"), *(out / "data").iterdir()))
+        write_page_files(part)
+        write_images(part, pictures.paths, vectors.images)
+        write_words(part, choice.entries, vectors.words)
+        tower = _tower_with_room(towers, vectors.axes, MOST_BYTES - size_of(part))
+        kept_phrases = _kept_phrases(pictures.embedding, words_in_full, vectors, choice, tower)
+        about = {
+            **_about(pictures, problems, originals),
+            **about_words(vectors, choice, kept_phrases),
+            "tower": tower and write_tower(part, tower),
+        }
+        write_about(part, about)
+        size = size_of(part)
     return PageFacts(
         images=len(pictures.rows),
         words=len(choice.entries),
         unreadable=len(problems),
         numbers=vectors.images.value.shape[1],
         kept_best=vectors.kept_best,
+        kept_phrases=kept_phrases,
+        has_tower=tower is not None,
         megabytes=size / 1e6,
     )
 
@@ -102,6 +119,8 @@ class PageVectors:
 
     images: Bytes
     words: Bytes
+    axes: Float[Tensor, "e d"] | None
+    """Axes of the shorter embeddings, where they are shorter."""
     kept_best: float
     """As in ``PageFacts``."""
 
@@ -110,11 +129,11 @@ def page_vectors(images: Float[Tensor, "n e"], words: Float[Tensor, "w e"]) -> P
     """The embeddings in at most ``MOST_NUMBERS`` numbers of eight bits, compared with the full ones."""
     axes = image_axes(images)
     page_images, page_words = quantise(shortened(images, axes)), quantise(shortened(words, axes))
-    some = np.linspace(0, len(words) - 1, min(COMPARED_WORDS, len(words))).astype(int)
+    some = np.linspace(0, len(words) - 1, min(COMPARED, len(words))).astype(int)
     full = (images @ words[torch.from_numpy(some)].T).numpy()
     stored = Bytes(page_words.value[some], page_words.scale[some])
     kept = shared_best(full.T, (page_images.vectors() @ stored.vectors().T).T, COMPARED_BEST)
-    return PageVectors(images=page_images, words=page_words, kept_best=kept)
+    return PageVectors(images=page_images, words=page_words, axes=axes, kept_best=kept)
 
 
 def shared_best(full: Float[np.ndarray, "q n"], page: Float[np.ndarray, "q n"], best: int) -> float:
@@ -124,57 +143,76 @@ def shared_best(full: Float[np.ndarray, "q n"], page: Float[np.ndarray, "q n"], 
     return float(np.mean([len(np.intersect1d(a, b)) / best for a, b in pairs]))
 
 
-def write_data(
-    folder: Path, paths: Sequence[str], vectors: PageVectors, choice: WordChoice, *, about: dict[str, object]
-) -> None:
-    """Write everything of a page but the thumbnails: the page's own files, and the scripts of ``data/``."""
-    for name in PAGE_FILES:
-        (folder / name).write_bytes(resources.files("underpaint.search").joinpath("page_files", name).read_bytes())
-    data = folder / "data"
-    data.mkdir()
-    meta = {
-        "format": FORMAT,
-        "images": len(paths),
-        "words": len(choice.entries),
-        "numbers": vectors.images.value.shape[1],
-        "rows": ROWS_OF_FILE,
-        "kept_best": round(vectors.kept_best, 3),
-        "ignored": list(choice.ignored),
-        **about,
-    }
-    _write_script(data / "about.js", "about", meta)
-    for number, rows in enumerate(_parts(len(paths))):
-        thumbnails = [thumbnail_name(row) for row in range(rows.start, rows.stop)]
-        content = {"name": paths[rows], "thumbnail": thumbnails, **_encoded(vectors.images, rows)}
-        _write_script(data / f"images-{number}.js", "images", content, number)
-    for number, rows in enumerate(_parts(len(choice.entries))):
-        content = {"name": choice.entries[rows], **_encoded(vectors.words, rows)}
-        _write_script(data / f"words-{number}.js", "words", content, number)
+def page_phrases(choice: WordChoice) -> dict[str, list[str]]:
+    """Entries of several words, and the entries that they are made of: a page would find each as a whole.
+
+    Entries with a word that the page does not know are left out.
+    """
+    known, ignored = set(choice.entries), set(choice.ignored)
+    parts = {entry: [word for word in entry.split() if word not in ignored] for entry in choice.entries if " " in entry}
+    return {entry: words for entry, words in parts.items() if len(words) > 1 and known.issuperset(words)}
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + ROWS_OF_FILE, count)) for start in range(0, count, ROWS_OF_FILE))
+def mean_vectors(parts: Sequence[Sequence[int]], words: Bytes) -> Float[np.ndarray, "q d"]:
+    """The mean of the words of each text, by their rows, at length 1."""
+    total = np.stack([Bytes(words.value[list(rows)], words.scale[list(rows)]).vectors().sum(axis=0) for rows in parts])
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
-def _encoded(vectors: Bytes, rows: slice) -> dict[str, str]:
-    value, scale = vectors.value[rows].tobytes(), vectors.scale[rows].astype("<f4").tobytes()
-    return {"value": base64.b64encode(value).decode(), "scale": base64.b64encode(scale).decode()}
+def _kept_phrases(
+    images: Float[Tensor, "n e"],
+    words: Float[Tensor, "w e"],
+    vectors: PageVectors,
+    choice: WordChoice,
+    tower: PageTower | None,
+) -> float | None:
+    """As in ``PageFacts``, by phrases that are entries, read as if they were not; those of 1,000 images are enough."""
+    phrases = page_phrases(choice)
+    if len(phrases) < LEAST_COMPARED:
+        return None
+    row = {entry: number for number, entry in enumerate(choice.entries)}
+    some = [list(phrases)[place] for place in np.linspace(0, len(phrases) - 1, min(COMPARED, len(phrases))).astype(int)]
+    if tower is None:
+        page = mean_vectors([[row[word] for word in phrases[phrase]] for phrase in some], vectors.words)
+    else:
+        page = tower.embed(some)
+    full = (words[[row[phrase] for phrase in some]] @ images.T).numpy()
+    return shared_best(full, page @ vectors.images.vectors().T, COMPARED_BEST)
 
 
-def _write_script(path: Path, function: str, content: object, *arguments: int) -> None:
-    """A call of one of the page's functions; everything outside of ASCII is escaped, names of files are data alone."""
-    values = ",".join(json.dumps(value, ensure_ascii=True, separators=(",", ":")) for value in (*arguments, content))
-    path.write_text(f"page.{function}({values});\n", encoding="ascii")
+def _tower_with_room(towers: Towers, axes: Float[Tensor, "e d"] | None, room: int) -> PageTower | None:
+    """The text tower in eight bits if its bytes, as letters, fit into ``room``; otherwise says why not."""
+    numbers = sum(weight.numel() for weight in towers.model.text.parameters())
+    if numbers * 4 / 3 > room:
+        reason = f"the text tower has {numbers:,} numbers and would not fit into a page of {MOST_BYTES / 1e6:.0f} MB"
+    elif (tower := page_tower(towers, axes)) is None:
+        reason = "a page cannot do this kind of tokenizer"
+    else:
+        return tower
+    say(f"phrases are estimated from their words: {reason}")
+    return None
 
 
 def _about(pictures: Pictures, problems: Sequence[Problem], originals: str) -> dict[str, object]:
     named = [{"name": problem.key, "reason": problem.reason} for problem in problems[:NAMED_PROBLEMS]]
     return {
+        "images": len(pictures.rows),
         "title": pictures.source.name,
         "attribution": "" if originals else pictures.source.attribution,
         "originals": Path(originals).as_posix() if originals else "",
         "unreadable": len(problems),
         "problems": named,
+    }
+
+
+def about_words(vectors: PageVectors, choice: WordChoice, kept_phrases: float | None) -> dict[str, object]:
+    """Facts of a page's words, as ``about`` has them."""
+    return {
+        "words": len(choice.entries),
+        "numbers": vectors.images.value.shape[1],
+        "kept_best": round(vectors.kept_best, 3),
+        "kept_phrases": kept_phrases and round(kept_phrases, 3),
+        "ignored": list(choice.ignored),
     }
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Scripts of data/ call page.about, page.images and page.words; a page from a disk may load scripts, but not fetch.
+// Scripts of data/ call page.about, page.images, page.words and others; a page from a disk may load scripts, not fetch.
 const page = (() => {
   const STEP = 60, MOST = 600, HINTS = 12, LONGEST_ENTRY = 3;
   const WORD = /[\p{L}\p{N}\p{M}\u200c\u200d]+(?:['\u2019.\-][\p{L}\p{N}\p{M}\u200c\u200d]+)*/gu;
@@ -7,19 +7,13 @@ const page = (() => {
   const element = (id) => document.getElementById(id);
   const query = element("query"), grid = element("grid"), status = element("status"), hints = element("hints"), detail = element("detail");
   const table = (rows, numbers) => ({ name: new Array(rows), value: new Int8Array(rows * numbers), scale: new Float32Array(rows), ready: 0, failed: 0 });
-  let about, images, words, thumbnail, number, ignored, order = [], score = null, shown = 0, like = -1, opened = -1, timer = 0;
+  let about, images, words, tower, thumbnail, number, ignored, order = [], score = null, shown = 0, like = -1, opened = -1, timer = 0;
 
   // ---- data -------------------------------------------------------------------------------------------------------
-  function bytes(text) {
-    const letters = atob(text), values = new Uint8Array(letters.length);
-    for (let at = 0; at < values.length; at++) values[at] = letters.charCodeAt(at);
-    return values;
-  }
-
   function fill(into, part, content) {
-    const start = part * about.rows, value = bytes(content.value), scale = bytes(content.scale);
-    into.value.set(new Int8Array(value.buffer), start * about.numbers);
-    into.scale.set(new Float32Array(scale.buffer), start);
+    const start = part * about.rows;
+    into.value.set(new Int8Array(numbersOf(content.value)), start * about.numbers);
+    into.scale.set(new Float32Array(numbersOf(content.scale)), start);
     content.name.forEach((name, row) => { into.name[start + row] = name; });
     into.ready += content.name.length;
     return start;
@@ -41,8 +35,9 @@ const page = (() => {
     }
     const files = (kind, count) => Array.from({ length: Math.ceil(count / about.rows) }, (_, part) => [kind, part]);
     const [first, ...others] = files("images", about.images);
-    for (const [kind, part] of [first, ...files("words", about.words), ...others]) {
-      if (!await script(`data/${kind}-${part}.js`)) (kind === "words" ? words : images).failed += 1;
+    const tables = { images, words }, scripts = Array.from({ length: tower ? about.tower.scripts : 0 }, (_, part) => ["tower", part]);
+    for (const [kind, part] of [first, ...files("words", about.words), ...scripts, ...others]) {
+      if (!await script(`data/${kind}-${part}.js`)) (tables[kind] || words).failed += 1;
       search(false);
     }
     document.documentElement.dataset.ready = "yes";
@@ -99,7 +94,22 @@ const page = (() => {
     if (unknown) result.unknown.push(unknown);
   }
 
-  // A single entry as it is stored, several as their mean at length 1.
+  // The text that is asked for, with its last word completed.
+  function asked(text, { completed }) {
+    const tokens = plain(text).match(WORD) || [], end = completed ? tokens[tokens.length - 1].length : 0;
+    return (text.slice(0, text.length - end) + completed).trim().replace(/\s+/g, " ");
+  }
+
+  // An entry as it is stored, another text by the text tower; without one the mean of its entries at length 1.
+  function wanted(text, result) {
+    const { rows, names, unknown } = result;
+    if (!rows.length && !unknown.length) return null;
+    if (rows.length === 1 && plain(text) === names[0]) return vector(rows, words);
+    result.whole = Boolean(tower && tower.ready());
+    if (result.whole) return tower.embed(text);
+    return rows.length ? vector(rows, words) : null;
+  }
+
   function vector(rows, from) {
     const sum = new Float64Array(about.numbers);
     for (const row of rows) {
@@ -128,20 +138,18 @@ const page = (() => {
 
   function search(fresh = true) {
     if (!images) return;
-    const text = query.value, result = read(text), first = order[0], before = order.length;
-    if (like >= 0) {
-      const ranked = rank(vector([like], images));
+    const text = query.value, result = read(text), before = order;
+    const asks = like >= 0 ? vector([like], images) : wanted(asked(text, result), result);
+    if (asks) {
+      const ranked = rank(asks);
       [order, score] = [ranked.best.filter((row) => row !== like), ranked.scores];
-    } else if (result.rows.length) {
-      const ranked = rank(vector(result.rows, words));
-      [order, score] = [ranked.best, ranked.scores];
     } else {
       score = null;
       order = plain(text).trim() ? [] : [...images.name.keys()].filter((row) => images.name[row] !== undefined).slice(0, MOST);
     }
     describe(text, result);
     suggest(text, result);
-    if (fresh || order[0] !== first || order.length !== before) draw();
+    if (fresh || order.length !== before.length || order.some((row, at) => row !== before[at])) draw();
     document.documentElement.dataset.answered = like >= 0 ? `like ${images.name[like]}` : text;
   }
 
@@ -159,16 +167,26 @@ const page = (() => {
     status.append(text);
   }
 
+  function estimated(names) {
+    const known = !about.tower && about.kept_phrases !== null;
+    const how = known ? `; about ${Math.round(10 * about.kept_phrases)} of the ten best images are those of the full text tower` : "";
+    return `estimated from its words: ${names.join(" + ")}${how}`;
+  }
+
   function describe(text, result) {
     const parts = [], total = images.name.length;
     let badge = "";
     if (like >= 0) parts.push(`Images like ${images.name[like]}. Type or press Esc to go back.`);
     else if (!plain(text).trim()) parts.push(`${format(total)} images. Type words, alone or several.`);
     else if (!result.rows.length && !result.unknown.length) parts.push("Type a word for something that can be seen.");
-    else if (result.rows.length > 1) badge = `estimated from its words: ${result.names.join(" + ")}`;
-    else if (result.rows.length) parts.push(result.completed ? `Completed to “${result.completed}”.` : `“${result.names[0]}”`);
-    if (like < 0 && result.unknown.length) parts.push(`Unknown to this page: ${result.unknown.join(", ")}.`);
-    if (like < 0 && result.ignored.length && result.rows.length) parts.push(`Left out: ${result.ignored.join(", ")}.`);
+    else if (result.completed) parts.push(`Completed to “${result.completed}”.`);
+    else if (score && (result.whole || result.rows.length === 1)) parts.push(`“${asked(text, result)}”`);
+    if (like < 0 && score && !result.whole && result.rows.length > 1) badge = estimated(result.names);
+    if (like < 0 && result.unknown.length) {
+      const how = score && result.whole ? "Not among the words of this page, and read by parts of words" : "Unknown to this page";
+      parts.push(`${how}: ${result.unknown.join(", ")}.`);
+    }
+    if (like < 0 && result.ignored.length && result.rows.length && !result.whole) parts.push(`Left out: ${result.ignored.join(", ")}.`);
     if (images.ready < total) parts.push(`${format(images.ready)} of ${format(total)} images are read.`);
     if (images.failed || words.failed) parts.push("Files of data/ are missing, so results are incomplete.");
     say(parts.join(" "), badge);
@@ -327,12 +345,15 @@ const page = (() => {
       about = content;
       images = table(about.images, about.numbers);
       words = table(about.words, about.numbers);
+      tower = about.tower && textTower(about.tower);
       thumbnail = new Array(about.images);
       number = new Map();
       ignored = new Set(about.ignored);
       document.title = `Search: ${about.title}`;
       element("title").textContent = `${about.title}: ${format(about.images)} images, ${format(about.words)} words`;
-      element("facts").textContent = `${about.numbers} numbers of eight bits for each image; of the ten best images of a word, ${Math.round(100 * about.kept_best)}% are those of the full embeddings. Results of several words are estimates. ${about.attribution}`;
+      const percent = (share) => `${Math.round(100 * share)}%`, phrases = about.kept_phrases === null ? "" : `, of a phrase ${percent(about.kept_phrases)}`;
+      const how = tower ? "Phrases are read by the text tower in eight bits." : "Results of several words are estimates.";
+      element("facts").textContent = `${about.numbers} numbers of eight bits for each image; of the ten best images of a word, ${percent(about.kept_best)} are those of the full embeddings${phrases}. ${how} ${about.attribution}`;
       if (about.unreadable) {
         const problems = element("problems");
         problems.hidden = false;
@@ -352,7 +373,11 @@ const page = (() => {
       const start = fill(words, part, content);
       content.name.forEach((name, row) => number.set(name, start + row));
     },
-    // for checks: the rows of the best images, and their scores
+    pieces: (content) => tower.pieces(content),
+    vectors: (content) => tower.vectors(content),
+    weights: (content) => tower.weights(content),
+    // for checks: the text tower, the rows of the best images, and their scores
     best: () => ({ rows: order, scores: score && order.map((row) => score[row]) }),
+    textTower: () => tower,
   };
 })();
