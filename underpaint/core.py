@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 PAD_LABEL = -1
 """Fills the label rows of images that have fewer labels than the longest row of their batch."""
+
+UNKNOWN_MASK = 255
+"""Fills the mask of an object that has none in its annotation."""
 
 
 class ImageBatch(TypedDict):
@@ -54,6 +57,19 @@ class LabelBatch(ImageBatch):
     has the labels of its partner."""
     share: NotRequired[Float[Tensor, " b"]]
     """Share of a mixed image's own labels in the target; the rest belongs to the partner's."""
+
+
+class ObjectBatch(ImageBatch):
+    """Images with annotated objects, as detection sees them."""
+
+    extent: Float[Tensor, "b 2"]
+    """Height and width of the part of the input that shows the image, in pixels; the rest is empty."""
+    boxes: Float[Tensor, "b objects 4"]
+    """Left, top, right and bottom in pixels of the input; rows of zeros where an image has fewer objects."""
+    classes: Int64[Tensor, "b objects"]
+    """Class ids, padded with PAD_LABEL."""
+    masks: NotRequired[UInt8[Tensor, "b objects side side"]]
+    """Mask of each object over its box, 0 or 1, or UNKNOWN_MASK."""
 
 
 Batch = Mapping[str, Any]
@@ -143,6 +159,49 @@ class TextInput:
 
     def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b l"]:
         return torch.zeros(size, self.tokens, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtentInput:
+    """Height and width of the part of the network's input that shows the image."""
+
+    size: tuple[int, int]
+
+    def example(self, size: int, device: torch.device | str) -> Float[Tensor, "b 2"]:
+        return torch.tensor(self.size, dtype=torch.float32, device=device).repeat(size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxInput:
+    """Boxes of the objects of an image, the largest ``most`` of them."""
+
+    most: int
+
+    def example(self, size: int, device: torch.device | str) -> Float[Tensor, "b objects 4"]:
+        return torch.tensor([0.0, 0.0, 8.0, 8.0], device=device).repeat(size, self.most, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxClassInput:
+    """Classes of these objects, padded with PAD_LABEL."""
+
+    most: int
+
+    def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b objects"]:
+        classes = torch.full((size, self.most), PAD_LABEL, device=device)
+        classes[:, 0] = 0
+        return classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskInput:
+    """Masks of these objects, each ``side`` x ``side`` cells over its box."""
+
+    most: int
+    side: int
+
+    def example(self, size: int, device: torch.device | str) -> UInt8[Tensor, "b objects side side"]:
+        return torch.ones(size, self.most, self.side, self.side, dtype=torch.uint8, device=device)
 
 
 Inputs = Mapping[str, Input]

@@ -89,6 +89,10 @@ class SourceSampleIndex:
         index = self._index_at(position)
         return Item(index, self.path[index], self.targets[index] if self.targets else (), self.flip[index])
 
+    def row_at(self, position: int) -> int:
+        """The row of the source at a position."""
+        return self.rows[self._index_at(position)]
+
     def read(self, item: Item) -> bytes:
         """The bytes of a file; reading is tried again after each wait of PATIENCE, but for a file given up before."""
         waits = iter(() if item.key in self.given_up else PATIENCE)
