@@ -81,14 +81,25 @@ const textTower = (() => {
     return Float64Array.from({ length: columns }, (_, d) => value[at * columns + d] * scale[at]);
   }
 
-  function times({ value, scale, columns }, x, bias) {
-    const y = new Float64Array(scale.length);
-    for (let r = 0, at = 0; r < y.length; r++) {
-      let sum = 0;
-      for (let d = 0; d < columns; d++) sum += value[at++] * x[d];
-      y[r] = sum * scale[r] + (bias ? bias[r] : 0);
+  // A matrix times each of some vectors; four sums, which do not wait for each other, take half the time of one.
+  function times({ value, scale, columns }, vectors, bias) {
+    const products = vectors.map(() => new Float64Array(scale.length));
+    const weight = new Float64Array(columns), whole = columns - columns % 4;
+    for (let r = 0; r < scale.length; r++) {
+      for (let d = 0, at = r * columns; d < columns; d++) weight[d] = value[at + d];
+      vectors.forEach((x, number) => {
+        let a = 0, b = 0, c = 0, e = 0;
+        for (let d = 0; d < whole; d += 4) {
+          a += weight[d] * x[d];
+          b += weight[d + 1] * x[d + 1];
+          c += weight[d + 2] * x[d + 2];
+          e += weight[d + 3] * x[d + 3];
+        }
+        for (let d = whole; d < columns; d++) a += weight[d] * x[d];
+        products[number][r] = (a + b + c + e) * scale[r] + (bias ? bias[r] : 0);
+      });
     }
-    return y;
+    return products;
   }
 
   const sum = (a, b) => a.map((each, d) => each + b[d]);
@@ -148,12 +159,11 @@ const textTower = (() => {
       const embeddings = weights.get("token_embed.weight"), positions = weights.get("pos_embed.weight");
       let x = ids.map((id, at) => norm("norm", sum(row(embeddings, id), row(positions, at + form.first_position))));
       for (let block = 0; block < form.depth; block++) {
-        const name = `blocks.${block}`, mixed = attention(x.map((each) => linear(`${name}.attn.qkv`, each)), form.heads);
-        x = x.map((each, at) => norm(`${name}.norm1`, sum(each, linear(`${name}.attn.proj`, mixed[at]))));
-        x = x.map((each) => {
-          const hidden = linear(`${name}.mlp.fc1`, each).map(gelu);
-          return norm(`${name}.norm2`, sum(each, linear(`${name}.mlp.fc2`, hidden)));
-        });
+        const name = `blocks.${block}`;
+        const mixed = linear(`${name}.attn.proj`, attention(linear(`${name}.attn.qkv`, x), form.heads));
+        x = x.map((each, at) => norm(`${name}.norm1`, sum(each, mixed[at])));
+        const changed = linear(`${name}.mlp.fc2`, linear(`${name}.mlp.fc1`, x).map((each) => each.map(gelu)));
+        x = x.map((each, at) => norm(`${name}.norm2`, sum(each, changed[at])));
       }
       return x;
     }
@@ -187,8 +197,8 @@ const textTower = (() => {
         const ids = this.ids(text), unknown = ids.filter((id) => id === UNKNOWN).length;
         if (unknown && ids.length - 2 - unknown <= text.split(/\s+/).filter(Boolean).length) return null;
         const x = features(ids), pooled = form.pooling === "first" ? x[0] : x.reduce(sum).map((each) => each / x.length);
-        const embedding = lengthOne(times(weights.get("projection"), pooled));
-        return weights.has("axes") ? times(weights.get("axes"), embedding) : embedding;
+        const embedding = lengthOne(times(weights.get("projection"), [pooled])[0]);
+        return weights.has("axes") ? times(weights.get("axes"), [embedding])[0] : embedding;
       },
     };
   };
