@@ -17,11 +17,15 @@ from underpaint.contents import contents
 from underpaint.data.shards.label_pictures import write_examples
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.attentive import Attentive
 from underpaint.evals.average_precision import TagPrecision
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
+from underpaint.evals.layers import Layers
 from underpaint.evals.linear import Linear
+from underpaint.evals.linear_sgd import LinearSGD
 from underpaint.evals.lowshot import LowShot
+from underpaint.evals.lowshot_linear import LowShotLinear
 from underpaint.evals.lowshot_vpt import LowShotVPT
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.retrieval import Retrieval
@@ -80,7 +84,11 @@ __all__ = [
 
 EVALUATIONS = {
     "linear": Linear,
+    "linear_sgd": LinearSGD,
+    "layers": Layers,
+    "attentive": Attentive,
     "lowshot": LowShot,
+    "lowshot_linear": LowShotLinear,
     "lowshot_vpt": LowShotVPT,
     "knn": Knn,
     "accuracy": Accuracy,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
-from underpaint.data.source import Record, Source, make_source
+from support.colour_images import colour_source, small_vit
+from underpaint.data.source import Source
 from underpaint.evals import lowshot_vpt
 from underpaint.evals.few_shots import FewShots
 from underpaint.evals.lowshot import LowShot
@@ -18,38 +18,21 @@ from underpaint.evals.lowshot_vpt import Candidate, LowShotVPT
 from underpaint.evals.scoring import row_of
 from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.transfer import transfer
-from underpaint.models.init import initialise_encoder
-from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.vit import ViT
 from underpaint.results.run import describe_score
 from underpaint.training.loop import NonFiniteLoss
 
 CPU = torch.device("cpu")
-COLOURS = {"blue": (30, 40, 220), "green": (30, 220, 40), "red": (220, 30, 40)}
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """Eight training and four test images of each of three colours; one of either half is broken."""
-    records = []
-    for number, (name, colour) in enumerate(COLOURS.items()):
-        (tmp_path / name).mkdir()
-        for i in range(12):
-            noise = torch.randint(-25, 26, (8, 8, 3), generator=torch.Generator().manual_seed(100 * number + i))
-            pixels = (torch.tensor(colour) + noise).clamp(0, 255).to(torch.uint8).numpy()
-            path = f"{name}/{name}_{i:02d}.png"
-            Image.fromarray(pixels).save(tmp_path / path)
-            split = "train" if i < 8 else "test"
-            records.append(Record(path=path, tags=(), label=name, family=path, splits=(split,), flip=True))
-    for bad in ("green/green_11.png", "green/green_03.png"):
-        (tmp_path / bad).write_bytes(b"no image")
-    return make_source("colours", tmp_path, records=records, problems=(), licence="", attribution="")
+    return colour_source(tmp_path)
 
 
 @pytest.fixture
 def encoder() -> ViT:
-    vit = ViT(ViTConfig(size=(8, 8), patch=4, width=16, depth=2, heads=2))
-    initialise_encoder(vit, scheme="mae", seed=0)
-    return vit
+    return small_vit()
 
 
 QUICK = {"epochs": 20, "base_lr": (0.5,), "splits": 2, "shots": 3}

@@ -153,7 +153,7 @@ TAGS = {"data.vocabulary_size", "data.min_count", "data.resample_ratio", "data.t
 TAGS_AS_TARGETS = {"data.labels_per_image"}
 SHAPE = {"objective.shape_from_start"}
 """Idle in a run from scratch."""
-NOT_ADAMW, NOT_LARS = {"optim.betas"}, {"optim.momentum", "optim.trust"}
+NOT_ADAMW, NOT_LARS = {"optim.betas", "optim.nesterov"}, {"optim.momentum", "optim.trust", "optim.nesterov"}
 ALWAYS = {
     *("data.lanes.count", "data.lanes.window"),  # a folder
     "data.share_seed",  # all images
@@ -195,7 +195,7 @@ def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path,
     ("name", "context", "acting", "idle"),
     [
         ("wsp_smoke", ["schedule.kind=wsd"], {"schedule.cooldown"}, set()),
-        ("wsp_smoke", ["optim.name=sgd"], {"optim.momentum"}, {"optim.betas", "optim.trust"}),
+        ("wsp_smoke", ["optim.name=sgd"], {"optim.momentum", "optim.nesterov"}, {"optim.betas", "optim.trust"}),
         ("wsp_smoke", ["optim.weight_decay=0"], set(), {"optim.decay_tokens"}),
         ("wsp_smoke", ["objective.encoder.view=crop"], {"objective.encoder.crop_share"}, set()),
         ("wsp_smoke", ["objective.encoder.value_range=0,128"], set(), {"data.decoding"}),

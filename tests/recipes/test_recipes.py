@@ -31,6 +31,7 @@ ENCODERS = {
 }
 LARGE = [f"{stage}_{size}" for stage in ("mae", "wsp") for size in ENCODERS]
 LINEAR = {"linear_vit_b16": 90, "linear_vit_l16": 50, "linear_vit_h14": 50}
+SWAG_LINEAR = [f"linear_swag_{size}" for size in ("vit_b16", "vit_l16", "vit_h14")]
 LIT = {"lit_vit_b16": (768, 12, 768), "lit_vit_l16": (1024, 24, 1024)}
 LIT |= {"lit_vit_h14": (1024, 24, 1024), "lit_vit_2b14": (1024, 24, 2048)}
 """Width and depth of the text tower, and the width of the common space (paper.md 1.6)."""
@@ -71,8 +72,15 @@ def classify_of(run: Run) -> ClassifyConfig:
 
 
 def test_the_list_is_complete() -> None:
-    assert {recipes.published_name(name) for name in recipes.__all__} == {*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL}
-    for name in [*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL]:
+    assert {recipes.published_name(name) for name in recipes.__all__} == {
+        *LARGE,
+        *LINEAR,
+        *SWAG_LINEAR,
+        *LIT,
+        *FINETUNE,
+        *SMALL,
+    }
+    for name in [*LARGE, *LINEAR, *SWAG_LINEAR, *LIT, *FINETUNE, *SMALL]:
         assert recipe(name).name == name
         assert (recipes.find_recipe(name).__doc__ or "").strip(), name
 
@@ -87,6 +95,22 @@ def test_encoders(name: str) -> None:
     assert encoder.final_norm
     assert encoder.mean == (0.485, 0.456, 0.406)
     assert encoder.std == (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize("name", SWAG_LINEAR)
+def test_swag_linear_probe(name: str) -> None:
+    """Right column of the table in paper.md 2.3."""
+    run = recipe(name)
+    objective, images, optim, budget = classify_of(run), images_of(run), run.optim, run.budget
+    assert (optim.name, optim.momentum, optim.nesterov, optim.weight_decay) == ("sgd", 0.9, True, 1e-9)
+    assert (budget.batch_size, budget.samples, budget.warmup) == (32 * 32, 28 * 1_281_167, 0)
+    assert (run.schedule.kind, run.schedule.min_lr) == ("cosine", 0.0)
+    assert objective.frozen_encoder
+    assert not objective.batch_norm
+    assert objective.pooling == "cls"
+    assert (objective.encoder.view, objective.encoder.crop_share) == ("crop", 1.0)
+    assert images.scale == (0.08, 1.0)
+    assert replace(objective.encoder, view="stretch") == recipe(name.replace("_swag", "")).objective.encoder
 
 
 @pytest.mark.parametrize("size", ENCODERS)

@@ -9,6 +9,9 @@ from underpaint.cli.verb import Verb, add_overrides
 EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
   underpaint eval lowshot runs/mae_wsp dataset=./my_images shots=1
+  underpaint eval linear_sgd runs/mae dataset=in1k:/data/imagenet preset=mae
+  underpaint eval layers runs/mae dataset=digits pooling=mean
+  underpaint eval attentive runs/mae dataset=./my_images
   underpaint eval lowshot_vpt runs/mae_wsp dataset=./my_images shots=5
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits
@@ -22,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "evaluation",
         metavar="EVALUATION",
-        help="linear, lowshot, lowshot_vpt, knn, accuracy, robustness, tags, map, zeroshot, retrieval, or module:class",
+        help="linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, accuracy, robustness, "
+        "tags, map, zeroshot, retrieval, or module:class",
     )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")

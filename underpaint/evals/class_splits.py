@@ -34,6 +34,11 @@ class LabelledImages(NamedTuple):
     image: tuple[str, ...]
     family: tuple[str, ...]
 
+    def chosen(self, rows: list[int]) -> LabelledImages:
+        """Some of the images."""
+        names = (tuple(column[row] for row in rows) for column in (self.image, self.family))
+        return LabelledImages(self.y[rows], *names)
+
 
 def labelled_images(source: Source, rows: list[int], classes: tuple[str, ...], *, unknown: int) -> LabelledImages:
     """Rows of a source; the class of an image is its place in ``classes``, or ``unknown``."""

@@ -106,6 +106,15 @@ class FewShots:
         ]
 
 
+def require_choice(shots: int, settings: int, *, fix: str) -> None:
+    """Raise ValueError where one image per class leaves none to choose one of several settings by."""
+    if shots == 1 and settings > 1:
+        raise ValueError(
+            f"one image per class leaves none to choose one of {settings} settings by: give one rate and one decay, "
+            f"such as those chosen at shots=5 ({fix})"
+        )
+
+
 def short_classes(count: Counter[str], shots: int) -> list[str]:
     """A remark about the classes that have fewer training images than shots, if there are any."""
     short = sorted(name for name, images in count.items() if images < shots)

@@ -23,7 +23,9 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Source
 from underpaint.data.stream import Batching
+from underpaint.evals.choosing import Accuracies, choose
 from underpaint.evals.class_splits import hold_out, labelled_images
+from underpaint.evals.feature_training import Candidate, require_rates
 from underpaint.evals.features import (
     UNKNOWN_CLASS,
     Encoder,
@@ -32,7 +34,7 @@ from underpaint.evals.features import (
     transfer_classes,
     unseen_classes,
 )
-from underpaint.evals.few_shots import FewShots
+from underpaint.evals.few_shots import FewShots, require_choice
 from underpaint.evals.fitting import Fit, HeadOn, fit, frozen
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
@@ -42,7 +44,7 @@ from underpaint.models.pooling import Pooling, pool
 from underpaint.models.prompts import PromptedViT
 from underpaint.models.vit import ViT
 from underpaint.models.weights import at_size
-from underpaint.training.loop import NonFiniteLoss, Precision
+from underpaint.training.loop import Precision
 from underpaint.training.optim import OptimConfig
 
 TUNING_SHARE = 0.2
@@ -81,13 +83,6 @@ TRAINING_BATCH = 128
 """Training batch of both presets; smaller where there are fewer images."""
 
 
-class Candidate(NamedTuple):
-    """One setting of the optimizer."""
-
-    base_lr: float
-    weight_decay: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class LowShotVPT(FewShots):
     """K-shot top-1 of an encoder with trained prompts in each block and a linear head, the encoder itself frozen.
@@ -113,13 +108,8 @@ class LowShotVPT(FewShots):
         for name, least in (("prompts", 0), ("prompt_width", -1), ("epochs", 0), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
-        if any(rate <= 0 for rate in self.base_lr) or any(decay < 0 for decay in self.weight_decay):
-            raise ValueError(f"base_lr={self.base_lr} must be positive, weight_decay={self.weight_decay} not negative")
-        if self.shots == 1 and len(self.candidates()) > 1:
-            raise ValueError(
-                f"one image per class leaves none to choose one of {len(self.candidates())} settings by: give one rate "
-                f"and one decay, such as those chosen at shots=5 (base_lr=1 weight_decay=1e-4), or preset=mim_refiner"
-            )
+        require_rates(self.base_lr, self.weight_decay)
+        require_choice(self.shots, len(self.candidates()), fix="base_lr=1 weight_decay=1e-4")
 
     @property
     def recipe(self) -> PromptRecipe:
@@ -168,7 +158,7 @@ class PromptTuning:
         test = labelled_images(source, tested, self.classes, unknown=UNKNOWN_CLASS)
         hits, unread = [], list[str]()
         with frozen(self.vit):
-            chosen, tuning_top1 = self.choose(splits[0])
+            chosen, tuning = self.choose(splits[0])
             for split, rows in enumerate(splits):
                 predicted = self.predict(self.train(rows, chosen, split=split), tested)
                 hits.append((predicted == test.y).double())
@@ -182,9 +172,8 @@ class PromptTuning:
         settings = {
             "prompts": float(recipe.prompts),
             "epochs": float(recipe.epochs),
-            "base_lr": chosen.base_lr,
-            "weight_decay": chosen.weight_decay,
-            **({} if tuning_top1 is None else {"tuning_top1": tuning_top1}),
+            **chosen._asdict(),
+            **tuning,
         }
         training = [tuple(source.path[row] for row in rows) for rows in splits]
         scores = protocol.scores(
@@ -212,29 +201,22 @@ class PromptTuning:
             if not rows:
                 raise ValueError(f"none of the training images of '{self.source.name}' could be read; check its files")
 
-    def choose(self, rows: list[int]) -> tuple[Candidate, float | None]:
-        """The candidate that is best on held-out images of a split, and its accuracy there; None without a choice."""
+    def choose(self, rows: list[int]) -> tuple[Candidate, dict[str, float]]:
+        """The candidate that is best on held-out images of a split, and its accuracy there where there is a choice."""
         candidates = self.protocol.candidates()
         if len(candidates) == 1:
-            return candidates[0], None
+            return candidates[0], {}
         half = labelled_images(self.source, rows, self.classes, unknown=UNKNOWN_CLASS)
         key = keyed_random.key(self.seed, "lowshot_vpt", "hold out")
         fitting, tuning = hold_out(half, share=TUNING_SHARE, key=key)
-        top1: list[float] = []
-        for candidate in candidates:
-            try:
-                model = self.train([rows[place] for place in fitting], candidate, split=0)
-            except NonFiniteLoss:
-                top1.append(-1.0)
-                continue
+
+        def judge(candidate: Candidate) -> Accuracies:
+            model = self.train([rows[place] for place in fitting], candidate, split=0)
             predicted = self.predict(model, [rows[place] for place in tuning])
-            top1.append(float((predicted == half.y[tuning]).double().mean()))
-        best = max(range(len(candidates)), key=lambda number: top1[number])
-        if top1[best] < 0:
-            raise ValueError(
-                f"training diverged with every base_lr of {self.protocol.recipe.base_lr}; give smaller ones"
-            )
-        return candidates[best], top1[best]
+            return Accuracies(float((predicted == half.y[tuning]).double().mean()))
+
+        choice = choose(candidates, judge, what="base_lr")
+        return candidates[choice.place], choice.settings()
 
     def train(self, rows: list[int], candidate: Candidate, *, split: int) -> HeadOn:
         """Prompts and head, trained on these rows."""

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from underpaint.contents import published_name
 from underpaint.recipes.finetune_recipes import finetune_laptop, finetune_small, finetune_smoke
-from underpaint.recipes.linear_recipes import linear_smoke, linear_vit_b16, linear_vit_h14, linear_vit_l16
+from underpaint.recipes.linear_recipes import (
+    linear_smoke,
+    linear_swag_vit_b16,
+    linear_swag_vit_h14,
+    linear_swag_vit_l16,
+    linear_vit_b16,
+    linear_vit_h14,
+    linear_vit_l16,
+)
 from underpaint.recipes.lit_recipes import (
     lit_laptop,
     lit_smoke,
@@ -92,6 +100,9 @@ __all__ = [
     "finetune_small",
     "finetune_smoke",
     "linear_smoke",
+    "linear_swag_vit_b16",
+    "linear_swag_vit_h14",
+    "linear_swag_vit_l16",
     "linear_vit_b16",
     "linear_vit_h14",
     "linear_vit_l16",

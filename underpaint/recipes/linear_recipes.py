@@ -1,9 +1,13 @@
-"""MAE's linear probe: a linear layer on frozen features, trained with LARS on augmented images (paper.md 2.3).
+"""Linear probes as published: a linear layer on frozen features, trained on random crops (paper.md 2.3).
 
     underpaint train linear_vit_b16 data.source=/data/imagenet init_from=runs/mae_vit_b16 --out runs/linear
+    underpaint train linear_swag_vit_b16 data.source=/data/imagenet init_from=runs/wsp_vit_b16 --out runs/linear
 
-For small data, ``underpaint eval linear`` (logistic regression on features extracted once) is quicker and needs no
-learning rate. BatchNorm without affine parameters stands before the head. Two things differ from MAE's code:
+``linear_*`` is MAE's, with LARS. ``linear_swag_*`` is SWAG's, with SGD; its rate is not known, so ``optim.base_lr`` is
+a substitute to be tuned. On features computed once, ``underpaint eval linear`` needs no learning rate, and
+``underpaint eval linear_sgd`` has both optimizers.
+
+In MAE's recipes BatchNorm without affine parameters stands before the head. Two things differ from MAE's code:
 ``precision`` is bf16, not fp16, and the head starts from N(0, 0.01) cut off at two standard deviations, where the
 bounds -2 and 2 of its call are absolute and cut nothing off.
 """
@@ -49,6 +53,34 @@ def linear_vit_l16() -> Run:
 def linear_vit_h14() -> Run:
     """ViT-H/14, 50 epochs."""
     return linear("vit_h14", epochs=50)
+
+
+def linear_swag(size: str) -> Run:
+    """SWAG's probe: SGD with Nesterov's momentum, 28 epochs, cosine without warm-up, evaluated at 224 of 224 pixels."""
+    published = linear(size, epochs=28)
+    encoder = replace(SIZES[size], view="crop", crop_share=1.0)
+    return replace(
+        published,
+        name=f"linear_swag_{size}",
+        objective=replace(published.objective, encoder=encoder, batch_norm=False),
+        budget=Budget(samples=28 * IMAGENET, batch_size=1024, microbatch=512, warmup=0),
+        optim=OptimConfig(name="sgd", nesterov=True, base_lr=0.01, weight_decay=1e-9),
+    )
+
+
+def linear_swag_vit_b16() -> Run:
+    """SWAG's probe of a ViT-B/16; the rate is a substitute."""
+    return linear_swag("vit_b16")
+
+
+def linear_swag_vit_l16() -> Run:
+    """SWAG's probe of a ViT-L/16; the rate is a substitute."""
+    return linear_swag("vit_l16")
+
+
+def linear_swag_vit_h14() -> Run:
+    """SWAG's probe of a ViT-H/14; the rate is a substitute."""
+    return linear_swag("vit_h14")
 
 
 def linear_smoke() -> Run:

@@ -227,5 +227,9 @@ def describe_score(row: EvaluationRow) -> str:
     )
     chance = f", chance {100 * row['chance']:.1f}" if "chance" in row else ""
     deviation = row.get("settings", {}).get("deviation")
+    bonus = row.get("settings", {}).get("selection_bonus")
     spread = f", deviation {100 * deviation:.1f} between splits" if deviation is not None else ""
-    return f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{spread}{chance}"
+    chosen = f", selection bonus {100 * bonus:.1f}" if bonus is not None else ""
+    return (
+        f"{row['dataset']} {row['protocol']}{shots} {row['split']}{language}: {value}{interval}{spread}{chance}{chosen}"
+    )

@@ -117,7 +117,7 @@ def _may_be_elsewhere(source: str) -> bool:
 
 
 def _of_optimizer(optim: OptimConfig) -> Idle:
-    readers = {"betas": ("adamw",), "momentum": ("lars", "sgd"), "trust": ("lars",)}
+    readers = {"betas": ("adamw",), "momentum": ("lars", "sgd"), "trust": ("lars",), "nesterov": ("sgd",)}
     idle = {
         f"optim.{field}": f"optim.name={optim.name} has none; it belongs to {' and '.join(names)}"
         for field, names in readers.items()

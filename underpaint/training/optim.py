@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
+from underpaint.config import LATER
 from underpaint.training import sharded_tensors
 
 REFERENCE_BATCH = 256
@@ -23,6 +24,7 @@ class OptimConfig:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)  # adamw
     momentum: float = 0.9  # lars, sgd
+    nesterov: bool = field(default=False, metadata=LATER)  # sgd: momentum as Nesterov's
     trust: float = 0.001  # lars
     layer_decay: float = 1.0  # factor of the rate from one block to the block below it
     decay_tokens: bool = True  # weight decay on cls, mask and position tokens (MAE: yes; finetuning: no)
@@ -36,6 +38,8 @@ class OptimConfig:
             )
         if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
             raise ValueError(f"optim.betas={self.betas} and optim.momentum={self.momentum} must lie in [0, 1)")
+        if self.nesterov and not self.momentum:
+            raise ValueError("optim.nesterov=true needs a momentum; set optim.momentum=0.9 with it")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must lie in (0, 1]")
 
@@ -78,7 +82,7 @@ def build_optimizer(
     if config.name == "lars":
         return LARS(ordered, momentum=config.momentum, trust=config.trust)
     if config.name == "sgd":
-        return torch.optim.SGD(ordered, lr=0.0, momentum=config.momentum)
+        return torch.optim.SGD(ordered, lr=0.0, momentum=config.momentum, nesterov=config.nesterov)
     return torch.optim.AdamW(ordered, lr=0.0, betas=config.betas, fused=True)
 
 
