@@ -155,7 +155,7 @@ def test_phrases_are_read_by_the_text_tower(root: Path, folder: Path, browser: A
     ):
         opened.type(text)
         assert opened.shown() == by_tower(root, read)[:60]
-        assert opened.status() == f"“{read}”"
+        assert opened.status() == f"“{read}”."
     assert by_tower(root, "tall black")[:10] != by_tower(root, "black tall")[:10]
     opened.type("red gree")
     assert "Completed to “green”" in opened.status()

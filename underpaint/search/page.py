@@ -39,6 +39,8 @@ COMPARED = 200
 COMPARED_BEST = 10
 LEAST_COMPARED = 20
 """Phrases from which on their share is stated."""
+BYTES_OF_PIECE = 24
+"""Bytes of a piece of the tokenizer with its score in a script, on average."""
 MOST_BYTES = 60_000_000
 """Size of a page without its thumbnails up to which the text tower goes into it."""
 
@@ -166,7 +168,7 @@ def _kept_phrases(
     choice: WordChoice,
     tower: PageTower | None,
 ) -> float | None:
-    """As in ``PageFacts``, by phrases that are entries, read as if they were not; those of 1,000 images are enough."""
+    """As in ``PageFacts``, by phrases that are entries, read as if they were not."""
     phrases = page_phrases(choice)
     if len(phrases) < LEAST_COMPARED:
         return None
@@ -182,8 +184,8 @@ def _kept_phrases(
 
 def _tower_with_room(towers: Towers, axes: Float[Tensor, "e d"] | None, room: int) -> PageTower | None:
     """The text tower in eight bits if its bytes, as letters, fit into ``room``; otherwise says why not."""
-    numbers = sum(weight.numel() for weight in towers.model.text.parameters())
-    if numbers * 4 / 3 > room:
+    numbers = sum(weight.numel() for weight in (*towers.model.text.parameters(), towers.model.text_projection))
+    if (numbers + (0 if axes is None else axes.numel())) * 4 / 3 + BYTES_OF_PIECE * towers.tokenizer.vocabulary > room:
         reason = f"the text tower has {numbers:,} numbers and would not fit into a page of {MOST_BYTES / 1e6:.0f} MB"
     elif (tower := page_tower(towers, axes)) is None:
         reason = "a page cannot do this kind of tokenizer"

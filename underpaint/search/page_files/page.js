@@ -7,7 +7,7 @@ const page = (() => {
   const element = (id) => document.getElementById(id);
   const query = element("query"), grid = element("grid"), status = element("status"), hints = element("hints"), detail = element("detail");
   const table = (rows, numbers) => ({ name: new Array(rows), value: new Int8Array(rows * numbers), scale: new Float32Array(rows), ready: 0, failed: 0 });
-  let about, images, words, tower, thumbnail, number, ignored, order = [], score = null, shown = 0, like = -1, opened = -1, timer = 0;
+  let about, images, words, tower, thumbnail, number, ignored, order = [], score = null, shown = 0, like = -1, opened = -1, timer = 0, latest = { spent: 0 };
 
   // ---- data -------------------------------------------------------------------------------------------------------
   function fill(into, part, content) {
@@ -106,8 +106,17 @@ const page = (() => {
     if (!rows.length && !unknown.length) return null;
     if (rows.length === 1 && plain(text) === names[0]) return vector(rows, words);
     result.whole = Boolean(tower && tower.ready());
-    if (result.whole) return tower.embed(text);
+    if (result.whole) return embedded(text);
     return rows.length ? vector(rows, words) : null;
+  }
+
+  // The embedding of the latest text is kept: the same one is asked for again while files are read.
+  function embedded(text) {
+    if (latest.text !== text) {
+      const start = performance.now();
+      latest = { text, embedding: tower.embed(text), spent: performance.now() - start };
+    }
+    return latest.embedding;
   }
 
   function vector(rows, from) {
@@ -180,7 +189,7 @@ const page = (() => {
     else if (!plain(text).trim()) parts.push(`${format(total)} images. Type words, alone or several.`);
     else if (!result.rows.length && !result.unknown.length) parts.push("Type a word for something that can be seen.");
     else if (result.completed) parts.push(`Completed to “${result.completed}”.`);
-    else if (score && (result.whole || result.rows.length === 1)) parts.push(`“${asked(text, result)}”`);
+    else if (score && (result.whole || result.rows.length === 1)) parts.push(`“${asked(text, result)}”.`);
     if (like < 0 && score && !result.whole && result.rows.length > 1) badge = estimated(result.names);
     if (like < 0 && result.unknown.length) {
       const how = score && result.whole ? "Not among the words of this page, and read by parts of words" : "Unknown to this page";
@@ -324,7 +333,7 @@ const page = (() => {
   query.addEventListener("input", () => {
     like = -1;
     clearTimeout(timer);
-    timer = setTimeout(search, 40);
+    timer = setTimeout(search, Math.max(40, latest.spent));  // a large text tower reads when one stops typing
   });
   grid.addEventListener("click", (event) => {
     const button = event.target.closest("button");
