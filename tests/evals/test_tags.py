@@ -78,11 +78,17 @@ def test_recall_equals_a_count_by_hand(source: Source) -> None:
     assert {score.metric for score in one} == {"recall@1"}
 
 
-def test_an_unreadable_image_is_left_out(source: Source) -> None:
+def test_the_tags_of_an_unreadable_image_are_missed(source: Source) -> None:
     (source.root / "h2.png").write_bytes(b"no image")
     scores = TagRecall(dataset="coast", top=2)(Grey(), source=source, device=CPU, seed=0)
-    assert {name for score in scores for name in score.image} == {"h0.png", "h1.png", "h4.png"}
-    assert {score.remarks for score in scores} == {("1 of 4 held-out images could not be read: 'h2.png'",)}
+    tail = next(score for score in scores if score.split == "tail")
+    assert dict(zip(tail.image, tail.correct, strict=True)) == {"h2.png": 0.0, "h4.png": 1.0}
+    told = "1 of 4 held-out images could not be read and count as wrong: 'h2.png'"
+    assert {score.remarks for score in scores} == {(told,)}
+    for name in ("h0.png", "h1.png", "h4.png"):
+        (source.root / name).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="no readable held-out image of 'coast'"):
+        TagRecall(dataset="coast", top=2)(Grey(), source=source, device=CPU, seed=0)
 
 
 def test_as_many_answers_as_labels_say_nothing_and_it_is_told(source: Source) -> None:

@@ -220,12 +220,14 @@ def test_average_precision_with_ties_is_scikit_learns() -> None:
         assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores))
 
 
-def test_unreadable_images_are_left_out_and_told(towers: Towers, pictures: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_wrong_and_told(towers: Towers, pictures: Path, tmp_path: Path) -> None:
     shutil.copytree(pictures, tmp_path / "damaged")
     (tmp_path / "damaged" / "c0" / "00.png").write_bytes(b"no image")
-    score = evaluate(towers, tmp_path / "damaged")[0]
-    assert len(score.correct) == COUNT - 1
-    assert score.remarks[0] == "1 of 30 test images could not be read: 'c0/00.png'"
+    whole, score = evaluate(towers, pictures)[0], evaluate(towers, tmp_path / "damaged")[0]
+    assert score.image == whole.image
+    expected = dict(zip(whole.image, whole.correct, strict=True)) | {"c0/00.png": 0.0}
+    assert dict(zip(score.image, score.correct, strict=True)) == expected
+    assert score.remarks[0] == "1 of 30 test images could not be read and count as wrong: 'c0/00.png'"
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from underpaint.data.captions.source_captions import source_captions
 from underpaint.data.source import Source
 from underpaint.evals.class_names import table_hash
 from underpaint.evals.features import image_batches
-from underpaint.evals.ranking import hits, hits_by_chance, rank
+from underpaint.evals.ranking import Hits, hits, hits_by_chance, rank
 from underpaint.evals.score import Score
 from underpaint.evals.text_features import Towers, unseen_language
 from underpaint.evals.unreadable import unreadable_images
@@ -23,13 +23,25 @@ from underpaint.texts.languages import language_code
 FIRST = (1, 5, 10)
 
 
+class Pairs(NamedTuple):
+    """Images and the captions of each."""
+
+    rows: list[int]
+    """Rows of the source."""
+    kept: Bool[Tensor, " images"]
+    """Whether each image could be read."""
+    owner: Int64[Tensor, " texts"]
+    """Place in ``rows`` of the image of each caption."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retrieval:
     """Recall at 1, 5 and 10 in both directions, of held-out images and all their captions.
 
     An image is retrieved by its captions one by one; a query image counts if any of its captions is among the first k.
     A row's value has equal similarities against it: wrong candidates come first. The record has the value with them in
-    random order (``average``) and behind (``optimistic``) too.
+    random order (``average``) and behind (``optimistic``) too. An image that cannot be read is retrieved by none of its
+    captions and retrieves none; its captions stay among the candidates.
     """
 
     needs: ClassVar[type] = Towers
@@ -60,14 +72,14 @@ class Retrieval:
         format = classifier_input(towers.image_input, self.view)
         batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
         image, kept = towers.embed_images(batches)
-        good = kept.tolist()
-        unread = [source.path[row] for row, readable in zip(rows, good, strict=True) if not readable]
-        remarks += unreadable_images(unread, total=len(rows), what="captioned")
-        rows = [row for row, readable in zip(rows, good, strict=True) if readable]
-        texts = [of_image for of_image, readable in zip(texts, good, strict=True) if readable]
-        if len(rows) < 2:
-            raise ValueError(f"only {len(rows)} image of '{source.name}' with a caption could be read; two are needed")
-        return self._scores(source, rows, texts, image, towers, view=view_name(format), remarks=remarks)
+        unread = [source.path[row] for row, readable in zip(rows, kept.tolist(), strict=True) if not readable]
+        remarks += unreadable_images(unread, total=len(rows), what="captioned", wrong=True)
+        if len(image) < 2:
+            raise ValueError(f"only {len(image)} image of '{source.name}' with a caption could be read; two are needed")
+        count = torch.tensor([len(of_image) for of_image in texts])
+        pairs = Pairs(rows, kept, torch.arange(len(rows)).repeat_interleave(count))
+        embeddings = image, towers.embed_texts([text for of_image in texts for text in of_image])
+        return self._scores(source, pairs, embeddings, texts, view=view_name(format), remarks=remarks)
 
     def _pairs(self, source: Source, towers: Towers) -> tuple[list[int], list[tuple[str, ...]], list[str]]:
         """Images with a caption, their captions, and remarks."""
@@ -101,29 +113,32 @@ class Retrieval:
     def _scores(
         self,
         source: Source,
-        rows: list[int],
+        pairs: Pairs,
+        embeddings: tuple[Float[Tensor, "i e"], Float[Tensor, "t e"]],
         texts: list[tuple[str, ...]],
-        image: Float[Tensor, "i e"],
-        towers: Towers,
         *,
         view: str,
         remarks: list[str],
     ) -> list[Score]:
-        every = [text for of_image in texts for text in of_image]
-        count = torch.tensor([len(of_image) for of_image in texts])
-        owner = torch.arange(len(rows)).repeat_interleave(count)
-        caption = torch.arange(len(every))
-        embedding = towers.embed_texts(every)
+        """Scores of both directions; ``embeddings`` are those of the readable images and of all captions."""
+        image, caption = embeddings
+        place = torch.cumsum(pairs.kept, dim=0) - 1  # of each readable image among them
+        asked = pairs.kept[pairs.owner]
+        text, owner = asked.nonzero().flatten(), place[pairs.owner[asked]]
+        in_order, rights = torch.arange(len(text)), torch.bincount(owner)
+        rows = {"text_to_image": [pairs.rows[number] for number in pairs.owner.tolist()], "image_to_text": pairs.rows}
         directions = {
-            "text_to_image": (embedding, image, torch.stack([caption, owner], dim=1), torch.ones_like(owner)),
-            "image_to_text": (image, embedding, torch.stack([owner, caption], dim=1), count),
-        }
+            "text_to_image": (
+                caption[text], image, torch.stack([in_order, owner], dim=1), torch.ones_like(owner), asked
+            ),
+            "image_to_text": (image, caption, torch.stack([owner, text], dim=1), rights, pairs.kept),
+        }  # fmt: skip
         scores: list[Score] = []
-        for name, (queries, candidates, right, rights) in directions.items():
+        for name, (queries, candidates, right, rights, readable) in directions.items():
             ranks = rank(queries, candidates, right=right)
-            asked = rows if name == "image_to_text" else [rows[number] for number in owner.tolist()]
             for k in FIRST:
-                share = hits(ranks, k)
+                share = Hits(*(_with_misses(part, readable) for part in hits(ranks, k)))
+                chance = _with_misses(hits_by_chance(len(candidates) - rights, rights, k), readable)
                 average, optimistic = float(share.average.mean()), float(share.optimistic.mean())
                 tied = f"equal similarities count against it: {average:.1%} in random order, {optimistic:.1%} at best"
                 score = Score(
@@ -134,17 +149,24 @@ class Retrieval:
                     view=view,
                     language=",".join(self.languages),
                     correct=tuple(share.pessimistic.tolist()),
-                    image=tuple(source.path[row] for row in asked),
-                    family=tuple(source.family[row] for row in asked),
+                    image=tuple(source.path[row] for row in rows[name]),
+                    family=tuple(source.family[row] for row in rows[name]),
                     settings={
                         "average": average,
                         "optimistic": optimistic,
-                        "images": float(len(rows)),
-                        "captions": float(len(every)),
+                        "images": float(len(pairs.rows)),
+                        "captions": float(len(caption)),
                     },
                     remarks=(*remarks, *([tied] if optimistic > float(share.pessimistic.mean()) else [])),
-                    chance=float(hits_by_chance(len(candidates) - rights, rights, k).mean()),
-                    versions={"captions": table_hash(every)},
+                    chance=float(chance.mean()),
+                    versions={"captions": table_hash([text for of_image in texts for text in of_image])},
                 )
                 scores.append(score)
         return scores
+
+
+def _with_misses(value: Float64[Tensor, " q"], readable: Bool[Tensor, " queries"]) -> Float64[Tensor, " queries"]:
+    """The values of the readable queries in their places, and 0 for the others."""
+    whole = torch.zeros(len(readable), dtype=torch.float64)
+    whole[readable] = value
+    return whole

@@ -47,7 +47,8 @@ class TagRecall:
     ) -> list[Score]:
         """One score per bin, whose entries are pairs of a held-out image and one of its tags in the vocabulary.
 
-        The classifier stands on ``device`` already. Raises ValueError if no held-out image has a tag of it.
+        The classifier stands on ``device`` already. The tags of an image that cannot be read count as missed. Raises
+        ValueError if no held-out image that can be read has a tag of it.
         """
         number = {label: index for index, label in enumerate(classifier.labels)}
         bin_of = frequency_bins(label_counts(source, number))
@@ -55,14 +56,15 @@ class TagRecall:
         rows = [row for row in source.rows("heldout") if any(tag in number for tag in source.tags[row])]
         predicted = self._best(classifier, source, rows, device)
         unread = [source.path[row] for row, best in zip(rows, predicted, strict=True) if best is None]
-        remarks = tuple(unreadable_images(unread, total=len(rows), what="held-out"))
+        remarks = tuple(unreadable_images(unread, total=len(rows), what="held-out", wrong=True))
         if self.top >= len(number):
             remarks += (f"top={self.top} covers all {len(number)} labels: every tag is found, whatever the model",)
         for row, best in zip(rows, predicted, strict=True):
             for tag in source.tags[row]:
-                if best is not None and tag in number:
-                    pairs[BINS[bin_of[number[tag]]]].append((row, float(number[tag] in best)))
-        if not any(pairs.values()):
+                if tag in number:
+                    hit = best is not None and number[tag] in best
+                    pairs[BINS[bin_of[number[tag]]]].append((row, float(hit)))
+        if all(best is None for best in predicted):
             raise ValueError(f"no readable held-out image of '{source.name}' has a tag that the model knows")
         return [
             Score(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from underpaint.data.source import Source
@@ -101,9 +101,8 @@ class ZeroShotTransfer:
                 )
                 score = replace(score, protocol="zeroshot")
             else:
-                readable = [row for row, good in zip(rows, kept.tolist(), strict=True) if good]
-                score = _top1(source, readable, language, logits)
-                remarks = unreadable_images(unread, total=len(rows), what="test")
+                score = _top1(source, rows, kept, language, logits)
+                remarks = unreadable_images(unread, total=len(rows), what="test", wrong=True)
                 score = replace(score, view=view, remarks=(*score.remarks, *remarks))
             remarks = (*score.remarks, *language.remarks)
             scores.append(replace(score, language=language.name, remarks=remarks, versions=language.versions))
@@ -175,18 +174,25 @@ def _as_written(targets: list[str]) -> Names:
     return {target: (" ".join(target.replace("_", " ").split()) or target,) for target in targets}
 
 
-def _top1(source: Source, rows: list[int], language: _Language, logits: Float[Tensor, "b k"]) -> Score:
-    """Hits of the readable images whose class has a name."""
+def _top1(
+    source: Source,
+    rows: list[int],
+    kept: Bool[Tensor, " images"],
+    language: _Language,
+    logits: Float[Tensor, "b k"],
+) -> Score:
+    """Hits of the images whose class has a name; those that could not be read, which have no logits, are wrong."""
     number = {label: index for index, label in enumerate(language.names)}
+    best = torch.full((len(rows),), -1)
+    best[kept] = logits.argmax(dim=1)
     named = [place for place, row in enumerate(rows) if source.label[row] in number]
-    if not named:
+    if not kept[named].any():
         raise ValueError(f"no readable image of '{source.name}' has a class with a name in {language.name!r}")
-    best = logits[named].argmax(dim=1).tolist()
-    rows = [rows[place] for place in named]
+    rows, predicted = [rows[place] for place in named], best[named].tolist()
     return Score(
         dataset=source.name,
         protocol="zeroshot",
-        correct=tuple(float(index == number[source.label[row]]) for index, row in zip(best, rows, strict=True)),
+        correct=tuple(float(index == number[source.label[row]]) for index, row in zip(predicted, rows, strict=True)),
         image=tuple(source.path[row] for row in rows),
         family=tuple(source.family[row] for row in rows),
         settings={"classes": float(len(number))},
