@@ -136,7 +136,7 @@ def browser_times(folder: Path) -> None:
         page = browser.new_page()
         start = time.perf_counter()
         page.goto((folder.resolve() / "index.html").as_uri(), wait_until="commit")
-        page.wait_for_function("document.querySelectorAll('#grid li').length > 0", timeout=120_000)
+        page.wait_for_function("() => document.querySelectorAll('#grid li').length > 0", timeout=120_000)
         first = time.perf_counter() - start
         page.wait_for_selector("html[data-ready=yes]", timeout=120_000, state="attached")
         ready = time.perf_counter() - start
