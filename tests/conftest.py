@@ -6,6 +6,7 @@ Everything here must happen before the first import of torch or underpaint, henc
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     assert config.cache is not None, "the tests need pytest's cacheprovider plugin"
     os.environ["UNDERPAINT_CACHE"] = str(config.cache.mkdir("underpaint"))
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # features are those of the code that computed them
+        shutil.rmtree(config.cache.mkdir("underpaint") / "features", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

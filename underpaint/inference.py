@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint import files
 from underpaint.core import ImageInput
+from underpaint.data.feature_store import FeatureMaker, Features
 from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
+from underpaint.data.source import Folder
 from underpaint.evals.class_names import TEMPLATES
+from underpaint.evals.engine import Engine, ScoringNetwork
+from underpaint.evals.feature_makers import encoder_maker, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot import ZeroShot
 from underpaint.feature_tables import join_parts, parts_folder, require_table_name
 from underpaint.models.image_text import ImageText
-from underpaint.models.pooling import Pooling, pool
-from underpaint.models.vit import ViT
-from underpaint.models.weights import encoder_folder, load_encoder, read_description
-from underpaint.progress import Progress
-from underpaint.run import record
+from underpaint.models.pooling import Pooling
+from underpaint.models.weights import load_encoder
+from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.outputs import load_model
 from underpaint.run.towers import with_tokenizer
 from underpaint.training.devices import choose_device
 
-FORMAT = 1
 PART_IMAGES = 4_096
-"""Images whose features are kept together while the table grows: what an interruption can cost."""
+"""Rows of the table that are written together."""
 BATCH = 64
+FEWEST_KEPT = 256
+"""Features of fewer images are not kept in the cache: a file for each call would make it slow."""
+NOT_READABLE = "cannot be read; the cache says so, and the file itself no more: copy it, and the copy is tried"
 NOT_FINITE = "the network's output is not finite; its weights have diverged, or they overflow on this image"
 
 
@@ -52,6 +57,13 @@ class Tagger(Protocol):
     def modules(self) -> Iterator[nn.Module]: ...
 
 
+@runtime_checkable
+class SplitTagger(ScoringNetwork, Tagger, Protocol):
+    """A tagger whose probabilities follow from its scores; satisfied by ``Classify`` and ``ZeroShot``."""
+
+    def probabilities_of(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]: ...
+
+
 class Prediction(NamedTuple):
     """An image and its best labels, highest first."""
 
@@ -62,12 +74,21 @@ class Prediction(NamedTuple):
     """Reason for missing labels; "" if there are labels."""
 
 
-def embed(folder: str | Path, images: files.OneOrMany, out: str | Path, *, pooling: Pooling = "cls") -> dict[str, int]:
+def embed(
+    folder: str | Path,
+    images: files.OneOrMany,
+    out: str | Path,
+    *,
+    pooling: Pooling = "cls",
+    workers: int | None = None,
+) -> dict[str, int]:
     """Features of image files, and of all images in folders, as the table ``out``; what was done, in numbers.
 
     ``out`` ends in ``.parquet``, ``.csv`` or ``.npy`` (``feature_tables.py`` has their columns). The problem of an
     image is "" where all is well; one that cannot be read, or whose features are not finite, has no embedding. The
-    table appears whole when all is done; until then finished parts lie in ``OUT.part``, and the same call continues.
+    table appears whole when all is done; features are kept in the cache, so that the same call continues one that was
+    killed. ``workers`` processes decode images, None is as many as usually help. Under torchrun the processes share the
+    images; the first writes the table, and the others return {}.
 
     Raises:
         ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, or ``folder`` holds
@@ -76,25 +97,23 @@ def embed(folder: str | Path, images: files.OneOrMany, out: str | Path, *, pooli
     out = Path(out)
     require_table_name(out)
     paths = find_images(images)
-    encoder = load_encoder(folder)
-    weights = read_description(encoder_folder(folder))["weights"]["xxh3"]
-    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
-    parts = _claim(out, {"format": FORMAT, "weights": weights, "pooling": pooling, "images": stamps})
-    device = choose_device("any")
-    encoder.to(device)
-    chunks = {
-        parts / f"{start:09d}.parquet": paths[start : start + PART_IMAGES]
-        for start in range(0, len(paths), PART_IMAGES)
-    }
-    pending = {part: chunk for part, chunk in chunks.items() if not part.is_file()}
-    done = len(paths) - sum(map(len, pending.values()))
-    with Progress(out.name, total=len(paths), unit="images", done=done) as progress:
-        for part, chunk in pending.items():
-            files.write_bytes(part, _table(encoder, chunk, pooling=pooling, device=device))
-            done += len(chunk)
-            progress.update(done)
-    tables = sorted(parts.glob("*.parquet"))
-    bad, example = _problems(tables)
+    engine = _engine(paths, workers)
+    encoder = load_encoder(folder).to(engine.device)
+    format = encoder.config.image_input
+    maker = encoder_maker(encoder, format, device=engine.device, pooling=pooling, batch=BATCH)
+    parts = parts_folder(out)
+    bad, example, tables = 0, "", list[Path]()
+    for chunk, features in _read(paths, maker, engine, chunk=PART_IMAGES):
+        if not tables:
+            shutil.rmtree(parts, ignore_errors=True)  # of a call that was killed
+            parts.mkdir(parents=True)
+        problems = _problems(chunk, features, format)
+        tables.append(parts / f"{len(tables):09d}.parquet")
+        files.write_bytes(tables[-1], _table(chunk, features.x, problems))
+        bad += sum(map(bool, problems))
+        example = example or problems[0]
+    if not engine.first:
+        return {}
     if bad == len(paths):
         shutil.rmtree(parts)
         raise _nothing_to_show(bad, paths[0], example)
@@ -111,13 +130,15 @@ def predict(
     labels: str | Sequence[str] = (),
     prompts: str | Sequence[str] = TEMPLATES,
     objective: str = "",
+    workers: int | None = None,
 ) -> Iterator[Prediction]:
     """The ``top`` tags or classes of images by a finished model, one image after the other.
 
     A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), put
     into each of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or are independent of each
     other where the model was trained with ``loss=bce``. ``objective`` names the config class of a user's objective,
-    ``module:Class``.
+    ``module:Class``. ``workers`` processes decode images, None is as many as usually help. Features of many images are
+    kept in the cache, and shared by the processes of torchrun, of which the first alone has predictions.
 
     Raises:
         ValueError: if there are no images, ``folder`` holds no model that gives labels, or ``labels`` are given to a
@@ -138,7 +159,7 @@ def predict(
         raise ValueError(
             f"{folder} holds a {type(model).__name__}, which gives no labels; name a run of WSP or finetuning"
         )
-    return _predictions(model, paths, top=min(top, len(model.labels)))
+    return _predictions(model, paths, top=min(top, len(model.labels)), engine=_engine(paths, workers))
 
 
 def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
@@ -169,75 +190,86 @@ def find_images(images: files.OneOrMany) -> list[Path]:
     return list(paths)
 
 
-def _claim(out: Path, identity: dict[str, object]) -> Path:
-    """The folder of the finished parts; parts of other images or weights are thrown away."""
-    parts = parts_folder(out)
-    wanted = record.digest(identity)
-    mark = parts / "identity.json"
-    if mark.is_file() and files.read_json(mark) != {"identity": wanted}:
-        shutil.rmtree(parts)
-    parts.mkdir(parents=True, exist_ok=True)
-    files.write_json(mark, {"identity": wanted})
-    return parts
+def _engine(paths: Sequence[Path], workers: int | None) -> Engine:
+    """The engine for these images; few are not worth a file in the cache, nor several processes."""
+    engine = engine_for(workers)
+    return engine if len(paths) >= FEWEST_KEPT else replace(engine, cached=False)
 
 
-def _table(encoder: ViT, paths: Sequence[Path], *, pooling: Pooling, device: torch.device) -> bytes:
+def _read(
+    paths: Sequence[Path], maker: FeatureMaker, engine: Engine, *, chunk: int
+) -> Iterator[tuple[Sequence[Path], Features]]:
+    """Some paths at a time and their features; nothing where another process goes on with them."""
+    root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    names = [path.absolute().relative_to(root).as_posix() for path in paths]
+    done = 0
+    for features in engine.read(Folder(root=root), names, maker, root=root, name=root.name, chunk=chunk):
+        if not engine.first:
+            return
+        yield paths[done : done + len(features.kept)], features
+        done += len(features.kept)
+
+
+def _table(paths: Sequence[Path], x: Float[Tensor, "n d"], problems: Sequence[str]) -> bytes:
     """The rows of some images as the bytes of a Parquet file."""
     import pyarrow
     import pyarrow.parquet
 
     # a table holds UTF-8 alone, a file name any bytes
     names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
-    rows: dict[str, list[object]] = {"path": [*names], "embedding": [], "problem": []}
-    format = encoder.config.image_input
-    with evaluation_mode(encoder, device):
-        for start in range(0, len(paths), BATCH):
-            image, problems = read_files(paths[start : start + BATCH], format=format)
-            tokens = encoder(image.to(device)).float()
-            features = pool(tokens, pooling).cpu()
-            problems = _with_overflow(problems, features)
-            rows["embedding"] += [None if why else x for x, why in zip(features.numpy(), problems, strict=True)]
-            rows["problem"] += problems
-    embedding = pyarrow.list_(pyarrow.float32())  # of fixed length, pyarrow 25 reads no null of it back
-    schema = pyarrow.schema({"path": pyarrow.string(), "embedding": embedding, "problem": pyarrow.string()})
+    embedding = [None if problem else row for row, problem in zip(x.numpy(), problems, strict=True)]
+    rows = {"path": names, "embedding": embedding, "problem": list(problems)}
+    numbers = pyarrow.list_(pyarrow.float32())  # of fixed length, pyarrow 25 reads no null of it back
+    schema = pyarrow.schema({"path": pyarrow.string(), "embedding": numbers, "problem": pyarrow.string()})
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pydict(rows, schema), sink)
     return sink.getvalue().to_pybytes()
 
 
-def _with_overflow(problems: Sequence[str], output: Float[Tensor, "b n"]) -> list[str]:
-    """The problems of some images, and that of a network's output that is not finite."""
-    finite = output.isfinite().all(dim=1).tolist()
-    return [problem or ("" if sound else NOT_FINITE) for problem, sound in zip(problems, finite, strict=True)]
+def _problems(paths: Sequence[Path], features: Features, format: ImageInput) -> list[str]:
+    """The reason why each image has no output, or ""; those that cannot be read are read again for it."""
+    unreadable = [path for path, kept in zip(paths, features.kept.tolist(), strict=True) if not kept]
+    reasons = dict(zip(unreadable, (reason for path in unreadable for reason in _reason(path, format)), strict=True))
+    finite = features.x.isfinite().all(dim=1).tolist()
+    return [reasons.get(path) or ("" if sound else NOT_FINITE) for path, sound in zip(paths, finite, strict=True)]
+
+
+def _reason(path: Path, format: ImageInput) -> list[str]:
+    return [reason or NOT_READABLE for reason in read_files([path], format=format)[1]]
 
 
 def _nothing_to_show(count: int, first: Path, problem: str) -> ValueError:
     return ValueError(f"none of the {count:,} images gave anything; the first, {first}: {problem}")
 
 
-def _problems(parts: Sequence[Path]) -> tuple[int, str]:
-    """Number of rows without an embedding, and the problem of the first row."""
-    import pyarrow.parquet
+def _tagging(model: Any, engine: Engine) -> tuple[FeatureMaker, Callable[[Tensor], Tensor]]:
+    """The maker of a model's features, and what makes probabilities of them; probabilities for a tagger of your own."""
+    if isinstance(model, SplitTagger):
+        maker, scores_of = engine.maker_of(model, model.image_input, BATCH)
+        return maker, lambda features: model.probabilities_of(scores_of(features))
 
-    counts = [pyarrow.parquet.read_table(part, columns=["embedding"])["embedding"].null_count for part in parts]
-    return sum(counts), pyarrow.parquet.read_table(parts[0], columns=["problem"])["problem"][0].as_py()
+    def encode(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        with evaluation_mode(model, engine.device):
+            return model.probabilities(image.to(engine.device)).cpu()
+
+    return unnamed_maker(encode, model.image_input, batch=BATCH), lambda probabilities: probabilities
 
 
-def _predictions(model: Any, paths: Sequence[Path], *, top: int) -> Iterator[Prediction]:
-    device, format = choose_device("any"), model.image_input
-    model.to(device)
+def _predictions(model: Any, paths: Sequence[Path], *, top: int, engine: Engine) -> Iterator[Prediction]:
+    format = model.image_input
+    model.to(engine.device)
+    maker, probabilities_of = _tagging(model, engine)
     labelled, first_problem = 0, ""
-    for start in range(0, len(paths), BATCH):
-        chunk = paths[start : start + BATCH]
-        image, problems = read_files(chunk, format=format)
-        with evaluation_mode(model, device):
-            probabilities = model.probabilities(image.to(device)).cpu()
-        best, problems = probabilities.topk(top, dim=1), _with_overflow(problems, probabilities)
+    for chunk, features in _read(paths, maker, engine, chunk=BATCH):
+        with evaluation_mode(model, engine.device):
+            probabilities = probabilities_of(features.x.to(engine.device)).cpu()
+        finite = Features(x=probabilities, kept=features.kept)
+        best, problems = probabilities.topk(top, dim=1), _problems(chunk, finite, format)
         rows = zip(chunk, best.indices.tolist(), best.values.tolist(), problems, strict=True)
         for path, ids, values, problem in rows:
             labels = () if problem else tuple((model.labels[k], value) for k, value in zip(ids, values, strict=True))
             labelled += not problem
             first_problem = first_problem or problem
             yield Prediction(path, labels, problem)
-    if not labelled:
+    if engine.first and not labelled:
         raise _nothing_to_show(len(paths), paths[0], first_problem)

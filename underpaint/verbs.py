@@ -30,7 +30,7 @@ from underpaint.evals.lowshot_vpt import LowShotVPT
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.retrieval import Retrieval
 from underpaint.evals.robustness import Robustness
-from underpaint.evals.scoring import content_hash, remarks_before, row_of, scored, sources_of
+from underpaint.evals.scoring import content_hash, row_of, say_notes, scored, sources_of
 from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
@@ -50,6 +50,7 @@ from underpaint.results.run import EVALUATIONS_FOLDER, EvaluationRow, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
+from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.idle_fields import idle_fields, override_run
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
@@ -65,7 +66,7 @@ from underpaint.studies.scaling import scaling
 from underpaint.studies.side_by_side import measure_side_by_side
 from underpaint.studies.stages import stages
 from underpaint.suggest import hint
-from underpaint.training.devices import choose_device, usable_cpus
+from underpaint.training.devices import usable_cpus
 from underpaint.training.ranks import join
 from underpaint.user_modules import import_function
 
@@ -212,6 +213,7 @@ def evaluate(
     labels: str = "",
     tags: str = "",
     objective: str = "",
+    workers: int | None = None,
 ) -> list[EvaluationRow]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
@@ -222,6 +224,9 @@ def evaluate(
     ``robustness`` are kept beside them, as ``.predictions.parquet``, the training images of low-shot splits in
     ``.splits/``.
 
+    ``workers`` processes decode images (default: as many as usually help). Features are kept in the cache, so that an
+    evaluation that was killed goes on. Under torchrun processes share the images, and the first alone returns rows.
+
     Raises:
         ValueError: for input the user can mend.
     """
@@ -229,16 +234,16 @@ def evaluate(
     draws = getattr(chosen, "draws", True)
     if seed is not None and not draws:
         raise ValueError(f"{type(chosen).__name__} draws nothing, so a seed changes nothing; leave out --seed {seed}")
-    device = choose_device("any")
+    engine = engine_for(workers)
     frozen = chosen.needs is Encoder
     network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
     sources = sources_of(chosen, labels=labels, tags=tags)
-    for source in sources:
-        for note in (*source.notes, *remarks_before(chosen, source)):
-            say(f"{source.name}: {note}")
-    scores, predictions = scored(chosen, network.to(device), sources, device=device, seed=seed or 0)
+    say_notes(chosen, sources)
+    scores, predictions = scored(chosen, network.to(engine.device), sources, engine=engine, seed=seed or 0)
+    if not engine.first:
+        return []
     rows = [row_of(score) for score in scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from support.small_runs import make_images
 from underpaint.core import FeatureInput, ImageInput, Inputs, TextInput
 from underpaint.data.captions.caption_data import CaptionData, OpenCaptions
-from underpaint.data.captions.feature_store import FeatureMaker
+from underpaint.data.feature_store import FeatureMaker
 from underpaint.data.stream import Batching
 
 IMAGE = ImageInput(size=(8, 8), channels=3, value_range=(0, 255), mean=(0.5,) * 3, std=(0.5,) * 3)

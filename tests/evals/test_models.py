@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from underpaint.core import Evaluator, Step, weighted_mean
 from underpaint.data.loader import read_images
 from underpaint.data.source import Record, Source, make_source
 from underpaint.evals.accuracy import Accuracy
-from underpaint.evals.features import extract
+from underpaint.evals.engine import Engine
+from underpaint.evals.features import Features, extract
 from underpaint.evals.heldout import HeldoutLoss
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
@@ -78,11 +81,17 @@ def source(tmp_path: Path) -> Source:
     return make_images(tmp_path)
 
 
+def features_of(encoder: PatchMeans, source: Source, rows: Sequence[int], pooling: str = "cls") -> Features:
+    how: dict[str, Any] = {"format": CONFIG.image_input, "pooling": pooling, "batch_size": 4}
+    return extract(encoder, source, rows, **how, engine=Engine(device=CPU))
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_features_are_the_pooled_tokens_and_the_modes_come_back(source: Source, pooling: str) -> None:
     encoder = PatchMeans()
-    image, weight = read_images(source, source.rows("test"), format=CONFIG.image_input)
-    features = extract(encoder, [(image[:4], weight[:4]), (image[4:], weight[4:])], pooling=pooling, device=CPU)
+    rows = source.rows("test")
+    image, weight = read_images(source, rows, format=CONFIG.image_input)
+    features = features_of(encoder, source, rows, pooling=pooling)
     expected = image.mean(dim=(2, 3))[weight > 0]
     torch.testing.assert_close(features.x, expected)
     assert torch.equal(features.kept, weight > 0)
@@ -94,16 +103,24 @@ def test_features_are_the_pooled_tokens_and_the_modes_come_back(source: Source, 
     assert not encoder.frozen.training
 
 
-def test_the_mode_comes_back_after_an_error() -> None:
-    encoder = PatchMeans()
-    with pytest.raises(ValueError, match="finite"):
-        extract(encoder, [(torch.full((2, 3, 8, 8), torch.nan), torch.ones(2))], pooling="cls", device=CPU)
+class NotANumber(PatchMeans):
+    """An encoder that has diverged."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image) * torch.nan
+
+
+def test_the_mode_comes_back_after_an_error(source: Source) -> None:
+    encoder = NotANumber()
+    with pytest.raises(ValueError, match="not finite for 35 of 36 images"):
+        features_of(encoder, source, source.rows("train") + source.rows("test"))
     assert encoder.training
 
 
-def test_no_readable_image_is_an_error() -> None:
+def test_no_readable_image_is_an_error(source: Source) -> None:
+    broken = source.path.index("green-11.png")
     with pytest.raises(ValueError, match="none of the images"):
-        extract(PatchMeans(), [(torch.zeros(2, 3, 8, 8), torch.zeros(2))], pooling="cls", device=CPU)
+        features_of(PatchMeans(), source, [broken])
 
 
 def test_transfer_reads_each_image_once_and_counts_bad_ones_as_wrong(source: Source) -> None:

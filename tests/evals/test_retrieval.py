@@ -17,9 +17,9 @@ from PIL import Image
 from support import clip_examples as clips
 from underpaint import verbs
 from underpaint.data.captions.source_captions import source_captions
+from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
 from underpaint.evals import ranking
-from underpaint.evals.features import image_batches
 from underpaint.evals.ranking import hits, hits_by_chance, rank
 from underpaint.run.towers import load_towers
 from underpaint.weights.importing import import_weights
@@ -137,7 +137,7 @@ def test_both_directions_equal_numpy_over_all_pairs(imported: Path, pictures: Pa
     towers = load_towers(imported)
     texts, owner = captions_by_hand(pictures)
     source = open_source(str(pictures))
-    images = next(image_batches(source, range(7), format=towers.image_input, batch_size=7))[0]
+    images = read_images(source, range(7), format=towers.image_input)[0]
     similarity = (towers.embed_texts(texts) @ towers.model.embed_image(images).T).numpy()
     right = np.array(owner)[:, None] == np.arange(7)
     there = [image for image in range(7) if image not in broken]

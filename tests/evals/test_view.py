@@ -16,6 +16,7 @@ from underpaint.core import EvaluationView, ImageInput
 from underpaint.data.decode.transforms import eval_view
 from underpaint.data.source import Record, Source, Split, make_source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.engine import Engine
 from underpaint.evals.features import extract_task
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
@@ -82,7 +83,7 @@ def pixels_of(source: Source, row: int) -> torch.Tensor:
 @pytest.mark.parametrize("view", ["crop", "crop_oblong"])
 def test_oblong_images_are_seen_as_the_published_protocols_see_them(tmp_path: Path, view: ViewSetting) -> None:
     source = make_images(tmp_path / "images", OBLONG)
-    task = extract_task(Pixels(), source, pooling="cls", view=view, batch_size=4, device=CPU)
+    task = extract_task(Pixels(), source, pooling="cls", view=view, batch_size=4, engine=Engine(device=CPU))
     expected = torch.stack([published(pixels_of(source, row)).flatten() for row in source.rows("test")])
     torch.testing.assert_close(task.test.x, expected, atol=2e-6, rtol=0)
     assert task.view == f"{view}@28/32"

@@ -19,10 +19,10 @@ from torch import Tensor
 from support import clip_examples as clips
 from underpaint import files, verbs
 from underpaint.__main__ import main
+from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
 from underpaint.evals.average_precision import average_precision
 from underpaint.evals.class_names import read_names, read_templates, table_hash
-from underpaint.evals.features import image_batches
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot import ZeroShot, embed_labels
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
@@ -83,8 +83,8 @@ def plain_scores(towers: Towers, pictures: Path, names: Sequence[Sequence[str]],
     """Cosines from the embedding of each text alone, without the package's averaging."""
     source = open_source(str(pictures))
     images = [
-        towers.model.embed_image(image)
-        for image, _ in image_batches(source, range(len(source.path)), format=towers.image_input, batch_size=1)
+        towers.model.embed_image(read_images(source, [row], format=towers.image_input)[0])
+        for row in range(len(source.path))
     ]
     groups = []
     for group in names:
@@ -143,10 +143,9 @@ def test_logits_are_those_of_predict_with_labels(imported: Path, pictures: Path,
     towers = load_towers(imported)
     embedding = embed_labels(towers, [["dog", "puppy"], ["cat"], ["snow"]], prompts)
     source = open_source(str(tmp_path / "named"))
-    batches = image_batches(source, range(COUNT), format=towers.image_input, batch_size=7)
-    logits = towers.model.logit_scale.exp() * towers.embed_images(batches)[0] @ embedding.T
+    image, _ = read_images(source, range(COUNT), format=towers.image_input)
+    logits = towers.model.logit_scale.exp() * towers.model.embed_image(image) @ embedding.T
     tagger = ZeroShot(towers, labels, prompts)
-    image, _ = next(image_batches(source, range(COUNT), format=towers.image_input, batch_size=COUNT))
     torch.testing.assert_close(tagger.logits(image), logits, rtol=0, atol=1e-5)
     for row, path in enumerate(source.path):
         shares = predicted[tmp_path / "named" / path]

@@ -62,7 +62,10 @@ MAY_IMPORT = {
     "preparation": {"_version", "data", "keyed_random", "files", "messages", "progress", "results", "tags"},
     "objectives": {"config", "core", "costs", "keyed_random", "models"},
     # Evaluations train heads, prompts and poolings by the one training loop.
-    "evals": {"config", "core", "keyed_random", "files", "data", "models", "results", "texts", "training"},
+    "evals": {
+        *("config", "core", "keyed_random", "files", "messages", "progress"),
+        *("data", "models", "results", "texts", "training"),
+    },
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest", "texts"},
     # The wiring, and what sits on top of it.

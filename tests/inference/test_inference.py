@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from support.small_runs import mae_run, make_images, wsp_run
 from underpaint import files, inference
+from underpaint.data import feature_store, view_batches
 from underpaint.data.decode.transforms import eval_view
 from underpaint.inference import embed, find_images, predict
 from underpaint.models.pieces import InMemory
@@ -89,33 +90,36 @@ def test_the_name_of_the_table_chooses_its_form(
 def test_a_stopped_table_goes_on(images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, out = tmp_path / "whole.parquet", tmp_path / "features.parquet"
     embed(runs / "mae", [images], whole)
-    monkeypatch.setattr(inference, "PART_IMAGES", 16)
-    real, read = inference.read_files, []
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
+    for name, value in (("PART_IMAGES", 16), ("FEWEST_KEPT", 8), ("BATCH", 8)):
+        monkeypatch.setattr(inference, name, value)
+    monkeypatch.setattr(feature_store, "IMAGES_OF_FILE", 16)
+    real, read = view_batches.read_encoded, list[int]()
 
-    def stops(paths: list[Path], **how: object) -> object:
-        if len(read) == 2:
+    def stops(reads: list[object], **how: object) -> object:
+        if len(read) == 3:
             raise KeyboardInterrupt
-        read.extend([paths])
-        return real(paths, **how)  # pyright: ignore[reportArgumentType]
+        read.append(len(reads))
+        return real(reads, **how)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(inference, "read_files", stops)
+    monkeypatch.setattr(view_batches, "read_encoded", stops)
     with pytest.raises(KeyboardInterrupt):
         embed(runs / "mae", [images], out)
     assert not out.exists()
-    assert len(list((tmp_path / "features.parquet.part").glob("*.parquet"))) == 2
     read.clear()
-    monkeypatch.setattr(inference, "read_files", lambda paths, **how: (read.extend(paths), real(paths, **how))[1])
     embed(runs / "mae", [images], out)
-    assert len(read) == 8  # the third part alone
-    assert pyarrow.parquet.read_table(out).equals(pyarrow.parquet.read_table(whole))
+    assert read == [8, 8, 8], "all but the two batches whose file was written"
+    table = pyarrow.parquet.read_table(out)
+    assert table.drop(["embedding"]).equals(pyarrow.parquet.read_table(whole).drop(["embedding"]))
+    for row, expected in zip(table.to_pylist(), pyarrow.parquet.read_table(whole).to_pylist(), strict=True):
+        assert row["embedding"] == pytest.approx(expected["embedding"], abs=1e-6)
 
 
-def test_parts_of_other_weights_are_not_used(images: Path, runs: Path, tmp_path: Path) -> None:
+def test_parts_of_a_killed_call_are_not_used(images: Path, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "features.parquet"
     parts = tmp_path / "features.parquet.part"
     parts.mkdir()
-    (parts / "identity.json").write_text('{"identity": "another"}')
-    (parts / "000000000.parquet").write_bytes(b"of other weights")
+    (parts / "000000009.parquet").write_bytes(b"of other weights")
     assert embed(runs / "mae", [images], out)["images"] == 40
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from support.search_examples import CONFIG, save_lit
 from support.small_runs import make_images
 from underpaint.cli.main import main
-from underpaint.data.captions import feature_store
+from underpaint.data import view_batches
 from underpaint.data.decode.transforms import eval_view
 from underpaint.models.image_text import ImageText
 from underpaint.models.weights import load_tokenizer
@@ -62,13 +62,13 @@ def test_the_best_images_come_first(run: Path, images: Path, capsys: pytest.Capt
 def test_the_second_query_encodes_no_image_again(
     run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, encoded = feature_store.read_encoded, list[int]()
+    real, encoded = view_batches.read_encoded, list[int]()
 
     def counting(reads: list[object], **how: object) -> object:
         encoded.append(len(reads))
         return real(reads, **how)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(feature_store, "read_encoded", counting)
+    monkeypatch.setattr(view_batches, "read_encoded", counting)
     first = search_images(run, images, "chien")
     assert sum(encoded) == 25
     assert search_images(run, images, "chien") == first

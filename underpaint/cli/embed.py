@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from underpaint.cli.verb import Verb
+from underpaint.cli.verb import Verb, add_workers
 
 EXAMPLES = """\
   underpaint embed runs/mae_wsp ./photos --out features.parquet
@@ -20,12 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", required=True, help="new table: .parquet, .csv or .npy (with x.paths.json)")
     pooling = "class token, or mean of the patch tokens (default: cls)"
     add("--pooling", choices=("cls", "mean"), default="cls", help=pooling)
+    add_workers(parser)
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint.inference import embed
 
-    done = embed(options.folder, options.images, options.out, pooling=options.pooling)
+    done = embed(options.folder, options.images, options.out, pooling=options.pooling, workers=options.workers)
+    if not done:
+        return  # another process of torchrun writes the table
     bad = f"; {done['bad']:,} have none, see the column problem" if done["bad"] else ""
     print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each{bad}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from underpaint.cli.verb import Verb, add_overrides
+from underpaint.cli.verb import Verb, add_overrides, add_workers
 
 EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", metavar="FILE", default="", help="classes of a folder of images: CSV with path and class")
     add("--tags", metavar="FILE", default="", help="tags of a folder of images: CSV or Parquet with path and tags")
+    add_workers(parser)
     add("--seed", type=int, help="seed of the random splits and initial weights (default: 0)")
 
 
@@ -45,7 +46,7 @@ def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
     from underpaint.results.run import describe_score
 
-    given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags")}
+    given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags", "workers")}
     for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
         print(describe_score(row))
         for remark in row.get("remarks", ()):

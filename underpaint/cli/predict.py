@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from underpaint.cli.verb import Verb, require_new
+from underpaint.cli.verb import Verb, add_workers, require_new
 
 EXAMPLES = """\
   underpaint predict runs/mae_wsp one.jpg
@@ -30,19 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = 'prompts with {} for the label (default: "a photo of a {}."), or a file with one per line'
     add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)
     add("--json", metavar="FILE", default="", help="new file to write the labels to, instead of the terminal")
+    add_workers(parser)
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import files
     from underpaint.inference import predict
+    from underpaint.training.ranks import join
 
     texts = {"labels": files.read_lines(Path(options.labels))} if options.labels else {}
     if options.prompts:  # a file of prompts is named by a word without a place for the label
         lines = [[text] if "{}" in text else files.read_lines(Path(text)) for text in options.prompts]
         texts["prompts"] = [line for some in lines for line in some]
     require_new(options.json)
-    predictions = predict(options.folder, options.images, top=options.top, objective=options.objective, **texts)
-    if options.json:
+    predictions = predict(
+        options.folder,
+        options.images,
+        top=options.top,
+        objective=options.objective,
+        workers=options.workers,
+        **texts,
+    )
+    if options.json and join().first:
         rows = [{"path": str(row.path), "labels": dict(row.labels), "problem": row.problem} for row in predictions]
         files.write_json(Path(options.json), {"format": 1, "predictions": rows})
         return

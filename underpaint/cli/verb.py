@@ -26,6 +26,12 @@ def add_overrides(parser: argparse.ArgumentParser, help: str, *, form: str = "fi
     parser.add_argument("overrides", metavar=form, nargs="*", default=[], help=help)
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Take the number of processes that decode images."""
+    help = "processes that read and decode images (default: one per core, at most 8, and none for few images)"
+    parser.add_argument("--workers", metavar="N", type=int, help=help)
+
+
 def old_spelling(
     parser: argparse.ArgumentParser,
     flag: str,

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from underpaint.core import ImageInput
 from underpaint.data.source import Source
+from underpaint.evals.engine import Engine
 from underpaint.evals.features import (
-    image_batches,
     labelled_rows,
     transfer_classes,
     unseen_classes,
 )
-from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
@@ -70,9 +69,9 @@ class Accuracy:
         Raises:
             ValueError: if the classifier lacks a class of the dataset, or no test image can be read.
         """
-        return self.predictions(classifier, source, device).scores()
+        return self.predictions(classifier, source, Engine(device=device)).scores()
 
-    def predictions(self, classifier: FinishedClassifier, source: Source, device: torch.device) -> Predictions:
+    def predictions(self, classifier: FinishedClassifier, source: Source, engine: Engine) -> Predictions:
         """The answer for each test image, from which the scores are computed; errors as in ``__call__``."""
         rows = labelled_rows(source, "test")
         needed = _answers(source, rows)
@@ -83,7 +82,7 @@ class Accuracy:
                 f"evaluate it on the dataset it was trained on"
             )
         known = [name in needed for name in classifier.labels]
-        answers = self.predict(classifier, source, rows, torch.tensor(known), device)
+        answers = self.predict(classifier, source, rows, torch.tensor(known), engine)
         if not any(answers):
             raise ValueError(f"none of the {len(rows)} test images of '{source.name}' could be read; check its files")
         unread = [source.path[row] for row, answer in zip(rows, answers, strict=True) if answer is None]
@@ -107,19 +106,16 @@ class Accuracy:
         source: Source,
         rows: list[int],
         known: Bool[Tensor, " k"],
-        device: torch.device,
+        engine: Engine,
     ) -> list[tuple[int, int] | None]:
         """Best class of each image, and best of the ``known`` ones; None for an image that could not be read."""
         predicted: list[tuple[int, int] | None] = []
         format = classifier_input(classifier.image_input, self.view)
-        batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
-        with evaluation_mode(classifier, device):
-            for image, weight in batches:
-                scores: Tensor = classifier.logits(image.to(device)).float().cpu()
-                best = scores.argmax(dim=1).tolist()
-                restricted = scores.masked_fill(~known, -torch.inf).argmax(dim=1).tolist()
-                pairs = zip(best, restricted, strict=True)
-                predicted += [pair if kept else None for pair, kept in zip(pairs, weight.tolist(), strict=True)]
+        for scores, kept in engine.scores(classifier, source, rows, format=format, batch_size=self.batch_size):
+            best = scores.argmax(dim=1).tolist()
+            restricted = scores.masked_fill(~known, -torch.inf).argmax(dim=1).tolist()
+            pairs = zip(best, restricted, strict=True)
+            predicted += [pair if readable else None for pair, readable in zip(pairs, kept.tolist(), strict=True)]
         return predicted
 
 

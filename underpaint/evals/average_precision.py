@@ -10,8 +10,7 @@ import torch
 
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import FinishedClassifier
-from underpaint.evals.features import image_batches
-from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.engine import Engine
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
@@ -46,17 +45,19 @@ class TagPrecision:
         Raises:
             ValueError: if no held-out image can be read or has a tag of the classifier, or there are too many scores.
         """
+        return self.measure(classifier, source=source, engine=Engine(device=device))
+
+    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine) -> list[Score]:
+        """The same by an engine."""
         rows = [row for row in source.rows("heldout") if source.tags[row]]
         tags = frequent_tags(source, rows, known=set(classifier.labels), min_images=self.min_images)
         number = {label: column for column, label in enumerate(classifier.labels)}
         columns = torch.tensor([number[tag] for tag in tags])
         format = classifier_input(classifier.image_input, self.view)
         parts, kept = [], []
-        with evaluation_mode(classifier, device):
-            for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
-                scores = classifier.logits(image.to(device)).float().cpu()
-                parts.append(scores[weight > 0][:, columns].numpy())
-                kept += (weight > 0).tolist()
+        for scores, readable in engine.scores(classifier, source, rows, format=format, batch_size=self.batch_size):
+            parts.append(scores[readable][:, columns].numpy())
+            kept += readable.tolist()
         return [precision_score(source, rows, kept, tags, np.concatenate(parts), view=view_name(format))]
 
 

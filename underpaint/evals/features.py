@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,12 +11,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
-from underpaint.data.loader import read_images
 from underpaint.data.source import Source
-from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
-from underpaint.models.pooling import Pooling, pool
+from underpaint.models.pooling import Pooling
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import at_size
 
@@ -76,39 +75,26 @@ class TaskFeatures:
         assert not set(self.train.family) & set(self.test.family), f"{self.dataset}: a family is in train and in test"
 
 
-def image_batches(
-    source: Source, rows: Sequence[int], *, format: ImageInput, batch_size: int
-) -> Iterator[tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]]:
-    """Normalised evaluation views of the rows in order, and their weights (0 for a bad record)."""
-    for start in range(0, len(rows), batch_size):
-        yield read_images(source, rows[start : start + batch_size], format=format)
-
-
 def extract(
-    encoder: Encoder, batches: Iterable[tuple[Tensor, Tensor]], *, pooling: Pooling, device: torch.device
+    encoder: Encoder,
+    source: Source,
+    rows: Sequence[int],
+    *,
+    format: ImageInput,
+    pooling: Pooling,
+    batch_size: int,
+    engine: Engine,
 ) -> Features:
-    """Features of batches of (image (b, c, h, w), weight (b,)); images of weight 0 are left out.
-
-    The encoder stands on ``device`` already.
+    """Features of the rows whose image can be read.
 
     Raises:
         ValueError: if no image could be read, or the encoder gives values that are not finite.
     """
-    features, kept = [], []
-    with evaluation_mode(encoder, device):
-        for image, weight in batches:
-            tokens = encoder(image.to(device)).float()
-            features.append(pool(tokens, pooling).cpu()[weight > 0])
-            kept.append(weight > 0)
-    if not features or not any(len(part) for part in features):
+    features = engine.features(encoder, source, rows, format=format, pooling=pooling, batch_size=batch_size)
+    if not features.kept.any():
         raise ValueError("none of the images to evaluate on could be read; check the files of the dataset")
-    x = torch.cat(features)
-    if not x.isfinite().all():
-        bad = int((~x.isfinite()).any(dim=1).sum())
-        raise ValueError(
-            f"the encoder gives features that are not finite for {bad} of {len(x)} images; it has diverged"
-        )
-    return Features(x=x, kept=torch.cat(kept))
+    x = features.x if features.kept.all() else features.x[features.kept]
+    return Features(x=x, kept=features.kept)
 
 
 def transfer_classes(source: Source) -> tuple[str, ...]:
@@ -127,7 +113,7 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
 
 
 def extract_task(
-    encoder: Encoder, source: Source, *, pooling: Pooling, view: ViewSetting, batch_size: int, device: torch.device
+    encoder: Encoder, source: Source, *, pooling: Pooling, view: ViewSetting, batch_size: int, engine: Engine
 ) -> TaskFeatures:
     """Features of both halves of a source's transfer task.
 
@@ -142,8 +128,7 @@ def extract_task(
         encoder = _resized(encoder, format.size)
     for split in ("train", "test"):
         rows = labelled_rows(source, split)
-        batches = image_batches(source, rows, format=format, batch_size=batch_size)
-        features = extract(encoder, batches, pooling=pooling, device=device)
+        features = extract(encoder, source, rows, format=format, pooling=pooling, batch_size=batch_size, engine=engine)
         unread = [source.path[row] for row, kept in zip(rows, features.kept.tolist(), strict=True) if not kept]
         remarks += unreadable_images(unread, total=len(rows), what=split, wrong=split == "test")
         halves[split] = _half(source, rows, features, number, tested=split == "test")

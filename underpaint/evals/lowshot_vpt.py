@@ -8,13 +8,14 @@ VPT's authors (KMnP/vpt, tune_fgvc.py and base-prompt.yaml), which chooses rate 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint import keyed_random
@@ -23,13 +24,13 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Source
 from underpaint.data.stream import Batching
+from underpaint.data.view_batches import row_batches
 from underpaint.evals.choosing import Accuracies, choose
 from underpaint.evals.class_splits import hold_out, labelled_images
 from underpaint.evals.feature_training import Candidate, require_rates
 from underpaint.evals.features import (
     UNKNOWN_CLASS,
     Encoder,
-    image_batches,
     labelled_rows,
     transfer_classes,
     unseen_classes,
@@ -101,7 +102,7 @@ class LowShotVPT(FewShots):
     weight_decay: tuple[float, ...] = ()  # of prompts and head, several to choose from; empty: the preset's
     epochs: int = 0  # 0: the preset's
     precision: Precision = "fp32"  # of training
-    workers: int = 0  # processes that decode training images
+    workers: int = 0  # processes that decode images
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,8 +192,7 @@ class PromptTuning:
             half = labelled_images(self.source, rows, self.classes, unknown=UNKNOWN_CLASS)
             splits = [[rows[place] for place in split] for split in self.protocol.drawn(half, seed=self.seed)]
             asked = sorted(set().union(*splits))
-            batches = image_batches(self.source, asked, format=self.format, batch_size=self.protocol.batch_size)
-            good = torch.cat([weight > 0 for _, weight in batches]).tolist()
+            good = torch.cat([readable for _, readable in self.views(asked)]).tolist()
             bad = {row for row, readable in zip(asked, good, strict=True) if not readable}
             if not bad:
                 return splits, unread
@@ -261,12 +261,16 @@ class PromptTuning:
     def predict(self, model: HeadOn, rows: list[int]) -> Int64[Tensor, " b"]:
         """The best class of each image, or UNREADABLE."""
         parts: list[Tensor] = []
-        batches = image_batches(self.source, rows, format=self.format, batch_size=self.protocol.batch_size)
         with evaluation_mode(model, self.device):
-            for image, weight in batches:
+            for image, readable in self.views(rows):
                 best = model.logits(image.to(self.device)).argmax(dim=1).cpu()
-                parts.append(best.masked_fill(weight == 0, UNREADABLE))
+                parts.append(best.masked_fill(~readable, UNREADABLE))
         return torch.cat(parts)
+
+    def views(self, rows: list[int]) -> Iterator[tuple[Float[Tensor, "b c h w"], Bool[Tensor, " b"]]]:
+        """The evaluation views of images, and which could be read."""
+        how = {"batch_size": self.protocol.batch_size, "workers": self.protocol.workers}
+        return row_batches(self.source, rows, format=self.format, **how)
 
     def note(self) -> str:
         return f"settings of the preset {self.protocol.preset}, as those of the paper are not known"

@@ -12,7 +12,7 @@ from torch import Tensor
 from underpaint.data.captions.source_captions import source_captions
 from underpaint.data.source import Source
 from underpaint.evals.class_names import table_hash
-from underpaint.evals.features import image_batches
+from underpaint.evals.engine import Engine
 from underpaint.evals.ranking import Hits, hits, hits_by_chance, rank
 from underpaint.evals.score import Score
 from underpaint.evals.text_features import Towers, unseen_language
@@ -68,10 +68,13 @@ class Retrieval:
         Raises:
             ValueError: if fewer than two images have a caption and can be read.
         """
+        return self.measure(towers, source=source, engine=Engine(device=device))
+
+    def measure(self, towers: Towers, *, source: Source, engine: Engine) -> list[Score]:
+        """The same by an engine."""
         rows, texts, remarks = self._pairs(source, towers)
         format = classifier_input(towers.image_input, self.view)
-        batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
-        image, kept = towers.embed_images(batches)
+        image, kept = engine.embeddings(towers, source, rows, format=format, batch_size=self.batch_size)
         unread = [source.path[row] for row, readable in zip(rows, kept.tolist(), strict=True) if not readable]
         remarks += unreadable_images(unread, total=len(rows), what="captioned", wrong=True)
         if len(image) < 2:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import Any, Protocol, runtime_checkable
 
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.engine import Engine
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import estimate
-from underpaint.evals.transfer import ChecksSource
+from underpaint.evals.transfer import ChecksSource, FrozenEvaluation, transfer
+from underpaint.messages import say
 from underpaint.results.run import EvaluationRow
 
 
@@ -32,23 +32,42 @@ def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
     return evaluation.sources()
 
 
+@runtime_checkable
+class MeasuredByEngine(Protocol):
+    """An evaluation without draws that reads its images by an engine; one of your own may leave the engine alone."""
+
+    def measure(self, network: Any, /, *, source: Source, engine: Engine) -> list[Score]: ...
+
+
 def scored(
-    evaluation: Any, network: Any, sources: Sequence[Source], *, device: torch.device, seed: int
+    evaluation: Any, network: Any, sources: Sequence[Source], *, engine: Engine, seed: int
 ) -> tuple[list[Score], list[Predictions]]:
     """All scores, and the predictions that those of a classifier are computed from."""
     if isinstance(evaluation, Accuracy):
-        predictions = [evaluation.predictions(network, source, device) for source in sources]
+        predictions = [evaluation.predictions(network, source, engine) for source in sources]
         return [score for each in predictions for score in each.scores()], predictions
-    return [s for source in sources for s in evaluation(network, source=source, device=device, seed=seed)], []
+
+    def scores(source: Source) -> list[Score]:
+        if isinstance(evaluation, FrozenEvaluation):
+            of_one = (evaluation,)
+            return transfer(network, source, protocols=of_one, seed=seed, device=engine.device, engine=engine)
+        if isinstance(evaluation, MeasuredByEngine):
+            return evaluation.measure(network, source=source, engine=engine)
+        return evaluation(network, source=source, device=engine.device, seed=seed)
+
+    return [score for source in sources for score in scores(source)], []
 
 
-def remarks_before(evaluation: Any, source: Source) -> list[str]:
-    """Remarks on the labels of a source, to be made before anything is computed.
+def say_notes(evaluation: Any, sources: Sequence[Source]) -> None:
+    """Tell the user how classes and splits were read, and what the evaluation has to remark on them, before it starts.
 
     Raises:
-        ValueError: if the evaluation has no use for them.
+        ValueError: if the evaluation has no use for the labels.
     """
-    return evaluation.check(source) if isinstance(evaluation, ChecksSource) else []
+    for source in sources:
+        remarks = evaluation.check(source) if isinstance(evaluation, ChecksSource) else []
+        for note in (*source.notes, *remarks):
+            say(f"{source.name}: {note}")
 
 
 def row_of(score: Score) -> EvaluationRow:

@@ -15,8 +15,7 @@ import torch
 
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import FinishedClassifier
-from underpaint.evals.features import image_batches
-from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.engine import Engine
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
@@ -50,11 +49,15 @@ class TagRecall:
         The classifier stands on ``device`` already. The tags of an image that cannot be read count as missed. Raises
         ValueError if no held-out image that can be read has a tag of it.
         """
+        return self.measure(classifier, source=source, engine=Engine(device=device))
+
+    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine) -> list[Score]:
+        """The same by an engine."""
         number = {label: index for index, label in enumerate(classifier.labels)}
         bin_of = frequency_bins(label_counts(source, number))
         pairs: dict[str, list[tuple[int, float]]] = {name: [] for name in BINS}
         rows = [row for row in source.rows("heldout") if any(tag in number for tag in source.tags[row])]
-        predicted = self._best(classifier, source, rows, device)
+        predicted = self._best(classifier, source, rows, engine)
         unread = [source.path[row] for row, best in zip(rows, predicted, strict=True) if best is None]
         remarks = tuple(unreadable_images(unread, total=len(rows), what="held-out", wrong=True))
         if self.top >= len(number):
@@ -84,16 +87,14 @@ class TagRecall:
         ]
 
     def _best(
-        self, classifier: FinishedClassifier, source: Source, rows: list[int], device: torch.device
+        self, classifier: FinishedClassifier, source: Source, rows: list[int], engine: Engine
     ) -> list[set[int] | None]:
         """The highest-scored labels of each image; None where it cannot be read."""
         best: list[set[int] | None] = []
         format = classifier_input(classifier.image_input, self.view)
-        with evaluation_mode(classifier, device):
-            for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
-                scores = classifier.logits(image.to(device)).float().cpu()
-                top = scores.topk(min(self.top, scores.shape[1]), dim=1).indices.tolist()
-                best += [set(ids) if readable else None for ids, readable in zip(top, weight.tolist(), strict=True)]
+        for scores, kept in engine.scores(classifier, source, rows, format=format, batch_size=self.batch_size):
+            top = scores.topk(min(self.top, scores.shape[1]), dim=1).indices.tolist()
+            best += [set(ids) if readable else None for ids, readable in zip(top, kept.tolist(), strict=True)]
         return best
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
@@ -16,6 +16,8 @@ from underpaint.texts.tokenizer import TextTokenizer
 
 BATCH_TEXTS = 64
 """Texts embedded together."""
+BATCH_FEATURES = 8_192
+"""Features of images projected together."""
 
 
 class Towers(nn.Module):
@@ -67,28 +69,19 @@ class Towers(nn.Module):
         number = {text: row for row, text in enumerate(distinct)}
         return embedding[[number[text] for text in texts]]
 
-    def embed_images(
-        self, batches: Iterable[tuple[Tensor, Tensor]]
-    ) -> tuple[Float[Tensor, "n e"], Bool[Tensor, " images"]]:
-        """Embeddings of length 1, float32 on the CPU, and which images could be read.
-
-        ``batches`` hold images (b, c, h, w) and weights (b,); images of weight 0 are left out.
+    def project_images(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """Embeddings of length 1 of the image encoder's cls features, float32 on the CPU.
 
         Raises:
-            ValueError: if no image could be read, or an embedding is not finite.
+            ValueError: if one is not finite.
         """
-        parts, kept = [], []
         with evaluation_mode(self, self.device):
-            for image, weight in batches:
-                parts.append(self.model.embed_image(image.to(self.device)).float().cpu()[weight > 0])
-                kept.append(weight > 0)
-        embedding = torch.cat(parts) if parts else torch.zeros(0, self.model.config.width)
-        if not len(embedding):
-            raise ValueError("none of the images to evaluate on could be read; check the files of the dataset")
+            parts = [self.model.project_image(x.to(self.device)).float().cpu() for x in features.split(BATCH_FEATURES)]
+        embedding = torch.cat(parts)
         if not embedding.isfinite().all():
             bad = int((~embedding.isfinite()).any(dim=1).sum())
             raise ValueError(f"embeddings of {bad} of {len(embedding)} images are not finite; the encoder has diverged")
-        return embedding, torch.cat(kept)
+        return embedding
 
     def texts_cut(self, texts: Iterable[str]) -> int:
         """Number of distinct texts that have more tokens than the tower reads, and are cut."""

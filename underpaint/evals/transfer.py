@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from underpaint.data.source import Source
+from underpaint.evals.engine import Engine
 from underpaint.evals.features import Encoder, TaskFeatures, extract_task
 from underpaint.evals.score import Score
 from underpaint.evals.view import ViewSetting
@@ -41,12 +42,19 @@ class ChecksSource(Protocol):
 
 
 def transfer(
-    encoder: Encoder, source: Source, *, protocols: Sequence[FrozenEvaluation], seed: int, device: torch.device
+    encoder: Encoder,
+    source: Source,
+    *,
+    protocols: Sequence[FrozenEvaluation],
+    seed: int,
+    device: torch.device,
+    engine: Engine | None = None,
 ) -> list[Score]:
     """Scores of all protocols, in order; those with the same pooling, view and batch size share the features.
 
     Each score names the view. The encoder stands on ``device`` already. ``seed`` draws the splits of the training
-    images. Test images take part in no fit.
+    images. Test images take part in no fit. Without an ``engine`` nothing is kept in the cache; where several processes
+    share the work of one, the first alone computes scores.
 
     Raises:
         ValueError: if the source has no transfer task, or no readable image in one of its halves.
@@ -54,13 +62,15 @@ def transfer(
     for protocol in protocols:
         if isinstance(protocol, ChecksSource):
             protocol.check(source)
+    engine = engine or Engine(device=device)
     tasks: dict[tuple[Pooling, ViewSetting, int], TaskFeatures] = {}
     scores: list[Score] = []
     for protocol in protocols:
         form = pooling, view, batch_size = protocol.pooling, protocol.view, protocol.batch_size
         if form not in tasks:
             tasks[form] = extract_task(
-                encoder, source, pooling=pooling, view=view, batch_size=batch_size, device=device
+                encoder, source, pooling=pooling, view=view, batch_size=batch_size, engine=engine
             )
-        scores += [replace(score, view=tasks[form].view) for score in protocol.score(tasks[form], seed=seed)]
+        if engine.first:
+            scores += [replace(score, view=tasks[form].view) for score in protocol.score(tasks[form], seed=seed)]
     return scores

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from underpaint.core import ImageInput
 from underpaint.evals.class_names import MARK, TEMPLATES, check_templates, names_of
 from underpaint.evals.text_features import Towers
+from underpaint.models.vit import ViT
 
 
 class ZeroShot(nn.Module):
@@ -32,17 +33,29 @@ class ZeroShot(nn.Module):
         self.register_buffer("label_embedding", embedding, persistent=False)
 
     @property
+    def encoder(self) -> ViT:
+        return self.model.encoder
+
+    @property
     def image_input(self) -> ImageInput:
         """The images that the image tower takes."""
         return self.model.config.encoder.image_input
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Cosines times the scale that the model was trained with."""
-        return self.model.logit_scale.exp() * self.model.embed_image(image) @ self.label_embedding.T
+        return self.scores_of(self.encoder(image)[:, 0])
+
+    def scores_of(self, feature: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """The same from the cls features of the encoder."""
+        return self.model.logit_scale.exp() * self.model.project_image(feature) @ self.label_embedding.T
 
     def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Probability of each given label; those of an image sum to 1."""
-        return self.logits(image).float().softmax(dim=1)
+        return self.probabilities_of(self.logits(image))
+
+    def probabilities_of(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """The same from the scores of the labels."""
+        return scores.float().softmax(dim=1)
 
 
 def check_names(labels: Sequence[str], templates: Sequence[str]) -> None:

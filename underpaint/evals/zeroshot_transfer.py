@@ -22,7 +22,7 @@ from underpaint.evals.class_names import (
     shared_names,
     table_hash,
 )
-from underpaint.evals.features import image_batches
+from underpaint.evals.engine import Engine
 from underpaint.evals.score import Score
 from underpaint.evals.text_features import Towers, unseen_language
 from underpaint.evals.unreadable import unreadable_images
@@ -83,12 +83,15 @@ class ZeroShotTransfer:
         Raises:
             ValueError: for a table that cannot be used, fewer than two classes, or if no image can be read.
         """
+        return self.measure(towers, source=source, engine=Engine(device=device))
+
+    def measure(self, towers: Towers, *, source: Source, engine: Engine) -> list[Score]:
+        """The same by an engine."""
         rows = self._rows(source)
         languages = self._languages(towers, source, rows)
         format = classifier_input(towers.image_input, self.view)
         view = view_name(format)
-        batches = image_batches(source, rows, format=format, batch_size=self.batch_size)
-        embedding, kept = towers.embed_images(batches)
+        embedding, kept = engine.embeddings(towers, source, rows, format=format, batch_size=self.batch_size)
         scale = towers.model.logit_scale.detach().exp().cpu()
         unread = [source.path[row] for row, good in zip(rows, kept.tolist(), strict=True) if not good]
         english = next((each for each in languages if language_code(each.name) == ENGLISH), None)

@@ -124,11 +124,19 @@ class Classify(nn.Module):
 
     def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Scores of the classes, whose names are ``labels``."""
-        return self.head(self.feature(image, None))
+        return self.scores_of(self.feature(image, None))
+
+    def scores_of(self, feature: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Scores of the classes from the features of images."""
+        return self.head(feature)
 
     def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Probability of each class: they sum to 1, or are independent of each other under the per-label loss."""
-        scores = self.logits(image).float()
+        return self.probabilities_of(self.logits(image))
+
+    def probabilities_of(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """The same from the scores of the classes."""
+        scores = scores.float()
         return scores.sigmoid() if self.config.loss == "bce" else scores.softmax(dim=1)
 
     def feature(

@@ -8,26 +8,22 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import xxhash
 from jaxtyping import Float
 from torch import Tensor
 
-from underpaint.data.cache import measure_files
-from underpaint.data.captions.feature_store import features_of
+from underpaint.data.feature_store import Staff, features_of, image_hashes
 from underpaint.data.loader import read_encoded
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.data.source import Problem, Source
-from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.feature_makers import encoder_maker
 from underpaint.evals.text_features import Towers
 from underpaint.messages import counted, say
-from underpaint.run.cached_features import feature_maker
+from underpaint.training.devices import usual_workers
 
 EXPLAINED = 20
 """Number of unreadable images whose reason is given."""
 NOT_READABLE = "cannot be read"
-BATCH_FEATURES = 8_192
-"""Features projected together."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,16 +66,10 @@ def embed_pictures(towers: Towers, source: Source) -> Pictures:
         ValueError: if none can be read.
     """
     reads = [partial(source.files.read, path) for path in source.path]
-    hashes, _ = measure_files(
-        source.files,
-        source.path,
-        kind="hashes",
-        store=str(source.root),
-        measure=lambda path: xxhash.xxh3_128_hexdigest(source.files.read(path)),
-        description="Reading files to find their features",
-    )
-    maker = feature_maker(towers.model.encoder, towers.image_input, device=towers.device)
-    features = features_of([hashes.get(path, path) for path in source.path], reads, maker, name=source.name)
+    hashes = image_hashes(source.files, source.path, root=source.root)
+    maker = encoder_maker(towers.model.encoder, towers.image_input, device=towers.device)
+    staff = Staff(workers=usual_workers())
+    features = features_of(hashes, reads, maker, name=source.name, staff=staff)
     rows = tuple(features.kept.nonzero()[:, 0].tolist())
     unreadable = (
         *_explained(source, [row for row in range(len(source.path)) if not features.kept[row]], towers),
@@ -93,15 +83,8 @@ def embed_pictures(towers: Towers, source: Source) -> Pictures:
     if unreadable:
         first = unreadable[0]
         say(f"{counted(len(unreadable), 'image')} left out, such as {first.key!r}: {first.reason}")
-    embedding = _projected(towers, features.x[torch.tensor(rows)])
+    embedding = towers.project_images(features.x[torch.tensor(rows)])
     return Pictures(source=source, rows=rows, embedding=embedding, unreadable=unreadable)
-
-
-def _projected(towers: Towers, features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-    """Embeddings of length 1 of the image encoder's cls features, float32 on the CPU."""
-    device = towers.device
-    with evaluation_mode(towers, device):
-        return torch.cat([towers.model.project_image(part.to(device)).cpu() for part in features.split(BATCH_FEATURES)])
 
 
 def _explained(source: Source, rows: Sequence[int], towers: Towers) -> tuple[Problem, ...]:

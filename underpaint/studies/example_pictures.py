@@ -17,7 +17,8 @@ from underpaint.data.decode.transforms import eval_view
 from underpaint.data.loader import read_images
 from underpaint.data.near_duplicates.removal import sheet
 from underpaint.data.source import Source
-from underpaint.evals.features import extract, image_batches
+from underpaint.evals.engine import Engine
+from underpaint.evals.features import extract
 from underpaint.models.weights import load_encoder
 from underpaint.run.outputs import write_sheet
 from underpaint.studies.pretraining_images import StudyImages
@@ -96,8 +97,8 @@ def _neighbours(
     """For each query the nearest gallery images by the cosine of the cls feature, itself and its family left out."""
     device = choose_device("any")
     encoder = load_encoder(run).to(device)
-    batches = image_batches(source, gallery, format=encoder.config.image_input, batch_size=64)
-    features = extract(encoder, batches, pooling="cls", device=device)
+    format, engine = encoder.config.image_input, Engine(device=device)
+    features = extract(encoder, source, gallery, format=format, pooling="cls", batch_size=64, engine=engine)
     kept = [row for row, readable in zip(gallery, features.kept.tolist(), strict=True) if readable]
     x = F.normalize(features.x - features.x.mean(dim=0), dim=1)
     shown = []

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+MOST_WORKERS = 8
+"""More processes that decode rarely make an encoder faster."""
+
 
 def usable_cpus(*, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
     """The CPUs that this process may use: fewer than the machine's under ``taskset``, in a container's set, or under a
@@ -64,6 +67,11 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
         there = ", ".join(kind for kind, there in present.items() if there)
         raise ValueError(f"device={name} is not available here; this machine has {there}")
     return torch.device(name, local_rank) if name == "cuda" and local_rank else torch.device(name)
+
+
+def usual_workers(processes: int = 1) -> int:
+    """Processes that decode images for each of so many encoders of this machine."""
+    return min(MOST_WORKERS, usable_cpus() // processes)
 
 
 def remark_on(precision: str, device: torch.device) -> str:

@@ -16,12 +16,12 @@ from underpaint import keyed_random
 from underpaint.config import OPERATIONAL
 from underpaint.core import Batch, Inputs, LabelBatch, PairBatch, TextInput
 from underpaint.data.cache import cache_folder
-from underpaint.data.captions.feature_store import FeatureMaker, Features, features_of
 from underpaint.data.captions.feature_stream import FeatureStream, TrainingFeatures
 from underpaint.data.captions.image_texts import ImageTexts, draw, folder_texts, shard_texts
 from underpaint.data.captions.wording import Wording
 from underpaint.data.dataset import ImageData
 from underpaint.data.decode.limits import BadImage
+from underpaint.data.feature_store import FeatureMaker, Features, features_of
 from underpaint.data.folders.folder_dataset import FolderDataset
 from underpaint.data.loader import ImageStream, read_heldout
 from underpaint.data.quarantine import Quarantine

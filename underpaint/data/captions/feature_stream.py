@@ -9,8 +9,8 @@ import torch
 
 from underpaint import keyed_random
 from underpaint.core import Batch
-from underpaint.data.captions.feature_store import Features
 from underpaint.data.captions.image_texts import ImageTexts, draw
+from underpaint.data.feature_store import Features
 from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SampleIndex
 from underpaint.data.source import Problem

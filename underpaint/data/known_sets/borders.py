@@ -31,4 +31,5 @@ class WithoutBorder:
             return content.getvalue()
 
     def stamp(self, path: str) -> list[int | str]:
-        return [*self.files.stamp(path)]
+        size, changed = self.files.stamp(path)
+        return [size, f"{changed} without a border of {self.border}"]

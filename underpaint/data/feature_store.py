@@ -1,0 +1,277 @@
+"""Features of images by an encoder, computed once and kept on disk for everybody who needs them again.
+
+A store is a folder for one encoder and one view. Its files hold some thousand images each, by the hash of their bytes,
+and appear whole: a killed process loses the images of one file. Images that cannot be read are kept as such.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+import xxhash
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from underpaint.core import ImageInput
+from underpaint.data.cache import cache_folder, measure_files
+from underpaint.data.decode.limits import BadImage
+from underpaint.data.source import Files
+from underpaint.data.view_batches import Read, view_batches
+from underpaint.files import sync_file, sync_folder
+from underpaint.progress import Progress
+
+T = TypeVar("T")
+
+IMAGES_OF_FILE = 4096
+SECONDS_OF_FILE = 60.0
+"""A file is written after so many images or so much time: what a kill can cost."""
+BATCH = 32
+"""Images that are encoded together, unless the caller says otherwise."""
+
+Encode = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMaker:
+    """The encoder of a store."""
+
+    encode: Encode
+    encoder_hash: str
+    """Checksum of its weights, and of what else its features follow from."""
+    image: ImageInput
+    """The evaluation view that it is shown."""
+    width: int
+    batch: int = BATCH
+    """Images that are encoded together, which may change the last bits of their features."""
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / "features" / f"{self.encoder_hash}-{self.view}"
+
+    @property
+    def view(self) -> str:
+        return xxhash.xxh3_64_hexdigest(repr(astuple(self.image)).encode())
+
+
+@runtime_checkable
+class Group(Protocol):
+    """Processes that work together; satisfied by ``Ranks``."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
+
+    def exchange(self, value: T, /) -> list[T]:
+        """The values of all processes, in order."""
+        ...
+
+
+class Alone:
+    """The group of one process."""
+
+    rank = 0
+    world = 1
+
+    def exchange(self, value: T, /) -> list[T]:
+        return [value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staff:
+    """The processes that make features: ``workers`` in each process of the group read and decode."""
+
+    workers: int = 0
+    group: Group = field(default_factory=Alone)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Features of some images, in the order asked for."""
+
+    x: Float[Tensor, "n d"]
+    kept: Bool[Tensor, " n"]
+    """False for an image that could not be read; its features are 0."""
+
+    def require_finite(self) -> Features:
+        """These features; raises ValueError if some are not finite."""
+        sound = self.x.isfinite().all(dim=1)
+        if not sound.all():
+            raise ValueError(
+                f"the encoder gives features that are not finite for {int((~sound).sum())} of {len(sound)} images; it "
+                f"has diverged"
+            )
+        return self
+
+
+def features_of(
+    hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMaker, *, name: str, staff: Staff | None = None
+) -> Features:
+    """Features of images, read from the store by the hash of their bytes, or computed and added to it.
+
+    Raises:
+        ValueError: if a file of the store was made by another encoder or for another view, or is damaged; if features
+            are not finite, or processes of the group do not share the folder of the cache.
+    """
+    return fill(hashes, reads, maker, name=name, staff=staff).read(hashes).require_finite()
+
+
+def fill(
+    hashes: Sequence[str], reads: Sequence[Read], maker: FeatureMaker, *, name: str, staff: Staff | None = None
+) -> FeatureStore:
+    """The store, with the features of these images in it.
+
+    Each process of the group computes a share: whole batches of the list of missing images, so that the features have
+    the bits of one process. The others' shares are in the store afterwards.
+
+    Raises:
+        ValueError: as ``features_of``, but for features that are not finite.
+    """
+    staff = staff or Staff()
+    store, read_of = FeatureStore(maker), dict(zip(hashes, reads, strict=True))
+    missing = [number for number in read_of if number not in store]
+    if any(staff.group.exchange(len(missing))):  # nobody adds a file before all have seen what is missing
+        _add_share(store, missing, read_of, name=name, staff=staff)
+        staff.group.exchange(None)
+        store.look_again()
+    lacking = sum(number not in store for number in missing)
+    if lacking:
+        raise ValueError(
+            f"{lacking} features that other processes computed are not in {maker.folder}; set UNDERPAINT_CACHE to a "
+            f"folder that all machines share"
+        )
+    return store
+
+
+def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]:
+    """The hash of each image's bytes; files that have not changed since the last call are not read again.
+
+    An image that cannot be read has the hash of its place.
+    """
+
+    def measure(path: str) -> str:
+        try:
+            return xxhash.xxh3_128_hexdigest(files.read(path))
+        except BadImage:
+            return _unreadable(root, path)
+
+    hashes, _ = measure_files(
+        files,
+        paths,
+        kind="hashes",
+        store=str(root),
+        measure=measure,
+        description="Reading files to find their features",
+    )
+    return [hashes.get(path) or _unreadable(root, path) for path in paths]
+
+
+def _unreadable(root: Path, path: str) -> str:
+    return xxhash.xxh3_128_hexdigest(f"cannot be read: {root / path}".encode(errors="surrogateescape"))
+
+
+def _add_share(
+    store: FeatureStore, missing: Sequence[str], read_of: Mapping[str, Read], *, name: str, staff: Staff
+) -> None:
+    """Encode the missing images of this process and add them to the store."""
+    maker, group = store.maker, staff.group
+    batches = -(-len(missing) // maker.batch)
+    first, end = (batches * rank // group.world * maker.batch for rank in (group.rank, group.rank + 1))
+    share = missing[first:end]
+    reads = [read_of[number] for number in share]
+    rows: list[Tensor] = []
+    readable: list[bool] = []
+    written, since = 0, time.monotonic()
+    total = len(read_of)
+    before = total - len(missing) if group.world == 1 else 0
+    title = f"Features of {name}" if group.world == 1 else f"Features of {name} (process {group.rank + 1})"
+    with Progress(title, total=before + len(share), unit="images", done=before) as shown:
+        for image, problems in view_batches(reads, format=maker.image, batch_size=maker.batch, workers=staff.workers):
+            rows.append(maker.encode(image).float().cpu())
+            readable += [not problem for problem in problems]
+            done = len(readable)
+            ended = done == len(share)
+            if ended or done - written >= IMAGES_OF_FILE or time.monotonic() - since > SECONDS_OF_FILE:
+                store.add(share[written:done], torch.cat(rows), torch.tensor(readable[written:]))
+                written, since = done, time.monotonic()
+                rows.clear()
+            shown.update(before + done)
+
+
+class FeatureStore:
+    """The files of a store, of which the hashes of images are held in memory, and their features are not."""
+
+    def __init__(self, maker: FeatureMaker) -> None:
+        """Raises ValueError for a file of another encoder or view, or a damaged one."""
+        self.maker = maker
+        self._place: dict[str, tuple[Path, int]] = {}
+        self._listed: set[Path] = set()
+        self.look_again()
+
+    def __contains__(self, image_hash: str) -> bool:
+        return image_hash in self._place
+
+    def look_again(self) -> None:
+        """List the files that came since the last look."""
+        for path in sorted(set(self.maker.folder.glob("*.safetensors")) - self._listed):
+            self._listed.add(path)
+            self._place |= {number: (path, row) for row, number in enumerate(self._hashes(path))}
+
+    def add(self, hashes: Sequence[str], x: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]) -> None:
+        """Write the features of images as one more file; rows of images that are not ``kept`` count for nothing."""
+        from safetensors.torch import save_file
+
+        folder = self.maker.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        name = xxhash.xxh3_64_hexdigest("".join(hashes).encode())
+        part = folder / f"{name}.part{os.getpid()}"
+        about = {"encoder": self.maker.encoder_hash, "view": self.maker.view, "images": " ".join(hashes)}
+        save_file({"x": x.contiguous(), "kept": kept}, part, metadata=about)
+        sync_file(part)
+        part.replace(folder / f"{name}.safetensors")
+        sync_folder(folder)
+        self.look_again()
+
+    def read(self, hashes: Sequence[str]) -> Features:
+        """The features of images that are in the store, file by file."""
+        from safetensors import safe_open
+
+        x = torch.zeros(len(hashes), self.maker.width)
+        kept = torch.zeros(len(hashes), dtype=torch.bool)
+        wanted: dict[Path, list[tuple[int, int]]] = {}
+        for place, number in enumerate(hashes):
+            path, row = self._place[number]
+            wanted.setdefault(path, []).append((place, row))
+        for path, pairs in wanted.items():
+            with safe_open(path, framework="pt") as file:
+                places, rows = (torch.tensor(column) for column in zip(*pairs, strict=True))
+                kept[places] = file.get_tensor("kept")[rows]
+                x[places] = torch.where(kept[places, None], file.get_tensor("x")[rows], 0)
+        return Features(x=x, kept=kept)
+
+    def _hashes(self, path: Path) -> list[str]:
+        """The images of a file, which is checked."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                x_shape, kept_shape = (file.get_slice(name).get_shape() for name in ("x", "kept"))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is damaged; delete it, and its images are encoded again: {error}") from error
+        hashes = about.get("images", "").split()
+        if (about.get("encoder"), about.get("view")) != (self.maker.encoder_hash, self.maker.view):
+            raise ValueError(
+                f"{path} holds features of the encoder {about.get('encoder')}, this one is {self.maker.encoder_hash}; "
+                f"delete the file, or start from the other encoder"
+            )
+        if x_shape != [len(hashes), self.maker.width] or kept_shape != [len(hashes)]:
+            raise ValueError(f"{path} is damaged; delete it, and its images are encoded again")
+        return hashes

@@ -1,0 +1,82 @@
+"""Batches of evaluation views, read and decoded in this process or by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from underpaint.core import ImageInput
+from underpaint.data.loader import PREFETCH, read_encoded
+from underpaint.data.source import Source
+from underpaint.data.workers import process_context, start_worker
+from underpaint.user_modules import find_named, named_modules
+
+Read = Callable[[], bytes]
+Views = tuple[Float[Tensor, "b c h w"], list[str]]
+"""A batch of normalised views, zeros for an image that cannot be read, and the reason for each such image, else ""."""
+
+IMAGES_OF_WORKER = 128
+"""Fewest images that a worker process is started for: it takes about a second to start."""
+
+
+def view_batches(reads: Sequence[Read], *, format: ImageInput, batch_size: int, workers: int = 0) -> Iterator[Views]:
+    """The evaluation views of images in order, which are the same in every bit with any number of workers.
+
+    ``reads`` return the bytes of a file, or raise OSError or BadImage. Fewer than ``workers`` processes are started for
+    few images, and none for less than ``IMAGES_OF_WORKER``.
+    """
+    batches = [reads[start : start + batch_size] for start in range(0, len(reads), batch_size)]
+    workers = min(workers, len(reads) // IMAGES_OF_WORKER)
+    if not workers:
+        for batch in batches:
+            yield read_encoded(batch, format=format)
+        return
+    loader = DataLoader(
+        _Batches(batches, format),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH,
+        worker_init_fn=start_worker,
+        multiprocessing_context=process_context(__name__),
+        generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
+    )
+    for image, problems in loader:
+        yield image, list(problems)
+
+
+def row_batches(
+    source: Source, rows: Sequence[int], *, format: ImageInput, batch_size: int, workers: int = 0
+) -> Iterator[tuple[Float[Tensor, "b c h w"], Bool[Tensor, " b"]]]:
+    """The same for rows of a source, and which of them could be read."""
+    reads = [partial(source.files.read, source.path[row]) for row in rows]
+    for image, problems in view_batches(reads, format=format, batch_size=batch_size, workers=workers):
+        yield image, torch.tensor([not problem for problem in problems])
+
+
+class _Batches(Dataset[Views]):
+    """The batches by their number; sent to the worker processes."""
+
+    def __init__(self, batches: Sequence[Sequence[Read]], format: ImageInput) -> None:
+        self.batches, self.format = batches, format
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the state last, since files of a source may be of a class in a module that the user named."""
+        return _unfilled, (named_modules(),), self.__dict__
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Views:
+        return read_encoded(self.batches[number], format=self.format)
+
+
+def _unfilled(modules: Sequence[tuple[str, str]]) -> _Batches:
+    """Batches without state, for unpickling in a worker process; makes the user's modules importable first."""
+    find_named(modules)
+    return _Batches.__new__(_Batches)
