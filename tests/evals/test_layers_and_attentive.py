@@ -14,6 +14,7 @@ from support.colour_images import BROKEN, colour_source, small_vit
 from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.attentive import Attentive
+from underpaint.evals.engine import Engine
 from underpaint.evals.features import TaskFeatures, extract_task
 from underpaint.evals.layers import AllLayers, Layers, layers_of
 from underpaint.evals.linear import Linear
@@ -51,18 +52,20 @@ def test_the_features_of_each_layer_are_what_its_block_gives(source: Source, enc
         pooling=pooling,
         view="published",
         batch_size=64,
-        device=CPU,  # type: ignore[arg-type]
+        engine=Engine(device=CPU),  # type: ignore[arg-type]
     )
     layers = layers_of(wide, 2)
     assert len(layers) == 2
     for layer, feature in zip(layers, features, strict=True):
         torch.testing.assert_close(layer.train.x, feature, rtol=1e-4, atol=1e-5)
-    last = extract_task(encoder, source, pooling=pooling, view="published", batch_size=64, device=CPU)  # type: ignore[arg-type]
+    last = extract_task(encoder, source, pooling=pooling, view="published", batch_size=64, engine=Engine(device=CPU))  # type: ignore[arg-type]
     torch.testing.assert_close(layers[-1].test.x, last.test.x)
 
 
 def test_the_layer_is_chosen_by_held_out_training_images(source: Source, encoder: ViT) -> None:
-    wide = extract_task(AllLayers(encoder), source, pooling="cls", view="published", batch_size=64, device=CPU)
+    wide = extract_task(
+        AllLayers(encoder), source, pooling="cls", view="published", batch_size=64, engine=Engine(device=CPU)
+    )
     noise = torch.Generator().manual_seed(0)
 
     def blurred(task: TaskFeatures, *, test: bool) -> TaskFeatures:

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from underpaint import keyed_random
 from underpaint.data.source import Source
+from underpaint.data.view_batches import row_batches
 from underpaint.evals.choosing import Accuracies, Choice, choose
 from underpaint.evals.class_splits import LabelledImages, hold_out, labelled_images
+from underpaint.evals.engine import Engine
 from underpaint.evals.feature_training import Candidate, FeatureHeads, HeadRecipe, predict, require_rates
 from underpaint.evals.features import (
     UNKNOWN_CLASS,
     Encoder,
-    image_batches,
     labelled_rows,
     transfer_classes,
     unseen_classes,
@@ -106,14 +107,19 @@ class Attentive:
             ValueError: if the source has no transfer task, no readable image in one of its halves, the queries do not
                 divide the width, the disk has no room for the tokens, or every rate diverges.
         """
+        return self.measure(encoder, source=source, engine=Engine(device=device), seed=seed)
+
+    def measure(self, encoder: Encoder, *, source: Source, engine: Engine, seed: int) -> list[Score]:
+        """The same by an engine."""
+        device = engine.device
         classes, seed = transfer_classes(source), keyed_random.key(seed, "attentive")
         AttentivePooling(encoder.config.width, queries=self.queries, seed=seed)
         format = evaluation_input(encoder.config.image_input, self.view, patch=encoder.config.patch)
         if isinstance(encoder, ViT) and format.size != encoder.config.size:
             encoder = at_size(encoder, format.size)
         with self.folder(encoder, source) as folder:
-            train = self.tokens(encoder, source, folder / "train", "train", device)
-            test = self.tokens(encoder, source, folder / "test", "test", device)
+            train = self.tokens(encoder, source, folder / "train", "train", engine)
+            test = self.tokens(encoder, source, folder / "test", "test", engine)
             heads = FeatureHeads(train.x, train.images.y, classes=len(classes), device=device)
             candidates, chosen, settings = [Candidate(rate, 0.0) for rate in self.base_lr], 0, dict[str, float]()
             if len(candidates) > 1:
@@ -156,7 +162,7 @@ class Attentive:
         return heads.train(rows, recipe, candidate, body=body, seed=seed)
 
     def tokens(
-        self, encoder: Encoder, source: Source, file: Path, split: Literal["train", "test"], device: torch.device
+        self, encoder: Encoder, source: Source, file: Path, split: Literal["train", "test"], engine: Engine
     ) -> Tokens:
         """Patch tokens of a split, written to a file; a test image that cannot be read has zeros and no class."""
         rows, config = labelled_rows(source, split), encoder.config
@@ -165,13 +171,14 @@ class Attentive:
         shape = (len(rows), config.num_patches, config.width)
         x = torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
         good: list[bool] = []
-        with evaluation_mode(encoder, device):
-            for image, weight in image_batches(source, rows, format=format, batch_size=self.batch_size):
-                tokens = encoder(image.to(device))[:, 1:].float().cpu() * (weight > 0)[:, None, None]
+        batches = row_batches(source, rows, format=format, batch_size=self.batch_size, workers=engine.staff.workers)
+        with evaluation_mode(encoder, engine.device):
+            for image, kept in batches:
+                tokens = encoder(image.to(engine.device))[:, 1:].float().cpu() * kept[:, None, None]
                 if not bool((tokens.abs() <= LARGEST_TOKEN).all()):
                     raise ValueError("the encoder gives tokens that are not finite, or too large for float16")
                 x[len(good) : len(good) + len(tokens)] = tokens.half()
-                good += (weight > 0).tolist()
+                good += kept.tolist()
         if not any(good):
             raise ValueError(
                 f"none of the {len(rows)} {split} images of '{source.name}' could be read; check its files"

@@ -45,9 +45,9 @@ class TagPrecision:
         Raises:
             ValueError: if no held-out image can be read or has a tag of the classifier, or there are too many scores.
         """
-        return self.measure(classifier, source=source, engine=Engine(device=device))
+        return self.measure(classifier, source=source, engine=Engine(device=device), seed=seed)
 
-    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine) -> list[Score]:
+    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine."""
         rows = [row for row in source.rows("heldout") if source.tags[row]]
         tags = frequent_tags(source, rows, known=set(classifier.labels), min_images=self.min_images)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from underpaint.data.source import Source
 from underpaint.evals.choosing import Accuracies, best_of
+from underpaint.evals.engine import Engine
 from underpaint.evals.features import Encoder, TaskFeatures, extract_task
 from underpaint.evals.linear import Linear
 from underpaint.evals.score import Score
@@ -58,6 +59,10 @@ class Layers:
         Raises:
             ValueError: if it is not a ViT, or as ``Linear``.
         """
+        return self.measure(encoder, source=source, engine=Engine(device=device), seed=seed)
+
+    def measure(self, encoder: Encoder, *, source: Source, engine: Engine, seed: int) -> list[Score]:
+        """The same by an engine."""
         self.check(source)
         if not isinstance(encoder, ViT):
             raise ValueError(f"the layers of a ViT can be probed, and this encoder is a {type(encoder).__name__}")
@@ -70,7 +75,7 @@ class Layers:
             pooling=self.pooling,
             view=self.view,
             batch_size=self.batch_size,
-            device=device,
+            engine=engine,
         )
         return [replace(self.best(layers_of(wide, encoder.config.depth), seed=seed), view=wide.view)]
 

@@ -68,9 +68,9 @@ class Retrieval:
         Raises:
             ValueError: if fewer than two images have a caption and can be read.
         """
-        return self.measure(towers, source=source, engine=Engine(device=device))
+        return self.measure(towers, source=source, engine=Engine(device=device), seed=seed)
 
-    def measure(self, towers: Towers, *, source: Source, engine: Engine) -> list[Score]:
+    def measure(self, towers: Towers, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine."""
         rows, texts, remarks = self._pairs(source, towers)
         format = classifier_input(towers.image_input, self.view)

@@ -34,9 +34,9 @@ def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
 
 @runtime_checkable
 class MeasuredByEngine(Protocol):
-    """An evaluation without draws that reads its images by an engine; one of your own may leave the engine alone."""
+    """An evaluation that reads its images by an engine; one of your own may leave the engine alone."""
 
-    def measure(self, network: Any, /, *, source: Source, engine: Engine) -> list[Score]: ...
+    def measure(self, network: Any, /, *, source: Source, engine: Engine, seed: int) -> list[Score]: ...
 
 
 def scored(
@@ -52,7 +52,7 @@ def scored(
             of_one = (evaluation,)
             return transfer(network, source, protocols=of_one, seed=seed, device=engine.device, engine=engine)
         if isinstance(evaluation, MeasuredByEngine):
-            return evaluation.measure(network, source=source, engine=engine)
+            return evaluation.measure(network, source=source, engine=engine, seed=seed)
         return evaluation(network, source=source, device=engine.device, seed=seed)
 
     return [score for source in sources for score in scores(source)], []

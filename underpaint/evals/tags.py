@@ -49,9 +49,9 @@ class TagRecall:
         The classifier stands on ``device`` already. The tags of an image that cannot be read count as missed. Raises
         ValueError if no held-out image that can be read has a tag of it.
         """
-        return self.measure(classifier, source=source, engine=Engine(device=device))
+        return self.measure(classifier, source=source, engine=Engine(device=device), seed=seed)
 
-    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine) -> list[Score]:
+    def measure(self, classifier: FinishedClassifier, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine."""
         number = {label: index for index, label in enumerate(classifier.labels)}
         bin_of = frequency_bins(label_counts(source, number))

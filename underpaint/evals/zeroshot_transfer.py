@@ -83,9 +83,9 @@ class ZeroShotTransfer:
         Raises:
             ValueError: for a table that cannot be used, fewer than two classes, or if no image can be read.
         """
-        return self.measure(towers, source=source, engine=Engine(device=device))
+        return self.measure(towers, source=source, engine=Engine(device=device), seed=seed)
 
-    def measure(self, towers: Towers, *, source: Source, engine: Engine) -> list[Score]:
+    def measure(self, towers: Towers, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine."""
         rows = self._rows(source)
         languages = self._languages(towers, source, rows)
