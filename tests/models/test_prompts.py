@@ -82,8 +82,13 @@ def test_prompts_are_trained_and_the_encoder_is_not() -> None:
     network = vit()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     trained_before = [parameter.requires_grad for parameter in network.parameters()]
+    network.blocks[1].eval()
+    modes = [part.training for part in network.modules()]
     prompted = PromptedViT(network, count=2, width=6)
     with frozen(network):
+        prompted.train()
+        assert prompted.training
+        assert not any(part.training for part in network.modules()), "the encoder left evaluation mode"
         optimizer = torch.optim.SGD([p for p in prompted.parameters() if p.requires_grad], lr=1.0)
         loss = prompted(images()).square().mean()
         loss.backward()
@@ -93,6 +98,7 @@ def test_prompts_are_trained_and_the_encoder_is_not() -> None:
     assert all(bool((gradients["prompt"][block] != 0).any()) for block in range(3)), "a block's prompts are not used"
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert [parameter.requires_grad for parameter in network.parameters()] == trained_before
+    assert [part.training for part in network.modules()] == modes
 
 
 def test_prompts_are_left_out_of_the_mean_and_of_resized_positions() -> None:

@@ -108,12 +108,19 @@ def fit(objective: nn.Module, batches: Iterator[Batch], settings: Fit, *, device
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for the network's parameters; afterwards each is as it was, since others may be training it."""
+    """No gradients for the network's parameters, and evaluation mode; afterwards all is as it was.
+
+    Others may be training it.
+    """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    modes = [(part, part.training) for part in network.modules()]
     for parameter in trained:
         parameter.requires_grad_(False)
+    network.eval()
     try:
         yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+        for part, training in modes:
+            part.training = training

@@ -45,6 +45,12 @@ class PromptedViT(nn.Module):
         """The parameters that are not the ViT's."""
         return [self.prompt, *self.project.parameters()]
 
+    def train(self, mode: bool = True) -> PromptedViT:
+        """The mode of the prompts; that of the ViT stays, as it is not trained."""
+        self.training = mode
+        self.project.train(mode)
+        return self
+
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens d"]:
         """Tokens of the last layer, cls first, without the prompts."""
         x = self.vit.embed(image)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from underpaint.messages import duration
 from underpaint.report.folders import RunFolder, StudyFolder, is_number, stage_folder
 from underpaint.results.run import RunResult
-from underpaint.results.study import COMPARED_SPLITS, ScoreRow, StageRow
+from underpaint.results.study import COMPARED_SPLITS, ScoreEntry, ScoreRow, StageRow
 
 PROTOCOLS = {"knn": "kNN", "finetune": "finetuned"}
 
@@ -51,8 +51,13 @@ def task_name(task: str) -> str:
 
 
 def protocol_name(row: ScoreRow) -> str:
-    name = f"{row['shots']}-shot" if row["shots"] else PROTOCOLS.get(row["protocol"], row["protocol"])
+    name = _few_shots(row) or PROTOCOLS.get(row["protocol"], row["protocol"])
     return " ".join(part for part in (name, row["language"]) if part)
+
+
+def _few_shots(row: ScoreEntry) -> str:
+    """The protocol of a low-shot row: ``5-shot``, or ``5-shot vpt`` if it is not logistic regression; "" elsewhere."""
+    return f"{row['shots']}-shot {row['protocol'].removeprefix('lowshot').strip('_')}".strip() if row["shots"] else ""
 
 
 def results_columns(study: StudyFolder) -> list[Column]:
@@ -285,7 +290,7 @@ def evaluations_of(run: RunFolder) -> list[Evaluation]:
     return [
         Evaluation(
             dataset=row["dataset"],
-            protocol=f"{row['shots']}-shot" if row["shots"] else row["protocol"],
+            protocol=_few_shots(row) or row["protocol"],
             part=row["split"],
             metric=row["metric"],
             score=Cell(text=f"{100 * row['value']:.1f}%", value=row["value"], note=f"of {row['n_test']:,}"),
