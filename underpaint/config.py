@@ -242,6 +242,9 @@ def from_record(kind: type[T], value: object, *, where: str) -> T:
 
 def _from_json(kind: object, value: object, *, where: str) -> object:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, dict):
+        named = [each for each in arguments if getattr(each, "__name__", "") == value.get("type")]
+        kind = named[0] if named else kind
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         return from_record(kind, value, where=where)
     if origin is tuple and isinstance(value, list):

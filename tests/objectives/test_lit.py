@@ -18,6 +18,7 @@ from support.lit_examples import CONFIG, TEXT, batch_of, perturbed
 from support.ranks import finish, start
 from underpaint.core import DataInfo, example_batch
 from underpaint.models.image_text import ImageText
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.objectives.contrast import LARGEST_SCALE, clamped_scale
 from underpaint.objectives.lit import Lit, LitConfig
 from underpaint.texts.tokens import PAD
@@ -143,9 +144,22 @@ def test_bad_records_alone_give_zero_and_no_nan() -> None:
     assert all(bool((gradient == 0).all()) for gradient in gradients)
 
 
-@pytest.mark.parametrize("unlocked", [0, 1])
-def test_flops_are_those_that_torch_counts(unlocked: int) -> None:
-    config = replace(CONFIG, unlocked_blocks=unlocked)
+NGRAMS: dict[str, Any] = {"text": NgramConfig(vocabulary=50, width=16, branch=8, hidden=12), "text_from": "./tower"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"unlocked_blocks": 1},
+        NGRAMS,
+        {**NGRAMS, "locked_text": True},
+        {"text_from": "./tower", "locked_text": True},
+    ],
+    ids=["locked", "unlocked", "ngrams", "locked_ngrams", "locked_text"],
+)
+def test_flops_are_those_that_torch_counts(changes: dict[str, Any]) -> None:
+    config = replace(CONFIG, **changes)
     model, count = config.build(DataInfo(seed=0)), 4
     batch: Any = example_batch(config.inputs, count)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # it counts no fused attention
@@ -164,6 +178,9 @@ def test_flops_are_those_that_torch_counts(unlocked: int) -> None:
         ({"logit_scale": 101.0}, "logit_scale=101.0 must lie above 0 and not above 100"),
         ({"logit_bias": math.inf}, "logit_bias=inf must be finite"),
         ({"width": 0}, "width=0 of the common space"),
+        ({"locked_text": True}, "locked_text=true needs text_from, a trained text tower to start from"),
+        ({"text": NGRAMS["text"]}, "a tower of n-grams, whose embeddings are never trained, needs text_from"),
+        ({**NGRAMS, "text_pooling": "mean"}, "text_pooling=mean: a tower of n-grams has one feature; leave it first"),
     ],
 )
 def test_values_without_sense_are_refused(changes: dict[str, Any], message: str) -> None:

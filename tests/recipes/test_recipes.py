@@ -53,6 +53,7 @@ SMALL = [
     "wsp_small",
     "finetune_small",
     "lit_laptop",
+    "lit_multilingual",
     "lit_smoke",
 ]
 

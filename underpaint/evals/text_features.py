@@ -24,13 +24,20 @@ class Towers(nn.Module):
     """An image tower, a text tower and the tokenizer of the latter.
 
     ``languages`` has the number of training captions by language, "" for those whose language nobody says; None if it
-    was not recorded, as of an imported model.
+    was not recorded, as of an imported model. ``start_languages`` are those that the text tower knew before.
 
     Raises:
         ValueError: if the tokenizer has more ids than the text tower has embeddings.
     """
 
-    def __init__(self, model: ImageText, tokenizer: TextTokenizer, languages: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        model: ImageText,
+        tokenizer: TextTokenizer,
+        languages: Mapping[str, int] | None = None,
+        *,
+        start_languages: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         if tokenizer.vocabulary > model.config.text.vocabulary:
             raise ValueError(
@@ -40,6 +47,7 @@ class Towers(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.languages = languages
+        self.start_languages = tuple(start_languages)
 
     @property
     def image_input(self) -> ImageInput:
@@ -99,4 +107,9 @@ def unseen_language(towers: Towers, language: str) -> list[str]:
         return []
     counts = sorted(towers.languages.items(), key=lambda pair: (-pair[1], pair[0]))
     listed = ", ".join(f"{name or 'not known'} {count:,}" for name, count in counts[:8])
-    return [f"the run saw no caption that is known to be in {language!r}; its captions by language: {listed}"]
+    remark = f"the run saw no caption that is known to be in {language!r}; its captions by language: {listed}"
+    if not towers.start_languages:
+        return [remark]
+    if language_code(language) in map(language_code, towers.start_languages):
+        return [f"{remark}; the text tower that it started from was trained on it"]
+    return [f"{remark}; nor was the text tower that it started from ({', '.join(towers.start_languages)})"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.ngram_tower import CONVOLUTIONS, ORDERS, NgramConfig
+from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig
 
 BACKWARD = 2
@@ -68,16 +70,45 @@ def classify_flops(encoder: ViTConfig, classes: int, *, frozen_encoder: bool = F
     return 2 * ((1 + BACKWARD) * (forward + head) - embedding)
 
 
-def lit_flops(towers: ImageTextConfig, tokens: int, *, unlocked_blocks: int = 0, cached_features: bool = False) -> int:
+def text_macs(text: TextConfig | NgramConfig, tokens: int) -> int:
+    """Multiply-adds of a text tower for one text, without the look-up of its tokens."""
+    if isinstance(text, TextConfig):
+        return text.depth * block_macs(tokens, text.width, text.mlp_ratio)
+    mlp = text.joined * text.width + text.width**2 + 4 * text.width * text.hidden + text.hidden**2
+    return tokens * (stem_macs(text) + ngram_macs(text)) + mlp
+
+
+def ngram_macs(text: NgramConfig) -> int:
+    """Multiply-adds of one token in the convolutions of a tower of n-grams."""
+    return CONVOLUTIONS * sum(ORDERS) * text.branch**2
+
+
+def stem_macs(text: NgramConfig) -> int:
+    """Multiply-adds of one token in the first layer of a tower of n-grams."""
+    return len(ORDERS) * text.width * text.branch
+
+
+def lit_flops(
+    towers: ImageTextConfig,
+    tokens: int,
+    *,
+    unlocked_blocks: int = 0,
+    cached_features: bool = False,
+    locked_text: bool = False,
+) -> int:
     """FLOPs of one image with a text of ``tokens`` tokens, forward and backward, but for the cosines of the batch.
 
-    Locked layers of the image tower have no backward, cached features of images cost nothing, and neither does looking
-    up token embeddings.
+    Locked layers have no backward, cached features of images cost nothing, and neither does looking up token
+    embeddings. Those of a tower of n-grams have no gradient.
     """
     encoder, text = towers.encoder, towers.text
     image = 0 if cached_features else encoder_macs(encoder, encoder.num_patches)
     unlocked = unlocked_blocks * block_macs(1 + encoder.num_patches, encoder.width, encoder.mlp_ratio)
     image_projection = encoder.width * towers.width
-    texts = text.depth * block_macs(tokens, text.width, text.mlp_ratio) + text.width * towers.width
+    texts = text_macs(text, tokens)
+    backward_of_texts = 0 if locked_text else BACKWARD * texts
+    if isinstance(text, NgramConfig) and not locked_text:
+        backward_of_texts -= tokens * stem_macs(text)
     projecting = (1 + BACKWARD if unlocked_blocks else 2) * image_projection
-    return 2 * (image + BACKWARD * unlocked + projecting + (1 + BACKWARD) * texts)
+    projecting += (2 if locked_text else 1 + BACKWARD) * text.width * towers.width
+    return 2 * (image + BACKWARD * unlocked + projecting + texts + backward_of_texts)

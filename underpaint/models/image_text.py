@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.config import LATER
+from underpaint.models.ngram_tower import NgramConfig, NgramTower
 from underpaint.models.text_tower import TextConfig, TextTower
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.texts.tokenizer import CONTEXT
@@ -26,7 +27,7 @@ TextPooling = Literal["first", "mean"]
 @dataclass(frozen=True, kw_only=True)
 class ImageTextConfig:
     encoder: ViTConfig
-    text: TextConfig
+    text: TextConfig | NgramConfig
     width: int  # of the common space
     text_pooling: TextPooling = field(default="first", metadata=LATER)
     tokens: int = field(default=CONTEXT + 2, metadata=LATER)  # of a text, start and end included; longer ones are cut
@@ -36,6 +37,8 @@ class ImageTextConfig:
             raise ValueError(f"width={self.width} of the common space must lie between 1 and {2**16}")
         if self.tokens < 3:
             raise ValueError(f"tokens={self.tokens} of a text must be 3 or more: start, a piece and end")
+        if isinstance(self.text, NgramConfig) and self.text_pooling != "first":
+            raise ValueError(f"text_pooling={self.text_pooling}: a tower of n-grams has one feature; leave it first")
 
 
 class ImageText(nn.Module):
@@ -45,7 +48,7 @@ class ImageText(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ViT(config.encoder)
-        self.text = TextTower(config.text)
+        self.text = NgramTower(config.text) if isinstance(config.text, NgramConfig) else TextTower(config.text)
         # Multiplied from the right, as they are published: the transpose of what nn.Linear holds.
         self.image_projection = nn.Parameter(torch.zeros(config.encoder.width, config.width))
         self.text_projection = nn.Parameter(torch.zeros(config.text.width, config.width))
@@ -78,9 +81,9 @@ class ImageText(nn.Module):
 
 
 def pool_text(
-    features: Float[Tensor, "b l d"], ids: Int64[Tensor, "b l"], pooling: TextPooling
+    features: Float[Tensor, "b n d"], ids: Int64[Tensor, "b l"], pooling: TextPooling
 ) -> Float[Tensor, "b d"]:
-    """One feature of each text; padding takes no part in the mean."""
+    """One feature of each text; padding takes no part in the mean. A tower may give a single feature: n is 1 or l."""
     if pooling == "first":
         return features[:, 0]
     real = (ids != PAD)[:, :, None]

@@ -2,13 +2,14 @@
 
 BERT, RoBERTa, XLM-R, CamemBERT and DistilBERT are one network up to the names of their tensors: post-norm, exact GELU,
 learned positions. Positions of BERT begin at 0, where RoBERTa's begin behind two rows, and its constant embedding of
-the first segment is added to the positions; so the text tower here has one form.
+the first segment is added to the positions; so the text tower here has one form. The multilingual universal sentence
+encoder has another (``ngram_tower.py``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from torch import Tensor
 
 from underpaint import config as configs
 from underpaint import files
+from underpaint.models import ngram_start
 from underpaint.models.image_text import TextPooling
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.pieces import SafetensorsFiles, require_finite
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.weights import load_tokenizer, open_tensors, read_config
+from underpaint.texts.packages import text_tower_folder
 from underpaint.texts.tokenizer import JsonTokenizer, TextTokenizer, open_tokenizer
 from underpaint.texts.tokens import PAD
 
@@ -54,6 +58,10 @@ NAMES = {"bert": BERT, "roberta": BERT, "xlm-roberta": BERT, "camembert": BERT, 
 """The names of tensors by ``model_type``."""
 FROM_ZERO = {"bert", "distilbert"}
 """Kinds whose first token has position 0."""
+CAPTION_LANGUAGES = "caption_languages"
+"""Field of ``model/config.json``: number of training captions by language, "" where nobody says it."""
+START_LANGUAGES = "text_start_languages"
+"""Field of ``model/config.json``: languages that the text tower knew before the run."""
 POOLING_FILE = Path("1_Pooling") / "config.json"
 """File of sentence-transformers that says how tokens become the feature of a text."""
 
@@ -63,22 +71,30 @@ class TextStart:
     """A text tower in a folder; its tensors are read when they are asked for."""
 
     folder: Path
-    config: TextConfig
+    config: TextConfig | NgramConfig
     pooling: TextPooling
     weights: tuple[Path, ...]
     tensors: Callable[[], dict[str, Tensor]]
     """The tensors by the names that they have in a ``TextTower``."""
     tokenizer: Callable[[], TextTokenizer]
+    languages: tuple[str, ...] = ()
+    """Languages that it was trained on, as far as they are known."""
 
     def content_hash(self) -> str:
         """The checksums of weights and tokenizer."""
         return "+".join([*map(files.xxh3, self.weights), self.tokenizer().xxh3])
 
-    def require_fit(self, text: TextConfig, pooling: TextPooling) -> None:
+    def require_fit(self, text: TextConfig | NgramConfig, pooling: TextPooling) -> None:
         """Raise ValueError, with the overrides to add, for an objective with a text tower of another form."""
+        if type(self.config) is not type(text):
+            raise ValueError(
+                f"objective.text_from={self.folder} is a text tower of the class {type(self.config).__name__}, and "
+                f"that of this recipe a {type(text).__name__}; take lit_multilingual for a NgramConfig, and another "
+                f"recipe of LiT for a TextConfig"
+            )
         changes = [
             f"objective.text.{field.name}={getattr(self.config, field.name)}"
-            for field in fields(TextConfig)
+            for field in fields(self.config)
             if getattr(self.config, field.name) != getattr(text, field.name)
         ]
         changes += [f"objective.text_pooling={self.pooling}"] if pooling != self.pooling else []
@@ -92,10 +108,14 @@ class TextStart:
 def open_text_start(folder: str | Path) -> TextStart:
     """The text tower in a folder of transformers, in the ``model/`` of a finished run of LiT, or in an imported model.
 
+    A name of ``texts.packages.PACKAGES`` is the folder of an installed package.
+
     Raises:
         ValueError: if there is none, or one of another architecture.
     """
-    folder = Path(folder).expanduser()
+    folder = text_tower_folder(folder)
+    if (folder / ngram_start.WEIGHTS).is_file():
+        return _of_package(folder)
     folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no text tower: config.json is missing; name a folder on this machine")
@@ -105,16 +125,31 @@ def open_text_start(folder: str | Path) -> TextStart:
     return _of_ours(folder)
 
 
+def _of_package(folder: Path) -> TextStart:
+    config = NgramConfig()
+    return TextStart(
+        folder=folder,
+        config=config,
+        pooling="first",
+        weights=(folder / ngram_start.WEIGHTS,),
+        tensors=lambda: _checked(ngram_start.read_weights(folder, config), folder),
+        tokenizer=lambda: open_tokenizer(folder),
+        languages=ngram_start.LANGUAGES,
+    )
+
+
 def _of_ours(folder: Path) -> TextStart:
-    recorded = read_config(folder / "config.json").get("config")
-    if not isinstance(recorded, dict) or "text" not in recorded:
+    description = read_config(folder / "config.json")
+    recorded = description.get("config")
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("text"), dict):
         raise ValueError(f"{folder} holds a network without a text tower; name a run of LiT")
-    config = configs.from_record(TextConfig, recorded["text"], where=str(folder / "config.json"))
+    kind = NgramConfig if recorded["text"].get("type") == NgramConfig.__name__ else TextConfig
+    config = configs.from_record(kind, recorded["text"], where=str(folder / "config.json"))
     stored = open_tensors(folder)
 
     def tensors() -> dict[str, Tensor]:
         names = [name for name in stored.info if name.startswith("text.")]
-        return _checked({name.removeprefix("text."): stored.read(name).float() for name in names}, folder)
+        return _checked({name.removeprefix("text."): _as_built(stored.read(name)) for name in names}, folder)
 
     return TextStart(
         folder=folder,
@@ -123,7 +158,20 @@ def _of_ours(folder: Path) -> TextStart:
         weights=tuple(sorted(folder.glob("*.safetensors"))),
         tensors=tensors,
         tokenizer=lambda: load_tokenizer(folder),
+        languages=text_languages(description),
     )
+
+
+def text_languages(description: Mapping[str, object]) -> tuple[str, ...]:
+    """Languages that a saved text tower was trained on: those of its captions, and those of its own start."""
+    captions, before = description.get(CAPTION_LANGUAGES), description.get(START_LANGUAGES)
+    named = [*(captions if isinstance(captions, dict) else ()), *(before if isinstance(before, list) else ())]
+    return tuple(dict.fromkeys(str(language) for language in named if language))
+
+
+def _as_built(value: Tensor) -> Tensor:
+    """Weights in fp32; a table of 8-bit numbers stays one."""
+    return value.float() if value.is_floating_point() else value
 
 
 def _of_transformers(folder: Path, about: dict[str, Any]) -> TextStart:

@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from underpaint.config import OPERATIONAL
+from underpaint.config import LATER, OPERATIONAL
 from underpaint.core import DataInfo, FeatureInput, FeaturePairBatch, Inputs, PairBatch, Step, TextInput, weighted_mean
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import lit_flops
 from underpaint.models.image_text import ImageText, ImageTextConfig, TextPooling
 from underpaint.models.init import initial_value, initialise, initialise_encoder, projection_rule, text_rule
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.text_start import open_text_start
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig, encoder_layer_of
@@ -28,16 +29,18 @@ from underpaint.objectives.contrast import (
     sigmoid_loss,
     softmax_loss,
 )
-from underpaint.objectives.lit_layers import PairLayers, TextLayers
+from underpaint.objectives.lit_layers import NgramLayers, PairLayers, TextLayers, text_layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class LitConfig:
     encoder: ViTConfig = field(default_factory=ViTConfig)
-    text: TextConfig = field(default_factory=TextConfig)
+    text: TextConfig | NgramConfig = field(default_factory=TextConfig)
     width: int = 768  # of the common space
-    # Folder of a text tower to start from, with its tokenizer; "" starts from scratch with one trained on the captions.
+    # Text tower to start from, with its tokenizer: a folder, or an installed package: use-multilingual, minilm.
+    # "" starts from scratch with a tokenizer trained on the captions.
     text_from: str = field(default="", metadata=OPERATIONAL)
+    locked_text: bool = field(default=False, metadata=LATER)  # train the projections alone, not the text tower
     tokens: int = 32  # of a text, start and end included; longer texts are cut
     text_pooling: TextPooling = "first"
     loss: PairLoss = "softmax"
@@ -66,6 +69,9 @@ class LitConfig:
                 f"cached_features=true keeps the features of a locked image tower, and unlocked_blocks="
                 f"{self.unlocked_blocks} trains it; set one of them"
             )
+        if not self.text_from and (self.locked_text or isinstance(self.text, NgramConfig)):
+            why = "locked_text=true" if self.locked_text else "a tower of n-grams, whose embeddings are never trained,"
+            raise ValueError(f"{why} needs text_from, a trained text tower to start from")
         _ = self.towers  # refuses a width that no network has
 
     @property
@@ -110,24 +116,40 @@ class LitConfig:
             return {}
         return {f"text.{name}": value for name, value in open_text_start(self.text_from).tensors().items()}
 
+    def start_languages(self) -> tuple[str, ...]:
+        """Languages of the texts that the text tower was trained on before, where they are known."""
+        try:
+            return open_text_start(self.text_from).languages if self.text_from else ()
+        except ValueError:  # the run was moved, and its folder is not here: a finished run is not lost for a remark
+            return ()
+
     def build(self, data_info: DataInfo) -> Lit:
         return Lit(self, seed=data_info.seed)
 
-    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers | TextLayers | PairLayers, ...]:
+    def layers(self, data_info: DataInfo) -> tuple[EncoderLayers | TextLayers | NgramLayers | PairLayers, ...]:
         """Layers that a training step computes, for the planner."""
         unlocked = self.unlocked_blocks
         image = EncoderLayers(encoder=self.encoder, trained=unlocked > 0, trained_blocks=unlocked)
         return (
             *(() if self.cached_features else (image,)),
-            TextLayers(text=self.text, tokens=self.tokens),
+            text_layers(self.text, self.tokens, locked=self.locked_text),
             PairLayers(
-                image_width=self.encoder.width, text_width=self.text.width, width=self.width, unlocked=unlocked > 0
+                image_width=self.encoder.width,
+                text_width=self.text.width,
+                width=self.width,
+                unlocked=unlocked > 0,
+                locked_text=self.locked_text,
             ),
         )
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
-        cached = self.cached_features
-        return lit_flops(self.towers, self.tokens, unlocked_blocks=self.unlocked_blocks, cached_features=cached)
+        return lit_flops(
+            self.towers,
+            self.tokens,
+            unlocked_blocks=self.unlocked_blocks,
+            cached_features=self.cached_features,
+            locked_text=self.locked_text,
+        )
 
 
 class Lit(ImageText):
@@ -145,6 +167,7 @@ class Lit(ImageText):
             for name in ("image_projection", "text_projection"):
                 projection: Tensor = getattr(self, name)
                 projection.copy_(initial_value(name, tuple(projection.shape), rule=projection_rule, seed=seed))
+        self.text.requires_grad_(not config.locked_text)
         self.encoder.requires_grad_(False)
         for block in self.encoder.blocks[config.encoder.depth - config.unlocked_blocks :]:
             block.requires_grad_(True)

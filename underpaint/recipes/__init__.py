@@ -20,6 +20,7 @@ from underpaint.recipes.linear_recipes import (
 )
 from underpaint.recipes.lit_recipes import (
     lit_laptop,
+    lit_multilingual,
     lit_smoke,
     lit_vit_2b14,
     lit_vit_b16,
@@ -107,6 +108,7 @@ __all__ = [
     "linear_vit_h14",
     "linear_vit_l16",
     "lit_laptop",
+    "lit_multilingual",
     "lit_smoke",
     "lit_vit_2b14",
     "lit_vit_b16",

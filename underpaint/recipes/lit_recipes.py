@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from underpaint.data.captions.caption_data import CaptionData
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.sizes import SIZES
 from underpaint.models.text_tower import TextConfig
 from underpaint.objectives.lit import LitConfig
@@ -79,6 +80,14 @@ def lit_laptop() -> Run:
         optim=OptimConfig(base_lr=2e-3, weight_decay=1e-4, betas=(0.9, 0.99)),
         cadence=Cadence(log=1_280, save=12_800, keep=10_000_000, evaluate=12_800),
     )
+
+
+def lit_multilingual() -> Run:
+    """`lit_laptop` beside a locked text tower for 15 languages from the package of the extra `text-multilingual`."""
+    laptop = lit_laptop()
+    assert isinstance(laptop.objective, LitConfig)
+    objective = replace(laptop.objective, text=NgramConfig(), text_from="use-multilingual", locked_text=True)
+    return replace(laptop, name="lit_multilingual", objective=objective)
 
 
 def lit_smoke() -> Run:

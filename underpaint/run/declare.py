@@ -55,6 +55,10 @@ class HasFurtherStart(Protocol):
         """The weights by their names in the objective."""
         ...
 
+    def start_languages(self) -> tuple[str, ...]:
+        """Languages of the texts that the weights were trained on, where they are known."""
+        ...
+
 
 @runtime_checkable
 class NeedsWholeBatch(Protocol):

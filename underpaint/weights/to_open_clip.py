@@ -15,7 +15,9 @@ from torch import Tensor
 
 from underpaint import files
 from underpaint.models.formats.key_patterns import Recognised
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.pieces import Derived, Info, Tensors, write_pieces
+from underpaint.models.text_tower import TextConfig
 from underpaint.texts.tokenizer import JsonTokenizer, TextTokenizer, open_tokenizer
 from underpaint.texts.tokens import PAD
 from underpaint.weights.export_model import ExportModel, Tool, largest, plain_input
@@ -49,6 +51,8 @@ def _refusal(recognised: Recognised) -> str:
     c = recognised.encoder
     if recognised.text is None:
         return "open_clip takes models for images and texts; name a run of LiT or an imported MAWS-CLIP"
+    if isinstance(recognised.text, NgramConfig):
+        return "open_clip has transformers for texts, this network a tower of n-grams; take safetensors or onnx"
     if not c.final_norm:
         return "open_clip has a norm after its image tower, this network none"
     if c.view != "stretch" and c.crop_share != 1:
@@ -103,7 +107,7 @@ def _preprocessing(recognised: Recognised) -> dict[str, Any]:
 def _text_config(subject: ExportModel, tokenizer: TextTokenizer, tensors: Tensors) -> dict[str, Any]:
     """The config of XLM-R, as transformers reads it."""
     text = subject.recognised.text
-    assert text is not None
+    assert isinstance(text, TextConfig)
     return {
         "model_type": "xlm-roberta",
         "architectures": ["XLMRobertaModel"],
@@ -128,7 +132,7 @@ def _numbers(tokenizer: TextTokenizer) -> list[int]:
 def _tensors(subject: ExportModel, tokenizer: TextTokenizer) -> Tensors:
     """All tensors by open_clip's names, each made when it is read."""
     stored, c, text = subject.tensors, subject.recognised.encoder, subject.recognised.text
-    assert text is not None
+    assert isinstance(text, TextConfig)
     read = stored.read
     numbers = _numbers(tokenizer)
     numbers += range(len(numbers), text.vocabulary)  # embeddings to spare

@@ -26,7 +26,7 @@ def _rules(subject: ExportModel) -> list[Rule]:
     """Every tensor under one name."""
     recognised = subject.recognised
     if recognised.text is not None:
-        return list(maws_clip.rules(recognised.encoder.depth, recognised.text.depth))
+        return list(maws_clip.rules_of(recognised.encoder.depth, recognised.text))
     return [Rule(ours=name, theirs=(ours.plain_name(name),)) for name in subject.tensors.info]
 
 

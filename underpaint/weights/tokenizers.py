@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.weights import TOKENIZER
 from underpaint.texts.tokenizer import JSON, open_tokenizer
@@ -17,7 +18,7 @@ def place_of(tokenizer: Path) -> Path:
     return TOKENIZER.with_name(JSON) if tokenizer.suffix == ".json" else TOKENIZER
 
 
-def find_tokenizer(source: Path, text: TextConfig, given: Path | None, *, exact: bool = True) -> Path:
+def find_tokenizer(source: Path, text: TextConfig | NgramConfig, given: Path | None, *, exact: bool = True) -> Path:
     """The file: the one given, else one with a usual name in the folder of the weights.
 
     A tower that was trained here may have embeddings to spare; any other has as many as its tokenizer (``exact``).

@@ -31,6 +31,7 @@ from underpaint.data.stream import Batching, Stream
 from underpaint.files import write_bytes
 from underpaint.messages import say
 from underpaint.tags.vocabulary import Vocabulary
+from underpaint.texts.packages import text_tower_folder
 from underpaint.texts.tokenizer import TextTokenizer, Tokenizer, open_tokenizer
 from underpaint.texts.training import train_tokenizer
 
@@ -111,7 +112,7 @@ class OpenCaptions:
         """
         text = _text_of(inputs)
         if text.tokenizer:
-            tokenizer = open_tokenizer(Path(text.tokenizer))
+            tokenizer = open_tokenizer(text_tower_folder(text.tokenizer))
             if tokenizer.vocabulary > text.vocabulary:
                 raise ValueError(
                     f"{tokenizer.file} has {tokenizer.vocabulary:,} tokens, the text tower {text.vocabulary:,}: it is "

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from underpaint.models.image_text import TextPooling
 from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import IMAGENET_MEAN, IMAGENET_STD, NORM_EPS, ViTConfig, sincos_positions
 from underpaint.texts.tokenizer import CONTEXT
@@ -72,7 +73,7 @@ class Recognised:
     decoder: DecoderConfig | None = None
     norm_pix: bool = True
     mask_ratio: float = 0.75
-    text: TextConfig | None = None  # the tower for texts, of a model for images and texts
+    text: TextConfig | NgramConfig | None = None  # the tower for texts, of a model for images and texts
     joint_width: int = 0  # of the space that both are projected to
     text_pooling: TextPooling = "first"
     tokens: int = CONTEXT + 2  # of a text, start and end included

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import torch
+
 from underpaint.models.formats import ours
 from underpaint.models.formats.key_patterns import (
     ForeignFile,
@@ -23,11 +25,14 @@ from underpaint.models.formats.key_patterns import (
 from underpaint.models.formats.mae_checkpoint import PLAIN
 from underpaint.models.formats.maws import ENCODER_USUAL
 from underpaint.models.formats.published import MAWS, NON_COMMERCIAL, UNKNOWN_LICENCE, is_published
+from underpaint.models.ngram_tower import NgramConfig, NgramTower
 from underpaint.models.text_tower import TextConfig
 
 TITLE = "MAWS-CLIP"
 IMAGE = "vision_encoder."
 TEXT = "text_encoder.encoder.transformer."
+NGRAMS = "text_encoder.ngrams."
+"""Before the names of a tower of n-grams in exports of ours."""
 ALONE = {
     "image_projection": "vision_projection",
     "text_projection": "text_projection",
@@ -75,13 +80,25 @@ def rules(depth: int, text_depth: int, *, older: bool = False) -> tuple[Rule, ..
     return (*image, *Names(ONCE, block).rules(text_depth, "text."), *alone)
 
 
+def rules_of(depth: int, text: TextConfig | NgramConfig) -> tuple[Rule, ...]:
+    """Rules for a model with this text tower; one of n-grams, which MAWS has not, keeps our names."""
+    if isinstance(text, TextConfig):
+        return rules(depth, text.depth)
+    with torch.device("meta"):
+        names = [f"text.{name}" for name in NgramTower(text).state_dict()]
+    kept = (rule for rule in rules(depth, 0) if not rule.ours.startswith("text."))
+    return (*kept, *(Rule(ours=name, theirs=(NGRAMS + name.removeprefix("text."),)) for name in names))
+
+
 def recognise(foreign: ForeignFile) -> Recognised | None:
     """A file with a tower for images and something for texts, or None."""
     names = foreign.shapes.keys()
     if not any(name.startswith(IMAGE) for name in names) or not any(name.startswith("text_") for name in names):
         return None
-    older = any(".attention.input_projection." in name for name in names)
     depth = depth_of(names, re.escape(IMAGE) + r"blocks\.(\d+)\.")
+    if any(name.startswith(NGRAMS) for name in names):
+        return _ngrams(foreign, depth)
+    older = any(".attention.input_projection." in name for name in names)
     text_depth = depth_of(names, re.escape(TEXT) + (r"layers\.(\d+)\." if older else r"layers\.layers\.(\d+)\."))
     all_rules = rules(depth, text_depth, older=older)
     exported = ours.said(foreign, all_rules, TITLE)
@@ -100,6 +117,18 @@ def recognise(foreign: ForeignFile) -> Recognised | None:
     if _is_published(recognised):
         recognised = replace(recognised, title=TITLE, licence=NON_COMMERCIAL)
     return checked(recognised, foreign)
+
+
+def _ngrams(foreign: ForeignFile, depth: int) -> Recognised:
+    """An export of ours with a tower of n-grams, whose form stands in its config.json."""
+    record = foreign.config.get(ours.KEY)
+    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(text, dict):
+        raise ValueError(f"{foreign.name} has a text tower of n-grams, whose form its config.json does not tell")
+    config = ours.text_config_of(text, where=f"{foreign.name}/config.json")
+    exported = ours.said(foreign, rules_of(depth, config), TITLE)
+    assert exported is not None, "the record is there"
+    return checked(exported, foreign)
 
 
 def _is_published(recognised: Recognised) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from underpaint import config as configs
 from underpaint.models.formats.key_patterns import ForeignFile, Recognised, Rule, checked
 from underpaint.models.mae_decoder import DecoderConfig
+from underpaint.models.ngram_tower import NgramConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.texts.tokenizer import CONTEXT
@@ -63,7 +64,7 @@ def said(foreign: ForeignFile, rules: tuple[Rule, ...], title: str) -> Recognise
             decoder=None if decoder is None else configs.from_record(DecoderConfig, decoder, where=where),
             norm_pix=bool(record["norm_pix"]),
             mask_ratio=float(record["mask_ratio"]),
-            text=None if text is None else configs.from_record(TextConfig, text, where=where),
+            text=None if text is None else text_config_of(text, where=where),
             joint_width=0 if text is None else int(record["joint_width"]),
             text_pooling="mean" if record.get("text_pooling") == "mean" else "first",
             tokens=int(record.get("tokens", CONTEXT + 2)),
@@ -71,6 +72,12 @@ def said(foreign: ForeignFile, rules: tuple[Rule, ...], title: str) -> Recognise
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{where} is damaged: {error!r}") from error
+
+
+def text_config_of(record: object, *, where: str) -> TextConfig | NgramConfig:
+    """The form of a text tower from its record."""
+    is_ngram = isinstance(record, dict) and record.get("type") == NgramConfig.__name__
+    return configs.from_record(NgramConfig if is_ngram else TextConfig, record, where=where)
 
 
 def plain_name(ours: str) -> str:
