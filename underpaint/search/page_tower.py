@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from underpaint.evals.text_features import BATCH_TEXTS, Towers
 from underpaint.models.image_text import pool_text
-from underpaint.models.text_tower import TextTower
+from underpaint.models.text_tower import TextConfig, TextTower
 from underpaint.search.page_pieces import Pieces, page_pieces
 from underpaint.search.quantise import Bytes, quantise
 from underpaint.texts.tokens import PAD
@@ -39,6 +39,7 @@ class PageTower:
     def form(self) -> dict[str, object]:
         """The settings of the tower, which its weights alone do not tell."""
         config = self.towers.model.config
+        assert isinstance(config.text, TextConfig)
         return {
             "matrices": {name: matrix.value.shape for name, matrix in self.matrices.items()},
             "depth": config.text.depth,
@@ -52,6 +53,7 @@ class PageTower:
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Embeddings of texts in the page's numbers, by the weights in eight bits."""
         model = self.towers.model
+        assert isinstance(model.config.text, TextConfig)
         named = {name: _restored(matrix) for name, matrix in self.matrices.items()}
         projection, axes = named.pop("projection"), named.pop("axes", None)
         tower = TextTower(model.config.text).eval()
@@ -67,8 +69,9 @@ class PageTower:
 
 
 def page_tower(towers: Towers, axes: Float[Tensor, "e d"] | None) -> PageTower | None:
-    """The text tower in eight bits, or None for a tokenizer that a page cannot do."""
-    if (pieces := page_pieces(towers.tokenizer)) is None:
+    """The text tower in eight bits, or None for a tokenizer or a tower of n-grams, which a page cannot do."""
+    pieces = page_pieces(towers.tokenizer) if isinstance(towers.model.config.text, TextConfig) else None
+    if pieces is None:
         return None
     weights = {name: weight.detach().float().cpu() for name, weight in towers.model.text.state_dict().items()}
     matrices = {name: quantise(weight) for name, weight in weights.items() if weight.ndim == 2}
