@@ -52,21 +52,21 @@ def test_no_training_image_shows_or_names_a_held_out_class(benchmark: ModuleType
 
 
 @pytest.mark.slow
-def test_three_arms_are_trained_measured_and_continued(
+def test_arms_are_trained_measured_and_continued(
     benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--size", "smoke", "--seeds", "5", "--out", str(tmp_path)]
+    command = ["--size", "smoke", "--seeds", "5", "--arms", "mae", "mae_wsp", "--out", str(tmp_path)]
     assert benchmark.main(command) == 0
     table = (tmp_path / "table.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
-    assert [row[:3] for row in rows[:3]] == [["en", arm, "1"] for arm in benchmark.ARMS]
-    assert len(rows) == 14 * len(benchmark.ARMS)
+    assert [row[:3] for row in rows[:2]] == [["en", "mae", "1"], ["en", "mae_wsp", "1"]]
+    assert len(rows) == 14 * 2
     scores = json.loads((tmp_path / "scores-mae_wsp-seed5.json").read_text())
     english = next(score for score in scores if (score["language"], score["split"]) == ("en", "test"))
     hits = sum(english["correct"]) / len(english["correct"])
     assert next(row[3] for row in rows if row[:2] == ["en", "mae_wsp"]) == f"{100 * hits:.2f}"
-    starts = [json.loads((tmp_path / f"lit-{arm}-seed5" / "run.json").read_text()) for arm in benchmark.ARMS]
-    assert len({json.dumps(start["identity"]["init_from"]) for start in starts}) == len(benchmark.ARMS)
+    starts = [json.loads((tmp_path / f"lit-{arm}-seed5" / "run.json").read_text()) for arm in ("mae", "mae_wsp")]
+    assert len({json.dumps(start["identity"]["init_from"]) for start in starts}) == 2
     pieces = load_tokenizer(tmp_path / "lit-mae-seed5")
     assert pieces.vocabulary <= 2_000
     before = (tmp_path / "mae-seed5" / "result.json").stat().st_mtime_ns

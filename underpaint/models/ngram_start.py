@@ -26,7 +26,7 @@ LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "
 TABLES = 17
 """Parts of the table of embeddings: piece ``n`` is in part ``n % TABLES``, each with a scale of its own."""
 MAX_BYTES = 512 * 2**20
-"""Of an unpacked array; the largest of the package has 4 MB."""
+"""Largest size of an unpacked array; the largest of the package has 4 MB."""
 MLP = {"fc0": "d0", "fc1": "d1", "fc2": "d2", "fc3": "d3", "skip1": "p1", "skip3": "p3"}
 
 

@@ -22,7 +22,7 @@ from underpaint.texts.tokens import PAD, UNKNOWN
 ORDERS = (2, 3, 5)
 """Lengths of the n-grams; each has a branch."""
 CONVOLUTIONS = 2
-"""Of a branch, each with a residual sum."""
+"""Number of convolutions of a branch, each with a residual sum."""
 LONGEST = 512
 """Tokens that a text may have, start and end included; the network itself has no limit."""
 
