@@ -19,6 +19,7 @@ from underpaint.data.feature_store import Staff
 from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
+from underpaint.data.view_memory import ViewMemory
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.engine import Engine
 from underpaint.evals.knn import Knn
@@ -95,6 +96,27 @@ def test_all_ways_give_the_features_of_a_plain_loop(
     again = Engine(device=CPU, cached=True).features(encoder, source, rows[::-1], **HOW)
     assert torch.equal(again.x, kept.x.flip(0))
     assert torch.equal(again.kept, kept.kept.flip(0))
+
+
+@pytest.mark.parametrize(("room", "decoded"), [(1.0, 0), (0.99, 60), (1.5, 0)])
+def test_views_in_memory_are_not_decoded_again_and_stay_within_their_bytes(
+    source: Source, encoder: ViT, monkeypatch: pytest.MonkeyPatch, room: float, decoded: int
+) -> None:
+    rows, image, read = list(range(len(source.path))), ENCODER.image_input, list[int]()
+    expected = Engine(device=CPU).features(encoder, source, rows, **HOW)
+    size = 4 * len(rows) * image.channels * image.size[0] * image.size[1]
+    engine = Engine(device=CPU, views=ViewMemory(int(size * room)))
+    first = engine.features(encoder, source, rows, **HOW)
+    others = engine.features(encoder, source, rows[:40], **HOW)
+    real = view_batches.read_encoded
+    counted = lambda reads, **how: read.append(len(reads)) or real(reads, **how)  # noqa: E731
+    monkeypatch.setattr(view_batches, "read_encoded", counted)
+    second = engine.features(encoder, source, rows, **HOW)
+    assert sum(read) == decoded
+    for features in (first, second):
+        assert torch.equal(features.x, expected.x)
+        assert torch.equal(features.kept, expected.kept)
+    assert torch.equal(others.x, expected.x[:40])
 
 
 @pytest.mark.slow

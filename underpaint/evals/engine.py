@@ -16,6 +16,7 @@ from underpaint.core import ImageInput
 from underpaint.data.feature_store import FeatureMaker, Features, Staff, fill, image_hashes
 from underpaint.data.source import Files, Source
 from underpaint.data.view_batches import view_batches
+from underpaint.data.view_memory import ViewMemory
 from underpaint.evals.feature_makers import SplitClassifier, classifier_maker, encoder_maker, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
@@ -52,6 +53,8 @@ class Engine:
     cached: bool = False
     """Whether features are kept in the cache, by the encoder, the view and the hash of each image: a second evaluation
     reads them, and one that was killed goes on. Several processes share their work through it."""
+    views: ViewMemory | None = None
+    """Keeps decoded images for the next network, where features are not kept."""
 
     @property
     def first(self) -> bool:
@@ -109,9 +112,20 @@ class Engine:
         return towers.project_images(features.x[features.kept]), features.kept
 
     def read(
-        self, files: Files, paths: Sequence[str], maker: FeatureMaker, *, root: Path, name: str, chunk: int
+        self,
+        files: Files,
+        paths: Sequence[str],
+        maker: FeatureMaker,
+        *,
+        root: Path,
+        name: str,
+        chunk: int,
+        contents: str = "",
     ) -> Iterator[Features]:
-        """Features of images in order, at most ``chunk`` at a time; those from the store come when all are in it."""
+        """Features of images in order, at most ``chunk`` at a time; those from the store come when all are in it.
+
+        ``contents`` is the hash of all files, without which no views of them are kept in memory.
+        """
         reads = [partial(files.read, path) for path in paths]
         if self.cached and maker.encoder_hash:
             hashes = image_hashes(files, paths, root=root)
@@ -122,6 +136,8 @@ class Engine:
         done = 0
         with Progress(f"Features of {name}", total=len(reads), unit="images") as shown:
             batches = view_batches(reads, format=maker.image, batch_size=maker.batch, workers=self.staff.workers)
+            if self.views and contents:
+                batches = self.views.batches((contents, tuple(paths), maker.image, maker.batch), batches)
             for image, problems in batches:
                 kept = torch.tensor([not problem for problem in problems])
                 yield Features(x=torch.where(kept[:, None], maker.encode(image), 0), kept=kept)
@@ -148,7 +164,8 @@ class Engine:
             ValueError: if they are not finite.
         """
         paths = [source.path[row] for row in rows]
-        parts = list(self.read(source.files, paths, maker, root=source.root, name=source.name, chunk=len(paths)))
+        files, name, contents = source.files, source.name, source.content_hash
+        parts = list(self.read(files, paths, maker, root=source.root, name=name, chunk=len(paths), contents=contents))
         if len(parts) > 1:
             x, kept = torch.cat([part.x for part in parts]), torch.cat([part.kept for part in parts])
             parts = [Features(x=x, kept=kept)]

@@ -49,7 +49,7 @@ def finetuning_parts(label: str, start: str, task: Source, run: Run, *, images: 
         TrainPart(name=finetune, run=run, data_info=images.facts_of(run), init_from=start),
         ComputePart(
             name=f"accuracy-{label}",
-            compute=lambda folder: classifier_scores(folder / finetune, task, seed=seed),
+            compute=lambda folder: classifier_scores(folder / finetune, task),
             settings={"data": task.content_hash, "seed": seed},
             inputs=(finetune,),
         ),

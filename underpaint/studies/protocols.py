@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from underpaint.data.source import Source
+from underpaint.data.view_memory import ViewMemory
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.engine import Engine
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
 from underpaint.evals.lowshot import LowShot
@@ -38,24 +41,31 @@ def frozen_settings(source: Source, *, shots: Sequence[int], seed: int) -> dict[
 
 def frozen_scores(run: Path, source: Source, *, shots: Sequence[int], seed: int) -> list[dict[str, object]]:
     """The scores of the frozen encoder of a run."""
-    device, protocols = choose_device("any"), frozen_protocols(source.name, shots=shots)
-    encoder = load_encoder(run).to(device)
-    return [score.record() for score in transfer(encoder, source, protocols=protocols, seed=seed, device=device)]
-
-
-def classifier_scores(run: Path, source: Source, *, seed: int) -> list[dict[str, object]]:
-    """Accuracy of a finetuned model."""
-    device = choose_device("any")
-    model: Any = load_model(run).to(device)
-    scores = Accuracy(dataset=source.name)(model, source=source, device=device, seed=seed)
+    engine, protocols = _engine(), frozen_protocols(source.name, shots=shots)
+    encoder = load_encoder(run).to(engine.device)
+    scores = transfer(encoder, source, protocols=protocols, seed=seed, device=engine.device, engine=engine)
     return [score.record() for score in scores]
+
+
+def classifier_scores(run: Path, source: Source) -> list[dict[str, object]]:
+    """Accuracy of a finetuned model."""
+    engine = _engine()
+    model: Any = load_model(run).to(engine.device)
+    return [score.record() for score in Accuracy(dataset=source.name).predictions(model, source, engine).scores()]
 
 
 def tag_scores(run: Path, source: Source) -> list[dict[str, object]]:
     """Recall of the tags of held-out images, by their frequency; [] where no such image has a tag."""
-    model: Any = load_model(run).to(choose_device("any"))
+    engine = _engine()
+    model: Any = load_model(run).to(engine.device)
     known = set(model.labels)
     if not any(known.intersection(source.tags[row]) for row in source.rows("heldout")):
         return []
-    scores = TagRecall(dataset=source.name)(model, source=source, device=choose_device("any"), seed=0)
+    scores = TagRecall(dataset=source.name).measure(model, source=source, engine=engine, seed=0)
     return [score.record() for score in scores]
+
+
+@cache
+def _engine() -> Engine:
+    """The engine of all parts in this process, which are shown the same test images again and again."""
+    return Engine(device=choose_device("any"), views=ViewMemory())
