@@ -7,8 +7,8 @@ as ImageNet's. The encoders are a ViT of width 128 at 64 pixels and a ViT-S at 2
 encoder at all, which is the limit that decoding sets. Each number is the whole of ``Engine.features`` without a cache,
 the start of the worker processes included: the median of alternating repeats.
 
-With workers decoding runs beside the encoder. They cannot help an encoder that keeps all cores busy itself: the
-share of decoding in the time without workers, which is printed, says what is possible.
+With workers decoding runs beside the encoder. They cannot help an encoder that keeps all cores busy itself, and on a
+machine with other work the ratios say little.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.outputs import load_model
 from underpaint.run.towers import with_tokenizer
 from underpaint.training.devices import choose_device
+from underpaint.training.ranks import join
 
 PART_IMAGES = 4_096
 """Rows of the table that are written together."""
@@ -112,6 +113,7 @@ def embed(
         files.write_bytes(tables[-1], _table(chunk, features.x, problems))
         bad += sum(map(bool, problems))
         example = example or problems[0]
+    join().leave()
     if not engine.first:
         return {}
     if bad == len(paths):
@@ -271,5 +273,6 @@ def _predictions(model: Any, paths: Sequence[Path], *, top: int, engine: Engine)
             labelled += not problem
             first_problem = first_problem or problem
             yield Prediction(path, labels, problem)
+    join().leave()
     if engine.first and not labelled:
         raise _nothing_to_show(len(paths), paths[0], first_problem)

@@ -242,6 +242,7 @@ def evaluate(
     sources = sources_of(chosen, labels=labels, tags=tags)
     say_notes(chosen, sources)
     scores, predictions = scored(chosen, network.to(engine.device), sources, engine=engine, seed=seed or 0)
+    join().leave()
     if not engine.first:
         return []
     rows = [row_of(score) for score in scores]

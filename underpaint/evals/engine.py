@@ -128,7 +128,7 @@ class Engine:
         """
         reads = [partial(files.read, path) for path in paths]
         if self.cached and maker.encoder_hash:
-            hashes = image_hashes(files, paths, root=root)
+            hashes = self._hashes(files, paths, root)
             store = fill(hashes, reads, maker, name=name, staff=self.staff)
             for start in range(0, len(hashes), chunk):
                 yield store.read(hashes[start : start + chunk])
@@ -156,6 +156,16 @@ class Engine:
             return maker, classifier.scores_of
         encode = partial(_logits, classifier, device=self.device)
         return unnamed_maker(encode, format, batch=batch), lambda scores: scores
+
+    def _hashes(self, files: Files, paths: Sequence[str], root: Path) -> list[str]:
+        """The hash of each image; the first process reads the files, and the others find its hashes in the cache."""
+        group = self.staff.group
+        if group.rank:
+            group.exchange(None)
+        hashes = image_hashes(files, paths, root=root)
+        if not group.rank:
+            group.exchange(None)
+        return hashes
 
     def _made(self, source: Source, rows: Sequence[int], maker: FeatureMaker) -> Features:
         """The features of the rows, of which there is one at least: from the store where they are kept there.
