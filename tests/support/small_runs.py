@@ -134,7 +134,8 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
 def tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the last checkpoint and of the product: weights, average, moments, buffers."""
     last = max((folder / "checkpoints").glob("step-????????"))
-    files = [*last.glob("*.safetensors"), *(folder / part / "model.safetensors" for part in ("model", "encoder"))]
+    files = [*last.glob("*.safetensors"), folder / "model" / "model.safetensors"]
+    files += (folder / "encoder").glob("model.safetensors")  # a detector hands over none
     return {
         f"{file.parent.name}/{file.name}/{name}": value for file in files for name, value in load_file(file).items()
     }

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from underpaint.core import DataInfo, as_objective
 from underpaint.messages import say
+from underpaint.models.detector.backbone import WindowedViT, start_windowed
 from underpaint.models.init import build_without_memory
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViT
@@ -45,7 +46,7 @@ def _built(run: Run, data_info: DataInfo) -> nn.Module:
 def _plain(run: Run, data_info: DataInfo) -> nn.Module:
     objective = _built(run, data_info)
     if run.init_from:
-        start_from(_vit_of(objective, run), load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+        _start(objective.encoder, run)
         objective.load_state_dict(_decoder(run, objective), strict=False)
     objective.load_state_dict(_further_start(run), strict=False)
     return objective
@@ -59,8 +60,9 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
     """Cut up while it is on ``meta``, then filled: no rank ever holds the whole network."""
     objective, values = build_without_memory(lambda: _built(run, data_info))
     if run.init_from:
-        encoder = ViT(_vit_of(objective, run).config)
-        start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+        encoder = _another(objective.encoder)
+        _start(encoder, run)
+        assert isinstance(encoder, nn.Module)
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
     values |= {name: value.clone for name, value in _further_start(run).items()}
@@ -70,12 +72,22 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
     return objective
 
 
-def _vit_of(objective: nn.Module, run: Run) -> ViT:
-    """The encoder that ``init_from`` fills."""
-    if not isinstance(objective.encoder, ViT):
-        kind = type(objective.encoder).__name__
+def _start(encoder: nn.Module | Tensor, run: Run) -> None:
+    """Fill an objective's encoder from ``init_from``."""
+    if isinstance(encoder, WindowedViT):
+        start_windowed(encoder, load_encoder(run.init_from))
+    elif isinstance(encoder, ViT):
+        start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+    else:
+        kind = type(encoder).__name__
         raise ValueError(f"init_from={run.init_from} fills a ViT, and the encoder of {run.name} is a {kind}")
-    return objective.encoder
+
+
+def _another(encoder: nn.Module | Tensor) -> nn.Module | Tensor:
+    """A fresh encoder of the same form, which a sharded one is filled from."""
+    if isinstance(encoder, WindowedViT):
+        return WindowedViT(encoder.config, window=encoder.window, global_blocks=encoder.global_blocks)
+    return ViT(encoder.config) if isinstance(encoder, ViT) else encoder
 
 
 def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:

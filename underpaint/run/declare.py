@@ -61,6 +61,15 @@ class HasFurtherStart(Protocol):
 
 
 @runtime_checkable
+class ChecksStart(Protocol):
+    """An objective's config that takes other encoders to start from than those of its own form."""
+
+    def require_start(self, source: ViTConfig, *, start: str) -> None:
+        """Raise ValueError if the encoder does not fit; ``start`` is its name in the message."""
+        ...
+
+
+@runtime_checkable
 class NeedsWholeBatch(Protocol):
     """An objective's config whose loss compares the samples of a batch, so that microbatches would change it."""
 

@@ -13,6 +13,7 @@ from underpaint.data.decode.image import EIGHT_BIT
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run.declare import HasEncoder, Run
@@ -52,6 +53,8 @@ def idle_fields(run: Run) -> Idle:
         idle |= _of_frozen_encoder(run.objective)
     if isinstance(run.objective, LitConfig):
         idle |= _of_lit(run.objective)
+    if isinstance(run.objective, DetectConfig):
+        idle |= _of_detector(run.objective)
     if isinstance(run.objective, ClassifyConfig):
         idle |= _of_start(run, run.objective)
     if not run.init_from:
@@ -136,6 +139,16 @@ def _of_encoder(encoder: ViTConfig) -> Idle:
         idle["data.decoding"] = (
             f"objective.encoder.value_range={encoder.value_range} is not that of 8 bits, which alone are decoded small"
         )
+    return idle
+
+
+def _of_detector(objective: DetectConfig) -> Idle:
+    whole = "a detector sees whole images, fitted into its size bilinearly; leave it out"
+    names = ("view", "crop_share", "interpolation")
+    idle = dict.fromkeys((f"objective.encoder.{name}" for name in names), whole)
+    idle["objective.encoder.final_norm"] = "a detector's encoder has none; leave it out"
+    idle["objective.encoder.positions"] = "a detector's positions are trained; leave it out"
+    idle["reset_final_norm"] = "a detector's encoder has no final norm; leave it out"
     return idle
 
 

@@ -16,6 +16,7 @@ from underpaint.core import Batch, DataInfo, Visualizable
 from underpaint.data.open_dataset import MadeForInputs
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.text_start import CAPTION_LANGUAGES, START_LANGUAGES
+from underpaint.models.vit import ViT
 from underpaint.models.weights import load_module, read_description, save_encoder, save_module
 from underpaint.objectives.classes import class_name, config_class
 from underpaint.results.run import ENVIRONMENT_FILE, FORMAT, RESULT_FILE, RunMeasures, RunResult
@@ -46,7 +47,8 @@ def save_outputs(
     """
     env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
-    save_encoder(folder / "encoder", network.encoder, origin)  # pyright: ignore[reportArgumentType]
+    if isinstance(network.encoder, ViT):  # that of a detector has windows, with which no other stage can start
+        save_encoder(folder / "encoder", network.encoder, origin)
     description: dict[str, object] = {
         "type": class_name(objective),
         "config": configs.record(objective),

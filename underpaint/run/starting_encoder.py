@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from underpaint.models.weights import FORM, encoder_folder, read_encoder_config, require_same_form
 from underpaint.objectives.classify import ClassifyConfig
-from underpaint.run.declare import HasEncoder, Run
+from underpaint.run.declare import ChecksStart, HasEncoder, Run
 
 SHAPE = (*FORM, "value_range", "mean", "std")
 """Fields of an encoder's config that a run may take from the encoder it starts from."""
@@ -41,8 +41,10 @@ def require_fitting_start(run: Run, *, planned: bool = False) -> None:
     if not run.init_from or (planned and not _is_there(run.init_from)):
         return
     source = read_encoder_config(run.init_from)
-    if isinstance(run.objective, HasEncoder):
-        start = f"the encoder of init_from={run.init_from}"
+    start = f"the encoder of init_from={run.init_from}"
+    if isinstance(run.objective, ChecksStart):
+        run.objective.require_start(source, start=start)
+    elif isinstance(run.objective, HasEncoder):
         require_same_form(run.objective.encoder, source, start=start)
 
 

@@ -21,6 +21,8 @@ class WindowedViT(nn.Module):
     def __init__(self, config: ViTConfig, *, window: int, global_blocks: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
+        self.window = window
+        self.global_blocks = global_blocks
         self.patch_embed = PatchEmbed(config)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.num_patches, config.width))
         self.blocks = nn.ModuleList(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import maskrcnn_inference, maskrcnn_loss
 
+from underpaint.core import UNKNOWN_MASK
 from underpaint.models.detector.cascade import Pool, Regions
 from underpaint.models.detector.config import DetectorConfig
 from underpaint.models.detector.pyramid import NORM
@@ -29,14 +30,26 @@ class MaskHead(nn.Module):
 
     def loss(self, pool: Pool, regions: Sequence[Regions], objects: Sequence[Objects]) -> Float[Tensor, " b"]:
         """Cross-entropy of each image's positive regions, the mean over regions and pixels; 0 without any."""
-        positive = [Regions(*(part[each.classes < self.classes] for part in each)) for each in regions]
+        positive = [
+            Regions(*(part[self._learnt(each, image)] for part in each))
+            for each, image in zip(regions, objects, strict=True)
+        ]
         logits = self(pool([part.boxes for part in positive])).split([len(part.boxes) for part in positive])
         losses = []
         for logit, part, each in zip(logits, positive, objects, strict=True):
-            assert each.masks is not None
+            if each.masks is None or not len(part.boxes):
+                losses.append(logit.sum() * 0)
+                continue
             inside = within_masks(part.boxes, each.boxes[part.matched], side=each.masks.shape[-1])
             losses.append(maskrcnn_loss(logit, [inside], [each.masks], [each.classes], [part.matched]))
         return torch.stack(losses)
+
+    def _learnt(self, regions: Regions, objects: Objects) -> Bool[Tensor, " n"]:
+        """Whether each region shows an object with a known mask."""
+        learnt = regions.classes < self.classes
+        if objects.masks is None or not len(objects.masks):
+            return learnt & False
+        return learnt & (objects.masks[regions.matched, 0, 0] != UNKNOWN_MASK)
 
     def add_masks(self, pool: Pool, detections: Sequence[Detections]) -> list[Detections]:
         """The detections with the mask of the class of each."""

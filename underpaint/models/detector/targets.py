@@ -16,7 +16,7 @@ class Objects(NamedTuple):
     boxes: Boxes
     classes: Int64[Tensor, " n"]
     masks: UInt8[Tensor, "n side side"] | None
-    """Mask of each object over its box, 0 or 1; None where none are learnt."""
+    """Mask of each object over its box, 0 or 1, or UNKNOWN_MASK (core.py); None where none are learnt."""
 
 
 class Detections(NamedTuple):
