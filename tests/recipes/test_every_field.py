@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 import torch
 
+from support.detection_examples import make_objects
 from support.other_values import alternatives, fields_of, make_odd_images, shrunk
 from support.prepared_example import prepare_example
 from support.small_runs import log_lines, tensors
 from underpaint import config, recipes, verbs
 from underpaint.data.loader import read_files
 from underpaint.data.quarantine import TooManyBadRecords
+from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.plan.estimate import make_plan
@@ -43,6 +45,10 @@ OPERATIONAL = {
 its hash is identity."""
 
 
+OF_OBJECTS = {
+    *("data.annotations", "data.images", "data.heldout_annotations", "data.heldout_images"),
+}
+"""Paths of annotated images."""
 MIXING = ("data.augment.mixup", "data.augment.cutmix")
 """They are refused without labels, which texts take the place of."""
 
@@ -59,13 +65,20 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LIKE])
-def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(name: str, images: Path) -> None:
-    run = shrunk(recipes.find_recipe(name)(), images)
+def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(
+    name: str, images: Path, objects: Path
+) -> None:
+    run = shrunk(recipes.find_recipe(name)(), images if not name.startswith("detect_") else objects)
     operational = {field for field, _, is_operational in fields_of(run) if is_operational}
     of_texts = {"data.captions", "objective.text_from"} if isinstance(run.objective, LitConfig) else set[str]()
-    assert operational == OPERATIONAL | of_texts
+    if isinstance(run.objective, DetectConfig):
+        of_images = {field for field in OPERATIONAL if field.startswith("data.")} - {"data.workers"}
+        assert operational == OPERATIONAL - of_images | OF_OBJECTS
+    else:
+        assert operational == OPERATIONAL | of_texts
     for field, kind, is_operational in fields_of(run):
         one_value = {"objective.stage"} if isinstance(run.objective, (MAEConfig, LitConfig)) else set[str]()
+        one_value |= {"objective.stage"} if isinstance(run.objective, DetectConfig) else set()
         one_value |= {"data.targets", *MIXING} if isinstance(run.objective, LitConfig) else set()
         if is_operational or field in one_value:
             continue
@@ -82,6 +95,11 @@ def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(name:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_odd_images(tmp_path_factory.mktemp("fields") / "images")
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_objects(tmp_path_factory.mktemp("fields") / "objects").parent
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +178,7 @@ ALWAYS = {
     *(f"data.augment.{name}" for name in ("mix_probability", "switch_probability", "mix_group")),  # nothing is mixed
     "objective.encoder.crop_share",  # stretched
     "reset_final_norm",  # from scratch
-    "schedule.cooldown",  # a cosine
+    *("schedule.cooldown", "schedule.drops", "schedule.drop_factor"),  # a cosine
 }
 
 
@@ -172,7 +190,10 @@ ALWAYS = {
         ("wsp_vit_b16", NOT_LARS | SHAPE),
         ("wsp_laptop", NOT_LARS | SHAPE | {"data.resample_ratio"}),
         ("finetune_laptop", NOT_LARS | SHAPE | TAGS | TAGS_AS_TARGETS),
-        ("linear_vit_b16", NOT_ADAMW | SHAPE | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS),
+        (
+            "linear_vit_b16",
+            NOT_ADAMW | SHAPE | TAGS | TAGS_AS_TARGETS | NO_TRAINED_LAYERS | {"optim.decay_vectors"},
+        ),
         (
             "lit_laptop",
             NOT_LARS | (TAGS - {"data.tag_rules"}) | TAGS_AS_TARGETS | NO_TRAINED_LAYERS | {"objective.logit_bias"},
@@ -191,12 +212,34 @@ def test_every_field_acts_or_is_refused(name: str, idle: set[str], images: Path,
     assert acting | refused | OPERATIONAL | {"data.captions", "objective.text_from"} >= set(everything)
 
 
+@pytest.mark.slow
+def test_every_field_of_a_detector_acts_or_is_refused(objects: Path, tmp_path: Path) -> None:
+    """The numbers of evaluation alone are found in the detections, and not here."""
+    run = shrunk(recipes.detect_laptop(), objects)
+    evaluation = {f"objective.detector.{name}" for name in ("score_threshold", "suppression", "detections")}
+    idle = {"reset_final_norm", "objective.encoder.positions", "objective.encoder.final_norm"}
+    its_own = [
+        field
+        for field, _, operational in fields_of(run)
+        if field.startswith(("objective.detector.", "objective.drop_path", "objective.objects", "data."))
+        and field not in {"data.max_bad", *evaluation}
+        and not operational
+    ]
+    assert walk(run, [*its_own, *idle], tmp_path, objects / "000.png") == (set(its_own), idle)
+
+
 @pytest.mark.parametrize(
     ("name", "context", "acting", "idle"),
     [
         ("wsp_smoke", ["schedule.kind=wsd"], {"schedule.cooldown"}, set()),
+        (
+            "wsp_smoke",
+            ["schedule.kind=steps", "schedule.drops=0.6"],
+            {"schedule.drops", "schedule.drop_factor"},
+            {"schedule.cooldown"},
+        ),
         ("wsp_smoke", ["optim.name=sgd"], {"optim.momentum", "optim.nesterov"}, {"optim.betas", "optim.trust"}),
-        ("wsp_smoke", ["optim.weight_decay=0"], set(), {"optim.decay_tokens"}),
+        ("wsp_smoke", ["optim.weight_decay=0"], set(), {"optim.decay_tokens", "optim.decay_vectors"}),
         ("wsp_smoke", ["objective.encoder.view=crop"], {"objective.encoder.crop_share"}, set()),
         ("wsp_smoke", ["objective.encoder.value_range=0,128"], set(), {"data.decoding"}),
         ("wsp_smoke", ["optim.base_lr=1e30", "optim.clip=inf"], {"max_skipped"}, set()),
@@ -260,7 +303,7 @@ def test_fields_of_a_run_on_a_prepared_set(prepared: Path, images: Path, tmp_pat
         ("data.lanes.count=2", r"IMAGES is not a prepared set; leave it out, or make one with `underpaint prepare`"),
         ("data.cache_gib=2", r"IMAGES is not a prepared set; leave it out"),
         ("optim.trust=2", r"optim.name=adamw has none; it belongs to lars"),
-        ("schedule.cooldown=0.1", r"the cosine has no cooldown; set schedule.kind=wsd with it"),
+        ("schedule.cooldown=0.1", r"there is no cooldown; set schedule.kind=wsd with it"),
         ("reset_final_norm=true", r"the run starts from scratch; set init_from=DIR with it"),
     ],
 )

@@ -13,7 +13,9 @@ import torch
 from underpaint import recipes
 from underpaint.core import DataInfo
 from underpaint.data.dataset import ImageData
+from underpaint.data.detection.dataset import DetectionData
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run import Run
@@ -38,7 +40,9 @@ LIT |= {"lit_vit_h14": (1024, 24, 1024), "lit_vit_2b14": (1024, 24, 2048)}
 HIGH = {"vit_b16": 512, "vit_l16": 512, "vit_h14": 518, "vit_2b14": 518, "vit_6.5b14": 518}
 FINETUNE = [f"finetune_{data}_{size}" for data in ("in1k", "inat18") for size in ENCODERS]
 FINETUNE += [f"{name}_{HIGH[name.split('_', 2)[2]]}" for name in FINETUNE]
+DETECT = [f"detect_{data}_{size}" for data in ("coco", "lvis") for size in list(ENCODERS)[:4]]
 SMALL = [
+    "detect_laptop",
     "mae_laptop",
     "mae_smoke",
     "wsp_laptop",
@@ -73,15 +77,9 @@ def classify_of(run: Run) -> ClassifyConfig:
 
 
 def test_the_list_is_complete() -> None:
-    assert {recipes.published_name(name) for name in recipes.__all__} == {
-        *LARGE,
-        *LINEAR,
-        *SWAG_LINEAR,
-        *LIT,
-        *FINETUNE,
-        *SMALL,
-    }
-    for name in [*LARGE, *LINEAR, *SWAG_LINEAR, *LIT, *FINETUNE, *SMALL]:
+    names = [*LARGE, *LINEAR, *SWAG_LINEAR, *LIT, *FINETUNE, *DETECT, *SMALL]
+    assert {recipes.published_name(name) for name in recipes.__all__} == set(names)
+    for name in names:
         assert recipe(name).name == name
         assert (recipes.find_recipe(name).__doc__ or "").strip(), name
 
@@ -303,7 +301,7 @@ def test_the_arms_of_a_study_differ_in_nothing_but_the_stage(suffix: str) -> Non
     assert images_of(finetune).split == "train"
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE, *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE, *DETECT, *SMALL])
 def test_every_recipe_fits_together(name: str) -> None:
     run = recipe(name)
     budget = run.budget
@@ -313,7 +311,7 @@ def test_every_recipe_fits_together(name: str) -> None:
     assert run.seed == 0
 
 
-@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE[:10], *SMALL])
+@pytest.mark.parametrize("name", [*LARGE, *LINEAR, *LIT, *FINETUNE[:10], *SMALL[1:]])
 def test_every_recipe_builds_on_meta(name: str) -> None:
     run = recipe(name)
     data_info = DataInfo(seed=0, labels=tuple(map(str, range(LABELS))), label_count=(1,) * LABELS, images=LABELS)
@@ -334,6 +332,62 @@ def test_every_recipe_builds_on_meta(name: str) -> None:
         assert count["head"] == (width + 1) * LABELS
         norm = 2 * width if classify_of(run).pooling == "mean" else 0  # fc_norm takes the place of the encoder's
         assert sum(count.values()) == count["encoder"] + count["head"] + norm
+    assert run.objective.flops_per_sample(data_info) > 0
+
+
+VITDET = {  # steps, rate at batch 64, layer decay, drop path
+    "detect_coco_vit_b16": (184_375, 1e-4, 0.7, 0.1),
+    "detect_coco_vit_l16": (184_375, 1e-4, 0.8, 0.4),
+    "detect_coco_vit_h14": (138_281, 1e-4, 0.9, 0.5),
+    "detect_lvis_vit_b16": (156_250, 2e-4, 0.7, 0.1),
+    "detect_lvis_vit_l16": (156_250, 2e-4, 0.8, 0.4),
+    "detect_lvis_vit_h14": (156_250, 1e-4, 0.9, 0.4),
+}
+GLOBAL = {"vit_b16": (2, 5, 8, 11), "vit_l16": (5, 11, 17, 23), "vit_h14": (7, 15, 23, 31)}
+
+
+@pytest.mark.parametrize("name", list(VITDET))
+def test_detection_is_that_of_detectron2(name: str) -> None:
+    """The table of paper.md 2.6 and detectron2's configs."""
+    run = recipe(name)
+    objective, optim, budget = run.objective, run.optim, run.budget
+    assert isinstance(objective, DetectConfig)
+    assert isinstance(run.data, DetectionData)
+    steps, rate, layer_decay, drop_path = VITDET[name]
+    data, size = name.split("_")[1], name.split("_", 2)[2]
+    assert (budget.steps, budget.batch_size, budget.warmup) == (steps, 64, 250 * 64)
+    assert (optim.peak_lr(64), optim.weight_decay) == (pytest.approx(rate), 0.1)
+    assert (optim.layer_decay, objective.drop_path, optim.clip) == (layer_decay, drop_path, math.inf)
+    assert optim.betas == (0.9, 0.999)
+    assert (optim.decay_tokens, optim.decay_vectors) == ((True, "all") if size == "vit_h14" else (False, "biases"))
+    schedule = run.lr_schedule()
+    drops = (163_889, 177_546) if data == "coco" else (138_889, 150_463)
+    if steps != 138_281:
+        for drop, before, after in zip(drops, (1, 0.1), (0.1, 0.01), strict=True):
+            assert schedule((drop - 1) * 64) == pytest.approx(rate * before)
+            assert schedule((drop + 1) * 64) == pytest.approx(rate * after)
+    assert (objective.encoder.size, objective.encoder.patch) == ((1024, 1024), 16)
+    detector = objective.detector
+    assert (detector.window, detector.global_blocks) == (14, GLOBAL[size])
+    assert detector.cascade == (0.5, 0.6, 0.7)
+    assert run.data.scale == (0.1, 2.0)
+    assert run.precision == "bf16"
+    lvis = (detector.scores, detector.federated_classes, detector.score_threshold, detector.detections)
+    assert lvis == (("sigmoid", 50, 0.02, 300) if data == "lvis" else ("softmax", 0, 0.05, 100))
+    assert run.data.repeat_threshold == (0.001 if data == "lvis" else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*DETECT, "detect_laptop"])
+def test_every_detector_builds_on_meta(name: str) -> None:
+    run = recipe(name)
+    data_info = DataInfo(seed=0, labels=tuple("abc"), label_count=(1,) * 3, images=3)
+    with torch.device("meta"):
+        objective = run.objective.build(data_info)
+    count = {child: sum(p.numel() for p in part.parameters()) for child, part in objective.named_children()}
+    assert set(count) == {"encoder", "pyramid", "proposals", "cascade", "mask_head"}
+    if name.endswith("vit_b16"):  # 85.8 M of the ViT, and 4,096 - 197 more positions
+        assert round(count["encoder"] / 1e6) == 89
     assert run.objective.flops_per_sample(data_info) > 0
 
 

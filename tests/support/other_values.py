@@ -16,7 +16,9 @@ from PIL import Image
 
 from underpaint import config
 from underpaint.data.dataset import ImageData
+from underpaint.data.detection.dataset import DetectionData
 from underpaint.models.text_tower import TextConfig
+from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
 from underpaint.run import Budget, Cadence, Run, encoder_of
@@ -30,7 +32,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "max_skipped": ("max_skipped=1",),
     "reset_final_norm": ("reset_final_norm=true",),
     "objective.encoder.size": ("objective.encoder.size=24,16",),
-    "objective.encoder.patch": ("objective.encoder.patch=2",),
+    "objective.encoder.patch": ("objective.encoder.patch=2", "objective.encoder.patch=8"),
     "objective.encoder.channels": (
         "objective.encoder.channels=1 objective.encoder.mean=0.5 objective.encoder.std=0.5",
     ),
@@ -100,7 +102,31 @@ OTHER: dict[str, tuple[str, ...]] = {
     "optim.layer_decay": ("optim.layer_decay=0.3",),
     "optim.clip": ("optim.clip=0.001",),
     "schedule.min_lr": ("schedule.min_lr=1e-7",),
+    "schedule.kind": ("schedule.kind=wsd", "schedule.kind=cosine", "schedule.kind=steps schedule.drops=0.5"),
     "schedule.cooldown": ("schedule.cooldown=0.5",),
+    "schedule.drops": ("schedule.drops=0.3",),
+    "schedule.drop_factor": ("schedule.drop_factor=0.5",),
+    "objective.objects": ("objective.objects=1",),
+    "objective.detector.window": ("objective.detector.window=3",),
+    "objective.detector.global_blocks": ("objective.detector.global_blocks=1",),
+    "objective.detector.channels": ("objective.detector.channels=16",),
+    "objective.detector.hidden": ("objective.detector.hidden=16",),
+    "objective.detector.convolutions": ("objective.detector.convolutions=2",),
+    "objective.detector.anchor_sides": ("objective.detector.anchor_sides=5,6,8,12,14",),
+    "objective.detector.anchor_ratios": ("objective.detector.anchor_ratios=1",),
+    "objective.detector.sampled_anchors": ("objective.detector.sampled_anchors=8",),
+    "objective.detector.proposals_per_level": ("objective.detector.proposals_per_level=2,2",),
+    "objective.detector.proposals": ("objective.detector.proposals=3",),
+    "objective.detector.cascade": ("objective.detector.cascade=0.5",),
+    "objective.detector.sampled_regions": ("objective.detector.sampled_regions=3",),
+    "objective.detector.scores": ("objective.detector.scores=sigmoid",),
+    "objective.detector.federated_classes": (
+        "objective.detector.federated_classes=2 objective.detector.scores=sigmoid",
+    ),
+    "objective.detector.score_threshold": ("objective.detector.score_threshold=0.3",),
+    "objective.detector.suppression": ("objective.detector.suppression=0.3",),
+    "objective.detector.detections": ("objective.detector.detections=1",),
+    "data.repeat_threshold": ("data.repeat_threshold=1",),
 }
 """Other values for the fields that are neither true or false nor a choice; what only fits together is one entry."""
 
@@ -169,6 +195,8 @@ SMALL = {"size": (16, 16), "patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp
 
 def shrunk(run: Run, source: Path) -> Run:
     """The run with all its choices, on a few small images and for a few steps."""
+    if isinstance(run.objective, DetectConfig):
+        return _shrunk_detection(run, run.objective, source)
     assert isinstance(run.data, ImageData)
     objective: Any = replace(run.objective, encoder=replace(encoder_of(run), **SMALL))
     if isinstance(objective, MAEConfig):
@@ -179,12 +207,37 @@ def shrunk(run: Run, source: Path) -> Run:
         objective = replace(objective, text=text, width=16, tokens=16, text_from="")
     augment = replace(run.data.augment, mix_group=2)  # what the few samples of a step can be divided by
     labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
+    data = replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5, augment=augment)
+    return _in_three_steps(replace(run, objective=objective, data=data))
+
+
+def _in_three_steps(run: Run) -> Run:
     return replace(
         run,
-        objective=objective,
-        data=replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5, augment=augment),
         budget=Budget(samples=3 * BATCH, batch_size=BATCH, microbatch=BATCH, warmup=BATCH),
         cadence=Cadence(log=BATCH, save=10**6, keep=10**6, evaluate=10**6),
         threads=1,
         device="cpu",
     )
+
+
+def _shrunk_detection(run: Run, objective: DetectConfig, source: Path) -> Run:
+    """The same of a detector; ``source`` is a folder of ``support.detection_examples.make_objects``."""
+    detector = replace(
+        objective.detector,
+        window=2,
+        global_blocks=(0,),
+        channels=8,
+        hidden=8,
+        convolutions=1,
+        anchor_sides=(4.0, 6.0, 8.0, 12.0, 16.0),
+        sampled_anchors=16,
+        proposals_per_level=(20, 10),
+        proposals=10,
+        sampled_regions=8,
+    )
+    encoder = replace(objective.encoder, **SMALL)
+    assert isinstance(run.data, DetectionData)
+    data = replace(run.data, annotations=str(source / "objects.json"), workers=0, max_bad=0.5)
+    small = replace(run, objective=replace(objective, encoder=encoder, detector=detector, objects=3), data=data)
+    return _in_three_steps(small)

@@ -8,6 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from underpaint.contents import published_name
+from underpaint.recipes.detection_recipes import (
+    detect_coco_vit_2b14,
+    detect_coco_vit_b16,
+    detect_coco_vit_h14,
+    detect_coco_vit_l16,
+    detect_laptop,
+    detect_lvis_vit_2b14,
+    detect_lvis_vit_b16,
+    detect_lvis_vit_h14,
+    detect_lvis_vit_l16,
+)
 from underpaint.recipes.finetune_recipes import finetune_laptop, finetune_small, finetune_smoke
 from underpaint.recipes.linear_recipes import (
     linear_smoke,
@@ -77,6 +88,15 @@ from underpaint.suggest import hint
 from underpaint.user_modules import import_function
 
 __all__ = [
+    "detect_coco_vit_2b14",
+    "detect_coco_vit_b16",
+    "detect_coco_vit_h14",
+    "detect_coco_vit_l16",
+    "detect_laptop",
+    "detect_lvis_vit_2b14",
+    "detect_lvis_vit_b16",
+    "detect_lvis_vit_h14",
+    "detect_lvis_vit_l16",
     "finetune_in1k_vit_2b14",
     "finetune_in1k_vit_2b14_518",
     "finetune_in1k_vit_6b5_14",

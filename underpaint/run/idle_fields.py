@@ -60,7 +60,10 @@ def idle_fields(run: Run) -> Idle:
     if not run.init_from:
         idle["reset_final_norm"] = "the run starts from scratch; set init_from=DIR with it"
     if run.schedule.kind != "wsd":
-        idle["schedule.cooldown"] = "the cosine has no cooldown; set schedule.kind=wsd with it"
+        idle["schedule.cooldown"] = "there is no cooldown; set schedule.kind=wsd with it"
+    if run.schedule.kind != "steps":
+        unstepped = "the rate has no steps; set schedule.kind=steps with it"
+        idle |= dict.fromkeys(("schedule.drops", "schedule.drop_factor"), unstepped)
     return idle
 
 
@@ -127,7 +130,8 @@ def _of_optimizer(optim: OptimConfig) -> Idle:
         if optim.name not in names
     }
     if not optim.weight_decay:
-        idle["optim.decay_tokens"] = "nothing is decayed; set optim.weight_decay with it"
+        unread = "nothing is decayed; set optim.weight_decay with it"
+        idle |= dict.fromkeys(("optim.decay_tokens", "optim.decay_vectors"), unread)
     return idle
 
 

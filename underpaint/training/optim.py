@@ -29,6 +29,8 @@ class OptimConfig:
     layer_decay: float = 1.0  # factor of the rate from one block to the block below it
     decay_tokens: bool = True  # weight decay on cls, mask and position tokens (MAE: yes; finetuning: no)
     clip: float = math.inf  # largest gradient norm
+    # Weight decay on vectors too: on biases, or on biases and the weights of norms (detectron2 decays them).
+    decay_vectors: Literal["none", "biases", "all"] = field(default="none", metadata=LATER)
 
     def __post_init__(self) -> None:
         if not 0 < self.base_lr < math.inf or self.clip <= 0 or not 0 <= self.weight_decay < math.inf:
@@ -47,11 +49,16 @@ class OptimConfig:
         return self.base_lr * batch_size / REFERENCE_BATCH
 
 
-def is_decayed(name: str, parameter: Tensor, *, decay_tokens: bool) -> bool:
-    """Weight decay goes to matrices; never to biases and norms, to tokens only where asked."""
+def is_decayed(name: str, parameter: Tensor, config: OptimConfig, *, of_norm: bool) -> bool:
+    """Weight decay goes to matrices; to biases, norms and tokens only where the config says so."""
+    if of_norm:
+        return config.decay_vectors == "all"
     if parameter.ndim <= 1:
-        return False
-    return decay_tokens or not name.endswith(("_token", "pos_embed"))
+        return config.decay_vectors != "none"
+    return config.decay_tokens or not name.endswith(("_token", "pos_embed"))
+
+
+NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def build_optimizer(
@@ -62,11 +69,12 @@ def build_optimizer(
     ``layer_of`` says how many layers lie above the parameter of a name.
     """
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    of_norms = {id(p) for module in objective.modules() if isinstance(module, NORMS) for p in module.parameters()}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             continue
         layer = layer_of(name) if config.layer_decay < 1 else 0
-        decayed = is_decayed(name, parameter, decay_tokens=config.decay_tokens)
+        decayed = is_decayed(name, parameter, config, of_norm=id(parameter) in of_norms)
         group = groups.setdefault(
             (-layer, decayed),
             {

@@ -109,9 +109,13 @@ class AnnotatedDataset:
             raise ValueError(f"{self.config.annotations} has no image with an object to train on")
         return tuple(sorted(kept))
 
-    @cached_property
+    @property
     def vocabulary(self) -> Vocabulary:
         """Classes by ascending id of the file, with the number of images that each is in."""
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> Vocabulary:
         names = self.training.table.class_names
         count = np.zeros(len(names), dtype=np.int64)
         for row in self.training.rows:
