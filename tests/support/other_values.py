@@ -240,4 +240,4 @@ def _shrunk_detection(run: Run, objective: DetectConfig, source: Path) -> Run:
     assert isinstance(run.data, DetectionData)
     data = replace(run.data, annotations=str(source / "objects.json"), workers=0, max_bad=0.5)
     small = replace(run, objective=replace(objective, encoder=encoder, detector=detector, objects=3), data=data)
-    return _in_three_steps(small)
+    return replace(_in_three_steps(small), budget=Budget(samples=12, batch_size=4, microbatch=4, warmup=4))

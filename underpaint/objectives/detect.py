@@ -34,11 +34,6 @@ class DetectConfig:
         self.detector.require_fit(self.encoder)
 
     @property
-    def image_input(self) -> ImageInput:
-        """The images that it takes: whole ones, fitted into its size, without regard to the encoder's view."""
-        return self.encoder.image_input
-
-    @property
     def inputs(self) -> Inputs:
         inputs: dict[str, ImageInput | ExtentInput | BoxInput | BoxClassInput | MaskInput] = {
             "image": self.encoder.image_input,
@@ -59,7 +54,7 @@ class DetectConfig:
 
         if not data_info.labels:
             raise ValueError("a detector needs at least one class, but the data has none")
-        return Detect(self, data_info)
+        return Detect(self.encoder, self.detector, drop_path=self.drop_path, data_info=data_info)
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
         return detection_flops(self.encoder, self.detector, classes=len(data_info.labels))

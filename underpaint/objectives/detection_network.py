@@ -8,40 +8,40 @@ from torch import Tensor, nn
 
 from underpaint import keyed_random
 from underpaint.core import PAD_LABEL, DataInfo, ImageInput, ObjectBatch, Step, weighted_mean
+from underpaint.models.detector.config import DetectorConfig
 from underpaint.models.detector.detector import Detector, Draws
 from underpaint.models.detector.initial_weights import initialise_detector
 from underpaint.models.detector.targets import Detections, Objects
-from underpaint.models.vit import drop_path_factors, encoder_layer_of
-from underpaint.objectives.detect import DetectConfig
+from underpaint.models.vit import ViTConfig, drop_path_factors, encoder_layer_of
 
 
 class Detect(Detector):
     """A detector with its loss: the sum of those of proposals, cascade and masks, image by image."""
 
-    def __init__(self, config: DetectConfig, data_info: DataInfo) -> None:
-        super().__init__(config.encoder, config.detector, len(data_info.labels), frequency=data_info.label_count)
-        self.objective = config
+    def __init__(self, encoder: ViTConfig, detector: DetectorConfig, *, drop_path: float, data_info: DataInfo) -> None:
+        super().__init__(encoder, detector, len(data_info.labels), frequency=data_info.label_count)
         self.labels = data_info.labels
         self.seed = data_info.seed
-        self.drop_path_key = keyed_random.key(data_info.seed, config.stage, "drop_path")
+        self.drop_path = drop_path
+        self.drop_path_key = keyed_random.key(data_info.seed, "detect", "drop_path")
         initialise_detector(self, seed=data_info.seed)
 
     @property
     def image_input(self) -> ImageInput:
-        """The images that it takes."""
-        return self.objective.image_input
+        """The images that it takes: whole ones, fitted into its size, without regard to the encoder's view."""
+        return self.encoder.config.image_input
 
     def blocks(self) -> list[nn.Module]:
         return list(self.encoder.blocks)
 
     def layer_of(self, name: str) -> int:
-        return encoder_layer_of(name, self.objective.encoder.depth)
+        return encoder_layer_of(name, len(self.encoder.blocks))
 
     def forward(self, batch: ObjectBatch) -> Step:
         drop_path = None
-        if self.training and self.objective.drop_path:
-            depth = self.objective.encoder.depth
-            drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.objective.drop_path)
+        if self.training and self.drop_path:
+            depth = len(self.encoder.blocks)
+            drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.drop_path)
         losses = self.losses(
             batch["image"],
             objects_of(batch),
