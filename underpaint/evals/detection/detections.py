@@ -79,14 +79,14 @@ def detect_all(
 
 
 def _in_coco_format(
-    found: Detections, table: ObjectTable, row: int, extent: Float[Tensor, " 2"]
+    objects: Detections, table: ObjectTable, row: int, extent: Float[Tensor, " 2"]
 ) -> Iterator[Detection]:
     height, width = table.sizes[row].tolist()
     down, across = (table.sizes[row] / extent).tolist()
-    boxes = found.boxes.cpu() * torch.tensor([across, down, across, down])
-    masks = [None] * len(boxes) if found.masks is None else found.masks.cpu()
+    boxes = objects.boxes.cpu() * torch.tensor([across, down, across, down])
+    masks = [None] * len(boxes) if objects.masks is None else objects.masks.cpu()
     for (x0, y0, x1, y1), box, score, label, mask in zip(
-        boxes.tolist(), boxes, found.scores.tolist(), found.classes.tolist(), masks, strict=True
+        boxes.tolist(), boxes, objects.scores.tolist(), objects.classes.tolist(), masks, strict=True
     ):
         detection: Detection = {
             "image_id": table.image_ids[row],
