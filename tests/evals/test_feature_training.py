@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from underpaint.evals.choosing import Accuracies, best_of, choose
 from underpaint.evals.feature_training import Candidate, FeatureHeads, HeadRecipe, batch_of, feature_batches, predict
 from underpaint.evals.features import LabelledFeatures, TaskFeatures
+from underpaint.evals.fitting import HeadOn
 from underpaint.evals.linear import Linear
 from underpaint.evals.linear_sgd import LinearSGD
 from underpaint.evals.lowshot_linear import LowShotLinear
@@ -210,3 +211,13 @@ def test_predictions_in_pieces_are_those_of_the_whole(monkeypatch: pytest.Monkey
 def test_wrong_values_are_named(kind: type, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(dataset="toy", **options)
+
+
+def test_a_head_whose_last_step_diverged_is_not_scored() -> None:
+    model = HeadOn(nn.Identity(), key="feature", width=D, classes=K, seed=0)
+    x, rows = torch.ones(6, D), torch.arange(6)
+    predict(model, x, rows, CPU)
+    with torch.no_grad():
+        model.head.weight[2, 3] = float("nan")
+    with pytest.raises(NonFiniteLoss, match="logits that are not finite: training diverged; lower base_lr"):
+        predict(model, x, rows, CPU)

@@ -242,6 +242,7 @@ def test_unreadable_images_are_wrong_and_told(towers: Towers, pictures: Path, tm
         ([1], "is not an object of objects"),
         ({"en": {"c0": ["dog"], "other": ["cat"]}}, "fewer than two of the 3 classes in 'en'"),
         ({}, "has no names"),
+        ({"en": {"c0": ["dog\udc80"], "c1": ["cat"]}}, r"the text 'dog\\udc80' has half of a surrogate"),
     ],
 )
 def test_tables_of_names_that_cannot_be_used(
@@ -269,6 +270,12 @@ def test_what_else_is_refused_or_told(towers: Towers, imported: Path, pictures: 
         "1 texts have more than 100 tokens, and are cut"
         in evaluate(towers, pictures, names=table(tmp_path, long))[0].remarks
     )
+    unread = {"en": {"c0": ["\u200b"], "c1": ["cat"], "c2": ["ξψ"]}}
+    remarks = evaluate(towers, pictures, names=table(tmp_path, unread))[0].remarks
+    assert r"the tokenizer knows no part of 2 texts, such as '\u200b'" in remarks
+    names = table(tmp_path, NAMES)
+    scores = evaluate(towers, pictures, names=names, languages=("fra", "fr", "fra"))
+    assert [score.language for score in scores] == ["fra"]
     with pytest.raises(ValueError, match="holds an encoder alone, which reads no texts; name a run of LiT or"):
         verbs.evaluate("zeroshot", imported / "encoder", [f"dataset={pictures}"])
     moved = shutil.copytree(imported, tmp_path / "moved")
@@ -287,11 +294,15 @@ def test_tables_in_every_form_hold_the_same(tmp_path: Path) -> None:
     assert read_names(Path(table(tmp_path, expected))) == {"": expected}
     (tmp_path / "lines.txt").write_text("dog; puppy\ncat\n")
     assert read_names(tmp_path / "lines.txt") == {"": {"dog": ("dog", "puppy"), "cat": ("cat",)}}
+    for bad in ([["a {}"]], [3], "a {}"):
+        with pytest.raises(ValueError, match="is not an object of lists of texts"):
+            read_templates(Path(table(tmp_path, {"en": bad}, "templates.json")))
     (tmp_path / "templates.txt").write_text("a {}\nthe {}\n")
     assert read_templates(tmp_path / "templates.txt") == {"": ("a {}", "the {}")}
     for name, content, message in (
         ("a.csv", "class,title\nc0,dog\n", "lacks the columns class and name"),
         ("b.csv", "class,name\n,dog\n", "has a row without a class: name 'dog'"),
+        ("blank.csv", "class,name\n  ,dog\n", "has a row without a class: name 'dog'"),
         ("c.csv", "class,name\nc0,\n", "the class 'c0' of .* has an empty name"),
         ("d.doc", "dog", r"must end in \.json, \.csv, \.tsv or \.txt"),
     ):

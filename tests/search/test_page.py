@@ -134,8 +134,15 @@ def test_languages_are_those_of_the_captions(images: Path, tmp_path: Path, capsy
     assert {"red", "kasten"} <= set(names)
     assert "box" not in names
     assert "saw no caption" not in capsys.readouterr().err
-    write_search_page(german, images, tmp_path / "english", languages=["en", "de"], words=9)
+    write_search_page(german, images, tmp_path / "english", languages=["eng", "DE", "de"], words=9)
     assert "the text tower saw no caption in en; its captions were in de" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("record", [{"run": None}, {"run": {"data": None}}, {"run": {"data": {"source": 3}}}, [], None])
+def test_a_record_without_a_source_gives_no_words(record: object, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    choice = choose_words(open_pictures(images), images, tmp_path, most=12)
+    assert choice.counts["captions of the run"] == 0
 
 
 def test_a_page_has_every_image_and_escapes_their_names(
@@ -172,6 +179,8 @@ def test_a_page_overwrites_nothing_and_leaves_nothing_half_done(
         write_search_page(run, images, tmp_path / "mine")
     with pytest.raises(ValueError, match="does not exist; make it first"):
         write_search_page(run, images, tmp_path / "nowhere" / "page")
+    with pytest.raises(ValueError, match="lies in the images' folder, where its thumbnails would be found"):
+        write_search_page(run, images, images / "a" / "page")
     with pytest.raises(ValueError, match="words=0 must be 1 or more"):
         write_search_page(run, images, tmp_path / "page", words=0)
 

@@ -127,8 +127,9 @@ def test_a_folder_or_a_run_that_cannot_be_searched_is_refused(
     assert len(search_images(run, "photos", "dog")) == 10  # a bare word that is a folder
 
 
+@pytest.mark.parametrize("query", ["ξψ", "\u200b", "\u200b \ufeff"])
 def test_letters_that_the_tokenizer_lacks_are_named(
-    run: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    query: str, run: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search_images(run, images, "ξψ")
-    assert "knows no part of 'ξψ'" in capsys.readouterr().err
+    search_images(run, images, query)
+    assert f"knows no part of {query!r}" in capsys.readouterr().err

@@ -63,9 +63,11 @@ def read_templates(file: Path) -> dict[str, tuple[str, ...]]:
     _require_file(file, "templates")
     if file.suffix.lower() == ".json":
         content = files.read_json(file)
-        if not isinstance(content, dict) or not all(isinstance(lines, list) for lines in content.values()):
-            raise ValueError(f'templates={file} is not an object of lists, as in {{"en": ["a photo of a {{}}."]}}')
-        table = {str(language): tuple(map(str, lines)) for language, lines in content.items()}
+        lists = content.values() if isinstance(content, dict) else ()
+        if not lists or not all(isinstance(lines, list) and all(isinstance(x, str) for x in lines) for lines in lists):
+            example = '{"en": ["a photo of a {}."]}'
+            raise ValueError(f"templates={file} is not an object of lists of texts, as in {example}")
+        table = {str(language): tuple(lines) for language, lines in content.items()}
     else:
         table = {"": tuple(files.read_lines(file))}
     for lines in table.values():
@@ -163,6 +165,6 @@ def _rows_of_table(file: Path, delimiter: str) -> Iterable[tuple[str, str, str]]
     if not rows or not {"class", "name"} <= rows[0].keys():
         raise ValueError(f"{file} lacks the columns class and name, or has no rows")
     for row in rows:
-        if not row["class"]:
+        if not (row["class"] or "").strip():
             raise ValueError(f"{file} has a row without a class: name {row['name'] or ''!r:.60}")
         yield (row.get("language") or "").strip(), row["class"].strip(), row["name"] or ""

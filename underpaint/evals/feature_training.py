@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from underpaint import keyed_random
 from underpaint.core import Batch
 from underpaint.data.order import permutation
-from underpaint.evals.fitting import Fit, HeadOn, fit
+from underpaint.evals.fitting import Fit, HeadOn, best_class, fit
 from underpaint.evals.mode import evaluation_mode
 from underpaint.training.optim import OptimConfig
 
@@ -104,7 +104,7 @@ def predict(
     with evaluation_mode(model, device):
         for start in range(0, len(rows), size):
             piece = x[rows[start : start + size]].float().to(device)
-            best[start : start + size] = model.logits(piece).argmax(dim=1).cpu()
+            best[start : start + size] = best_class(model.logits(piece)).cpu()
     return best
 
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.core import PAD_LABEL, Batch, Step, on_device, weighted_mean
 from underpaint.models.init import head_rule, initialise
-from underpaint.training.loop import LoopConfig, Precision, TrainState, train
+from underpaint.training.loop import LoopConfig, NonFiniteLoss, Precision, TrainState, train
 from underpaint.training.optim import OptimConfig, build_optimizer
 from underpaint.training.schedule import Schedule, ScheduleConfig
 
@@ -104,6 +104,17 @@ def fit(objective: nn.Module, batches: Iterator[Batch], settings: Fit, *, device
         stopped=lambda: False,
     )
     objective.eval()
+
+
+def best_class(logits: Float[Tensor, "b k"]) -> Int64[Tensor, " b"]:
+    """The class with the largest logit of each row.
+
+    Raises:
+        NonFiniteLoss: if a logit is not finite, as after a last step that diverged.
+    """
+    if not logits.isfinite().all():
+        raise NonFiniteLoss("the trained head gives logits that are not finite: training diverged; lower base_lr")
+    return logits.argmax(dim=1)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from underpaint.evals.features import (
     unseen_classes,
 )
 from underpaint.evals.few_shots import FewShots, require_choice
-from underpaint.evals.fitting import Fit, HeadOn, fit, frozen
+from underpaint.evals.fitting import Fit, HeadOn, best_class, fit, frozen
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
@@ -263,7 +263,7 @@ class PromptTuning:
         parts: list[Tensor] = []
         with evaluation_mode(model, self.device):
             for image, readable in self.views(rows):
-                best = model.logits(image.to(self.device)).argmax(dim=1).cpu()
+                best = best_class(model.logits(image.to(self.device))).cpu()
                 parts.append(best.masked_fill(~readable, UNREADABLE))
         return torch.cat(parts)
 

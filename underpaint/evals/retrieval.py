@@ -15,7 +15,7 @@ from underpaint.evals.class_names import table_hash
 from underpaint.evals.engine import Engine
 from underpaint.evals.ranking import Hits, hits, hits_by_chance, rank
 from underpaint.evals.score import Score
-from underpaint.evals.text_features import Towers, unseen_language
+from underpaint.evals.text_features import Towers, unread_texts, unseen_language
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 from underpaint.texts.languages import language_code
@@ -105,6 +105,7 @@ class Retrieval:
                 f"{'' if self.images == 'all' else ', or take images=all'}"
             )
         remarks = [remark for language in languages for remark in unseen_language(towers, language)]
+        remarks += unread_texts(towers, [text for of_image in texts for text in of_image])
         if problems:
             first = problems[0]
             remarks.append(f"{len(problems)} captions cannot be used, such as that of {first.key!r}: {first.reason}")

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from underpaint.core import ImageInput
 from underpaint.evals.mode import evaluation_mode
+from underpaint.messages import counted
 from underpaint.models.image_text import ImageText
 from underpaint.texts.languages import language_code
 from underpaint.texts.tokenizer import TextTokenizer
+from underpaint.texts.tokens import UNKNOWN
 
 BATCH_TEXTS = 64
 """Texts embedded together."""
@@ -95,6 +97,20 @@ class Towers(nn.Module):
         """Number of distinct texts that have more tokens than the tower reads, and are cut."""
         context = self.model.context
         return sum(self.tokenizer([text], context=context + 1).shape[1] > context + 2 for text in dict.fromkeys(texts))
+
+    def knows(self, text: str) -> bool:
+        """Whether the tokenizer knows any letter of a text; the mark of a word's beginning is a known piece itself."""
+        ids = self.tokenizer([text], context=self.model.context)[0, 1:-1]
+        unknown = int((ids == UNKNOWN).sum())
+        return len(ids) > 0 and (not unknown or len(ids) - unknown > len(text.split()))
+
+
+def unread_texts(towers: Towers, texts: Iterable[str]) -> list[str]:
+    """A remark about texts of which the tokenizer knows no letter: the text tower cannot tell them apart."""
+    unread = [text for text in dict.fromkeys(texts) if not towers.knows(text)]
+    if not unread:
+        return []
+    return [f"the tokenizer knows no part of {counted(len(unread), 'text')}, such as {unread[0]!a:.60}"]
 
 
 def unseen_language(towers: Towers, language: str) -> list[str]:

@@ -24,7 +24,7 @@ from underpaint.evals.class_names import (
 )
 from underpaint.evals.engine import Engine
 from underpaint.evals.score import Score
-from underpaint.evals.text_features import Towers, unseen_language
+from underpaint.evals.text_features import Towers, unread_texts, unseen_language
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, classifier_input, require_view, view_name
 from underpaint.evals.zeroshot import embed_labels
@@ -142,12 +142,11 @@ class ZeroShotTransfer:
             if len(known) < 2:
                 continue
             lines = of_language(templates, name)
-            remarks = [*unseen_language(towers, name), *shared_names(known)]
+            words = [word for of_class in known.values() for word in of_class]
+            remarks = [*unseen_language(towers, name), *shared_names(known), *unread_texts(towers, words)]
             if len(known) < len(targets):
                 remarks.append(f"{len(targets) - len(known)} of {len(targets)} classes have no name here: left out")
-            cut = towers.texts_cut(
-                line.replace(MARK, word) for words in known.values() for word in words for line in lines
-            )
+            cut = towers.texts_cut(line.replace(MARK, word) for word in words for line in lines)
             if cut:
                 remarks.append(f"{cut} texts have more than {towers.model.context} tokens, and are cut")
             embedding = embed_labels(towers, list(known.values()), lines)
@@ -169,7 +168,8 @@ class ZeroShotTransfer:
         for language in self.languages:
             if language not in table and language_code(language) not in of_code:
                 raise ValueError(f"names={self.names} has no language {language!r}; it has {', '.join(table)[:200]}")
-        return [name if name in table else of_code[language_code(name)] for name in self.languages]
+        names = [name if name in table else of_code[language_code(name)] for name in self.languages]
+        return list(dict.fromkeys(names))
 
 
 def _as_written(targets: list[str]) -> Names:

@@ -30,6 +30,7 @@ from underpaint.search.pictures import Pictures, embed_pictures, open_pictures
 from underpaint.search.quantise import Bytes, image_axes, quantise, shortened
 from underpaint.search.thumbnails import write_thumbnails
 from underpaint.search.words import MOST_WORDS, WordChoice, choose_words
+from underpaint.texts.languages import language_code
 from underpaint.training.devices import choose_device
 
 NAMED_PROBLEMS = 1_000
@@ -80,6 +81,8 @@ def write_search_page(
     if words < 1:
         raise ValueError(f"words={words} must be 1 or more")
     source, towers = open_pictures(images), load_towers(folder).to(choose_device("any"))
+    if isinstance(source.files, Folder) and out.resolve().is_relative_to(source.root.resolve()):
+        raise ValueError(f"--out {out} lies in the images' folder, where its thumbnails would be found as images")
     spoken = _spoken(towers, languages)
     choice = choose_words(source, images, folder, languages=spoken, most=words)
     said = ", ".join(f"{count:,} {name}" for name, count in choice.counts.items() if count)
@@ -220,7 +223,8 @@ def about_words(vectors: PageVectors, choice: WordChoice, kept_phrases: float | 
 
 def _spoken(towers: Towers, languages: Sequence[str]) -> Sequence[str]:
     """The languages asked for, or those of the captions that the text tower was trained on; () where nobody knows."""
-    trained = sorted(set(towers.languages or ()) - {""})
+    languages = list(dict.fromkeys(map(language_code, languages)))
+    trained = sorted(set(map(language_code, towers.languages or ())) - {""})
     if unseen := sorted(set(languages) - set(trained)) if trained else []:
         say(f"the text tower saw no caption in {', '.join(unseen)}; its captions were in {', '.join(trained)}")
     return languages or trained

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from underpaint.evals.text_features import Towers
 from underpaint.messages import say
 from underpaint.run.towers import load_towers
 from underpaint.search.pictures import embed_pictures, open_pictures
-from underpaint.texts.tokens import UNKNOWN
 from underpaint.training.devices import choose_device
 
 LONGEST_QUERY = 10_000
@@ -39,7 +37,7 @@ def search_images(folder: str | Path, images: str | Path, query: str, *, top: in
         raise ValueError(f"top={top} must be 1 or more")
     towers = load_towers(folder).to(choose_device("any"))
     source = open_pictures(images)
-    if not _reads(towers, query):
+    if not towers.knows(query):
         say(f"the tokenizer of {folder} knows no part of {query[:40]!r}: the order below says nothing")
     embedding = towers.embed_texts([query])[0]
     pictures = embed_pictures(towers, source)
@@ -63,10 +61,3 @@ def checked_query(query: str) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in query):
         raise ValueError(f"the query {query[:40]!a} is not UTF-8 text; set the terminal to UTF-8")
     return query
-
-
-def _reads(towers: Towers, text: str) -> bool:
-    """Whether the tokenizer knows any letter of a text; the mark of a word's beginning is a known piece itself."""
-    ids = towers.tokenizer([text], context=towers.model.context)[0, 1:-1]
-    unknown = int((ids == UNKNOWN).sum())
-    return not unknown or len(ids) - unknown > len(text.split())

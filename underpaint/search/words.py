@@ -26,6 +26,7 @@ from underpaint.messages import say
 from underpaint.search.pictures import open_pictures
 from underpaint.tags.function_words import english_function_words, stopwords
 from underpaint.tags.segment import english
+from underpaint.texts.languages import language_code
 
 MOST_WORDS = 30_000
 LONGEST_ENTRY = 3
@@ -69,6 +70,7 @@ def choose_words(
     spoken: set[str] = set()
     for source_name, read in sources.items():
         before, captions = len(entries), read() if len(entries) < most else []
+        captions = [caption._replace(language=language_code(caption.language)) for caption in captions]
         spoken |= {caption.language for caption in captions}
         wanted = [caption for caption in captions if not languages or caption.language in {"", *languages}]
         for entry in _by_count(wanted, function_words):
@@ -132,7 +134,9 @@ def _of_run(run: str | Path, name: str) -> list[Caption]:
     """The captions that the run was trained on, where its data are still there."""
     record = Path(run) / "run.json"
     content = files.read_json(record) if record.is_file() else {}
-    trained_on = content.get("run", {}).get("data", {}).get("source") if isinstance(content, dict) else None
+    trained_on: object = content
+    for key in ("run", "data", "source"):
+        trained_on = trained_on.get(key) if isinstance(trained_on, dict) else None
     if not isinstance(trained_on, str) or trained_on == name:
         return []
     try:

@@ -81,6 +81,12 @@ class _Filled(ABC):
         self.xxh3 = files.xxh3(path)
 
     def __call__(self, texts: Sequence[str], context: int = CONTEXT, length: int = 0) -> Int64[Tensor, "b l"]:
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                bad = text[max(0, error.start - 20) : error.start + 20]
+                raise ValueError(f"the text {bad!a} has half of a surrogate pair; correct or remove it") from error
         rows = [self._ids(text)[:context] for text in texts]
         ids = torch.full((len(rows), max(length, 2 + max(map(len, rows), default=0))), PAD)
         for row, pieces in zip(ids, rows, strict=True):

@@ -195,6 +195,7 @@ const textTower = (() => {
       // The embedding at length 1 in the page's numbers, or null for a text of which no letter is known.
       embed(text) {
         const ids = this.ids(text), unknown = ids.filter((id) => id === UNKNOWN).length;
+        if (ids.length === 2) return null; // of blanks without width alone
         if (unknown && ids.length - 2 - unknown <= text.split(/\s+/).filter(Boolean).length) return null;
         const x = features(ids), pooled = form.pooling === "first" ? x[0] : x.reduce(sum).map((each) => each / x.length);
         const embedding = lengthOne(times(weights.get("projection"), [pooled])[0]);
