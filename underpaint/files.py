@@ -65,8 +65,10 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         ValueError: if there is no such file, it is too large, not text or empty; the message names the file.
     """
-    if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{path} is not a text file of at most {MAX_JSON_BYTES} bytes")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; a text has at most {MAX_JSON_BYTES:,}")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

@@ -159,14 +159,17 @@ def predict(
         )
     if not isinstance(model, Tagger):
         raise ValueError(
-            f"{folder} holds a {type(model).__name__}, which gives no labels; name a run of WSP or finetuning"
+            f"{folder} holds a model of the class {type(model).__name__}, which gives no labels; "
+            "name a run of WSP or finetuning"
         )
     return _predictions(model, paths, top=min(top, len(model.labels)), engine=_engine(paths, workers))
 
 
 def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
     if not labels:
-        raise ValueError(f"{folder} holds a model for images and texts, which chooses among labels: name them (labels)")
+        raise ValueError(
+            f"{folder} holds a model for images and texts, which chooses among labels: give them (--labels FILE)"
+        )
     return ZeroShot(towers.to(choose_device("any")), labels, prompts)
 
 

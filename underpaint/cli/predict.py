@@ -10,13 +10,14 @@ from underpaint.cli.verb import Verb, add_workers, require_new
 EXAMPLES = """\
   underpaint predict runs/mae_wsp one.jpg
   underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json
+  underpaint predict runs/lit one.jpg --labels names.txt
   underpaint predict weights/maws_clip ./photos --labels names.txt --prompts "a photo of a {}." "a drawing of a {}."
 names.txt has one label per line, with synonyms after a semicolon: dog; puppy"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", metavar="MODEL", help="folder of a finished run of WSP or finetuning, or of an imported model")
+    add("folder", metavar="MODEL", help="folder of a finished run of WSP, finetuning or LiT, or of an imported model")
     add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
     add(
         "--objective",
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class of the objective's config, as module:Class, if the run has an objective of your own",
     )
     add("--top", metavar="K", type=int, default=5, help="number of labels per image, best first (default: 5)")
-    labels = "file of the labels from which MAWS-CLIP chooses, one per line"
+    labels = "file of the labels from which a run of LiT or MAWS-CLIP chooses, one per line"
     add("--labels", metavar="FILE", default="", help=labels)
     prompts = 'prompts with {} for the label (default: "a photo of a {}."), or a file with one per line'
     add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)

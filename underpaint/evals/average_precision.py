@@ -26,9 +26,9 @@ class TagPrecision:
     needs: ClassVar[type] = FinishedClassifier
     draws: ClassVar[bool] = False
 
-    dataset: str  # opened by the caller: the images whose split "heldout" is asked about
+    dataset: str  # folder, prepared set or collection; its images of the split "heldout" count
     min_images: int = 1  # held-out images that a tag must have to be counted
-    view: ViewSetting = "encoder"  # of each image, see evals/view.py
+    view: ViewSetting = "encoder"  # resize and crop of each image (docs/reference/evaluations.md)
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:

@@ -181,7 +181,10 @@ def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
     """
     rows = source.rows(split)
     if not rows:
-        raise ValueError(f"'{source.name}' has no images in its split '{split}'; a transfer task needs train and test")
+        raise ValueError(
+            f"'{source.name}' has no images in its split '{split}'; a transfer task needs "
+            "train and test: give the classes as --labels FILE (path,class), or use folders train/CLASS and test/CLASS"
+        )
     for row in rows:
         if not source.label[row]:
             raise ValueError(f"{source.path[row]} of '{source.name}' is a {split} image without a class; label it")

@@ -32,12 +32,12 @@ class FewShots:
     needs: ClassVar[type] = Encoder
     protocol: ClassVar[str] = "lowshot"
 
-    dataset: str  # opened by the caller: a collection's name, or a folder
+    dataset: str  # collection, folder, prepared set, or a published one as NAME:FOLDER
     pooling: Pooling = "cls"
     view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass
-    shots: int = 5  # K
-    splits: int = 5
+    shots: int = 5  # training images of each class
+    splits: int = 5  # random splits that the score is averaged over
     # Files with the training images, one name a line and one file a split (MSN's); instead of drawing splits.
     lists: tuple[str, ...] = field(default=(), metadata=LATER)
 

@@ -41,7 +41,7 @@ class Linear:
 
     needs: ClassVar[type] = Encoder
 
-    dataset: str  # opened by the caller: a collection's name, or a folder
+    dataset: str  # collection, folder, prepared set, or a published one as NAME:FOLDER
     pooling: Pooling = "cls"
     view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass

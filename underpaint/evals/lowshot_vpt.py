@@ -95,13 +95,13 @@ class LowShotVPT(FewShots):
 
     protocol: ClassVar[str] = "lowshot_vpt"
 
-    preset: Literal["mim_refiner", "kmnp"] = "mim_refiner"  # published settings (evals/lowshot_vpt.py)
-    prompts: int = 0  # tokens in each block; 0: the preset's
-    prompt_width: int = -1  # projected to the encoder's width; 0: that width; -1: the preset's
-    base_lr: tuple[float, ...] = ()  # per 256 images, several to choose from; empty: the preset's
-    weight_decay: tuple[float, ...] = ()  # of prompts and head, several to choose from; empty: the preset's
-    epochs: int = 0  # 0: the preset's
-    precision: Precision = "fp32"  # of training
+    preset: Literal["mim_refiner", "kmnp"] = "mim_refiner"  # mim_refiner or kmnp (docs/reference/evaluations.md)
+    prompts: int = 0  # trained tokens in each block; 0: the preset's number
+    prompt_width: int = -1  # width before projection; 0: the encoder's; -1: the preset's
+    base_lr: tuple[float, ...] = ()  # rates per 256 images to choose from; empty: the preset's
+    weight_decay: tuple[float, ...] = ()  # decays to choose from; empty: the preset's
+    epochs: int = 0  # epochs of training; 0: the preset's
+    precision: Precision = "fp32"  # precision of training
     workers: int = 0  # processes that decode images
 
     def __post_init__(self) -> None:

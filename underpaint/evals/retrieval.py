@@ -47,12 +47,12 @@ class Retrieval:
     needs: ClassVar[type] = Towers
     draws: ClassVar[bool] = False
 
-    dataset: str  # opened by the caller: a collection's name, or a folder
+    dataset: str  # collection, folder, prepared set, or a published one as NAME:FOLDER
     captions: str = ""  # table path,caption of a folder; "" takes captions.csv and the files beside images
     languages: tuple[str, ...] = ()  # captions in these languages alone, such as en,de; empty: all
     captions_per_image: int = 0  # first captions of each image that are used; 0: all
     images: Literal["heldout", "all"] = "heldout"  # images of the split "heldout", or all that have a caption
-    view: ViewSetting = "encoder"  # of each image, see evals/view.py
+    view: ViewSetting = "encoder"  # resize and crop of each image (docs/reference/evaluations.md)
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:
@@ -100,9 +100,10 @@ class Retrieval:
             half = "" if self.images == "all" else "held-out "
             where = f" in {', '.join(self.languages)}" if self.languages else ""
             raise ValueError(
-                f"no {half}image of '{source.name}' has a caption{where}: put a text beside each image, "
-                f"give captions=FILE"
+                f"no {half}image of '{source.name}' has a caption{where}: put a text beside each image (dog.txt beside "
+                f"dog.jpg) or give captions=FILE with the columns path and caption"
                 f"{'' if self.images == 'all' else ', or take images=all'}"
+                f"{', or drop languages= if the captions have no known language' if codes else ''}"
             )
         remarks = [remark for language in languages for remark in unseen_language(towers, language)]
         remarks += unread_texts(towers, [text for of_image in texts for text in of_image])

@@ -30,7 +30,7 @@ class TagRecall:
     needs: ClassVar[type] = FinishedClassifier
     draws: ClassVar[bool] = False
 
-    dataset: str  # opened by the caller: the images whose split "heldout" is asked about
+    dataset: str  # folder, prepared set or collection; its images of the split "heldout" count
     top: int = 10
     view: ViewSetting = "encoder"  # of each image: a setting, preset or view in full (evals/view.py)
     batch_size: int = 64  # images per forward pass

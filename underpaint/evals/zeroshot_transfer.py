@@ -60,14 +60,14 @@ class ZeroShotTransfer:
     needs: ClassVar[type] = Towers
     draws: ClassVar[bool] = False
 
-    dataset: str  # opened by the caller: a collection's name, or a folder
+    dataset: str  # collection, folder, prepared set, or a published one as NAME:FOLDER
     # Table of names: JSON {language: {class: [names]}}, CSV class,name,language, or a line "dog; puppy" for each class.
     names: str = ""  # "" takes the names of classes and tags as they are
     templates: str = ""  # file of templates, one per line, or JSON {language: [templates]}; "" is "a photo of a {}."
     languages: tuple[str, ...] = ()  # of the table of names, such as en,de; empty: all
     targets: Literal["class", "tags"] = "class"  # top-1 of the class, or mAP of the tags
     images: Literal["heldout", "all"] = "heldout"  # test images (for tags: held-out ones), or all that have a target
-    view: ViewSetting = "encoder"  # of each image, see evals/view.py
+    view: ViewSetting = "encoder"  # resize and crop of each image (docs/reference/evaluations.md)
     batch_size: int = 64  # images per forward pass
 
     def __post_init__(self) -> None:

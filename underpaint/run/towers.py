@@ -23,7 +23,7 @@ def load_towers(folder: str | Path) -> Towers:
         raise ValueError(f"{folder} holds an encoder alone, {advice}")
     model = load_model(folder)
     if not isinstance(model, ImageText):
-        raise ValueError(f"{folder} holds a {type(model).__name__}, {advice}")
+        raise ValueError(f"{folder} holds a model of the class {type(model).__name__}, {advice}")
     return with_tokenizer(model, folder)
 
 

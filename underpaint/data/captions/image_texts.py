@@ -287,9 +287,10 @@ def _notes(images: int, made: int, left_out: int, wording: Wording) -> tuple[str
 def _nothing(source: str, wording: Wording) -> str:
     languages = f" in {', '.join(wording.languages)}" if wording.languages else ""
     tags = " and no tags" if wording.templates else ", and data.templates is empty"
+    table = ", or data.tags=FILE with path and tags" if wording.templates else ""
     return (
         f"{source} has no captions{languages}{tags}; put a text beside each image (dog.txt beside dog.jpg), or give "
-        f"data.captions=FILE with the columns path and caption"
+        f"data.captions=FILE with the columns path and caption{table}"
     )
 
 

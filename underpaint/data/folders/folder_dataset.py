@@ -91,6 +91,13 @@ class FolderDataset(ImageDataset):
         yield from read_heldout(images, targets, format=format, batch_size=batch_size, longest=longest)
 
 
+def _classes_missing(source: Source, split: str) -> str:
+    """Advice if no image has a class, since only images with classes are split into train and test."""
+    if split not in ("train", "test") or source.rows("train") or source.rows("test"):
+        return ""
+    return ": no image has a class; a folder of images takes data.labels=FILE (path,class) or a folder per class"
+
+
 def open_folder_dataset(config: ImageOptions) -> FolderDataset:
     """Read the source and make the labels of its images.
 
@@ -103,8 +110,9 @@ def open_folder_dataset(config: ImageOptions) -> FolderDataset:
     share, seed = config.share, config.share_seed
     rows = tuple(row for row in source.rows(config.split) if in_share(source.family[row], share, seed=seed))
     if not rows:
+        advice = _classes_missing(source, config.split)
         of_share = f" with data.share={config.share}" if config.share < 1 else ""
-        raise ValueError(f"{config.source} has no images in its split {config.split!r}{of_share}")
+        raise ValueError(f"{config.source} has no images in its split {config.split!r}{of_share}{advice}")
     names = _names(source, config.targets)
     vocabulary = _vocabulary(config, [names[row] for row in rows])
     return FolderDataset(
