@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from underpaint.evals.text_features import Towers
 from underpaint.models.image_text import ImageText, ImageTextConfig
 from underpaint.models.text_tower import TextConfig
 from underpaint.run.towers import load_towers
+from underpaint.texts.tokenizer import JsonTokenizer
 from underpaint.weights.importing import import_weights
 
 
@@ -44,3 +48,26 @@ def test_a_tower_that_gives_nothing_finite_and_a_tokenizer_with_more_ids(towers:
     with pytest.raises(ValueError, match="not finite for 'snow'; it has diverged"):
         towers.embed_texts(["snow"])
     towers.model.text_projection.data.copy_(scale)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "last", "message"),
+    [
+        ("[UNK]", 4, ""),
+        ("absent", 4, r"tokenizer\.json cannot read 'a b': .*UNK"),
+        ("[UNK]", 9, "has 5 tokens, and one with the id 9: its ids have gaps"),
+    ],
+)
+def test_a_tokenizer_json_that_cannot_read_a_text_is_named(
+    tmp_path: Path, unknown: str, last: int, message: str
+) -> None:
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "a": last}
+    form = {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    pieces = form | {"unk_token": unknown, "vocab": vocabulary}
+    content = {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "model": pieces}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    if not message:
+        assert JsonTokenizer(tmp_path / "tokenizer.json")(["a b"]).tolist() == [[0, 4, 3, 2]]
+        return
+    with pytest.raises(ValueError, match=message):
+        JsonTokenizer(tmp_path / "tokenizer.json")(["a b"])

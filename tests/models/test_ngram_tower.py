@@ -8,6 +8,7 @@ import zipfile
 from importlib import util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from support.tower_examples import NGRAMS, fill_table, lit_folder
 from underpaint import files
 from underpaint.evals.text_features import unseen_language
+from underpaint.models.ngram_start import read_weights
 from underpaint.models.ngram_tower import ORDERS, NgramConfig, NgramTower
 from underpaint.models.text_start import open_text_start
 from underpaint.models.text_tower import TextConfig
@@ -103,6 +105,40 @@ def test_weights_of_anything_else_are_refused(tmp_path: Path) -> None:
         (tmp_path / "weights.npz").write_bytes(content)
         with pytest.raises(ValueError, match=message):
             open_text_start(tmp_path).tensors()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q1.txt", b"no array", "q1.txt is not an array of finite numbers"),
+        ("q1.npy", npy(np.array(["a"])), "q1 is not an array of finite numbers"),
+        ("q1.npy", npy(np.array([1.0, np.nan])), "q1 is not an array of finite numbers"),
+        ("q1.npy", npy(np.zeros(3, dtype=complex)), "q1 is not an array of finite numbers"),
+        ("q1.npy", npy(np.zeros(9)).replace(b"(9,), }" + 13 * b" ", b"(99999999999999,), }"), "or is damaged"),
+    ],
+)
+def test_arrays_that_are_no_numbers_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.npz", "w") as archive:
+        archive.writestr(name, content)
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path, NgramConfig())
+
+
+def test_a_flipped_byte_of_a_compressed_array_is_damage(tmp_path: Path) -> None:
+    file = tmp_path / "weights.npz"
+    np.savez_compressed(file, q1=np.random.default_rng(0).integers(0, 9, 500))
+    content = bytearray(file.read_bytes())
+    for place in (60, 100, 200):
+        flipped = content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :]
+        file.write_bytes(flipped)
+        with pytest.raises(ValueError, match="is not a file of arrays, or is damaged"):
+            read_weights(tmp_path, NgramConfig())
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

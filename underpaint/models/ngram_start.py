@@ -6,6 +6,7 @@ They are arrays of NumPy in a zip file; nothing in them is run.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "
 TABLES = 17
 """Parts of the table of embeddings: piece ``n`` is in part ``n % TABLES``, each with a scale of its own."""
 MAX_BYTES = 512 * 2**20
-"""Largest size of an unpacked array; the largest of the package has 4 MB."""
+"""Largest size of all arrays unpacked; those of the package have less than 80 MB."""
 MLP = {"fc0": "d0", "fc1": "d1", "fc2": "d2", "fc3": "d3", "skip1": "p1", "skip3": "p3"}
 
 
@@ -50,7 +51,7 @@ def read_weights(folder: Path, config: NgramConfig) -> dict[str, Tensor]:
         tensors |= {"norm.weight": _vector(arrays["ln_g"]), "norm.bias": _vector(arrays["ln_b"])}
         tensors |= {"proj.weight": _vector(arrays["cnn_W"].T), "proj.bias": _vector(arrays["cnn_b"])}
         tensors |= {f"{ours}.weight": _vector(arrays[theirs].T) for ours, theirs in MLP.items()}
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+    except (KeyError, ValueError, IndexError, RuntimeError, TypeError) as error:
         raise ValueError(f"{folder / WEIGHTS} is not the universal sentence encoder: {error}") from error
     return tensors
 
@@ -60,12 +61,18 @@ def _arrays(path: Path) -> Arrays:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            if too_large := [entry.filename for entry in archive.infolist() if entry.file_size > MAX_BYTES]:
-                raise ValueError(f"{too_large[0]} has more than {MAX_BYTES:,} bytes")
+            if (unpacked := sum(entry.file_size for entry in archive.infolist())) > MAX_BYTES:
+                raise ValueError(f"{unpacked:,} bytes unpacked, more than {MAX_BYTES:,}")
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            arrays = {name: stored[name] for name in stored.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise ValueError(f"{name} is not an array of finite numbers")
+    except (
+        OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
         raise ValueError(f"{path} is not a file of arrays, or is damaged: {error}") from error
+    return arrays
 
 
 def _embedding(arrays: Arrays, config: NgramConfig) -> dict[str, Tensor]:

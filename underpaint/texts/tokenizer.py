@@ -157,6 +157,10 @@ class JsonTokenizer(_Filled):
             raise ValueError(f"{path} is not a tokenizer of transformers: {error}") from error
         self._pieces.no_truncation()
         self._pieces.no_padding()
+        if (largest := max(self._pieces.get_vocab(with_added_tokens=True).values(), default=0)) >= self.vocabulary:
+            raise ValueError(
+                f"{path} has {self.vocabulary:,} tokens, and one with the id {largest:,}: its ids have gaps"
+            )
         special = [self._special(path, names) for names in SPECIAL.values()]
         self.special = tuple(str(self._pieces.id_to_token(number)) for number in special)
         self.order = [*special, *sorted(set(range(self.vocabulary)) - set(special))]
@@ -173,4 +177,8 @@ class JsonTokenizer(_Filled):
         return number
 
     def _ids(self, text: str) -> list[int]:
-        return [self._number[number] for number in self._pieces.encode(text, add_special_tokens=False).ids]
+        try:
+            pieces = self._pieces.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the package raises no class of its own
+            raise ValueError(f"{self.file} cannot read {text[:40]!r}: {error}") from error
+        return [self._number[number] for number in pieces]
