@@ -317,11 +317,12 @@ def start(folder: Path, *overrides: str, sleep: float) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "overrides"),
     [
         pytest.param(signal.SIGINT, [], id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, ["data.workers=2"], id="SIGTERM with workers", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, ["data.workers=2"], id="SIGTERM with workers"),
     ],
 )
 def test_a_signal_saves_and_prints_the_command_that_continues(

@@ -172,6 +172,7 @@ def test_memory_that_torch_does_not_get_is_the_machines_fault(
     assert "can't allocate memory" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_names_that_are_no_utf8_are_counted_kept_and_printed(run: Path, images: Path, tmp_path: Path) -> None:
     """Linux allows any bytes in a name; a bad record of such a name ended the run without saying which."""
     mixed = Path(shutil.copytree(images, tmp_path / "images"))

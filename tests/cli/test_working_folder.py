@@ -183,9 +183,8 @@ def test_canaries_sing_where_python_finds_them(places: dict[str, Path], few: Pat
     assert sung(command, few, tmp_path / "sung", lone) == {"imagecodecs"}
 
 
-@pytest.mark.parametrize(
-    "launcher", [pytest.param(INSTALLED, id="installed"), pytest.param(MODULE, id="-m", marks=slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [pytest.param(INSTALLED, id="installed"), pytest.param(MODULE, id="-m")])
 @pytest.mark.parametrize("name", QUICK)
 def test_a_command_runs_nothing_of_the_working_folder(
     name: str, launcher: list[str], places: dict[str, Path], few: Path, tmp_path: Path

@@ -297,6 +297,7 @@ def test_the_collection_as_its_registry_gives_it(monkeypatch: pytest.MonkeyPatch
     require_promises(source, images=500)
 
 
+@pytest.mark.slow
 def test_the_collection_keeps_its_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     edition = next(entry.edition for entry in catalog.COLLECTIONS if entry.name == "icons")
     monkeypatch.delenv("UNDERPAINT_CACHE")

@@ -28,6 +28,7 @@ from underpaint.data.known_sets.other_sets import CIFAR10, read_annotations, rea
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.engine import Engine
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.scoring import scored
@@ -466,7 +467,7 @@ def test_scores_follow_from_the_file_of_predictions(tmp_path: Path) -> None:
     (tmp_path / "all" / "v2" / "4" / "a.png").write_bytes(b"broken")
     objectnet_tree(tmp_path / "all" / "objectnet")
     evaluation, model = Robustness(dataset=str(tmp_path / "all")), ByBrightness({5: [7, 5], 2: [9], 1: [3]})
-    scores, predictions = scored(evaluation, model, evaluation.sources(), device=CPU, seed=0)
+    scores, predictions = scored(evaluation, model, evaluation.sources(), engine=Engine(device=CPU), seed=0)
     write_predictions(tmp_path / "p.parquet", predictions)
     rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert len(rows) == 12 + 4

@@ -90,6 +90,7 @@ def test_the_layer_is_chosen_by_held_out_training_images(source: Source, encoder
     assert score.settings["tuning_top1"] == max(tuned)
 
 
+@pytest.mark.slow
 def test_the_attentive_probe_reads_patch_tokens_alone(source: Source, encoder: ViT, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

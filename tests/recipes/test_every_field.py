@@ -228,6 +228,7 @@ def test_every_field_of_a_detector_acts_or_is_refused(objects: Path, tmp_path: P
     assert walk(run, [*its_own, *idle], tmp_path, objects / "000.png") == (set(its_own), idle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "context", "acting", "idle"),
     [
@@ -251,14 +252,12 @@ def test_every_field_of_a_detector_acts_or_is_refused(objects: Path, tmp_path: P
             ["data.augment.mixup=0.8", "data.augment.cutmix=1"],
             {f"data.augment.{name}" for name in ("mix_probability", "switch_probability", "mix_group")},
             set(),
-            marks=pytest.mark.slow,
         ),
         pytest.param(
             "finetune_smoke",
             ["data.augment.cutmix=1"],
             {"data.augment.mix_probability"},
             {"data.augment.switch_probability"},
-            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -72,6 +72,7 @@ def test_a_text_tower_learns_a_locked_encoder(images: Path, encoder: Path, finis
     assert not tagged[0].problem
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_bits(images: Path, encoder: Path, tmp_path: Path) -> None:
     execute(lit_run(images, encoder), tmp_path / "whole")
     with pytest.raises(Interrupted):

@@ -104,6 +104,7 @@ def test_the_share_of_best_images_is_that_of_a_loop() -> None:
     assert vectors.kept_best == 1
 
 
+@pytest.mark.slow
 def test_words_are_chosen_by_source_and_language(images: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [Caption(name, language) for language, name in (("zh", "狗"), ("fr", "tête de chien"), ("de", "hund"))]
     monkeypatch.setattr(search_words, "_emoji_names", lambda: names)
@@ -139,7 +140,11 @@ def test_languages_are_those_of_the_captions(images: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("record", [{"run": None}, {"run": {"data": None}}, {"run": {"data": {"source": 3}}}, [], None])
-def test_a_record_without_a_source_gives_no_words(record: object, images: Path, tmp_path: Path) -> None:
+def test_a_record_without_a_source_gives_no_words(
+    record: object, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slow_to_read in ("_emoji_names", "_english"):
+        monkeypatch.setattr(search_words, slow_to_read, list[Caption])
     (tmp_path / "run.json").write_text(json.dumps(record))
     choice = choose_words(open_pictures(images), images, tmp_path, most=12)
     assert choice.counts["captions of the run"] == 0

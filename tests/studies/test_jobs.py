@@ -123,6 +123,7 @@ def test_a_pool_that_broke_fails_the_part_that_it_does_not_take(tmp_path: Path) 
         assert isinstance(jobs._submit(pool, "part-0-seed0", build, tmp_path).exception(), BrokenProcessPool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_signals_end_a_study_while_its_parts_are_at_work(count: int, tmp_path: Path) -> None:
     """The second signal came before the other processes had been told of the first, and their parts were waited for."""
@@ -142,6 +143,7 @@ def test_signals_end_a_study_while_its_parts_are_at_work(count: int, tmp_path: P
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_part_that_another_command_works_on_is_waited_for(
     count: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

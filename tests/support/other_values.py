@@ -204,7 +204,7 @@ def shrunk(run: Run, source: Path) -> Run:
         objective = replace(objective, decoder=decoder)
     if isinstance(objective, LitConfig):
         text = TextConfig(vocabulary=200, positions=34, width=16, depth=1, heads=2, mlp_ratio=2)
-        objective = replace(objective, text=text, width=16, tokens=16, text_from="")
+        objective = replace(objective, text=text, width=16, tokens=16, text_from="", locked_text=False)
     augment = replace(run.data.augment, mix_group=2)  # what the few samples of a step can be divided by
     labels = str(source / "labels.csv") if (source / "labels.csv").is_file() else ""
     data = replace(run.data, source=str(source), labels=labels, workers=0, max_bad=0.5, augment=augment)

@@ -316,7 +316,7 @@ def test_the_command(imported: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(common[:3]) == 2
     assert "chooses among labels" in capsys.readouterr().err
     assert main([*common, "--prompts", "a photo"]) == 2
-    assert "a photo is not a text file" in capsys.readouterr().err
+    assert "a photo is not a file" in capsys.readouterr().err
 
 
 def test_the_example_of_the_docs_runs(imported: Path, tokenizer: bytes) -> None:
@@ -342,7 +342,7 @@ def test_what_the_user_can_mend(imported: Path, tmp_path: Path) -> None:
         (lambda: predict(imported, picture, labels=["a", "b"], prompts=[]), "needs {} where the label goes"),
         (lambda: files.read_lines(tmp_path / "empty.txt"), "is empty"),
         (lambda: files.read_lines(tmp_path / "binary.txt"), "is not UTF-8 text"),
-        (lambda: files.read_lines(tmp_path), "is not a text file"),
+        (lambda: files.read_lines(tmp_path), "is not a file"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

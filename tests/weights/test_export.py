@@ -136,6 +136,7 @@ def test_onnx(tmp_path: Path, classes: int) -> None:
         close(torch.from_numpy(found), expected(classes)[:count], 1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("source", ["timm mean", "hf", "hf classifier"])
 def test_onnx_of_other_forms(tmp_path: Path, source: str) -> None:
@@ -225,6 +226,7 @@ def save(folder: Path, config: ViTConfig) -> Path:
 SMALL: dict[str, Any] = {"size": (32, 32), "patch": 8, "width": 32, "depth": 2, "heads": 4, "positions": "learned"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "refusals"),
     [
@@ -236,10 +238,9 @@ SMALL: dict[str, Any] = {"size": (32, 32), "patch": 8, "width": 32, "depth": 2, 
         pytest.param(
             {"norm_eps": 1e-12},
             {"timm": "epsilon 1e-06", "torchvision": "epsilon 1e-06"},
-            marks=pytest.mark.slow,
         ),
         ({"final_norm": False}, {"timm": "no final norm", "torchvision": "no final norm", "hf": "mean of the patches"}),
-        pytest.param({"value_range": (10.0, 200.0)}, {"hf": "values from 0"}, marks=pytest.mark.slow),
+        pytest.param({"value_range": (10.0, 200.0)}, {"hf": "values from 0"}),
     ],
 )
 def test_shapes_that_a_tool_cannot_express_are_refused_and_the_others_work(
