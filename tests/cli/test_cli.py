@@ -211,6 +211,15 @@ MISUSED = [
     ("trian", "unknown verb 'trian'; did you mean train?"),
     ("--verison", "unknown option '--verison'; did you mean --version?"),
     ("train", "the following arguments are required: RECIPE ("),
+    (
+        "train wsp_smoke --labels x.csv",
+        "unknown option '--labels'; a field is written without dashes: data.labels=VALUE",
+    ),
+    (
+        "train mae_smoke --base-lr=1",
+        "unknown option '--base-lr=1'; a field is written without dashes: optim.base_lr=VALUE",
+    ),
+    ("train unknown --labels x.csv", "unknown option '--labels'; did you mean --plan?"),
     ("train mae_smoke --ot x", "unknown option '--ot'; did you mean --out?"),
     ("prepare x --out y --min-cuont=3", "unknown option '--min-cuont=3'; did you mean --min-count?"),
     ("report x --zzz", "unknown option '--zzz'; known are --help, --no-images"),

@@ -89,7 +89,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     called = of_verb[options.verb]
     for word in left:
         if word.startswith("-"):
-            called.error(f"unknown option {word!r}{_meant(word.partition('=')[0], called.flags)}")
+            name = word.partition("=")[0]
+            called.error(f"unknown option {word!r}{_field(options, name) or _meant(name, called.flags)}")
         if "overrides" not in options:
             called.error(f"unexpected word {word!r}")
         if "=" not in word:
@@ -97,6 +98,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if left:
         options.overrides = [*options.overrides, *left]
     return options
+
+
+def _field(options: argparse.Namespace, flag: str) -> str:
+    """How a field of the recipe to train is set that was written as an option, such as ``--labels``."""
+    if options.verb != "train":
+        return ""
+    from underpaint import verbs
+
+    name = flag.lstrip("-").replace("-", "_")
+    try:
+        fields = [field.name for field in verbs.settable_fields(options.recipe)]
+    except ValueError:  # of the recipe, whose own error comes when it is run
+        return ""
+    written = [f"{field}=VALUE" for field in fields if name in (field, field.rpartition(".")[2])]
+    return f"; a field is written without dashes: {' or '.join(written)}" if written else ""
 
 
 def _meant(word: str, known: Sequence[str]) -> str:
