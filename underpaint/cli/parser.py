@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -90,7 +91,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     for word in left:
         if word.startswith("-"):
             name = word.partition("=")[0]
-            called.error(f"unknown option {word!r}{_field(options, name) or _meant(name, called.flags)}")
+            called.error(f"unknown option {word!r}{_field(options, name, called.flags) or _meant(name, called.flags)}")
         if "overrides" not in options:
             called.error(f"unexpected word {word!r}")
         if "=" not in word:
@@ -100,9 +101,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _field(options: argparse.Namespace, flag: str) -> str:
-    """How a field of the recipe to train is set that was written as an option, such as ``--labels``."""
-    if options.verb != "train":
+def _field(options: argparse.Namespace, flag: str, known: Sequence[str]) -> str:
+    """How a field of the recipe to train is set that was written as an option, such as ``--labels``.
+
+    A slip in a ``known`` option is none, and is told apart first: to know the fields takes seconds.
+    """
+    if options.verb != "train" or difflib.get_close_matches(flag, known, n=1, cutoff=0.75):
         return ""
     from underpaint import verbs
 
