@@ -280,6 +280,7 @@ def test_statistics_of_nothing_or_of_a_constant(tmp_path: Path) -> None:
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from underpaint.core import ImageInput
@@ -290,6 +291,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.open_source import open_source
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so do the tests
     root = Path(sys.argv[1])
     source = open_source(str(root))
     format = ImageInput(size=(8, 8), channels=3, value_range=(0.0, 255.0), mean=(0.5,) * 3, std=(0.5,) * 3)
