@@ -75,6 +75,7 @@ def test_ratios_are_to_the_fastest_peer_of_a_kind(peers: ModuleType) -> None:
     assert "with 1.50 of its memory" in found[0]
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_there_is_a_row_that_says_so(peers: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(peers.STAGES, "mae", ("ours", "no-such-peer"))
     options = Namespace(stages=["mae"], size="smoke", batch=2, steps=1, repeats=1)

@@ -142,6 +142,7 @@ def test_the_fields_of_an_evaluation_are_listed(capsys: pytest.CaptureFixture[st
     assert "unknown recipe 'lowshots'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_list_source_names_the_lines(here: Path) -> None:
     """In a process of its own, where no type checker has wrapped the functions."""
     mae, labels = "def forward(self, batch: ImageBatch)", "def forward(self, batch: LabelBatch)"
@@ -351,6 +352,7 @@ def test_a_signal_saves_and_prints_the_command_that_continues(
     assert_same_weights(here / "run", finished_mae)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(here: Path) -> None:
     with record.lock(here / "run"):
         done = underpaint("train", "support.small_runs:recipe", "--out", here / "run")

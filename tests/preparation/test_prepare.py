@@ -335,6 +335,7 @@ def test_images_without_a_word_are_a_set_for_mae(tmp_path: Path) -> None:
     assert len(PreparedSet(out).vocabulary().labels) == 0
 
 
+@pytest.mark.slow
 def test_rows_of_one_image_are_one_and_repeats_have_the_mean(tmp_path: Path) -> None:
     files = {f"{number:03d}.png": picture(number) for number in range(240)}
     folder = write_files(tmp_path / "many", files)

@@ -69,6 +69,7 @@ def test_a_part_whose_inputs_are_not_asked_for_begins() -> None:
     assert begun.name == "score"
 
 
+@pytest.mark.slow
 def test_each_part_runs_once_in_another_process_and_prints_to_its_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

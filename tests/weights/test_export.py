@@ -123,6 +123,7 @@ def test_torchvision(tmp_path: Path, classes: int) -> None:
     close(model(images()), expected(classes) if classes else expected()[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, CLASSES])
 def test_onnx(tmp_path: Path, classes: int) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
