@@ -20,7 +20,7 @@ from underpaint.data.source import Source
 from underpaint.evals.class_splits import Labelled, few_shot
 from underpaint.evals.features import Encoder, labelled_rows, transfer_classes
 from underpaint.evals.score import Score
-from underpaint.evals.split_lists import read_split_list, rows_named
+from underpaint.evals.split_lists import places_by_name, read_split_list, rows_named
 from underpaint.evals.view import ViewSetting, require_view
 from underpaint.models.pooling import Pooling
 
@@ -69,9 +69,8 @@ class FewShots:
         if not self.lists:
             keys = [keyed_random.key(seed, "lowshot", split) for split in range(self.splits)]
             return [few_shot(half, shots=self.shots, key=key) for key in keys]
-        place = {path: number for number, path in enumerate(half.image)}
-        ends = {path.rpartition("/")[2]: number for path, number in place.items()}
-        named = [[place.get(name, ends.get(name)) for name in read_split_list(file)] for file in self.lists]
+        place_of = places_by_name(half.image)
+        named = [[place_of.get(name) for name in read_split_list(file)] for file in self.lists]
         return [sorted(number for number in split if number is not None) for split in named]
 
     def scores(

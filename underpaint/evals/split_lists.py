@@ -32,14 +32,13 @@ def rows_named(names: Sequence[str], paths: Sequence[str], *, file: str) -> list
     Raises:
         ValueError: naming an image that is not there, or that several paths end in.
     """
-    of_path = {path: place for place, path in enumerate(paths)}
+    place_of, known = places_by_name(paths), set(paths)
     ends = Counter(path.rpartition("/")[2] for path in paths)
-    of_end = {path.rpartition("/")[2]: place for place, path in enumerate(paths)}
     rows: list[int] = []
     for name in names:
-        if name not in of_path and ends[name] > 1:
+        if name not in known and ends[name] > 1:
             raise ValueError(f"{file}: {ends[name]} training images are called {name!r}; write its path in the list")
-        place = of_path.get(name, of_end.get(name))
+        place = place_of.get(name)
         if place is None:
             raise ValueError(
                 f"{file} names {name!r}, which is not one of the {len(paths)} training images; a name is a path "
@@ -49,6 +48,13 @@ def rows_named(names: Sequence[str], paths: Sequence[str], *, file: str) -> list
     if len(set(rows)) < len(rows):
         raise ValueError(f"{file} names an image twice, by its path and by its last part; remove one of the lines")
     return sorted(rows)
+
+
+def places_by_name(paths: Sequence[str]) -> dict[str, int]:
+    """Place of each image by its path and by the last part of it; a path goes before a last part."""
+    return {path.rpartition("/")[2]: place for place, path in enumerate(paths)} | {
+        path: place for place, path in enumerate(paths)
+    }
 
 
 def split_lists(scores: Sequence[Score]) -> list[tuple[str, tuple[str, ...]]]:
