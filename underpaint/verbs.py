@@ -292,9 +292,9 @@ def run_study(
         raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
     _require_outside(asked.get("images", ""), folder)
-    asked["measured"] = parts.recorded_measurements(folder, name)
+    asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     built = build_study(name, **asked)
-    build = partial(build_study, name, **{**asked, "measured": built.measured})
+    build = partial(build_study, name, **{**asked, "measured": built.measured, "precision": built.precision})
     complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
@@ -326,7 +326,7 @@ def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]
     """
     name = study_name(name)
     folder = _study_folder(name, out, asked)
-    asked["measured"] = parts.recorded_measurements(folder, name)
+    asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     study = build_study(name, **asked)
     rows = parts.plan(study, folder)
     compared = measure_side_by_side(study, rows, jobs=usual_jobs(study))
@@ -367,7 +367,8 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
     if name != "scaling" and asked.pop("largest", False):
         raise ValueError(f"--largest runs the predicted point of the study `scaling`; `{name}` has none")
     options: dict[str, Any] = {**asked, "overrides": config.assignments(asked.get("overrides", ()))}
-    return STUDIES[name](**options)
+    precision = options.pop("precision", None)
+    return parts.with_one_precision(STUDIES[name](**options), precision)
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

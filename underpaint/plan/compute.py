@@ -33,7 +33,7 @@ def work(run: Run, data_info: DataInfo, *, microbatch: int, checkpointing: bool)
     """Operations and memory traffic of a forward and backward pass of a microbatch."""
     total = Work()
     for part in parts(run, data_info):
-        part.add_work(total, microbatch, c=FP32 if run.precision == "fp32" else 2, again=checkpointing)
+        part.add_work(total, microbatch, c=FP32 if run.settled_precision == "fp32" else 2, again=checkpointing)
     return total
 
 

@@ -58,7 +58,7 @@ def dry_run(run: Run, layout: Layout, *, microbatch: int, labels: int) -> DryRun
         network = run.objective.build(assumed_data(labels))
     with _fake_ranks(layout) as ranks:
         # Before fake mode: FSDP cuts each parameter into as many pieces as ranks, which is quick on meta alone.
-        _shard(network, layout, ranks, bf16=run.precision != "fp32")
+        _shard(network, layout, ranks, bf16=run.settled_precision != "fp32")
         with FakeTensorMode(allow_non_fake_inputs=True):
             _to_fake(network)
             batch = example_batch(run.objective.inputs, microbatch)

@@ -51,15 +51,16 @@ def step_time(
     if device.is_cpu:
         rates = kept_rates()
         asked = work(run, data_info, microbatch=microbatch, checkpointing=layout.checkpointing)
-        computing = accumulation * measured_seconds(asked, rates, run.precision)
+        computing = accumulation * measured_seconds(asked, rates, run.settled_precision)
         update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards
     else:
-        peak = device.fp32 if run.precision == "fp32" else device.bf16
+        peak = device.fp32 if run.settled_precision == "fp32" else device.bf16
         asked_flops = flops + (recomputed_flops(run, data_info) if layout.checkpointing else 0)
         computing = accumulation * microbatch * asked_flops / (peak * device.mfu)
         update = ADAMW_BYTES * trained / layout.shards / device.bandwidth
     whole = parameters.size
-    exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=run.precision != "fp32")
+    bf16 = run.settled_precision != "fp32"
+    exchanging = _exchange_seconds(layout, device, weights=whole, gradients=trained, bf16=bf16)
     if layout.kind != "ddp":  # DDP shares gradients once a step
         exchanging *= accumulation
     return StepTime(computing=computing, exchanging=exchanging, update=update)

@@ -23,6 +23,7 @@ from underpaint.plan.rates import kept_rates
 from underpaint.run import Run
 from underpaint.run.declare import NeedsWholeBatch
 from underpaint.run.idle_fields import override_run
+from underpaint.run.precision import block_timing
 from underpaint.run.starting_encoder import require_fitting_start
 
 FORMAT = 1
@@ -139,6 +140,7 @@ def make_plan(
         fields += [f"budget.warmup={budget.warmup}"] if budget.warmup != chosen.budget.warmup else []
         chosen = replace(chosen, budget=budget)
     target = find_device(device)
+    chosen, timing = _with_precision(chosen, target)
     if chosen.precision == "float8" and not target.float8:
         able = ", ".join(each.name for each in GPUS.values() if each.float8)
         raise ValueError(f"device={device} does not multiply in float8; those that do are {able}")
@@ -156,7 +158,18 @@ def make_plan(
     for answer in answers[1:]:
         if answer.seconds * SLOWER < best.seconds:
             best = answer
-    return replace(best, price=price, fields=tuple(fields))
+    return replace(best, price=price, fields=tuple(fields), assumptions=(*best.assumptions, *timing))
+
+
+def _with_precision(run: Run, target: Device) -> tuple[Run, tuple[str, ...]]:
+    """The run in the fastest precision where it asks for it, with a sentence on it: measured here, bf16 on a GPU."""
+    if run.precision != "fastest":
+        return run, ()
+    if not target.is_cpu:
+        return replace(run, precision="bf16"), (f"precision=fastest is bf16 on {target.name}",)
+    timing = block_timing(run, torch.device("cpu"))
+    chosen = replace(run, precision=timing.fastest)
+    return chosen, (f"precision=fastest is {timing.fastest} on this machine: {timing}",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,10 +308,10 @@ class _Question:
             if rates.threads != threads:
                 yield f"this process has {threads} threads: `plan --calibrate` would measure with these"
         else:
-            yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.precision})"
+            yield f"{device.mfu:.0%} of the peak of {device.name} is reached in training ({run.settled_precision})"
             reserve = f"{device.reserve / GIB:.1f} GiB for driver and libraries"
             yield f"{reserve} and {FRAGMENTATION:.0%} lost to fragmentation are kept free"
-        if run.precision == "float8":
+        if run.settled_precision == "float8":
             yield "the rate of bf16, since what float8 gains has not been measured; memory as in bf16"
         if layout.ranks > 1:
             yield (

@@ -105,7 +105,7 @@ def memory(
 
 def types_of(run: Run, *, sharded: bool, cuda: bool) -> Types:
     """The types of a run's numbers: ``stream`` runs between the blocks, autocast on CUDA copies what norms take."""
-    compute = FP32 if run.precision == "fp32" else 2  # float8 keeps what bf16 does
+    compute = FP32 if run.settled_precision == "fp32" else 2  # float8 keeps what bf16 does
     stream = compute if sharded else FP32
     lean = run.parallel.recompute_pointwise
     return Types(compute=compute, stream=stream, norm=stream if lean or not cuda else FP32, lean=lean)

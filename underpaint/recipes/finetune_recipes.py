@@ -36,6 +36,7 @@ def finetune_laptop() -> Run:
         budget=Budget(samples=4_000, batch_size=32, microbatch=32, warmup=400),
         optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.999), layer_decay=0.75, decay_tokens=False),
         schedule=ScheduleConfig(min_lr=1e-6),
+        precision="fastest",
         cadence=Cadence(log=320, save=3_200, keep=10_000_000, evaluate=10_000_000),
     )
 
@@ -45,7 +46,7 @@ def finetune_small() -> Run:
     laptop = finetune_laptop()
     encoder = replace(SIZES["vit_small8"], positions="sincos_trained")
     objective = replace(laptop.objective, encoder=encoder)
-    return replace(laptop, name="finetune_small", objective=objective, precision="bf16")
+    return replace(laptop, name="finetune_small", objective=objective)
 
 
 def finetune_smoke() -> Run:
@@ -56,5 +57,6 @@ def finetune_smoke() -> Run:
         name="finetune_smoke",
         objective=replace(laptop.objective, encoder=replace(SIZES["vit_smoke8"], positions="sincos_trained")),
         budget=Budget(samples=320, batch_size=32, microbatch=32, warmup=32),
+        precision="fp32",
         cadence=Cadence(log=64, save=96, keep=10_000_000, evaluate=10_000_000),
     )

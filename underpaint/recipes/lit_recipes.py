@@ -78,6 +78,7 @@ def lit_laptop() -> Run:
         data=CaptionData(source="openmoji", scale=(0.6, 1.0)),
         budget=Budget(samples=64_000, batch_size=128, microbatch=128, warmup=6_400),
         optim=OptimConfig(base_lr=2e-3, weight_decay=1e-4, betas=(0.9, 0.99)),
+        precision="fastest",
         cadence=Cadence(log=1_280, save=12_800, keep=10_000_000, evaluate=12_800),
     )
 
@@ -104,5 +105,6 @@ def lit_smoke() -> Run:
             tokens=16,
         ),
         budget=Budget(samples=1_280, batch_size=64, microbatch=64, warmup=128),
+        precision="fp32",
         cadence=Cadence(log=128, save=256, keep=10_000_000, evaluate=640),
     )

@@ -73,6 +73,7 @@ def mae_laptop() -> Run:
         data=ImageData(source="openmoji", scale=(0.2, 1.0)),
         budget=Budget(samples=32_000, batch_size=64, microbatch=64, warmup=3_200),
         optim=OptimConfig(base_lr=4e-3, weight_decay=0.05, betas=(0.9, 0.95)),
+        precision="fastest",
         cadence=Cadence(log=640, save=12_800, keep=10_000_000, evaluate=12_800),
     )
 
@@ -87,7 +88,6 @@ def mae_small() -> Run:
         data=replace(laptop.data, source=SMALL_SOURCE),
         budget=Budget(samples=192_000, batch_size=128, microbatch=128, warmup=19_200),
         optim=replace(laptop.optim, base_lr=2e-3),
-        precision="bf16",
         cadence=Cadence(log=6_400, save=64_000, keep=10_000_000, evaluate=96_000),
     )
 
@@ -135,5 +135,6 @@ def mae_smoke() -> Run:
         name="mae_smoke",
         objective=MAEConfig(encoder=SIZES["vit_smoke8"], decoder=DecoderConfig(width=16, depth=1, heads=2)),
         budget=Budget(samples=1_280, batch_size=64, microbatch=64, warmup=128),
+        precision="fp32",
         cadence=Cadence(log=128, save=256, keep=10_000_000, evaluate=640),
     )

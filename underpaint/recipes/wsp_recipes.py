@@ -81,6 +81,7 @@ def wsp_laptop() -> Run:
         data=ImageData(source="openmoji", targets="tags", min_count=5, scale=(0.3, 1.0)),
         budget=Budget(samples=9_600, batch_size=64, microbatch=64, warmup=960),
         optim=OptimConfig(base_lr=2e-3, weight_decay=0.1, betas=(0.9, 0.95), clip=1.0),
+        precision="fastest",
         cadence=Cadence(log=640, save=6_400, keep=10_000_000, evaluate=6_400),
     )
 
@@ -95,7 +96,6 @@ def wsp_small() -> Run:
         data=replace(laptop.data, source=SMALL_SOURCE),
         budget=Budget(samples=128_000, batch_size=128, microbatch=128, warmup=12_800),
         optim=replace(laptop.optim, base_lr=1e-3),
-        precision="bf16",
         cadence=Cadence(log=6_400, save=64_000, keep=10_000_000, evaluate=64_000),
     )
 
@@ -108,5 +108,6 @@ def wsp_smoke() -> Run:
         name="wsp_smoke",
         objective=replace(laptop.objective, encoder=replace(SIZES["vit_smoke8"], positions="sincos_trained")),
         budget=Budget(samples=1_280, batch_size=64, microbatch=64, warmup=128),
+        precision="fp32",
         cadence=Cadence(log=128, save=256, keep=10_000_000, evaluate=640),
     )

@@ -31,6 +31,7 @@ class StudyRecord(TypedDict):
     format: int
     settings: dict[str, object]
     measured: NotRequired[dict[str, float]]  # times of this machine that decide the length of runs
+    precision: NotRequired[Literal["fp32", "bf16"]]  # of the runs that ask for the fastest, where some do
 
 
 class ArmEntry(TypedDict):

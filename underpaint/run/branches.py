@@ -65,7 +65,11 @@ def _require_same_run(
 ) -> None:
     """Raise ValueError where the runs differ in more than their rates, or in what the last bits depend on."""
     budget = config.from_record(Budget, recorded["run"].get("budget"), where=run.branch_from)
-    there = {**recorded["identity"], "microbatch": budget.microbatch, **_machine(recorded["derived"])}
+    there = {
+        **recorded["identity"],
+        "microbatch": budget.microbatch,
+        **_machine({"precision": derived["precision"], **recorded["derived"]}),
+    }
     here = {**identity, "microbatch": run.budget.microbatch, **_machine(derived)}
     differing = [line for line in config.differences(there, here) if not line[0].startswith(MAY_DIFFER)]
     if differing:
@@ -77,9 +81,10 @@ def _require_same_run(
 
 
 def _machine(derived: Mapping[str, object]) -> dict[str, object]:
-    """Threads, ranks and type of device, which the last bits depend on."""
+    """Threads, ranks, precision and type of device, which the bits depend on."""
     device = str(derived.get("device")).partition(":")[0]
-    return {"threads": derived.get("threads"), "ranks": derived.get("ranks"), "device": device}
+    precision = derived.get("precision", "")
+    return {"threads": derived.get("threads"), "ranks": derived.get("ranks"), "device": device, "precision": precision}
 
 
 def _schedule_of(recorded: RunRecord, *, where: str) -> Schedule:

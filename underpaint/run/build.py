@@ -40,7 +40,7 @@ def build_state(run: Run, data_info: DataInfo, device: torch.device, ranks: Rank
 
 def _built(run: Run, data_info: DataInfo) -> nn.Module:
     network = run.objective.build(data_info)
-    return float8.convert(network, as_objective(network).blocks()) if run.precision == "float8" else network
+    return float8.convert(network, as_objective(network).blocks()) if run.settled_precision == "float8" else network
 
 
 def _plain(run: Run, data_info: DataInfo) -> nn.Module:
@@ -66,7 +66,7 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
         values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
     values |= {name: value.clone for name, value in _further_start(run).items()}
-    blocks, bf16 = as_objective(objective).blocks(), run.precision != "fp32"
+    blocks, bf16 = as_objective(objective).blocks(), run.settled_precision != "fp32"
     parallel.shard(objective, run.parallel, ranks=ranks, device=device, blocks=blocks, bf16=bf16)
     parallel.fill(objective, values, device)
     return objective

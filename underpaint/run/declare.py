@@ -100,6 +100,10 @@ class DataConfig(Protocol):
     def open(self) -> OpenDataset: ...
 
 
+RunPrecision = Literal["fp32", "bf16", "float8", "fastest"]
+"""Precision as a run names it; ``fastest`` is fp32 or bf16, as measured at the first start (run/precision.py)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything about one training run; a recipe is a function that returns one."""
@@ -116,7 +120,7 @@ class Run:
     # The folder of a longer run with the same rates at first, whose checkpoint this run continues (run/branches.py).
     branch_from: str = field(default="", metadata=OPERATIONAL | LATER)
     reset_final_norm: bool = False  # of the encoder started from (unknown in the paper)
-    precision: Precision = "fp32"
+    precision: RunPrecision = "fp32"  # the fastest is measured, and kept from the first start
     ema_decay: float = 0.0  # 0 keeps no average
     max_skipped: int = 10  # skipped steps in a row before the run stops
     spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)  # of the recent median of the losses
@@ -137,6 +141,12 @@ class Run:
             at_least = f"max_skipped={self.max_skipped} must be at least 1"
             raise ValueError(f"{at_least}, spike_factor={self.spike_factor} above 1; inf skips no spikes")
         self.lr_schedule()  # refuses a schedule that does not fit the budget or the rate
+
+    @property
+    def settled_precision(self) -> Precision:
+        """The precision, of a run for which the fastest has been measured (run/precision.py)."""
+        assert self.precision != "fastest", f"{self.name}: the fastest precision has not been measured"
+        return self.precision
 
     def lr_schedule(self) -> Schedule:
         """The learning rate by samples seen.

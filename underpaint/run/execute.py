@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from underpaint.run.build import build_state, whole_network
 from underpaint.run.cached_features import with_features
 from underpaint.run.declare import NeedsWholeBatch, Run
 from underpaint.run.earlier_runs import earlier_curves
+from underpaint.run.precision import precision_remark, with_fastest_precision
 from underpaint.run.rank_stream import RankStream
 from underpaint.run.starting_encoder import require_fitting_start, with_shape_of_start
 from underpaint.training import float8, sharded_tensors
 from underpaint.training.checkpoint import Checkpoints
-from underpaint.training.devices import choose_device, remark_on
+from underpaint.training.devices import choose_device
 from underpaint.training.loop import LoopConfig, NonFiniteLoss, TrainState, train
 from underpaint.training.monitor import RunInfo, RunMonitor
 from underpaint.training.ranks import Ranks, join
@@ -77,12 +79,14 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
         float8.require_support(run.precision, device, compiled=run.parallel.compile)
         threads = ranks.broadcast_from_first(lambda: record.kept_threads(folder, run.threads))
         torch.set_num_threads(max(1, threads // ranks.local_world))
-        derived = _derived(run, opened, data_info, ranks) | {"device": str(device), "threads": threads}
+        settled = ranks.broadcast_from_first(lambda: _settled(run, folder, device))
+        derived = _derived(run, opened, data_info, ranks)
+        derived |= {"device": str(device), "threads": threads, "precision": settled.settled_precision}
         branch = _branch(run, folder, identity, derived, ranks)
         if ranks.first:
             record.start(folder, run, identity=identity, derived=derived, overrides=overrides)
             _announce(run, folder, opened, derived)
-        result = _train(run, folder, opened=opened, data_info=data_info, device=device, ranks=ranks, branch=branch)
+        result = _train(settled, folder, opened=opened, data_info=data_info, device=device, ranks=ranks, branch=branch)
     ranks.leave()
     return result
 
@@ -102,6 +106,11 @@ def require_whole_batches(run: Run, ranks: Ranks) -> None:
         f"the loss of {run.objective.stage} compares all pairs of a batch, which microbatches would part: set "
         f"budget.microbatch={share}, or a smaller budget.batch_size with it"
     )
+
+
+def _settled(run: Run, folder: Path, device: torch.device) -> Run:
+    """The run in the precision of its first start, or in the one that is measured now."""
+    return with_fastest_precision(replace(run, precision=record.kept_precision(folder, run)), device)
 
 
 def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, float | str]:
@@ -125,10 +134,10 @@ def _announce(run: Run, folder: Path, opened: OpenDataset, derived: Mapping[str,
     say(
         f"{run.name} ({run.objective.stage}) in {folder}: {derived['images']:,} images of {opened.name}, "
         f"{derived['steps']:,} steps of {run.budget.batch_size}, {derived['train_flops']:.2e} FLOPs, "
-        f"start from {start}, on {derived['device']} with {derived['threads']} threads"
+        f"start from {start}, on {derived['device']} with {derived['threads']} threads in {derived['precision']}"
         + (f", {derived['ranks']} processes ({run.parallel.layout})" if derived["ranks"] > 1 else "")
     )
-    if remark := remark_on(run.precision, torch.device(derived["device"])):
+    if remark := precision_remark(run, torch.device(derived["device"]), flops=derived["train_flops"]):
         say(f"{run.name}: {remark}")
     for note in opened.notes:
         say(f"{run.name}: {note}")
@@ -320,7 +329,7 @@ def _loop_config(run: Run, ranks: Ranks) -> LoopConfig:
         batch_size=budget.batch_size,
         accumulation=budget.accumulation(ranks.world),
         clip=run.optim.clip,
-        precision=run.precision,
+        precision=run.settled_precision,
         ema_decay=run.ema_decay,
         log_every=cadence.steps(cadence.log, budget),
         save_every=cadence.steps(cadence.save, budget),

@@ -32,7 +32,7 @@ from underpaint.results.run import (
     read_result,
 )
 from underpaint.results.study import STUDY_FILE, EnvironmentEntry
-from underpaint.run.declare import HasFurtherStart, Run
+from underpaint.run.declare import HasFurtherStart, Run, RunPrecision
 from underpaint.run.idle_fields import idle_fields
 
 
@@ -153,6 +153,14 @@ def kept_threads(folder: Path, wanted: int) -> int:
     return recorded
 
 
+def kept_precision(folder: Path, run: Run) -> RunPrecision:
+    """The precision of the first start, for a run that asks for the fastest; else that of the run."""
+    path = folder / RUN_FILE
+    if run.precision != "fastest" or not path.is_file():
+        return run.precision
+    return files.read_json(path)["derived"].get("precision", run.precision)
+
+
 def start(
     folder: Path, run: Run, *, identity: dict[str, object], derived: Mapping[str, object], overrides: Sequence[str]
 ) -> None:
@@ -231,7 +239,7 @@ def environment() -> EnvironmentEntry:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "versions": {"underpaint": __version__}
@@ -240,7 +248,7 @@ def environment() -> EnvironmentEntry:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The processor's name as Linux gives it; elsewhere what Python knows."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []

@@ -168,12 +168,8 @@ def _small() -> ConvergenceDesign:
     """
     stages, smaller = design_of("small"), SIZES["vit_laptop8"]
     mae, wsp, finetune = stages.mae, stages.wsp, design_of("tiny").finetune
-    mae = replace(mae, objective=replace(mae.objective, encoder=smaller), precision="fp32")
-    wsp = replace(
-        wsp,
-        objective=replace(wsp.objective, encoder=replace(smaller, positions="sincos_trained")),
-        precision="fp32",
-    )
+    mae = replace(mae, objective=replace(mae.objective, encoder=smaller))
+    wsp = replace(wsp, objective=replace(wsp.objective, encoder=replace(smaller, positions="sincos_trained")))
     return ConvergenceDesign(
         mae=_budget(mae, samples=99_840, warmup=4_992),
         wsp=_budget(wsp, samples=24_000, warmup=2_400),

@@ -15,6 +15,7 @@ from underpaint.config import Overrides
 from underpaint.data.dataset import ImageData
 from underpaint.results.study import ArmEntry, ContrastEntry, Equal, Role
 from underpaint.run import Budget, Run
+from underpaint.run.precision import MeasuredPrecision
 from underpaint.studies.parts import THREADS
 
 Size = Literal["smoke", "tiny", "small"]
@@ -32,6 +33,7 @@ class StudyOptions(TypedDict, total=False):
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
     largest: bool  # of the study ``scaling``: run the point that was predicted
     measured: Mapping[str, float]  # values that the first start in the study's folder measured (``Study.measured``)
+    precision: MeasuredPrecision | None  # of recipes that ask for the fastest: that of the first start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyRecord, StudyRe
 from underpaint.run import Run, execute, record
 from underpaint.run.bare_steps import example_state, take_steps
 from underpaint.run.declare import HasEncoder
+from underpaint.run.precision import MeasuredPrecision, block_timing, with_fastest_precision
 from underpaint.training.devices import choose_device
 
 FORMAT = 1
@@ -81,6 +82,8 @@ class Study:
     """Raises ValueError where the folder lacks what must be there before the parts are run."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Values that were measured on this machine and decide what the parts do; the first start records them."""
+    precision: MeasuredPrecision | None = None
+    """Precision of the runs that ask for the fastest, where some do; the first start records it."""
 
 
 def require_sound_runs(study: Study) -> None:
@@ -170,15 +173,44 @@ def claim(study: Study, folder: Path) -> None:
     if strangers:
         raise ValueError(f"{folder} is not empty and holds no study ({', '.join(strangers[:3])}); choose another --out")
     written = StudyRecord(format=FORMAT, settings=wanted, measured=dict(study.measured))
+    if study.precision is not None:
+        written["precision"] = study.precision
     files.write_json(folder / STUDY_FILE, written)
 
 
-def recorded_measurements(folder: Path, study: str) -> dict[str, float]:
-    """Values that the first start of the study in this folder measured; none where it was not started."""
+def settled_earlier(folder: Path, study: str) -> tuple[dict[str, float], MeasuredPrecision | None]:
+    """Values and precision that the first start of the study in this folder measured; none if it was not started."""
     recorded = _recorded(folder)
-    if recorded is None or study != "stages" or recorded["settings"].get("study") != study:
-        return {}
-    return recorded.get("measured", BEFORE_MEASURING)
+    if recorded is None or recorded["settings"].get("study") != study:
+        return {}, None
+    measured = recorded.get("measured", BEFORE_MEASURING) if study == "stages" else {}
+    return measured, recorded.get("precision")
+
+
+def with_one_precision(study: Study, precision: MeasuredPrecision | None) -> Study:
+    """The study with its runs that ask for the fastest precision in one and the same, so that its arms share it.
+
+    That is ``precision``, or, without one, what is measured for the run with the most FLOPs a sample.
+    """
+    asking = [part for part in study.parts if isinstance(part, TrainPart) and part.run.precision == "fastest"]
+    if not asking:
+        return study
+    if precision is None:
+        largest = max(asking, key=lambda part: part.run.objective.flops_per_sample(part.data_info)).run
+        torch.set_num_threads(largest.threads)
+        precision = block_timing(largest, choose_device(largest.device)).fastest
+
+    def settled(part: Part) -> Part:
+        if not isinstance(part, TrainPart) or part.run.precision != "fastest":
+            return part
+        return replace(part, run=replace(part.run, precision=precision))
+
+    return replace(
+        study,
+        parts=tuple(map(settled, study.parts)),
+        parts_of=lambda seed: [settled(part) for part in study.parts_of(seed)],
+        precision=precision,
+    )
 
 
 def _recorded(folder: Path) -> StudyRecord | None:
@@ -300,7 +332,9 @@ def _work(run: Run, data_info: DataInfo) -> str:
 def measure(run: Run, data_info: DataInfo) -> tuple[float, int]:
     """Seconds per training sample on this machine, without reading images, and the number of parameters."""
     torch.set_num_threads(run.threads)
-    state, batches = example_state(run, data_info, choose_device(run.device))
+    device = choose_device(run.device)
+    run = with_fastest_precision(run, device)
+    state, batches = example_state(run, data_info, device)
     times: list[float] = []
     take_steps(state, batches, run, steps=5, log=lambda values: times.append(time.perf_counter()))
     seconds = sorted(after - before for before, after in itertools.pairwise(times))

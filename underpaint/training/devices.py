@@ -72,16 +72,3 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
 def usual_workers(processes: int = 1) -> int:
     """Processes that decode images for each of so many encoders of this machine."""
     return min(MOST_WORKERS, usable_cpus() // processes)
-
-
-def remark_on(precision: str, device: torch.device) -> str:
-    """A sentence where the precision is only emulated, and slower than fp32; "" where there is nothing to say."""
-    if precision == "fp32" or device.type != "cpu":
-        return ""
-    able = torch.cpu.get_capabilities()
-    if any(value for name, value in able.items() if "bf16" in name):
-        return ""
-    return (
-        f"this processor ({able.get('cpu_name', 'unnamed')}) has no bf16 instructions and only emulates them; "
-        "precision=fp32 is quicker here"
-    )
