@@ -1,4 +1,4 @@
-"""Inference with a finished model: features of images as a table, and the tags or classes of images."""
+"""Inference with a finished model: features of images as a table, and the tags, classes or objects of images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
 from underpaint.data.source import Folder
 from underpaint.evals.class_names import TEMPLATES
+from underpaint.evals.detection.coco_file import coco_content
+from underpaint.evals.detection.detections import Detecting, FinishedDetector, ImageObjects, detected
 from underpaint.evals.engine import Engine, ScoringNetwork
 from underpaint.evals.feature_makers import encoder_maker, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
@@ -37,6 +39,8 @@ from underpaint.training.ranks import join
 PART_IMAGES = 4_096
 """Rows of the table that are written together."""
 BATCH = 64
+TOP = 5
+"""Labels of an image where the caller does not say how many."""
 FEWEST_KEPT = 256
 """Features of fewer images are not kept in the cache: a file for each call would make it slow."""
 NOT_READABLE = "cannot be read; the cache says so, and the file itself no more: copy it, and the copy is tried"
@@ -73,6 +77,10 @@ class Prediction(NamedTuple):
     """Name and probability of each label; () if there is a problem."""
     problem: str
     """Reason for missing labels; "" if there are labels."""
+    objects: ImageObjects | None = None
+    """Objects in the image by a detector, in the order of ``labels``; None by any other model."""
+    classes: tuple[str, ...] = ()
+    """All classes of the detector."""
 
 
 def embed(
@@ -128,13 +136,16 @@ def predict(
     folder: str | Path,
     images: files.OneOrMany,
     *,
-    top: int = 5,
+    top: int | None = None,
     labels: str | Sequence[str] = (),
     prompts: str | Sequence[str] = TEMPLATES,
     objective: str = "",
     workers: int | None = None,
 ) -> Iterator[Prediction]:
-    """The ``top`` tags or classes of images by a finished model, one image after the other.
+    """The ``top`` tags, classes or objects of images by a finished model, one image after the other.
+
+    None is 5 tags or classes, and all objects. Detections are kept in the cache, so that the same call continues one
+    that was killed; torchrun is for the other models.
 
     A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), put
     into each of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or are independent of each
@@ -146,7 +157,7 @@ def predict(
         ValueError: if there are no images, ``folder`` holds no model that gives labels, or ``labels`` are given to a
             model that has labels already; after the last image, if none of them got a label.
     """
-    if top < 1:
+    if top is not None and top < 1:
         raise ValueError(f"top={top} must be 1 or more")
     labels, prompts = ((given,) if isinstance(given, str) else given for given in (labels, prompts))
     paths = find_images(images)
@@ -157,12 +168,24 @@ def predict(
         raise ValueError(
             f"{folder} holds a {type(model).__name__}; labels and prompts are for models of images and texts"
         )
+    if isinstance(model, FinishedDetector) and isinstance(model, nn.Module):
+        engine = engine_for(workers)
+        return _objects(model.to(engine.device), paths, top=top, how=Detecting.by(engine))
     if not isinstance(model, Tagger):
         raise ValueError(
             f"{folder} holds a model of the class {type(model).__name__}, which gives no labels; "
-            "name a run of WSP or finetuning"
+            "name a run of WSP, finetuning or detection"
         )
-    return _predictions(model, paths, top=min(top, len(model.labels)), engine=_engine(paths, workers))
+    return _predictions(model, paths, top=min(top or TOP, len(model.labels)), engine=_engine(paths, workers))
+
+
+def content_of(predictions: Sequence[Prediction]) -> dict[str, object]:
+    """The content of a file of predictions; those of a detector are an annotation file in COCO's format with scores."""
+    if predictions and predictions[0].classes:
+        named = ((str(row.path), row.objects) for row in predictions if row.objects is not None)
+        return coco_content(predictions[0].classes, named)
+    rows = [{"path": str(row.path), "labels": dict(row.labels), "problem": row.problem} for row in predictions]
+    return {"format": 1, "predictions": rows}
 
 
 def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
@@ -205,14 +228,19 @@ def _read(
     paths: Sequence[Path], maker: FeatureMaker, engine: Engine, *, chunk: int
 ) -> Iterator[tuple[Sequence[Path], Features]]:
     """Some paths at a time and their features; nothing where another process goes on with them."""
-    root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    names = [path.absolute().relative_to(root).as_posix() for path in paths]
+    root, names = _below_one_folder(paths)
     done = 0
     for features in engine.read(Folder(root=root), names, maker, root=root, name=root.name, chunk=chunk):
         if not engine.first:
             return
         yield paths[done : done + len(features.kept)], features
         done += len(features.kept)
+
+
+def _below_one_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The innermost folder that all files lie in, and their paths below it."""
+    root = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return root, [path.absolute().relative_to(root).as_posix() for path in paths]
 
 
 def _table(paths: Sequence[Path], x: Float[Tensor, "n d"], problems: Sequence[str]) -> bytes:
@@ -278,4 +306,21 @@ def _predictions(model: Any, paths: Sequence[Path], *, top: int, engine: Engine)
             yield Prediction(path, labels, problem)
     join().leave()
     if engine.first and not labelled:
+        raise _nothing_to_show(len(paths), paths[0], first_problem)
+
+
+def _objects(
+    model: FinishedDetector, paths: Sequence[Path], *, top: int | None, how: Detecting
+) -> Iterator[Prediction]:
+    root, names = _below_one_folder(paths)
+    readable, first_problem = 0, ""
+    answers = detected(model, Folder(root=root), names, name=root.name, how=how)
+    for path, answer in zip(paths, answers, strict=True):
+        readable += not answer["problem"]
+        first_problem = first_problem or answer["problem"]
+        best: ImageObjects = {**answer, "objects": answer["objects"][:top]}
+        labels = tuple((model.labels[each["label"]], each["score"]) for each in best["objects"])
+        yield Prediction(path, labels, answer["problem"], best, model.labels)
+    join().leave()
+    if not readable:
         raise _nothing_to_show(len(paths), paths[0], first_problem)

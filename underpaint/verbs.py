@@ -19,6 +19,7 @@ from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.attentive import Attentive
 from underpaint.evals.average_precision import TagPrecision
+from underpaint.evals.detection.evaluation import DetectionPrecision
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
 from underpaint.evals.layers import Layers
@@ -27,11 +28,10 @@ from underpaint.evals.linear_sgd import LinearSGD
 from underpaint.evals.lowshot import LowShot
 from underpaint.evals.lowshot_linear import LowShotLinear
 from underpaint.evals.lowshot_vpt import LowShotVPT
-from underpaint.evals.predictions import write_predictions
 from underpaint.evals.retrieval import Retrieval
 from underpaint.evals.robustness import Robustness
-from underpaint.evals.scoring import content_hash, row_of, say_notes, scored, sources_of
-from underpaint.evals.split_lists import split_lists, write_split_lists
+from underpaint.evals.score import Score
+from underpaint.evals.scoring import measured, row_of
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
@@ -46,7 +46,7 @@ from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import WORK, PrepareOptions, continued
 from underpaint.report import write_claims, write_report
 from underpaint.results.preparation import RECORD, PrepareRecord
-from underpaint.results.run import EVALUATIONS_FOLDER, EvaluationRow, RunResult
+from underpaint.results.run import EVALUATIONS_FOLDER, RUN_FILE, EvaluationRow, RunResult
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
 from underpaint.run import Budget, Cadence, Run, execute
@@ -98,6 +98,7 @@ EVALUATIONS = {
     "map": TagPrecision,
     "zeroshot": ZeroShotTransfer,
     "retrieval": Retrieval,
+    "detection": DetectionPrecision,
 }
 TABLES = {"claims": claims}
 """Tables that are made from the results of finished studies."""
@@ -221,8 +222,8 @@ def evaluate(
     folder. ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the
     splits of an evaluation; one whose class says ``draws = False`` takes none. The rows are returned with their
     remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them. Predictions of ``accuracy`` and
-    ``robustness`` are kept beside them, as ``.predictions.parquet``, the training images of low-shot splits in
-    ``.splits/``.
+    ``robustness`` are kept beside them, as ``.predictions.parquet``, those of ``detection`` in
+    ``.detections/``, the training images of low-shot splits in ``.splits/``.
 
     ``workers`` processes decode images (default: as many as usually help). Features are kept in the cache, so that an
     evaluation that was killed goes on. Under torchrun processes share the images, and the first alone returns rows.
@@ -239,25 +240,24 @@ def evaluate(
     network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
         raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
-    sources = sources_of(chosen, labels=labels, tags=tags)
-    say_notes(chosen, sources)
-    scores, predictions = scored(chosen, network.to(engine.device), sources, engine=engine, seed=seed or 0)
+    answer = measured(chosen, network, labels=labels, tags=tags, engine=engine, seed=seed or 0)
     join().leave()
     if not engine.first:
         return []
-    rows = [row_of(score) for score in scores]
+    rows = [row_of(score) for score in answer.scores]
     target = (encoder_folder(folder).parent if frozen else Path(folder)) / EVALUATIONS_FOLDER
     target.mkdir(exist_ok=True)
     drawn = {"seed": seed or 0} if draws else {}
-    versions = {"versions": [score.versions for score in scores]} if any(score.versions for score in scores) else {}
-    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": content_hash(sources)}
-    of_one = [sources[0].name] if len(sources) == 1 else []
-    name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]]) + ".json"
-    if predictions:
-        write_predictions(target / name.replace(".json", ".predictions.parquet"), predictions)
-    if splits := split_lists(scores):
-        write_split_lists(target / name.replace(".json", ".splits"), splits)
-    files.write_json(target / name, {"format": 1, **settings, "rows": rows})
+    tables = [score.versions for score in answer.scores if isinstance(score, Score)]
+    versions = {"versions": tables} if any(tables) else {}
+    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": answer.content_hash}
+    of_one = answer.datasets if len(answer.datasets) == 1 else []
+    name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]])
+    for ending, write in answer.beside.items():
+        write(target / f"{name}{ending}")
+    files.write_json(target / f"{name}.json", {"format": 1, **settings, "rows": rows})
+    if answer.page and (Path(folder) / RUN_FILE).is_file():
+        say(f"page: {write_report(folder).with_name(answer.page)}")
     return rows
 
 

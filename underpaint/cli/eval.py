@@ -17,7 +17,8 @@ EXAMPLES = """\
   underpaint eval accuracy runs/finetuned dataset=digits
   underpaint eval robustness runs/finetuned dataset=/data/robustness
   underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de
-  underpaint eval retrieval runs/lit dataset=./my_images images=all"""
+  underpaint eval retrieval runs/lit dataset=./my_images images=all
+  underpaint eval detection runs/detector dataset=val.json images=./val"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation",
         metavar="EVALUATION",
         help="linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, accuracy, robustness, "
-        "tags, map, zeroshot, retrieval, or module:class",
+        "tags, map, zeroshot, retrieval, detection, or module:class",
     )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")

@@ -1,4 +1,4 @@
-"""``underpaint predict``: tags or classes of images."""
+"""``underpaint predict``: tags or classes of images, or objects in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from underpaint.cli.verb import Verb, add_workers, require_new
 EXAMPLES = """\
   underpaint predict runs/mae_wsp one.jpg
   underpaint predict runs/mae_wsp ./photos --top 3 --json tags.json
+  underpaint predict runs/detector ./photos --json objects.json
   underpaint predict runs/lit one.jpg --labels names.txt
   underpaint predict weights/maws_clip ./photos --labels names.txt --prompts "a photo of a {}." "a drawing of a {}."
 names.txt has one label per line, with synonyms after a semicolon: dog; puppy"""
@@ -17,7 +18,11 @@ names.txt has one label per line, with synonyms after a semicolon: dog; puppy"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("folder", metavar="MODEL", help="folder of a finished run of WSP, finetuning or LiT, or of an imported model")
+    add(
+        "folder",
+        metavar="MODEL",
+        help="folder of a finished run of WSP, finetuning, detection or LiT, or of an imported model",
+    )
     add("images", metavar="IMAGES", nargs="+", help="image files, or folders of them")
     add(
         "--objective",
@@ -25,18 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="class of the objective's config, as module:Class, if the run has an objective of your own",
     )
-    add("--top", metavar="K", type=int, default=5, help="number of labels per image, best first (default: 5)")
+    add("--top", metavar="K", type=int, help="labels or objects per image, best first (default: 5 labels, all objects)")
     labels = "file of the labels from which a run of LiT or MAWS-CLIP chooses, one per line"
     add("--labels", metavar="FILE", default="", help=labels)
     prompts = 'prompts with {} for the label (default: "a photo of a {}."), or a file with one per line'
     add("--prompts", metavar="TEXT", nargs="+", default=[], help=prompts)
-    add("--json", metavar="FILE", default="", help="new file to write the labels to, instead of the terminal")
+    add(
+        "--json",
+        metavar="FILE",
+        default="",
+        help="new file to write to, instead of the terminal; objects in COCO's format",
+    )
     add_workers(parser)
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint import files
-    from underpaint.inference import predict
+    from underpaint.inference import content_of, predict
     from underpaint.training.ranks import join
 
     texts = {"labels": files.read_lines(Path(options.labels))} if options.labels else {}
@@ -53,8 +63,7 @@ def call(options: argparse.Namespace) -> None:
         **texts,
     )
     if options.json and join().first:
-        rows = [{"path": str(row.path), "labels": dict(row.labels), "problem": row.problem} for row in predictions]
-        files.write_json(Path(options.json), {"format": 1, "predictions": rows})
+        files.write_json(Path(options.json), content_of(list(predictions)))
         return
     for row in predictions:
         best = ", ".join(f"{name} {100 * value:.1f}%" for name, value in row.labels)
@@ -63,7 +72,7 @@ def call(options: argparse.Namespace) -> None:
 
 PREDICT = Verb(
     name="predict",
-    help="print the tags or classes that a model predicts for images",
+    help="print the tags, classes or objects that a model predicts for images",
     examples=EXAMPLES,
     add_arguments=add_arguments,
     call=call,

@@ -132,7 +132,7 @@ def read_encoded(
     views: list[Tensor | None] = []
     problems: list[str] = []
     for file in files:
-        image = _read(file, format)
+        image = read_image(file, format)
         views.append(None if isinstance(image, BadImage) else eval_view(image, **how))
         problems.append(str(image) if isinstance(image, BadImage) else "")
     return _normalised(views, format), problems
@@ -180,7 +180,7 @@ def channel_statistics(
     count = 0
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     for row in rows:
-        image = _read(functools.partial(source.files.read, source.path[row]), format)
+        image = read_image(functools.partial(source.files.read, source.path[row]), format)
         if isinstance(image, BadImage):
             continue
         pixels = eval_view(image, size=size).double().flatten(1)
@@ -347,7 +347,8 @@ def _data_loader(samples: _Samples, starts: Iterable[int], batching: Batching) -
     )
 
 
-def _read(file: Callable[[], bytes], format: ImageInput) -> Tensor | BadImage:
+def read_image(file: Callable[[], bytes], format: ImageInput) -> Num[Tensor, "c h w"] | BadImage:
+    """The decoded image of a file whose bytes a function returns, or the reason why there is none."""
     try:
         return _decoded(file(), format)
     except BadImage as problem:

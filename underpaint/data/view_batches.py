@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,8 @@ from underpaint.data.loader import PREFETCH, read_encoded
 from underpaint.data.source import Source
 from underpaint.data.workers import process_context, start_worker
 from underpaint.user_modules import find_named, named_modules
+
+T = TypeVar("T")
 
 Read = Callable[[], bytes]
 Views = tuple[Float[Tensor, "b c h w"], list[str]]
@@ -31,14 +33,22 @@ def view_batches(reads: Sequence[Read], *, format: ImageInput, batch_size: int, 
     ``reads`` return the bytes of a file, or raise OSError or BadImage. Fewer than ``workers`` processes are started for
     few images, and none for less than ``IMAGES_OF_WORKER``.
     """
+    read = partial(read_encoded, format=format)
+    for image, problems in read_batches(reads, read, batch_size=batch_size, workers=workers):
+        yield image, list(problems)
+
+
+def read_batches(
+    reads: Sequence[Read], read: Callable[[Sequence[Read]], T], *, batch_size: int, workers: int = 0
+) -> Iterator[T]:
+    """The answers of ``read``, which worker processes get pickled, to ``batch_size`` images at a time, in order."""
     batches = [reads[start : start + batch_size] for start in range(0, len(reads), batch_size)]
     workers = min(workers, len(reads) // IMAGES_OF_WORKER)
     if not workers:
-        for batch in batches:
-            yield read_encoded(batch, format=format)
+        yield from map(read, batches)
         return
-    loader = DataLoader(
-        _Batches(batches, format),
+    yield from DataLoader(
+        _Batches(batches, read),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCH,
@@ -46,8 +56,6 @@ def view_batches(reads: Sequence[Read], *, format: ImageInput, batch_size: int, 
         multiprocessing_context=process_context(__name__),
         generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
     )
-    for image, problems in loader:
-        yield image, list(problems)
 
 
 def row_batches(
@@ -59,11 +67,11 @@ def row_batches(
         yield image, torch.tensor([not problem for problem in problems])
 
 
-class _Batches(Dataset[Views]):
+class _Batches(Dataset[T], Generic[T]):
     """The batches by their number; sent to the worker processes."""
 
-    def __init__(self, batches: Sequence[Sequence[Read]], format: ImageInput) -> None:
-        self.batches, self.format = batches, format
+    def __init__(self, batches: Sequence[Sequence[Read]], read: Callable[[Sequence[Read]], T]) -> None:
+        self.batches, self.read = batches, read
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the state last, since files of a source may be of a class in a module that the user named."""
@@ -72,11 +80,11 @@ class _Batches(Dataset[Views]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> Views:
-        return read_encoded(self.batches[number], format=self.format)
+    def __getitem__(self, number: int) -> T:
+        return self.read(self.batches[number])
 
 
-def _unfilled(modules: Sequence[tuple[str, str]]) -> _Batches:
+def _unfilled(modules: Sequence[tuple[str, str]]) -> _Batches[Any]:
     """Batches without state, for unpickling in a worker process; makes the user's modules importable first."""
     find_named(modules)
     return _Batches.__new__(_Batches)

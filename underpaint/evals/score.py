@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from underpaint.results.study import ScoreEntry
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +82,36 @@ class Score:
         for name in ("correct", "image", "family", "remarks", "training"):
             fields[name] = tuple(fields.get(name, ()))
         return Score(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetScore:
+    """A score that a whole set of images has, and that is not a mean over them, such as average precision."""
+
+    dataset: str
+    protocol: str
+    split: str
+    """The overlap that counts: box or mask."""
+    metric: str
+    view: str
+    value: float
+    n_test: int
+    """Number of images."""
+    interval: Interval | None = None
+    """None where nothing was resampled."""
+    settings: dict[str, float] = field(default_factory=dict)
+    """Values measured beside it, such as the precision that each kind of error costs."""
+    remarks: tuple[str, ...] = ()
+
+    def row(self) -> ScoreEntry:
+        return {
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "shots": 0,
+            "split": self.split,
+            "view": self.view,
+            "language": "",
+            "metric": self.metric,
+            "value": self.value,
+            "n_test": self.n_test,
+        }

@@ -3,20 +3,61 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.detection.evaluation import DetectionPrecision, write_answers
 from underpaint.evals.engine import Engine
-from underpaint.evals.predictions import Predictions
+from underpaint.evals.predictions import Predictions, write_predictions
 from underpaint.evals.robustness import Robustness
-from underpaint.evals.score import Score
+from underpaint.evals.score import Score, SetScore
+from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.statistics import estimate
 from underpaint.evals.transfer import ChecksSource, FrozenEvaluation, transfer
 from underpaint.messages import say
+from underpaint.results.detections import FOLDER_ENDING, PAGE
 from underpaint.results.run import EvaluationRow
+
+
+class Measured(NamedTuple):
+    """The scores of an evaluation, and the data that they are about."""
+
+    scores: Sequence[Score | SetScore]
+    datasets: list[str]
+    content_hash: str
+    beside: dict[str, Callable[[Path], None]]
+    """Writers of the further files, by the end of the file's name: ``.predictions.parquet``."""
+    page: str = ""
+    """The page of a run that shows more of them than its report."""
+
+
+def measured(evaluation: Any, network: Any, *, labels: str, tags: str, engine: Engine, seed: int) -> Measured:
+    """Open the data of an evaluation, tell the user how it was read, and score a network on it.
+
+    Raises:
+        ValueError: if the data cannot be opened, or do not fit the network.
+    """
+    if isinstance(evaluation, DetectionPrecision):
+        if labels or tags:
+            raise ValueError("annotations of objects have their own classes; leave out --labels and --tags")
+        data = evaluation.open()
+        scores, detections = evaluation.measure(network.to(engine.device), data, engine=engine)
+        beside = {FOLDER_ENDING: partial(write_answers, data=data, detections=detections)}
+        return Measured(scores, [data.table.name], data.content_hash, beside, PAGE)
+    sources = sources_of(evaluation, labels=labels, tags=tags)
+    say_notes(evaluation, sources)
+    scores, predictions = scored(evaluation, network.to(engine.device), sources, engine=engine, seed=seed)
+    beside: dict[str, Callable[[Path], None]] = {}
+    if predictions:
+        beside[".predictions.parquet"] = partial(write_predictions, predictions=predictions)
+    if lists := split_lists(scores):
+        beside[".splits"] = partial(write_split_lists, lists=lists)
+    return Measured(scores, [source.name for source in sources], content_hash(sources), beside)
 
 
 def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
@@ -70,16 +111,20 @@ def say_notes(evaluation: Any, sources: Sequence[Source]) -> None:
             say(f"{source.name}: {note}")
 
 
-def row_of(score: Score) -> EvaluationRow:
+def row_of(score: Score | SetScore) -> EvaluationRow:
     """A score with its interval."""
-    interval = estimate([score], seed=0)
-    row: EvaluationRow = {**score.row(), "remarks": list(score.remarks), "low": interval.low, "high": interval.high}
+    interval = score.interval if isinstance(score, SetScore) else estimate([score], seed=0)
+    row: EvaluationRow = {**score.row(), "remarks": list(score.remarks)}
+    if interval is not None:
+        row["low"], row["high"] = interval.low, interval.high
+    if score.settings:
+        row["settings"] = score.settings
+    if isinstance(score, SetScore):
+        return row
     if score.chance is not None:
         row["chance"] = score.chance
     if score.versions:
         row["versions"] = score.versions
-    if score.settings:
-        row["settings"] = score.settings
     return row
 
 

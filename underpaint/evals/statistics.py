@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from underpaint.evals.score import Score
+from underpaint.evals.score import Interval, Score
 from underpaint.results.study import Summary
 
 RESAMPLES = 2000
@@ -18,14 +17,6 @@ NORMAL_CONFIDENCE, NORMAL_POWER = 1.959964, 0.841621
 """Quantiles of the normal distribution for 95% from both sides, and for POWER."""
 CHUNK = 1 << 22
 """Draws held at once: 32 MiB of int64."""
-
-
-class Interval(NamedTuple):
-    """An estimate and the ends of its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def summarise(first: Sequence[Score], second: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Summary:

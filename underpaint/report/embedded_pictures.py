@@ -32,8 +32,9 @@ class Tagged:
 
 
 def data_uri(path: Path) -> str:
-    """A PNG file as text, "" where it is missing."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
+    """A PNG or JPEG file as text, "" where it is missing."""
+    form = "jpeg" if path.suffix == ".jpg" else "png"
+    return f"data:image/{form};base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else ""
 
 
 def read_queries(study: StudyFolder) -> list[Query]:

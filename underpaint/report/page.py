@@ -12,6 +12,7 @@ from underpaint.report import (
     ablations_page,
     convergence_page,
     curves,
+    detections_page,
     dots,
     embedded_pictures,
     headline,
@@ -44,7 +45,8 @@ SHOWN_TAGS = 12
 def write_report(folder: str | Path, *, images: bool = True) -> Path:
     """Write ``report.html`` into a run or study folder, ``prepare.html`` into a prepared set, from its files alone.
 
-    A set whose near copies were left out gets ``near_copies.html`` as well. The path of the first page is returned.
+    A set whose near copies were left out gets ``near_copies.html`` as well, a run whose detections were evaluated
+    ``detections.html``. The path of the first page is returned.
     ``images=False`` leaves out the photographs and drawings, for images that must not travel with the numbers.
 
     Raises:
@@ -78,7 +80,7 @@ def _pages(folder: Path, *, images: bool) -> dict[str, str]:
                 page = _plain_page("scaling.html.j2", study, scaling_page.content(study))
         return {"report.html": page}
     if is_run(folder):
-        return {"report.html": _run_page(read_run(folder), images=images)}
+        return _run_pages(read_run(folder), images=images)
     if is_prepared(folder):
         with files.reading_parquet(folder):
             return _prepared_pages(folder, images=images)
@@ -165,10 +167,12 @@ def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]
     )
 
 
-def _run_page(run: RunFolder, *, images: bool) -> str:
+def _run_pages(run: RunFolder, *, images: bool) -> dict[str, str]:
     mark = STAGES.get(run.result["stage"], SPARE[0]) if run.result else SPARE[0]
-    return render(
+    detections = detections_page.content(run) if images else None
+    page = render(
         "run.html.j2",
+        detections=detections_page.PAGE if detections else "",
         run=run,
         images=images,
         figures=curves.run_charts(run, mark),
@@ -178,6 +182,10 @@ def _run_page(run: RunFolder, *, images: bool) -> str:
         preview=embedded_pictures.data_uri(run.preview) if images and run.preview else "",
         flat=html_tables.flat_patches([run]),
     )
+    return {
+        "report.html": page,
+        **({detections_page.PAGE: render("detections.html.j2", **detections)} if detections else {}),
+    }
 
 
 def _prepared_pages(folder: Path, *, images: bool) -> dict[str, str]:

@@ -53,6 +53,8 @@ class ObjectTable:
     """Number of bad annotations."""
     clipped: int
     """Number of boxes that were cut off at the border of their image."""
+    federated: bool = False
+    """Whether an image lists the classes that were looked for in vain, as those of LVIS do; others may be there."""
 
     def objects_of(self, image: int) -> slice:
         """Places of an image's objects."""
@@ -106,9 +108,11 @@ class _Reader:
         self.columns = _Columns()
         self.problems: list[Problem] = []
         self.bad = 0
+        self.federated = False
 
     def add_image(self, entry: object) -> None:
         fields = self._fields(entry, "images")
+        self.federated |= "neg_category_ids" in fields
         number = self._id(fields, "images", self.images)
         height, width = fields.get("height"), fields.get("width")
         if not _is_whole(height) or not _is_whole(width) or not _is_possible(height, width):
@@ -203,6 +207,7 @@ class _Reader:
             problems=tuple(self.problems),
             bad=self.bad,
             clipped=int((inside != boxes)[fitting].any(dim=1).sum()),
+            federated=self.federated,
         )
 
     def _refuse_all(self, known: Bool[Tensor, " n"], visible: Bool[Tensor, " n"]) -> None:

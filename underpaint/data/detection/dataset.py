@@ -61,10 +61,10 @@ class DetectionData:
         Raises:
             ValueError: if a file is missing or unusable, or too many of its annotations or images are bad.
         """
-        training = _open(self.annotations, self.images, self.max_bad)
+        training = open_annotated(self.annotations, self.images, max_bad=self.max_bad)
         heldout = None
         if self.heldout_annotations:
-            heldout = _open(self.heldout_annotations, self.heldout_images, self.max_bad)
+            heldout = open_annotated(self.heldout_annotations, self.heldout_images, max_bad=self.max_bad)
             if heldout.table.class_names != training.table.class_names:
                 raise ValueError(f"data.heldout_annotations={self.heldout_annotations} has other classes than training")
         return AnnotatedDataset(config=self, training=training, heldout_images=heldout)
@@ -74,6 +74,8 @@ class DetectionData:
 class AnnotatedImages:
     """A table of annotations with the images that are there."""
 
+    annotations: Path
+    """The file of the table."""
     table: ObjectTable
     root: Path
     rows: tuple[int, ...]
@@ -190,7 +192,13 @@ class AnnotatedDataset:
         return table.classes[objects][~table.crowd[objects]].numpy()
 
 
-def _open(annotations: str, folder: str, max_bad: float) -> AnnotatedImages:
+def open_annotated(annotations: str, folder: str, *, max_bad: float) -> AnnotatedImages:
+    """Read and check annotations, and look for their images in ``folder``; "" is that of the file.
+
+    Raises:
+        ValueError: if the file is not usable, a larger share than ``max_bad`` of its annotations is bad, or none of
+            its images is there.
+    """
     path = Path(annotations).expanduser()
     table = read_annotations(path)
     root = Path(folder).expanduser() if folder else path.parent
@@ -213,8 +221,11 @@ def _open(annotations: str, folder: str, max_bad: float) -> AnnotatedImages:
         objects = table.objects_of(row)
         (empty if bool(table.crowd[objects].all()) else rows).append(row)
     if not rows and not empty:
-        raise ValueError(f"none of the {len(table.paths)} images of {path} lies in {root}; set data.images")
+        raise ValueError(
+            f"none of the {len(table.paths)} images of {path} lies in {root}; name their folder, images=DIR"
+        )
     return AnnotatedImages(
+        annotations=path,
         table=table,
         root=root,
         rows=tuple(rows),

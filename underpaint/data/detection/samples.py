@@ -96,23 +96,15 @@ def sample_maker(table: ObjectTable, inputs: Inputs, *, jitter: Jitter | None) -
 
 def collate(samples: Sequence[Sample | None], positions: Sequence[int], maker: SampleMaker) -> ObjectBatch:
     """A batch whose images are still as they were decoded; None is a placeholder of weight 0."""
-    b, (high, wide) = len(samples), maker.image.size
-    good = [sample for sample in samples if sample is not None]
-    eight_bit = bool(good) and all(sample.image.dtype == torch.uint8 for sample in good)
-    image = torch.zeros(b, maker.image.channels, high, wide, dtype=torch.uint8 if eight_bit else torch.float32)
-    extent = torch.tensor([[float(high), float(wide)]]).repeat(b, 1)
+    b, side = len(samples), maker.mask_side
+    image, extent = image_batch([None if sample is None else sample.image for sample in samples], maker.image)
     boxes = torch.zeros(b, maker.most, 4)
     classes = torch.full((b, maker.most), PAD_LABEL)
-    side = maker.mask_side
     masks = torch.zeros(b, maker.most, side, side, dtype=torch.uint8)
     for row, sample in enumerate(samples):
         if sample is None:
             continue
-        shown, count = sample.image, len(sample.boxes)
-        if shown.dtype == torch.uint8 and not eight_bit:
-            shown = shown / 255
-        image[row, :, : shown.shape[1], : shown.shape[2]] = shown
-        extent[row] = torch.tensor(shown.shape[1:])
+        count = len(sample.boxes)
         boxes[row, :count], classes[row, :count] = sample.boxes, sample.classes
         if sample.masks is not None:
             masks[row, :count] = sample.masks
@@ -129,13 +121,40 @@ def collate(samples: Sequence[Sample | None], positions: Sequence[int], maker: S
     return batch
 
 
+def image_batch(
+    images: Sequence[Tensor | None], format: ImageInput
+) -> tuple[Num[Tensor, "b c h w"], Float[Tensor, "b 2"]]:
+    """Images (c h w) as they were decoded, each in the upper left corner of an input, and their heights and widths.
+
+    None is a placeholder as large as the input.
+    """
+    b, (high, wide) = len(images), format.size
+    readable = [image for image in images if image is not None]
+    eight_bit = bool(readable) and all(image.dtype == torch.uint8 for image in readable)
+    batch = torch.zeros(b, format.channels, high, wide, dtype=torch.uint8 if eight_bit else torch.float32)
+    extent = torch.tensor([[float(high), float(wide)]]).repeat(b, 1)
+    for row, image in enumerate(images):
+        if image is None:
+            continue
+        shown = image / 255 if image.dtype == torch.uint8 and not eight_bit else image
+        batch[row, :, : shown.shape[1], : shown.shape[2]] = shown
+        extent[row] = torch.tensor(shown.shape[1:])
+    return batch, extent
+
+
 def normalise(batch: ObjectBatch, image: ImageInput) -> None:
     """Normalise the images of a batch in place; what shows no image, and placeholders, are 0, the mean colour."""
-    stored = batch["image"]
+    batch["image"] = normalised(batch["image"], batch["extent"], image) * batch["weight"].view(-1, 1, 1, 1)
+
+
+def normalised(
+    stored: Num[Tensor, "b c h w"], extent: Float[Tensor, "b 2"], format: ImageInput
+) -> Float[Tensor, "b c h w"]:
+    """The images of ``image_batch`` as a network takes them; beyond its image each input is 0, the mean colour."""
     pixels = stored.float().div_(255) if stored.dtype == torch.uint8 else stored
-    mean, std = normalisation(image.mean, image.std, pixels)
+    mean, std = normalisation(format.mean, format.std, pixels)
     pixels.sub_(mean).div_(std)
-    for row, (high, wide) in enumerate(batch["extent"].long().tolist()):
+    for row, (high, wide) in enumerate(extent.long().tolist()):
         pixels[row, :, high:] = 0
         pixels[row, :, :, wide:] = 0
-    batch["image"] = pixels * batch["weight"].view(-1, 1, 1, 1)
+    return pixels

@@ -105,10 +105,10 @@ def _picture(shards: Shards, row: _Candidate) -> bytes:
         return b""
 
 
-def small_jpeg(data: bytes) -> bytes:
-    """The image as a JPEG of at most SIDE pixels each way; raises BadImage."""
-    image = Image.fromarray(preview(data, least=SIDE))
-    image.thumbnail((SIDE, SIDE))
+def small_jpeg(data: bytes, side: int = SIDE) -> bytes:
+    """The image as a JPEG of at most ``side`` pixels each way; raises BadImage."""
+    image = Image.fromarray(preview(data, least=side))
+    image.thumbnail((side, side))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)
     return file.getvalue()
