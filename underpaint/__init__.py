@@ -30,8 +30,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from underpaint import recipes
+    from underpaint.image_encoder import load_encoder
     from underpaint.inference import embed, predict
-    from underpaint.models.weights import load_encoder
     from underpaint.plan import make_plan
     from underpaint.report import write_report
     from underpaint.run.outputs import load_model
@@ -46,7 +46,7 @@ _HOMES = {
     "evaluate": "underpaint.verbs",
     "export_weights": "underpaint.weights.exporting",
     "import_weights": "underpaint.weights.importing",
-    "load_encoder": "underpaint.models.weights",
+    "load_encoder": "underpaint.image_encoder",
     "load_model": "underpaint.run.outputs",
     "make_plan": "underpaint.plan",
     "predict": "underpaint.inference",

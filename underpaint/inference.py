@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeGuard, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from underpaint.core import ImageInput
 from underpaint.data.feature_store import FeatureMaker, Features
 from underpaint.data.folders.listing import list_folder, say_skipped
 from underpaint.data.loader import read_files
+from underpaint.data.pictures import Indexed, Pictures, picture_list, read_pictures
 from underpaint.data.source import Folder
 from underpaint.evals.class_names import TEMPLATES
 from underpaint.evals.detection.coco_file import coco_content
@@ -25,11 +26,12 @@ from underpaint.evals.engine import Engine, ScoringNetwork
 from underpaint.evals.feature_makers import encoder_maker, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
+from underpaint.evals.view import ViewSetting, evaluation_input
 from underpaint.evals.zeroshot import ZeroShot
 from underpaint.feature_tables import join_parts, parts_folder, require_table_name
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling
-from underpaint.models.weights import load_encoder
+from underpaint.models.weights import at_size, load_encoder
 from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.outputs import load_model
 from underpaint.run.towers import with_tokenizer
@@ -72,7 +74,8 @@ class SplitTagger(ScoringNetwork, Tagger, Protocol):
 class Prediction(NamedTuple):
     """An image and its best labels, highest first."""
 
-    path: Path
+    path: Path | None
+    """None for an image in memory; predictions have the order of the images."""
     labels: tuple[tuple[str, float], ...]
     """Name and probability of each label; () if there is a problem."""
     problem: str
@@ -83,21 +86,35 @@ class Prediction(NamedTuple):
     """All classes of the detector."""
 
 
+class EmbedSummary(TypedDict):
+    """Numbers of a table of features."""
+
+    images: int
+    bad: int
+    """Images without an embedding, whose reason stands in the column ``problem``."""
+    width: int
+    """Numbers of each embedding."""
+
+
 def embed(
     folder: str | Path,
     images: files.OneOrMany,
     out: str | Path,
     *,
     pooling: Pooling = "cls",
+    view: ViewSetting = "published",
     workers: int | None = None,
-) -> dict[str, int]:
+) -> EmbedSummary:
     """Features of image files, and of all images in folders, as the table ``out``; what was done, in numbers.
+
+    They are those of ``load_encoder(folder).embed(images)``, and those that ``eval linear`` reads. ``view`` is a view
+    of the evaluations: by default the published centre crop, while ``stretch`` shows the whole image.
 
     ``out`` ends in ``.parquet``, ``.csv`` or ``.npy`` (``feature_tables.py`` has their columns). The problem of an
     image is "" where all is well; one that cannot be read, or whose features are not finite, has no embedding. The
     table appears whole when all is done; features are kept in the cache, so that the same call continues one that was
     killed. ``workers`` processes decode images, None is as many as usually help. Under torchrun the processes share the
-    images; the first writes the table, and the others return {}.
+    images; the first writes the table, and the others count no images.
 
     Raises:
         ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, or ``folder`` holds
@@ -107,8 +124,9 @@ def embed(
     require_table_name(out)
     paths = find_images(images)
     engine = _engine(paths, workers)
-    encoder = load_encoder(folder).to(engine.device)
-    format = encoder.config.image_input
+    encoder = load_encoder(folder)
+    format = evaluation_input(encoder.config.image_input, view, patch=encoder.config.patch)
+    encoder = (encoder if format.size == encoder.config.size else at_size(encoder, format.size)).to(engine.device)
     maker = encoder_maker(encoder, format, device=engine.device, pooling=pooling, batch=BATCH)
     parts = parts_folder(out)
     bad, example, tables = 0, "", list[Path]()
@@ -123,7 +141,7 @@ def embed(
         example = example or problems[0]
     join().leave()
     if not engine.first:
-        return {}
+        return {"images": 0, "bad": 0, "width": encoder.config.width}
     if bad == len(paths):
         shutil.rmtree(parts)
         raise _nothing_to_show(bad, paths[0], example)
@@ -133,8 +151,8 @@ def embed(
 
 
 def predict(
-    folder: str | Path,
-    images: files.OneOrMany,
+    model: str | Path | nn.Module,
+    images: files.OneOrMany | Pictures,
     *,
     top: int | None = None,
     labels: str | Sequence[str] = (),
@@ -147,6 +165,9 @@ def predict(
     None is 5 tags or classes, and all objects. Detections are kept in the cache, so that the same call continues one
     that was killed; torchrun is for the other models.
 
+    ``model`` is its folder, or what ``load_model`` gave. ``images`` are paths of images and folders of them, or images
+    in memory: Pillow images, arrays, tensors, or a dataset of torch, which are seen as the files would be.
+
     A model for images and texts chooses among ``labels``, of which each may have several names (``dog; puppy``), put
     into each of ``prompts`` (``a photo of a {}.``). Probabilities sum to 1 over all labels, or are independent of each
     other where the model was trained with ``loss=bce``. ``objective`` names the config class of a user's objective,
@@ -154,29 +175,30 @@ def predict(
     kept in the cache, and shared by the processes of torchrun, of which the first alone has predictions.
 
     Raises:
-        ValueError: if there are no images, ``folder`` holds no model that gives labels, or ``labels`` are given to a
-            model that has labels already; after the last image, if none of them got a label.
+        ValueError: if there are no images, ``model`` gives no labels, or ``labels`` are given to one that has labels
+            already; after the last image, if none of them got a label.
     """
     if top is not None and top < 1:
         raise ValueError(f"top={top} must be 1 or more")
     labels, prompts = ((given,) if isinstance(given, str) else given for given in (labels, prompts))
-    paths = find_images(images)
-    model: Any = load_model(folder, config_type=objective or None)
-    if isinstance(model, ImageText):
-        model = _zero_shot(with_tokenizer(model, folder), folder, labels, prompts)
+    paths = find_images(images) if _are_paths(images) else None
+    loaded: Any = load_model(model, config_type=objective or None) if isinstance(model, (str, Path)) else model
+    name = f"{model} holds a {type(loaded).__name__}, which" if loaded is not model else f"a {type(loaded).__name__}"
+    if isinstance(loaded, ImageText):
+        loaded = _zero_shot(_towers(loaded, model), str(model), labels, prompts)
     elif labels or tuple(prompts) != TEMPLATES:
-        raise ValueError(
-            f"{folder} holds a {type(model).__name__}; labels and prompts are for models of images and texts"
-        )
-    if isinstance(model, FinishedDetector) and isinstance(model, nn.Module):
+        raise ValueError(f"{name} takes no labels and prompts; they are for models of images and texts")
+    if isinstance(loaded, FinishedDetector) and isinstance(loaded, nn.Module):
+        if paths is None:
+            raise ValueError(f"{name} finds objects in image files: give paths, or call its method `find`")
         engine = engine_for(workers)
-        return _objects(model.to(engine.device), paths, top=top, how=Detecting.by(engine))
-    if not isinstance(model, Tagger):
-        raise ValueError(
-            f"{folder} holds a model of the class {type(model).__name__}, which gives no labels; "
-            "name a run of WSP, finetuning or detection"
-        )
-    return _predictions(model, paths, top=min(top or TOP, len(model.labels)), engine=_engine(paths, workers))
+        return _objects(loaded.to(engine.device), paths, top=top, how=Detecting.by(engine))
+    if not isinstance(loaded, Tagger):
+        raise ValueError(f"{name} gives no labels; name a run of WSP, finetuning or detection")
+    top = min(top or TOP, len(loaded.labels))
+    if paths is None:
+        return _predictions_in_memory(loaded, picture_list(images), top=top)
+    return _predictions(loaded, paths, top=top, engine=_engine(paths, workers))
 
 
 def content_of(predictions: Sequence[Prediction]) -> dict[str, object]:
@@ -188,7 +210,21 @@ def content_of(predictions: Sequence[Prediction]) -> dict[str, object]:
     return {"format": 1, "predictions": rows}
 
 
-def _zero_shot(towers: Towers, folder: str | Path, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
+def _are_paths(images: object) -> TypeGuard[files.OneOrMany]:
+    """Whether these are files and folders, and not images in memory."""
+    return isinstance(images, (str, Path)) or (
+        isinstance(images, (list, tuple)) and all(isinstance(image, (str, Path)) for image in images)
+    )
+
+
+def _towers(model: ImageText, given: object) -> Towers:
+    """The model with its tokenizer, which lies in the model's folder."""
+    if not isinstance(given, (str, Path)):
+        raise ValueError("a model for images and texts has its tokenizer in its folder: give the folder's path")
+    return with_tokenizer(model, given)
+
+
+def _zero_shot(towers: Towers, folder: str, labels: Sequence[str], prompts: Sequence[str]) -> ZeroShot:
     if not labels:
         raise ValueError(
             f"{folder} holds a model for images and texts, which chooses among labels: give them (--labels FILE)"
@@ -289,21 +325,17 @@ def _tagging(model: Any, engine: Engine) -> tuple[FeatureMaker, Callable[[Tensor
 
 
 def _predictions(model: Any, paths: Sequence[Path], *, top: int, engine: Engine) -> Iterator[Prediction]:
-    format = model.image_input
     model.to(engine.device)
     maker, probabilities_of = _tagging(model, engine)
     labelled, first_problem = 0, ""
     for chunk, features in _read(paths, maker, engine, chunk=BATCH):
         with evaluation_mode(model, engine.device):
             probabilities = probabilities_of(features.x.to(engine.device)).cpu()
-        finite = Features(x=probabilities, kept=features.kept)
-        best, problems = probabilities.topk(top, dim=1), _problems(chunk, finite, format)
-        rows = zip(chunk, best.indices.tolist(), best.values.tolist(), problems, strict=True)
-        for path, ids, values, problem in rows:
-            labels = () if problem else tuple((model.labels[k], value) for k, value in zip(ids, values, strict=True))
-            labelled += not problem
-            first_problem = first_problem or problem
-            yield Prediction(path, labels, problem)
+        problems = _problems(chunk, Features(x=probabilities, kept=features.kept), model.image_input)
+        for row in _labelled(chunk, probabilities, problems, model.labels, top=top):
+            labelled += not row.problem
+            first_problem = first_problem or row.problem
+            yield row
     join().leave()
     if engine.first and not labelled:
         raise _nothing_to_show(len(paths), paths[0], first_problem)
@@ -324,3 +356,38 @@ def _objects(
     join().leave()
     if not readable:
         raise _nothing_to_show(len(paths), paths[0], first_problem)
+
+
+def _predictions_in_memory(model: Any, images: Indexed, *, top: int) -> Iterator[Prediction]:
+    """The same of images in memory, whose features are not kept."""
+    device, first_problem, labelled = choose_device("any"), "", 0
+    model.to(device)
+    for start in range(0, len(images), BATCH):
+        numbers = range(start, min(start + BATCH, len(images)))
+        image, problems = read_pictures(images, numbers, format=model.image_input)
+        with evaluation_mode(model, device):
+            probabilities = model.probabilities(image.to(device)).cpu()
+        finite = probabilities.isfinite().all(dim=1).tolist()
+        problems = [problem or ("" if sound else NOT_FINITE) for problem, sound in zip(problems, finite, strict=True)]
+        for row in _labelled([None] * len(numbers), probabilities, problems, model.labels, top=top):
+            labelled += not row.problem
+            first_problem = first_problem or row.problem
+            yield row
+    if not labelled:
+        raise ValueError(f"none of {len(images):,} images gave anything; the first: {first_problem or 'missing'}")
+
+
+def _labelled(
+    paths: Sequence[Path | None],
+    probabilities: Float[Tensor, "b k"],
+    problems: Sequence[str],
+    labels: tuple[str, ...],
+    *,
+    top: int,
+) -> Iterator[Prediction]:
+    """The best labels of each image that has no problem."""
+    best = probabilities.topk(top, dim=1)
+    ids, values = best.indices.tolist(), best.values.tolist()
+    for row, (path, problem) in enumerate(zip(paths, problems, strict=True)):
+        named = tuple((labels[k], float(value)) for k, value in zip(ids[row], values[row], strict=True))
+        yield Prediction(path, () if problem else named, problem)

@@ -76,6 +76,8 @@ MAY_IMPORT = {
     "report": {"files", "messages", "results"},
     "feature_tables": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
+    # The encoder that users load: a ViT with the reading of its images.
+    "image_encoder": {"data", "evals", "models"},
     # Images found by words: one query, or a page that needs no server.
     "search": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},

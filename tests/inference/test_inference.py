@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision import transforms
 
 from support.small_runs import mae_run, make_images, wsp_run
 from underpaint import files, inference
@@ -39,6 +40,19 @@ def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def crop(path: Path, config: Any) -> torch.Tensor:
+    """One image as frozen features see it, by torchvision's transforms."""
+    size = config.size[0]
+    steps = [
+        transforms.Resize(size * 256 // 224, transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(size),
+        transforms.ToTensor(),
+        transforms.Normalize(config.mean, config.std),
+    ]
+    cropped: Any = transforms.Compose(steps)(Image.open(path).convert("RGB"))
+    return cropped[None]
+
+
 def view(path: Path, config: Any) -> torch.Tensor:
     """One image as a network takes it, read with Pillow and numpy."""
     pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
@@ -56,7 +70,7 @@ def test_the_table_holds_the_encoder_s_features(images: Path, runs: Path, tmp_pa
     encoder = load_encoder(runs / "mae")
     for row in table[::7]:
         with torch.no_grad():
-            tokens = encoder(view(Path(row["path"]), encoder.config))[0]
+            tokens = encoder(crop(Path(row["path"]), encoder.config))[0]
         expected = tokens[0] if pooling == "cls" else tokens[1:].mean(dim=0)
         torch.testing.assert_close(torch.tensor(row["embedding"]), expected, atol=1e-5, rtol=1e-5)
         assert row["problem"] == ""
@@ -196,7 +210,7 @@ def test_an_embedding_that_is_not_finite_is_a_problem(images: Path, runs: Path, 
     sharp = sorted(images.rglob("*.png"))[:3]
     out = tmp_path / "features.parquet"
     with torch.no_grad():
-        expected = [bool(load_encoder(run)(view(p, config)).isfinite().all()) for p in (tmp_path / "grey.png", *sharp)]
+        expected = [bool(load_encoder(run)(crop(p, config)).isfinite().all()) for p in (tmp_path / "grey.png", *sharp)]
     assert expected == [True, False, False, False], "the pictures of this test"
     done = embed(run, [tmp_path / "grey.png", *sharp], out)
     rows = pyarrow.parquet.read_table(out).to_pylist()

@@ -9,7 +9,7 @@ from underpaint.cli.verb import Verb, add_workers
 EXAMPLES = """\
   underpaint embed runs/mae_wsp ./photos --out features.parquet
   underpaint embed runs/mae_wsp one.jpg two.jpg --pooling mean --out features.parquet
-  underpaint embed runs/mae_wsp ./photos --out features.csv
+  underpaint embed runs/mae_wsp ./photos --view stretch --out features.csv
 Run the same command again to continue after an interruption."""
 
 
@@ -20,14 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE", required=True, help="new table: .parquet, .csv or .npy (with x.paths.json)")
     pooling = "class token, or mean of the patch tokens (default: cls)"
     add("--pooling", choices=("cls", "mean"), default="cls", help=pooling)
+    view = "view of each image, as in eval: published (its centre; default), stretch (all of it), crop@224/256"
+    add("--view", metavar="VIEW", default="published", help=view)
     add_workers(parser)
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint.inference import embed
 
-    done = embed(options.folder, options.images, options.out, pooling=options.pooling, workers=options.workers)
-    if not done:
+    how = {"pooling": options.pooling, "view": options.view, "workers": options.workers}
+    done = embed(options.folder, options.images, options.out, **how)
+    if not done["images"]:
         return  # another process of torchrun writes the table
     bad = f"; {done['bad']:,} have none, see the column problem" if done["bad"] else ""
     print(f"{options.out}: {done['images']:,} images, {done['width']} numbers each{bad}")

@@ -12,9 +12,11 @@ from underpaint.data.collections import catalog
 from underpaint.data.folders import folder
 from underpaint.data.folders.two_folders import is_two_folders, open_two_folders
 from underpaint.data.known_sets.catalog import is_known_set, open_known_set
+from underpaint.data.pictures import Indexed
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import is_prepared_name, prepared_source
 from underpaint.data.source import SPLITS, Files, Problem, Source, Split
+from underpaint.data.torch_source import torch_source
 from underpaint.tags.label_names import TagRulesName
 from underpaint.user_modules import import_function
 
@@ -35,7 +37,8 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
       become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
       task; "" takes class folders where the images lie in such;
     * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
-    * with a ``:``: the user's ``module:function``, which returns a Source (docs/extend.md);
+    * with a ``:``: the user's ``module:function``, which returns a Source or a dataset of ``torch.utils.data``
+      (docs/extend.md);
     * with a ``+``: several collections or functions to pretrain on, see ``join``;
     * else a collection of the catalog.
 
@@ -139,6 +142,10 @@ class _Joined:
 
 def _own(name: str) -> Source:
     source = import_function(name)()
-    if not isinstance(source, Source):
-        raise ValueError(f"{name} returns {type(source).__name__}, not a Source; see docs/extend.md")
-    return source
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, Indexed) and not isinstance(source, (str, dict)):
+        return torch_source(name, source)
+    raise ValueError(
+        f"{name} returns {type(source).__name__}, neither a Source nor a dataset with a length; see docs/extend.md"
+    )

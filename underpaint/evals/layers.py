@@ -114,7 +114,7 @@ class AllLayers(nn.Module):
         self.config: ViTConfig = vit.config
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 2 wide"]:
-        x, layers = self.vit.embed(image), list[Tensor]()
+        x, layers = self.vit.first_tokens(image), list[Tensor]()
         for block in self.vit.blocks:
             x = block(x)
             tokens = self.vit.norm(x)

@@ -53,7 +53,7 @@ class PromptedViT(nn.Module):
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens d"]:
         """Tokens of the last layer, cls first, without the prompts."""
-        x = self.vit.embed(image)
+        x = self.vit.first_tokens(image)
         prompts, count = self.project(self.prompt), self.prompt.shape[1]
         for number, block in enumerate(self.vit.blocks):
             patches = x[:, 1:] if number == 0 else x[:, 1 + count :]

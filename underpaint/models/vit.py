@@ -249,26 +249,39 @@ class ViT(nn.Module):
         """Tokens, cls first, after the final norm where the config has one.
 
         Raises:
-            ValueError: if the image has another size or number of channels than the config.
+            ValueError: if the image has another layout, type, size or number of channels than the config says.
         """
-        x = self.embed(image, keep)
+        x = self.first_tokens(image, keep)
         for index, block in enumerate(self.blocks):
             x = block(x) if drop_path is None else block(x, drop_path[:, index])
         return self.norm(x)
 
-    def embed(
+    def first_tokens(
         self, image: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """The input of the first block: the embedded patches and cls, positions added; errors as in ``forward``."""
         expected = (self.config.channels, *self.config.size)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(f"image of shape {tuple(image.shape[1:])}, but this encoder takes {expected} (c, h, w)")
+        if tuple(image.shape[1:]) != expected or not image.is_floating_point():
+            raise ValueError(_refusal(image, expected))
         position = self.pos_embed[:, 1:]
         if keep is not None:
             position = position[0][keep]
         x = self.patch_embed(image, keep) + position
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         return torch.cat([cls, x], dim=1)
+
+
+def _refusal(image: Tensor, expected: tuple[int, ...]) -> str:
+    """The reason why a tensor is not a batch of images, and the way to make one of it."""
+    shape, (c, h, w) = tuple(image.shape), expected
+    if shape == expected:
+        fix = "this is one image: image[None] is a batch of one"
+    elif len(shape) == 4 and shape[1:] == (h, w, c):
+        fix = "the channels are last: use image.permute(0, 3, 1, 2)"
+    else:
+        fix = "load_encoder(...).transform(image) makes such a view of an image of any size, and embed(images) features"
+    kind = str(image.dtype).removeprefix("torch.")
+    return f"image of shape {shape} and type {kind}, but this encoder takes normalised floats (b, {c}, {h}, {w}); {fix}"
 
 
 def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate: float) -> Float[Tensor, "b depth 2"]:

@@ -38,6 +38,7 @@ FORM = ("patch", "channels", "width", "depth", "heads", "mlp_ratio", "norm_eps")
 """The fields of an encoder's config that must be equal for the weights of one to do in another."""
 
 M = TypeVar("M", bound=nn.Module)
+V = TypeVar("V", bound=ViT)
 DECODER_POSITIONS = "decoder.decoder_pos_embed"
 TOKENIZER = Path(FOLDER) / SENTENCEPIECE
 """Path of XLM-R's tokenizer within the folder of a network for texts."""
@@ -213,10 +214,15 @@ def load_encoder(folder: str | Path) -> ViT:
     Raises:
         ValueError: if the folder holds no encoder or a damaged one.
     """
+    return load_encoder_as(ViT, folder)
+
+
+def load_encoder_as(kind: type[V], folder: str | Path) -> V:
+    """The same as a class of its own."""
     folder = encoder_folder(folder)
     read_description(folder)
     config = read_encoder_config(folder)
-    return load_module(folder, lambda: ViT(config))
+    return load_module(folder, lambda: kind(config))
 
 
 def read_encoder_config(folder: str | Path) -> ViTConfig:

@@ -57,8 +57,7 @@ def read_grey(image: Image.Image, value_range: tuple[float, float] | None) -> Sh
     require_range(np.dtype(kind), value_range)
     inverted = image.format == "TIFF" and image.getexif().get(_WHITE_IS_ZERO_TAG) == 0
     transparent = image.info.get("transparency") if image.format == "PNG" else None
-    ImageOps.exif_transpose(image, in_place=True)
-    values = np.array(image)
+    values = np.array(ImageOps.exif_transpose(image))
     if maximum:  # Pillow scales them to 65,535
         values = np.rint(values * (maximum / _WHITE))
     if isinstance(transparent, int):

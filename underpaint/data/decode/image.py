@@ -36,10 +36,36 @@ def decode(
     half, a quarter or an eighth of its size, in a fraction of the time, where each side keeps so many pixels.
     """
     with decoding():
-        values = _in_channels(_stored(data, channels, value_range, least), channels)
-        if values.dtype == np.uint8 and value_range == EIGHT_BIT:
-            return torch.from_numpy(values)  # as Pillow lays it out, channels last: no copy
-        return torch.from_numpy(deep.scaled(values, value_range))
+        return _tensor(_in_channels(_stored(data, channels, value_range, least), channels), value_range)
+
+
+def decode_picture(
+    image: Image.Image, *, channels: int, value_range: tuple[float, float]
+) -> UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]:
+    """The same for an image that Pillow has opened or made, which stays as it is.
+
+    Raises BadImage, also where Pillow may have dropped the lower bits of values whose range is declared.
+    """
+    with decoding():
+        check_pixels(*image.size)
+        if deep.is_deep(image):
+            return _tensor(_in_channels(deep.read_grey(image, value_range), channels), value_range)
+        if value_range != EIGHT_BIT and len(image.getbands()) > 1:
+            raise BadImage(
+                f"Pillow holds 8 bits of each colour, and value_range is {value_range}; give the path of the image, or "
+                f"an array of the stored values"
+            )
+        return _tensor(_in_channels(_eight_bit(ImageOps.exif_transpose(image), channels), channels), value_range)
+
+
+def decode_planes(
+    planes: Shaped[np.ndarray, "c h w"], *, channels: int, value_range: tuple[float, float]
+) -> UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]:
+    """The same for stored values; raises BadImage as ``decode`` does."""
+    with decoding():
+        check_pixels(planes.shape[2], planes.shape[1])
+        deep.require_range(planes.dtype, value_range)
+        return _tensor(_in_channels(planes, channels), value_range)
 
 
 def preview(data: bytes, *, least: int = 0) -> UInt8[np.ndarray, "h w 3"]:
@@ -71,6 +97,14 @@ def decoding() -> Iterator[None]:
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__  # libheif's messages have line ends
         raise BadImage(f"cannot be decoded: {reason}") from error
+
+
+def _tensor(
+    values: Shaped[np.ndarray, "c h w"], value_range: tuple[float, float]
+) -> UInt8[Tensor, "c h w"] | Float[Tensor, "c h w"]:
+    if values.dtype == np.uint8 and value_range == EIGHT_BIT:
+        return torch.from_numpy(values)  # as Pillow lays it out, channels last: no copy
+    return torch.from_numpy(deep.scaled(values, value_range))
 
 
 def _stored(
