@@ -59,6 +59,17 @@ class LabelBatch(ImageBatch):
     """Share of a mixed image's own labels in the target; the rest belongs to the partner's."""
 
 
+class ClipBatch(TypedDict):
+    """Clips of videos with the ids of their labels; the other entries are those of LabelBatch."""
+
+    clip: Float[Tensor, "b c t h w"]
+    """Float32, frames normalised by the encoder's mean and standard deviation."""
+    labels: Int64[Tensor, "b l"]
+    position: Int64[Tensor, " b"]
+    weight: Float[Tensor, " b"]
+    share: NotRequired[Float[Tensor, " b"]]
+
+
 class ObjectBatch(ImageBatch):
     """Images with annotated objects, as detection sees them."""
 
@@ -134,6 +145,22 @@ class LabelInput:
 
     def example(self, size: int, device: torch.device | str) -> Int64[Tensor, "b 1"]:
         return torch.zeros(size, 1, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipInput:
+    """Frames of a video: which, and in what form."""
+
+    image: ImageInput
+    """Form of each frame."""
+    frames: int
+    sampling: Literal["dense", "uniform"]
+    """Frames at a fixed distance, or one of each of as many equal parts of the video."""
+    stride: int
+    """Distance of the frames under dense sampling, in frames of the video."""
+
+    def example(self, size: int, device: torch.device | str) -> Float[Tensor, "b c t h w"]:
+        return torch.randn(size, self.image.channels, self.frames, *self.image.size, device=device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def swag_rule(name: str, value: Tensor, generator: torch.Generator) -> None:
         nn.init.zeros_(value)
     elif name.endswith("pos_embed"):
         nn.init.normal_(value, std=0.02, generator=generator)
-    elif value.ndim == 4:
+    elif value.ndim >= 4:  # patches, or tubelets of a clip
         fan_in = value[0].numel()
         nn.init.trunc_normal_(value, std=fan_in**-0.5, generator=generator)
     elif name.endswith("attn.proj.weight"):  # torch's own default for the output projection of attention

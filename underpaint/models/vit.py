@@ -303,4 +303,4 @@ def encoder_layer_of(name: str, depth: int) -> int:
     block = re.match(r"encoder\.blocks\.(\d+)\.", name)
     if block:
         return depth - int(block[1])
-    return depth + 1 if re.match(r"encoder\.(cls_token|pos_embed|patch_embed)", name) else 0
+    return depth + 1 if re.match(r"encoder\.(cls_token|(time_)?pos_embed|patch_embed)", name) else 0

@@ -263,14 +263,26 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
     Raises:
         ValueError: if the architectures differ.
     """
-    require_same_form(encoder.config, source.config)
-    tensors = source.state_dict()
-    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, encoder.config.grid)
     kept = encoder.state_dict()
+    tensors = tensors_to_start_from(encoder.config, kept, source, reset_final_norm=reset_final_norm)
+    encoder.load_state_dict({name: tensors[name] for name in kept})
+
+
+def tensors_to_start_from(
+    target: ViTConfig, kept: Mapping[str, Tensor], source: ViT, *, reset_final_norm: bool
+) -> dict[str, Tensor]:
+    """The tensors of ``source`` for an encoder of another image size, whose own ones are ``kept``.
+
+    Raises:
+        ValueError: if the architectures differ.
+    """
+    require_same_form(target, source.config)
+    tensors = source.state_dict()
+    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, target.grid)
     for name, value in kept.items():
         if name.startswith("norm.") and (reset_final_norm or name not in tensors):
             tensors[name] = value
-    encoder.load_state_dict({name: tensors[name] for name in kept})
+    return tensors
 
 
 def at_size(encoder: ViT, size: tuple[int, int]) -> ViT:
