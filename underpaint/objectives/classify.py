@@ -16,11 +16,22 @@ from torch import Tensor, nn
 
 from underpaint import keyed_random
 from underpaint.config import LATER
-from underpaint.core import PAD_LABEL, DataInfo, ImageInput, Inputs, LabelBatch, LabelInput, Step, weighted_mean
+from underpaint.core import (
+    PAD_LABEL,
+    ClipBatch,
+    DataInfo,
+    ImageInput,
+    Inputs,
+    LabelBatch,
+    LabelInput,
+    Step,
+    weighted_mean,
+)
 from underpaint.costs.parts import EncoderLayers
 from underpaint.models.flops import classify_flops
 from underpaint.models.init import Scheme, head_rule, initialise, initialise_encoder
 from underpaint.models.pooling import Pooling, pool
+from underpaint.models.video import VideoViT
 from underpaint.models.vit import ViT, ViTConfig, drop_path_factors, encoder_layer_of
 from underpaint.objectives.layers import HeadLayers
 from underpaint.objectives.scores import Reduction, Scores, score
@@ -29,7 +40,9 @@ Loss = Literal["softmax", "softmax_idf", "bce"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig:
+class LabelClassifierConfig:
+    """What classifiers of images and of clips have in common."""
+
     encoder: ViTConfig = field(default_factory=ViTConfig)
     # Take width, depth, patch and normalisation of the encoder from ``init_from``; its size stays.
     shape_from_start: bool = field(default=False, metadata=LATER)
@@ -58,13 +71,22 @@ class ClassifyConfig:
         """Reduction of the scores of all labels that the loss needs."""
         return "softplus" if self.loss == "bce" else "logsumexp"
 
+    def require_labels(self, data_info: DataInfo) -> None:
+        """Raise ValueError if there is nothing to tell apart."""
+        if len(data_info.labels) < 2:
+            raise ValueError(f"a classifier needs at least two labels, but the data has {len(data_info.labels)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(LabelClassifierConfig):
+    """A classifier of images."""
+
     @property
     def inputs(self) -> Inputs:
         return {"image": self.encoder.image_input, "labels": LabelInput()}
 
     def build(self, data_info: DataInfo) -> Classify:
-        if len(data_info.labels) < 2:
-            raise ValueError(f"a classifier needs at least two labels, but the data has {len(data_info.labels)}")
+        self.require_labels(data_info)
         return Classify(self, data_info)
 
     def layers(self, data_info: DataInfo) -> tuple[EncoderLayers, HeadLayers]:
@@ -79,42 +101,39 @@ class ClassifyConfig:
         return classify_flops(self.encoder, len(data_info.labels), frozen_encoder=self.frozen_encoder)
 
 
-class Classify(nn.Module):
+class LabelClassifier(nn.Module):
     """Encoder, one linear head, and the loss of the head's scores."""
 
     idf: Tensor
 
-    def __init__(self, config: ClassifyConfig, data_info: DataInfo) -> None:
+    def __init__(self, config: LabelClassifierConfig, data_info: DataInfo, encoder: ViT | VideoViT) -> None:
         super().__init__()
         self.config = config
         self.labels = data_info.labels
         self.drop_path_key = keyed_random.key(data_info.seed, config.stage, "drop_path")
         width = config.encoder.width
-        self.encoder = ViT(config.encoder)
+        self.encoder = encoder
         self.fc_norm = nn.LayerNorm(width, eps=config.encoder.norm_eps) if config.pooling == "mean" else nn.Identity()
         self.batch_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if config.batch_norm else nn.Identity()
         self.head = nn.Linear(width, len(data_info.labels))
         self.register_buffer("idf", inverse_document_frequency(data_info), persistent=False)
-        initialise_encoder(self.encoder, scheme=config.init, seed=data_info.seed)
         initialise(self.fc_norm, rule=head_rule(0.0), seed=data_info.seed, prefix="fc_norm")
         initialise(self.head, rule=head_rule(config.head_init_std), seed=data_info.seed, prefix="head")
         if config.frozen_encoder:
             self.encoder.requires_grad_(False)
 
-    def forward(self, batch: LabelBatch) -> Step:
-        drop_path = None
-        if self.training and self.config.drop_path:
-            depth = self.config.encoder.depth
-            drop_path = drop_path_factors(self.drop_path_key, batch["position"], depth, self.config.drop_path)
-        scores = score(self.head, self.feature(batch["image"], drop_path), batch["labels"], self.config.reduction)
-        per_image = self.loss(scores, batch["labels"], batch.get("share"))
-        hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
-        return Step(weighted_mean(per_image, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
+    def drop_path(self, position: Int64[Tensor, " b"]) -> Float[Tensor, "b depth 2"] | None:
+        """Factors of stochastic depth in training; None without."""
+        if not (self.training and self.config.drop_path):
+            return None
+        return drop_path_factors(self.drop_path_key, position, self.config.encoder.depth, self.config.drop_path)
 
-    @property
-    def image_input(self) -> ImageInput:
-        """The images that it takes."""
-        return self.config.encoder.image_input
+    def step(self, feature: Float[Tensor, "b d"], batch: LabelBatch | ClipBatch) -> Step:
+        """Loss and hits of a batch from the features of its samples."""
+        scores = score(self.head, feature, batch["labels"], self.config.reduction)
+        per_sample = self.loss(scores, batch["labels"], batch.get("share"))
+        hit = (scores.argmax[:, None] == batch["labels"]).any(dim=1).float()
+        return Step(weighted_mean(per_sample, batch["weight"]), {"hit": weighted_mean(hit, batch["weight"])})
 
     def blocks(self) -> list[nn.Module]:
         return list(self.encoder.blocks)
@@ -122,35 +141,23 @@ class Classify(nn.Module):
     def layer_of(self, name: str) -> int:
         return encoder_layer_of(name, self.config.encoder.depth)
 
-    def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Scores of the classes, whose names are ``labels``."""
-        return self.scores_of(self.feature(image, None))
+    def pooled(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        """Pooled and normalised feature of each sample, the input of the head."""
+        return self.batch_norm(self.fc_norm(pool(tokens, self.config.pooling)))
 
     def scores_of(self, feature: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        """Scores of the classes from the features of images."""
+        """Scores of the classes from the features of samples."""
         return self.head(feature)
 
-    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        """Probability of each class: they sum to 1, or are independent of each other under the per-label loss."""
-        return self.probabilities_of(self.logits(image))
-
     def probabilities_of(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """The same from the scores of the classes."""
+        """Probability of each class: they sum to 1, or are independent of each other under the per-label loss."""
         scores = scores.float()
         return scores.sigmoid() if self.config.loss == "bce" else scores.softmax(dim=1)
-
-    def feature(
-        self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
-    ) -> Float[Tensor, "b d"]:
-        """Pooled and normalised feature of each image, the input of the head."""
-        tokens = self.encoder(image, drop_path=drop_path)
-        feature = pool(tokens, self.config.pooling)
-        return self.batch_norm(self.fc_norm(feature))
 
     def loss(
         self, scores: Scores, labels: Int64[Tensor, "b l"], share: Float[Tensor, " b"] | None = None
     ) -> Float[Tensor, " b"]:
-        """Loss of each image; with ``share``, of an image mixed with another, whose labels are the second half."""
+        """Loss of each sample; with ``share``, of one mixed with another, whose labels are the second half."""
         if self.config.loss == "bce":
             return binary_cross_entropy(scores, len(self.labels), shares_of_labels(labels, share))
         importance = self.idf if self.config.loss == "softmax_idf" else torch.ones_like(self.idf)
@@ -161,6 +168,39 @@ class Classify(nn.Module):
             halves = [target_mass(half, importance) for half in labels.chunk(2, dim=1)]
             mass = torch.cat(halves, dim=1) * shares_of_labels(labels, share)
         return softmax_cross_entropy(scores, mass, classes=len(self.labels), label_smoothing=smoothing)
+
+
+class Classify(LabelClassifier):
+    """A classifier of images."""
+
+    encoder: ViT
+
+    def __init__(self, config: ClassifyConfig, data_info: DataInfo) -> None:
+        encoder = ViT(config.encoder)
+        initialise_encoder(encoder, scheme=config.init, seed=data_info.seed)
+        super().__init__(config, data_info, encoder)
+
+    def forward(self, batch: LabelBatch) -> Step:
+        return self.step(self.feature(batch["image"], self.drop_path(batch["position"])), batch)
+
+    @property
+    def image_input(self) -> ImageInput:
+        """The images that it takes."""
+        return self.config.encoder.image_input
+
+    def logits(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Scores of the classes, whose names are ``labels``."""
+        return self.scores_of(self.feature(image, None))
+
+    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Probability of each class, as ``probabilities_of``."""
+        return self.probabilities_of(self.logits(image))
+
+    def feature(
+        self, image: Float[Tensor, "b c h w"], drop_path: Float[Tensor, "b depth 2"] | None
+    ) -> Float[Tensor, "b d"]:
+        """Pooled and normalised feature of each image, the input of the head."""
+        return self.pooled(self.encoder(image, drop_path=drop_path))
 
 
 def inverse_document_frequency(data_info: DataInfo) -> Float[Tensor, " k"]:

@@ -10,6 +10,7 @@ from underpaint.messages import say
 from underpaint.models.detector.backbone import WindowedViT, start_windowed
 from underpaint.models.init import build_without_memory
 from underpaint.models.recompute import make_lean
+from underpaint.models.video import VideoViT, inflate
 from underpaint.models.vit import ViT
 from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
 from underpaint.run.declare import HasFurtherStart, Run
@@ -76,6 +77,8 @@ def _start(encoder: nn.Module | Tensor, run: Run) -> None:
     """Fill an objective's encoder from ``init_from``."""
     if isinstance(encoder, WindowedViT):
         start_windowed(encoder, load_encoder(run.init_from))
+    elif isinstance(encoder, VideoViT):
+        inflate(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
     elif isinstance(encoder, ViT):
         start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
     else:
@@ -87,6 +90,8 @@ def _another(encoder: nn.Module | Tensor) -> nn.Module | Tensor:
     """A fresh encoder of the same form, which a sharded one is filled from."""
     if isinstance(encoder, WindowedViT):
         return WindowedViT(encoder.config, window=encoder.window, global_blocks=encoder.global_blocks)
+    if isinstance(encoder, VideoViT):
+        return VideoViT(encoder.config, encoder.clip)
     return ViT(encoder.config) if isinstance(encoder, ViT) else encoder
 
 

@@ -12,7 +12,8 @@ from underpaint.data.dataset import ImageData
 from underpaint.data.decode.image import EIGHT_BIT
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.models.vit import ViTConfig
-from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.classify import LabelClassifierConfig
+from underpaint.objectives.classify_clips import ClassifyClipsConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
@@ -49,14 +50,16 @@ def idle_fields(run: Run) -> Idle:
         idle |= _of_data(run.data)
     if isinstance(run.objective, HasEncoder):
         idle |= _of_encoder(run.objective.encoder)
-    if isinstance(run.objective, (MAEConfig, ClassifyConfig)) and run.objective.frozen_encoder:
+    if isinstance(run.objective, (MAEConfig, LabelClassifierConfig)) and run.objective.frozen_encoder:
         idle |= _of_frozen_encoder(run.objective)
     if isinstance(run.objective, LitConfig):
         idle |= _of_lit(run.objective)
     if isinstance(run.objective, DetectConfig):
         idle |= _of_detector(run.objective)
-    if isinstance(run.objective, ClassifyConfig):
+    if isinstance(run.objective, LabelClassifierConfig):
         idle |= _of_start(run, run.objective)
+    if isinstance(run.objective, ClassifyClipsConfig):
+        idle |= _of_clips(run.objective)
     if not run.init_from:
         idle["reset_final_norm"] = "the run starts from scratch; set init_from=DIR with it"
     if run.schedule.kind != "wsd":
@@ -97,7 +100,7 @@ def _of_data(data: ImageData) -> Idle:
     return idle
 
 
-def _of_start(run: Run, objective: ClassifyConfig) -> Idle:
+def _of_start(run: Run, objective: LabelClassifierConfig) -> Idle:
     if not run.init_from:
         return {"objective.shape_from_start": "the run starts from scratch; set init_from=DIR with it"}
     idle = {"objective.init": "init_from brings the weights; leave one of them out"}
@@ -156,6 +159,15 @@ def _of_detector(objective: DetectConfig) -> Idle:
     return idle
 
 
+def _of_clips(objective: ClassifyClipsConfig) -> Idle:
+    whole = "frames are resized to cover the size, and crops lie side by side; leave it out"
+    idle = dict.fromkeys((f"objective.encoder.{name}" for name in ("view", "crop_share", "interpolation")), whole)
+    idle["objective.encoder.value_range"] = "frames of videos have 8 bits; leave it out"
+    if objective.clip.sampling == "uniform":
+        idle["objective.clip.stride"] = "the parts of the video decide; set objective.clip.sampling=dense with it"
+    return idle
+
+
 def _of_lit(objective: LitConfig) -> Idle:
     locked = "cls token and positions of the image tower are locked; leave it out"
     idle = {"optim.decay_tokens": locked}
@@ -173,9 +185,9 @@ def _of_lit(objective: LitConfig) -> Idle:
     return idle
 
 
-def _of_frozen_encoder(objective: MAEConfig | ClassifyConfig) -> Idle:
+def _of_frozen_encoder(objective: MAEConfig | LabelClassifierConfig) -> Idle:
     frozen = "the encoder is frozen; set objective.frozen_encoder=false, or leave it out"
     idle = {"optim.layer_decay": frozen}
-    if isinstance(objective, ClassifyConfig):
+    if isinstance(objective, LabelClassifierConfig):
         idle["optim.decay_tokens"] = frozen
     return idle

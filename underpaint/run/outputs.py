@@ -47,7 +47,7 @@ def save_outputs(
     """
     env = folder / ENVIRONMENT_FILE
     origin = files.read_json(env)["lineage"].get("origin") if env.is_file() else None
-    if isinstance(network.encoder, ViT):  # that of a detector has windows, with which no other stage can start
+    if isinstance(network.encoder, ViT):  # no other stage can start with windows or tubelets
         save_encoder(folder / "encoder", network.encoder, origin)
     description: dict[str, object] = {
         "type": class_name(objective),

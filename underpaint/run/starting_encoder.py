@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from underpaint.models.weights import FORM, encoder_folder, read_encoder_config, require_same_form
-from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.classify import LabelClassifierConfig
 from underpaint.run.declare import ChecksStart, HasEncoder, Run
 
 SHAPE = (*FORM, "value_range", "mean", "std")
@@ -21,7 +21,7 @@ def with_shape_of_start(run: Run) -> Run:
         ValueError: if the encoder is damaged, or its patches do not divide the run's image size.
     """
     objective = run.objective
-    if not (isinstance(objective, ClassifyConfig) and objective.shape_from_start and run.init_from):
+    if not (isinstance(objective, LabelClassifierConfig) and objective.shape_from_start and run.init_from):
         return run
     if not _is_there(run.init_from):
         return run
