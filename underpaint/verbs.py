@@ -34,6 +34,7 @@ from underpaint.evals.score import Score
 from underpaint.evals.scoring import measured, row_of
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
+from underpaint.evals.video import VideoAccuracy
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.field_comments import Field, fields_of
 from underpaint.messages import duration, say
@@ -93,6 +94,7 @@ EVALUATIONS = {
     "lowshot_vpt": LowShotVPT,
     "knn": Knn,
     "accuracy": Accuracy,
+    "video": VideoAccuracy,
     "robustness": Robustness,
     "tags": TagRecall,
     "map": TagPrecision,
@@ -218,12 +220,10 @@ def evaluate(
 ) -> list[EvaluationRow]:
     """Score a finished run: ``evaluation`` is a name of EVALUATIONS, ``module:class`` or an evaluation itself.
 
-    ``labels`` and ``tags`` are files with the classes and the tags of the evaluation's ``dataset``, where that is a
-    folder. ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the
-    splits of an evaluation; one whose class says ``draws = False`` takes none. The rows are returned with their
-    remarks, and kept in ``FOLDER/evals/``; the next report of a run shows them. Predictions of ``accuracy`` and
-    ``robustness`` are kept beside them, as ``.predictions.parquet``, those of ``detection`` in
-    ``.detections/``, the training images of low-shot splits in ``.splits/``.
+    ``labels`` and ``tags`` are files with the classes and the tags of a folder, the evaluation's ``dataset``.
+    ``objective`` names the config class of a user's objective, ``module:Class``. ``seed`` (default 0) draws the splits,
+    if the class does not say ``draws = False``. The rows are returned with their remarks, and kept in ``FOLDER/evals/``
+    for the report, with predictions (``.predictions.parquet``, ``.detections/``) and few-shot splits (``.splits/``).
 
     ``workers`` processes decode images (default: as many as usually help). Features are kept in the cache, so that an
     evaluation that was killed goes on. Under torchrun processes share the images, and the first alone returns rows.

@@ -14,6 +14,7 @@ from underpaint import config, recipes
 from underpaint.config import OPERATIONAL
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.classify import ClassifyConfig
+from underpaint.objectives.classify_clips import ClassifyClipsConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
@@ -118,7 +119,7 @@ def test_a_field_that_no_text_can_fill_says_so() -> None:
 def test_the_record_of_every_recipe_is_json_and_gives_the_objective_back(name: str) -> None:
     run = recipes.find_recipe(recipes.published_name(name))()
     recorded = json.loads(json.dumps(config.record(run), allow_nan=False))
-    kinds = {kind.__name__: kind for kind in (MAEConfig, ClassifyConfig, LitConfig, DetectConfig)}
+    kinds = {kind.__name__: kind for kind in (MAEConfig, ClassifyConfig, ClassifyClipsConfig, LitConfig, DetectConfig)}
     kind = kinds[recorded["objective"]["type"]]
     assert config.from_record(kind, recorded["objective"], where="run.json") == run.objective
     assert config.from_record(OptimConfig, recorded["optim"], where="run.json") == run.optim

@@ -22,9 +22,11 @@ from support.detection_examples import make_objects
 from support.other_values import alternatives, fields_of, make_odd_images, shrunk
 from support.prepared_example import prepare_example
 from support.small_runs import log_lines, tensors
+from support.video_examples import make_videos
 from underpaint import config, recipes, verbs
 from underpaint.data.loader import read_files
 from underpaint.data.quarantine import TooManyBadRecords
+from underpaint.objectives.classify_clips import ClassifyClipsConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
@@ -49,6 +51,10 @@ OF_OBJECTS = {
     *("data.annotations", "data.images", "data.heldout_annotations", "data.heldout_images"),
 }
 """Paths of annotated images."""
+OF_VIDEOS = {
+    *("data.annotations", "data.videos", "data.heldout_annotations", "data.heldout_videos"),
+}
+"""Paths of lists of videos."""
 MIXING = ("data.augment.mixup", "data.augment.cutmix")
 """They are refused without labels, which texts take the place of."""
 
@@ -66,14 +72,16 @@ NAMES = [
 
 @pytest.mark.parametrize("name", [*NAMES, *LIKE])
 def test_every_field_of_every_recipe_is_identity_or_refused_or_operational(
-    name: str, images: Path, objects: Path
+    name: str, images: Path, objects: Path, videos: Path
 ) -> None:
-    run = shrunk(recipes.find_recipe(name)(), images if not name.startswith("detect_") else objects)
+    folder = {"detect": objects, "video": videos}.get(name.partition("_")[0], images)
+    run = shrunk(recipes.find_recipe(name)(), folder)
     operational = {field for field, _, is_operational in fields_of(run) if is_operational}
     of_texts = {"data.captions", "objective.text_from"} if isinstance(run.objective, LitConfig) else set[str]()
-    if isinstance(run.objective, DetectConfig):
+    if isinstance(run.objective, (DetectConfig, ClassifyClipsConfig)):
         of_images = {field for field in OPERATIONAL if field.startswith("data.")} - {"data.workers"}
-        assert operational == OPERATIONAL - of_images | OF_OBJECTS
+        of_lists = OF_OBJECTS if isinstance(run.objective, DetectConfig) else OF_VIDEOS
+        assert operational == OPERATIONAL - of_images | of_lists
     else:
         assert operational == OPERATIONAL | of_texts
     for field, kind, is_operational in fields_of(run):
@@ -103,6 +111,11 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_videos(tmp_path_factory.mktemp("fields") / "videos", count=20)
+
+
+@pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fields") / "set"
     prepare_example(folder)
@@ -125,7 +138,7 @@ class Outcome:
         return same and self.log == other.log and self.result == other.result and torch.equal(self.view, other.view)
 
 
-def outcome(run: Run, folder: Path, image: Path) -> Outcome | str:
+def outcome(run: Run, folder: Path, image: Path | None) -> Outcome | str:
     """What the run does, or the limit that it runs into."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -137,7 +150,7 @@ def outcome(run: Run, folder: Path, image: Path) -> Outcome | str:
         log=log_lines(folder),
         result={name: result.get(name) for name in kept},
         weights=tensors(folder),
-        view=read_files([image], format=encoder_of(run).image_input)[0],
+        view=read_files([image], format=encoder_of(run).image_input)[0] if image else torch.zeros(0),
     )
 
 
@@ -147,7 +160,7 @@ def differs(one: Outcome | str, two: Outcome | str) -> bool:
     return not one.equals(two)
 
 
-def walk(run: Run, fields: Sequence[str], folder: Path, image: Path) -> tuple[set[str], set[str]]:
+def walk(run: Run, fields: Sequence[str], folder: Path, image: Path | None) -> tuple[set[str], set[str]]:
     """Those of the fields that act, and those that are refused and do nothing; operational ones are neither."""
     acting, idle = set[str](), set[str]()
     before = outcome(run, folder / "before", image)
@@ -229,6 +242,20 @@ def test_every_field_of_a_detector_acts_or_is_refused(objects: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["dense", "uniform"])
+def test_every_field_of_videos_acts_or_is_refused(videos: Path, sampling: str, tmp_path: Path) -> None:
+    """Those that images have too are seen above."""
+    run = shrunk(recipes.video_laptop(), videos)
+    assert isinstance(run.objective, ClassifyClipsConfig)
+    run = config.override(run, [f"objective.clip.sampling={sampling}", "data.flip=true"])
+    idle = {f"objective.encoder.{name}" for name in ("view", "crop_share", "interpolation")}
+    acting = {f"objective.clip.{name}" for name in ("frames", "tubelet", "sampling")}
+    acting |= {"objective.dropout", "data.scale", "data.flip", "data.views", "data.augment.rand", "data.augment.mixup"}
+    (acting if sampling == "dense" else idle).add("objective.clip.stride")
+    assert walk(run, [*acting, *idle], tmp_path, None) == (acting, idle)
+
+
 @pytest.mark.parametrize(
     ("name", "context", "acting", "idle"),
     [

@@ -17,7 +17,9 @@ from PIL import Image
 from underpaint import config
 from underpaint.data.dataset import ImageData
 from underpaint.data.detection.dataset import DetectionData
+from underpaint.data.video.dataset import VideoData
 from underpaint.models.text_tower import TextConfig
+from underpaint.objectives.classify_clips import ClassifyClipsConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
@@ -126,6 +128,10 @@ OTHER: dict[str, tuple[str, ...]] = {
     "objective.detector.score_threshold": ("objective.detector.score_threshold=0.3",),
     "objective.detector.suppression": ("objective.detector.suppression=0.3",),
     "objective.detector.detections": ("objective.detector.detections=1",),
+    "objective.clip.frames": ("objective.clip.frames=2",),
+    "objective.clip.tubelet": ("objective.clip.tubelet=1",),
+    "objective.clip.stride": ("objective.clip.stride=3",),
+    "objective.dropout": ("objective.dropout=0.4",),
     "data.repeat_threshold": ("data.repeat_threshold=1",),
 }
 """Other values for the fields that are neither true or false nor a choice; what only fits together is one entry."""
@@ -197,6 +203,8 @@ def shrunk(run: Run, source: Path) -> Run:
     """The run with all its choices, on a few small images and for a few steps."""
     if isinstance(run.objective, DetectConfig):
         return _shrunk_detection(run, run.objective, source)
+    if isinstance(run.objective, ClassifyClipsConfig):
+        return _shrunk_video(run, run.objective, source)
     assert isinstance(run.data, ImageData)
     objective: Any = replace(run.objective, encoder=replace(encoder_of(run), **SMALL))
     if isinstance(objective, MAEConfig):
@@ -241,3 +249,13 @@ def _shrunk_detection(run: Run, objective: DetectConfig, source: Path) -> Run:
     data = replace(run.data, annotations=str(source / "objects.json"), workers=0, max_bad=0.5)
     small = replace(run, objective=replace(objective, encoder=encoder, detector=detector, objects=3), data=data)
     return replace(_in_three_steps(small), budget=Budget(samples=12, batch_size=4, microbatch=4, warmup=4))
+
+
+def _shrunk_video(run: Run, objective: ClassifyClipsConfig, source: Path) -> Run:
+    """The same of a classifier of clips; ``source`` is a folder of ``support.video_examples.make_videos``."""
+    clip = replace(objective.clip, frames=4, stride=2)
+    encoder = replace(objective.encoder, **SMALL)
+    assert isinstance(run.data, VideoData)
+    augment = replace(run.data.augment, mix_group=2)
+    data = replace(run.data, annotations=str(source / "train.csv"), workers=0, max_bad=0.5, augment=augment)
+    return _in_three_steps(replace(run, objective=replace(objective, encoder=encoder, clip=clip), data=data))

@@ -19,6 +19,7 @@ from underpaint.evals.score import Score, SetScore
 from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.statistics import estimate
 from underpaint.evals.transfer import ChecksSource, FrozenEvaluation, transfer
+from underpaint.evals.video import VideoAccuracy
 from underpaint.messages import say
 from underpaint.results.detections import FOLDER_ENDING, PAGE
 from underpaint.results.run import EvaluationRow
@@ -66,10 +67,11 @@ def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
     Raises:
         ValueError: if one cannot be opened.
     """
-    if not isinstance(evaluation, Robustness):
+    if not isinstance(evaluation, (Robustness, VideoAccuracy)):
         return [open_source(evaluation.dataset, tags=tags, labels=labels)]
     if labels or tags:
-        raise ValueError("the sets of robustness have their own classes; leave out --labels and --tags")
+        whose = "the sets of robustness" if isinstance(evaluation, Robustness) else "the videos of a list"
+        raise ValueError(f"{whose} have their own classes; leave out --labels and --tags")
     return evaluation.sources()
 
 
@@ -84,7 +86,7 @@ def scored(
     evaluation: Any, network: Any, sources: Sequence[Source], *, engine: Engine, seed: int
 ) -> tuple[list[Score], list[Predictions]]:
     """All scores, and the predictions that those of a classifier are computed from."""
-    if isinstance(evaluation, Accuracy):
+    if isinstance(evaluation, (Accuracy, VideoAccuracy)):
         predictions = [evaluation.predictions(network, source, engine) for source in sources]
         return [score for each in predictions for score in each.scores()], predictions
 

@@ -41,7 +41,7 @@ Loss = Literal["softmax", "softmax_idf", "bce"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelClassifierConfig:
-    """What classifiers of images and of clips have in common."""
+    """Fields that classifiers of images and of clips have in common."""
 
     encoder: ViTConfig = field(default_factory=ViTConfig)
     # Take width, depth, patch and normalisation of the encoder from ``init_from``; its size stays.

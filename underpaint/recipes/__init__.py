@@ -73,6 +73,15 @@ from underpaint.recipes.published_finetuning import (
     finetune_inat18_vit_l16,
     finetune_inat18_vit_l16_512,
 )
+from underpaint.recipes.video_recipes import (
+    video_k400_vit_b16,
+    video_k400_vit_h14,
+    video_k400_vit_l16,
+    video_laptop,
+    video_ssv2_vit_b16,
+    video_ssv2_vit_h14,
+    video_ssv2_vit_l16,
+)
 from underpaint.recipes.wsp_recipes import (
     wsp_laptop,
     wsp_small,
@@ -145,6 +154,13 @@ __all__ = [
     "mae_vit_b16",
     "mae_vit_h14",
     "mae_vit_l16",
+    "video_k400_vit_b16",
+    "video_k400_vit_h14",
+    "video_k400_vit_l16",
+    "video_laptop",
+    "video_ssv2_vit_b16",
+    "video_ssv2_vit_h14",
+    "video_ssv2_vit_l16",
     "wsp_laptop",
     "wsp_small",
     "wsp_smoke",
