@@ -61,11 +61,12 @@ from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.claims import claims
 from underpaint.studies.convergence import convergence
-from underpaint.studies.designs import StudyOptions
+from underpaint.studies.designs import StudyOptions, options_of
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.scaling import scaling
 from underpaint.studies.side_by_side import measure_side_by_side
 from underpaint.studies.stages import stages
+from underpaint.studies.transfer import transfer
 from underpaint.suggest import hint
 from underpaint.training.devices import usable_cpus
 from underpaint.training.ranks import join
@@ -104,7 +105,9 @@ EVALUATIONS = {
 }
 TABLES = {"claims": claims}
 """Tables that are made from the results of finished studies."""
-STUDIES = {"stages": stages, "ablations": ablations, "convergence": convergence, "scaling": scaling}
+STUDIES = {
+    "stages": stages, "ablations": ablations, "convergence": convergence, "scaling": scaling, "transfer": transfer,
+}  # fmt: skip
 
 
 def prepare(
@@ -291,7 +294,8 @@ def run_study(
     if not 0 <= jobs <= usable_cpus():
         raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
-    _require_outside(asked.get("images", ""), folder)
+    for source in (asked.get("images", ""), *asked.get("datasets", ())):
+        _require_outside(source, folder)
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     built = build_study(name, **asked)
     build = partial(build_study, name, **{**asked, "measured": built.measured, "precision": built.precision})
@@ -329,8 +333,7 @@ def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     study = build_study(name, **asked)
     rows = parts.plan(study, folder)
-    compared = measure_side_by_side(study, rows, jobs=usual_jobs(study))
-    if compared is not None:
+    if (compared := measure_side_by_side(study, rows, jobs=usual_jobs(study))) is not None:
         say(compared.sentence(sum(row.seconds for row in rows if not row.done)))
     return rows
 
@@ -339,7 +342,7 @@ def _study_folder(name: str, out: str | Path, asked: StudyOptions) -> Path:
     """Folder of a study: ``out``, or the default one; an earlier run under the study's old name is continued."""
     if out:
         return Path(out)
-    names = [name, *(old for old, new in OLD_NAMES.items() if new == name)]
+    names = (name, *(old for old, new in OLD_NAMES.items() if new == name))
     folders = [Path("runs") / f"{name}_{asked.get('size', 'tiny')}" for name in names]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
 
@@ -364,11 +367,8 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
     if images and Path(images).is_dir() and "/" not in images:
         asked["images"] = f"./{images}"  # a bare word would be the name of a collection
     name = study_name(name)
-    if name != "scaling" and asked.pop("largest", False):
-        raise ValueError(f"--largest runs the predicted point of the study `scaling`; `{name}` has none")
-    options: dict[str, Any] = {**asked, "overrides": config.assignments(asked.get("overrides", ()))}
-    precision = options.pop("precision", None)
-    return parts.with_one_precision(STUDIES[name](**options), precision)
+    options: dict[str, Any] = {**options_of(name, asked), "overrides": config.assignments(asked.get("overrides", ()))}
+    return parts.with_one_precision(STUDIES[name](**options), asked.get("precision"))
 
 
 def source_of(recipe: str) -> list[tuple[str, str, int]]:

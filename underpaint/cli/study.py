@@ -22,6 +22,8 @@ EXAMPLES = """\
   underpaint study convergence --size small --seeds 0 1 2 --jobs 2
   underpaint study scaling --size small --jobs 2
   underpaint study scaling --size small --jobs 2 --largest
+  underpaint study transfer --from runs/mae runs/mae_wsp --data ./photos ./birds --jobs 2
+  underpaint study transfer --from runs/mae runs/mae_wsp --data in1k:/data/imagenet /data/robustness --plan
   underpaint study claims runs/stages_small runs/scaling_small
 Run the same command again to continue; finished parts are skipped."""
 
@@ -35,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: set by --size)")
     add("--out", metavar="DIR", default="", help="folder of the study (default: runs/STUDY_SIZE)")
     add("--images", metavar="DIR", default="", help="folder of your own images, instead of the built-in collections")
-    add("--data", metavar="DIR", default="", help="prepared set, or folder of images; the same as --images")
+    data = "prepared set, or folder of images; the same as --images. Study transfer: the datasets to measure on"
+    add("--data", metavar="DIR", nargs="+", default=[], help=data)
+    encoders = "study transfer: finished runs or imported encoders to measure"
+    add("--from", metavar="RUN", nargs="+", default=[], dest="encoders", help=encoders)
     add("--tags", metavar="FILE", default="", help="tags of your images: CSV or Parquet with path and tags")
     add("--labels", metavar="FILE", default="", help="classes of your images, a transfer task: CSV with path and class")
     baseline = "imported encoder to evaluate in the same way as the arms; repeatable"
@@ -67,11 +72,16 @@ def call(options: argparse.Namespace) -> None:
         verbs.judge_claims(options.overrides, out=options.out)
         return
     if options.images and options.data:
-        raise ValueError(f"--images {options.images} and --data {options.data} are the same option; give one of them")
+        raise ValueError(
+            f"--images {options.images} and --data {options.data[0]} are the same option; give one of them"
+        )
+    several = options.study == "transfer" or len(options.data) > 1
     given = {
         "size": options.size,
         "out": options.out,
-        "images": options.images or options.data,
+        "images": options.images or ("" if several else "".join(options.data)),
+        "datasets": options.data if several else [],
+        "encoders": options.encoders,
         "tags": options.tags,
         "labels": options.labels,
         "seeds": options.seeds,
@@ -88,8 +98,8 @@ def call(options: argparse.Namespace) -> None:
 def _refuse_options_of_studies(options: argparse.Namespace) -> None:
     """Refuse what only a study takes that trains: a table reads the results of finished ones."""
     given = vars(options)
-    names = ("seeds", "images", "data", "tags", "labels", "baseline", "only", "jobs", "largest", "plan")
-    if wrong := [name for name in names if given[name]]:
+    names = ("seeds", "images", "data", "encoders", "tags", "labels", "baseline", "only", "jobs", "largest", "plan")
+    if wrong := ["from" if name == "encoders" else name for name in names if given[name]]:
         raise ValueError(f"--{wrong[0]}: `{options.study}` only reads finished studies; name their folders and --out")
 
 
@@ -102,9 +112,9 @@ def print_plan(rows: Sequence[PlanRow]) -> None:
         print(f"{row.part:40} {row.samples:>10,} {row.flops:>9.2e} {state:>8} {row.bytes / 2**20:>6.1f} MiB")
     left = [row for row in rows if not row.done]
     print(
-        f"{len(left)} of {len(rows)} training parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
-        f"{duration(sum(row.seconds for row in left))} of training on this machine, "
-        f"{sum(row.bytes for row in left) / 2**20:.0f} MiB; evaluations and reading images come on top"
+        f"{len(left)} of {len(rows)} of these parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
+        f"{duration(sum(row.seconds for row in left))} on this machine, {sum(row.bytes for row in left) / 2**20:.0f} "
+        f"MiB; parts that are not listed and reading images come on top"
     )
 
 

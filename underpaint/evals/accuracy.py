@@ -74,7 +74,7 @@ class Accuracy:
     def predictions(self, classifier: FinishedClassifier, source: Source, engine: Engine) -> Predictions:
         """The answer for each test image, from which the scores are computed; errors as in ``__call__``."""
         rows = labelled_rows(source, "test")
-        needed = _answers(source, rows)
+        needed = needed_classes(source)
         unknown = sorted(needed - set(classifier.labels))
         if unknown:
             raise ValueError(
@@ -124,8 +124,8 @@ def _right(source: Source, row: int) -> tuple[str, ...]:
     return source.accepted[row] if source.accepted else (source.label[row],)
 
 
-def _answers(source: Source, rows: list[int]) -> set[str]:
-    """The classes that a classifier must have."""
+def needed_classes(source: Source) -> set[str]:
+    """The classes that a classifier must have to be scored on a dataset."""
     if not source.accepted and source.rows("train"):
         return set(transfer_classes(source))
-    return {name for row in rows for name in _right(source, row)}
+    return {name for row in labelled_rows(source, "test") for name in _right(source, row)}

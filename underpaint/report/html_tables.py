@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from underpaint.messages import duration
 from underpaint.report.folders import RunFolder, StudyFolder, is_number, stage_folder
 from underpaint.results.run import RunResult
-from underpaint.results.study import COMPARED_SPLITS, ScoreEntry, ScoreRow, StageRow
+from underpaint.results.study import COMPARED_SPLITS, ScoreRow, StageRow, protocol_key
 
-PROTOCOLS = {"knn": "kNN", "finetune": "finetuned"}
+PROTOCOLS = {"knn": "kNN", "finetune": "finetuned", "attentive": "attentive (EP)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,8 @@ class Column:
 
 
 def task_key(row: ScoreRow) -> str:
-    """The name of a row's task, as ``summary`` has it: ``openmoji linear``, ``openmoji 5-shot``."""
-    protocol = f"{row['shots']}-shot" if row["shots"] else row["protocol"]
+    """The name of a row's task, as ``summary`` has it: ``openmoji linear``, ``openmoji 5-shot vpt``."""
+    protocol = protocol_key(row["protocol"], row["shots"])
     return " ".join(part for part in (row["dataset"], protocol, row["language"]) if part)
 
 
@@ -51,13 +51,8 @@ def task_name(task: str) -> str:
 
 
 def protocol_name(row: ScoreRow) -> str:
-    name = _few_shots(row) or PROTOCOLS.get(row["protocol"], row["protocol"])
+    name = protocol_key(PROTOCOLS.get(row["protocol"], row["protocol"]), row["shots"])
     return " ".join(part for part in (name, row["language"]) if part)
-
-
-def _few_shots(row: ScoreEntry) -> str:
-    """The protocol of a low-shot row: ``5-shot``, or ``5-shot vpt`` if it is not logistic regression; "" elsewhere."""
-    return f"{row['shots']}-shot {row['protocol'].removeprefix('lowshot').strip('_')}".strip() if row["shots"] else ""
 
 
 def results_columns(study: StudyFolder) -> list[Column]:
@@ -290,7 +285,7 @@ def evaluations_of(run: RunFolder) -> list[Evaluation]:
     return [
         Evaluation(
             dataset=row["dataset"],
-            protocol=_few_shots(row) or row["protocol"],
+            protocol=protocol_key(row["protocol"], row["shots"]),
             part=row["split"],
             metric=row["metric"],
             score=Cell(text=f"{100 * row['value']:.1f}%", value=row["value"], note=f"of {row['n_test']:,}"),

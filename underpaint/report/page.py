@@ -18,6 +18,7 @@ from underpaint.report import (
     headline,
     html_tables,
     scaling_page,
+    transfer_page,
 )
 from underpaint.report.arms import SPARE, STAGES, marks
 from underpaint.report.folders import (
@@ -78,6 +79,8 @@ def _pages(folder: Path, *, images: bool) -> dict[str, str]:
                 page = _study_page(study, images=images)
             case "scaling":
                 page = _plain_page("scaling.html.j2", study, scaling_page.content(study))
+            case "radar":
+                page = _plain_page("transfer.html.j2", study, transfer_page.content(study))
         return {"report.html": page}
     if is_run(folder):
         return _run_pages(read_run(folder), images=images)
@@ -156,15 +159,14 @@ def _study_page(study: StudyFolder, *, images: bool) -> str:
 
 def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]) -> str:
     """The page of a study without pictures of images."""
-    return render(
-        template,
-        study=study,
-        imported=[],
-        leakage_sheet="",
-        bad_records=count_reasons(study.runs.values()),
-        collections=study.results["data"]["collections"],
-        **content,
-    )
+    shared: dict[str, object] = {
+        "study": study,
+        "imported": [],
+        "leakage_sheet": "",
+        "bad_records": count_reasons(study.runs.values()),
+        "collections": study.results["data"]["collections"],
+    }
+    return render(template, **{**shared, **content})
 
 
 def _run_pages(run: RunFolder, *, images: bool) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypedDict
 
 from underpaint.results.scaling import ScalingEntry
+from underpaint.results.transfer import TransferEntry
 
 RESULTS_FILE = "results.json"
 STUDY_FILE = "study.json"
@@ -15,8 +16,9 @@ COMPARED_SPLITS = ("test", "mean")
 OLD_NAMES = {"pays": "ablations"}
 """Studies as they were called before, and as they are called now."""
 
-PageKind = Literal["arms", "axes", "grid", "scaling"]
-"""Kind of a study's page: arms side by side, axes from one base point, a grid of budgets, or curves of scaling."""
+PageKind = Literal["arms", "axes", "grid", "scaling", "radar"]
+"""Kind of a study's page: arms side by side, axes from one base point, a grid of budgets, curves of scaling, or a radar
+of protocols."""
 Role = Literal["untrained", "mae", "wsp", "treatment", "equal_compute", "equal_time", "variant", "baseline"]
 """Purpose of an arm: the floor, either stage alone, MAE then WSP, its two controls, a variation, or an import."""
 Equal = Literal["steps", "compute", "time", "nothing"]
@@ -299,3 +301,9 @@ class StudyResults(TypedDict):
     data: DataEntry
     environment: EnvironmentEntry
     convergence: NotRequired[ConvergenceEntry]
+    transfer: NotRequired[TransferEntry]
+
+
+def protocol_key(protocol: str, shots: int) -> str:
+    """A protocol with its shots, as tasks are named: ``linear``, ``5-shot`` for logistic regression, ``5-shot vpt``."""
+    return f"{shots}-shot {protocol.removeprefix('lowshot').strip('_')}".strip() if shots else protocol

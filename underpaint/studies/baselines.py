@@ -31,7 +31,7 @@ class Baseline:
 
     name: str
     folder: Path  # encoder/ of an import or a run, outside the study
-    config: ViTConfig  # as stored, but with the stored pixel values of the study's images
+    config: ViTConfig  # as stored; in studies that train, with the stored pixel values of the study's images
     checksum: str
     origin: dict[str, object]  # file, format and licence; {} unless it was imported
 
@@ -81,7 +81,7 @@ def open_baselines(folders: Sequence[str], *, taken: Sequence[str], like: ViTCon
     """
     baselines: list[Baseline] = []
     for folder in folders:
-        baseline = _open(Path(folder), like)
+        baseline = _like(open_encoder(folder), like, given=folder)
         if baseline.name in taken or baseline.name in {earlier.name for earlier in baselines}:
             what = "an arm of the study" if baseline.name in taken else "another baseline"
             raise ValueError(f"the baseline {folder} is called {baseline.name!r}, as is {what}; rename its folder")
@@ -89,21 +89,31 @@ def open_baselines(folders: Sequence[str], *, taken: Sequence[str], like: ViTCon
     return tuple(baselines)
 
 
-def _open(given: Path, like: ViTConfig) -> Baseline:
-    folder = encoder_folder(given)
+def _like(baseline: Baseline, like: ViTConfig, *, given: str) -> Baseline:
+    """The baseline with the stored pixel values of the study's images."""
+    if baseline.config.channels != like.channels:
+        raise ValueError(
+            f"the baseline {given} takes images of {baseline.config.channels} channels, those of the study have "
+            f"{like.channels}"
+        )
+    return replace(baseline, config=replace(baseline.config, value_range=like.value_range))
+
+
+def open_encoder(given: str) -> Baseline:
+    """The encoder of a finished run or of an import, called after its folder.
+
+    Raises:
+        ValueError: if there is none, or the run has not finished.
+    """
+    folder = encoder_folder(Path(given))
     description = read_description(folder)
     if description.get("type") != "vit":
-        raise ValueError(f"the baseline {given} holds a {description.get('type')!r}, not an encoder")
-    stored = read_encoder_config(folder)
-    if stored.channels != like.channels:
-        raise ValueError(
-            f"the baseline {given} takes images of {stored.channels} channels, those of the study have {like.channels}"
-        )
+        raise ValueError(f"{given} holds a {description.get('type')!r}, not an encoder; give a run or its encoder/")
     outer = folder.resolve().parent if folder.name == "encoder" else folder.resolve()
     return Baseline(
         name=re.sub(r"[^A-Za-z0-9._-]+", "_", outer.name).strip("._-") or "baseline",
         folder=folder,
-        config=replace(stored, value_range=like.value_range),
+        config=read_encoder_config(folder),
         checksum=description["weights"]["xxh3"],
         origin=description.get("origin") or {},
     )

@@ -31,9 +31,32 @@ class StudyOptions(TypedDict, total=False):
     seeds: Sequence[int]  # else those of the size
     overrides: Overrides  # of its recipes, such as "wsp.budget.samples=50_000"
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms
+    encoders: Sequence[str]  # of the study ``transfer``: folders of the runs or imports that it measures
+    datasets: Sequence[str]  # of the study ``transfer``: what it measures them on
     largest: bool  # of the study ``scaling``: run the point that was predicted
     measured: Mapping[str, float]  # values that the first start in the study's folder measured (``Study.measured``)
     precision: MeasuredPrecision | None  # of recipes that ask for the fastest: that of the first start
+
+
+def options_of(study: str, asked: StudyOptions) -> dict[str, object]:
+    """The options that a study has, without those of other studies.
+
+    Raises:
+        ValueError: where one of those is given.
+    """
+    training = ("images", "tags", "labels", "baselines")
+    refused = {
+        "largest": "--largest runs the predicted point of the study `scaling`",
+        "encoders": "--from names the encoders that the study `transfer` measures",
+        "datasets": "several folders of --data are datasets of the study `transfer`",
+        **dict.fromkeys(training, "--images, --tags, --labels and --baseline belong to studies that train encoders"),
+    }
+    own = {"scaling": ("largest", *training), "transfer": ("encoders", "datasets")}.get(study, training)
+    for name, reason in refused.items():
+        if name not in own and asked.get(name):
+            raise ValueError(f"{reason}; `{study}` has none")
+    left_out = {"precision", *refused} - set(own)
+    return {name: value for name, value in asked.items() if name not in left_out}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class ComputePart:
     """Anything else that is computed once: its output is the JSON file ``DIR/evals/NAME.json``.
 
     ``inputs`` are the run folders it reads; the output is computed anew when their weights have changed. A part that
-    leaves an encoder in ``DIR/NAME`` says which.
+    leaves an encoder in ``DIR/NAME`` says which. One that takes long says its ``work``.
     """
 
     name: str
@@ -63,6 +63,16 @@ class ComputePart:
     settings: object  # plain values; part of what decides whether a finished output is still the right one
     inputs: tuple[str, ...] = ()
     encoder: ViTConfig | None = None
+    work: Work | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Images that pass a network in a part that is computed, for the plan and the time that is left."""
+
+    images: int
+    flops: float
+    like: tuple[Run, DataInfo]  # training whose FLOPs are about as fast, which the plan times
 
 
 Part = TrainPart | ComputePart
@@ -284,7 +294,7 @@ class PlanRow:
 
 
 def plan(study: Study, folder: Path) -> list[PlanRow]:
-    """Cost of each training part: FLOPs in closed form, seconds from a few timed steps on this machine.
+    """Cost of each part that trains or says its work: FLOPs in closed form, seconds from a few timed steps here.
 
     Parts that do the same work are timed once: most of a study differ only in where they start.
 
@@ -294,15 +304,32 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
     require_sound_runs(study)
     rows = []
     measured: dict[str, tuple[float, int]] = {}
+
+    def timed(run: Run, data_info: DataInfo, name: str) -> tuple[float, int]:
+        work = _work(run, data_info)
+        if work not in measured:
+            say(f"timing a few steps of {name}")
+            measured[work] = measure(run, data_info)
+        return measured[work]
+
     for part in study.parts:
+        if isinstance(part, ComputePart) and part.work is not None:
+            run, data_info = part.work.like
+            speed = run.objective.flops_per_sample(data_info) / timed(run, data_info, run.name)[0]
+            rows.append(
+                PlanRow(
+                    part=part.name,
+                    samples=part.work.images,
+                    flops=part.work.flops,
+                    seconds=part.work.flops / speed,
+                    bytes=0,
+                    done=is_done(part, folder),
+                )
+            )
         if isinstance(part, TrainPart):
             budget, data_info = part.run.budget, part.data_info
             samples = budget.steps * budget.batch_size - part.branch_at
-            work = _work(part.run, data_info)
-            if work not in measured:
-                say(f"timing a few steps of {part.name}")
-                measured[work] = measure(part.run, data_info)
-            seconds, parameters = measured[work]
+            seconds, parameters = timed(part.run, data_info, part.name)
             rows.append(
                 PlanRow(
                     part=part.name,

@@ -24,6 +24,7 @@ from underpaint.results.study import (
     DataEntry,
     LeakageEntry,
     StageCost,
+    protocol_key,
 )
 from underpaint.studies.parts import read_output
 from underpaint.studies.pretraining_images import StudyImages
@@ -52,7 +53,7 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     collections = {task.name: task for task in (source, *sources)}
     return {
         "pretraining": source.name,
-        "collections": {name: _describe_source(collection) for name, collection in collections.items()},
+        "collections": {name: describe_source(collection) for name, collection in collections.items()},
         "leakage_rule": (
             "Images of one family (variants of a drawing, exact copies) are never on both sides of a split. No stage "
             "uses test images: neither MAE, WSP, the vocabulary, the mean and deviation, nor any sweep. "
@@ -74,7 +75,8 @@ def _leakage(test: TestSet) -> LeakageEntry:
     }
 
 
-def _describe_source(source: Source) -> CollectionEntry:
+def describe_source(source: Source) -> CollectionEntry:
+    """The entry of a source among ``collections``."""
     return {
         "images": len(source.path),
         "splits": {split: len(source.rows(split)) for split in SPLITS},
@@ -177,8 +179,9 @@ def tasks_of(scores: Sequence[Score]) -> dict[str, Score]:
 
 
 def task_of(score: Score) -> str:
-    """The name of the task that a score is of, such as ``digits 5-shot``."""
-    return f"{score.dataset} {f'{score.shots}-shot' if score.shots else score.protocol}"
+    """The name of the task that a score is of, such as ``digits 5-shot vpt``."""
+    names = (score.dataset, protocol_key(score.protocol, score.shots), score.language)
+    return " ".join(name for name in names if name)
 
 
 def mean_of(tasks: dict[str, Score]) -> Score:

@@ -1,0 +1,224 @@
+"""The study ``transfer``: encoders from elsewhere on datasets as they lie on disk, against the protocols themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from support.html_page import Page
+from underpaint import verbs
+from underpaint.__main__ import main
+from underpaint.core import DataInfo
+from underpaint.data.open_source import open_source
+from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.knn import Knn
+from underpaint.evals.lowshot_vpt import LowShotVPT
+from underpaint.models.vit import ViT, ViTConfig
+from underpaint.models.weights import load_encoder, save_encoder
+from underpaint.report.arms import SPARE
+from underpaint.report.radar import CENTRE, RADIUS, radar
+from underpaint.results.transfer import AxisValue
+from underpaint.run.outputs import load_model
+
+COLOURS = {"red": (220, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 220)}
+NARROW = ViTConfig(size=(16, 16), patch=8, width=16, depth=1, heads=2)
+WIDE = ViTConfig(size=(24, 24), patch=8, width=32, depth=2, heads=2)
+
+
+def write_images(folder: Path, classes: list[str], count: int, *, seed: int) -> None:
+    """So many textures of the colour of each class."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            shade = rng.integers(0, 256, size=(6, 6, 1)) / 255
+            texture = (shade * np.array(COLOURS[name])).astype(np.uint8)
+            Image.fromarray(texture).resize((24, 24), Image.Resampling.BILINEAR).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three colours to train on, two of them from elsewhere, and one set that only tests a third pair."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, classes, halves in (
+        ("colours", list(COLOURS), {"train": 8, "val": 6}),
+        ("warm", ["red", "green"], {"train": 5, "test": 4}),
+    ):
+        for seed, (half, count) in enumerate(halves.items()):
+            write_images(folder / name / half, classes, count, seed=seed + 10 * len(classes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two of different shapes and sizes."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, shape in (("narrow", NARROW), ("wide", WIDE)):
+        torch.manual_seed(len(name))
+        save_encoder(folder / name / "encoder", ViT(shape))
+    return [str(folder / "narrow"), str(folder / "wide")]
+
+
+def asked(encoders: list[str], data: Path, out: Path, **more: Any) -> dict[str, Any]:
+    datasets = [str(data / "colours"), str(data / "warm")]
+    return {"size": "smoke", "out": out, "encoders": encoders, "datasets": datasets, **more}
+
+
+@pytest.mark.slow
+def test_encoders_of_two_shapes_are_measured_by_all_protocols(
+    encoders: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = asked(encoders, data, tmp_path / "study")
+    out = verbs.run_study("transfer", **arguments)
+    said = capsys.readouterr()
+    assert "left out: zero-shot of narrow, wide: no text tower" in said.out + said.err
+    results = json.loads((out / "results.json").read_text())
+    shown = [row for row in results["rows"] if row["split"] in ("test", "mean")]
+    frozen = ("linear", "knn", "attentive", "lowshot", "lowshot_linear", "lowshot_vpt", "finetune")
+    expected = {(dataset, protocol) for dataset in ("colours", "warm") for protocol in frozen}
+    expected.add(("colours→warm", "robustness"))
+    for arm in ("narrow", "wide"):
+        assert {(row["dataset"], row["protocol"]) for row in shown if row["arm"] == arm} == expected
+    assert {line["task"] for line in results["summary"]} >= {"warm 1-shot", "warm 1-shot vpt", "warm 1-shot linear"}
+    assert {row["split"] for row in results["rows"] if row["protocol"] == "robustness"} == {"test", "restricted"}
+
+    def value(arm: str, dataset: str, protocol: str, split: str) -> float:
+        keys = ("arm", "dataset", "protocol", "split")
+        (row,) = [row for row in results["rows"] if tuple(row[key] for key in keys) == (arm, dataset, protocol, split)]
+        return row["value"]
+
+    # the encoder where it was, by the protocols themselves
+    encoder, source, cpu = load_encoder(encoders[1]), open_source(str(data / "colours")), torch.device("cpu")
+    (knn,) = Knn(dataset="colours")(encoder, source=source, device=cpu, seed=0)
+    assert value("wide", "colours", "knn", "test") == pytest.approx(knn.value)
+    *_, prompts = LowShotVPT(dataset="colours", shots=1, splits=2, epochs=2)(encoder, source=source, device=cpu, seed=0)
+    assert value("wide", "colours", "lowshot_vpt", "mean") == pytest.approx(prompts.value)
+    model: Any = load_model(out / "finetune-wide-colours-seed0")
+    assert (model.encoder.config.width, model.encoder.config.size) == (32, (24, 24))
+    (accuracy,) = Accuracy(dataset="warm")(model, source=open_source(str(data / "warm")), device=cpu, seed=0)
+    assert value("wide", "colours→warm", "robustness", "test") == pytest.approx(accuracy.value)
+    assert value("wide", "colours→warm", "robustness", "restricted") >= accuracy.value, "the easier rule"
+
+    page = Page(out / "report.html")
+    names = [row[0][2] for row in page.tables["protocols-table"][1:]]
+    assert {"linear", "kNN", "attentive (EP)", "1-shot vpt", "finetuned", "robustness"} <= set(names)
+    assert "No text tower" not in page.text
+    assert "zero-shot of narrow, wide: no text tower" in page.text
+    assert "width 32, depth 2, patch 8" in page.text
+
+    before = {path: path.stat().st_mtime_ns for path in (out / "evals").iterdir()}
+    verbs.run_study("transfer", **arguments)
+    assert {path: path.stat().st_mtime_ns for path in (out / "evals").iterdir()} == before
+
+
+def test_a_plan_lists_training_and_what_takes_long(encoders: list[str], data: Path, tmp_path: Path) -> None:
+    rows = {row.part: row for row in verbs.plan_study("transfer", **asked(encoders, data, tmp_path / "study"))}
+    assert {
+        "finetune-wide-warm-seed0",
+        "lowshot_vpt-1-wide-warm-seed0",
+        "attentive-narrow-colours-seed0",
+    } <= rows.keys()
+    assert rows["finetune-narrow-colours-seed0"].samples == 64
+    # two splits of two epochs on one image of each of three classes, and both see the 18 test images
+    assert rows["lowshot_vpt-1-narrow-colours-seed0"].samples == 2 * 2 * 3 + 2 * 18
+    assert all(row.seconds > 0 for row in rows.values())
+    assert not (tmp_path / "study").exists()
+
+
+def test_seeds_of_a_name_are_one_arm(encoders: list[str], data: Path, tmp_path: Path) -> None:
+    folders = []
+    for seed in (3, 5):
+        save_encoder(tmp_path / f"mae-seed{seed}" / "encoder", load_encoder(encoders[0]))
+        folders.append(str(tmp_path / f"mae-seed{seed}"))
+    options = asked([*folders, encoders[1]], data, tmp_path / "study")
+    options.pop("out")
+    study = verbs.build_study("transfer", **options, seeds=(3,), overrides=["protocols=knn"])
+    names = {part.name for part in study.parts if part.name.startswith("knn")}
+    arms = {"mae": (3, 5), "wide": (3,)}
+    # "wide" has no seed in its name, so --seeds says which splits it is measured on; 5 is the other arm's alone
+    wanted = {f"knn-{arm}-{d}-seed{seed}" for arm, seeds in arms.items() for seed in seeds for d in ("colours", "warm")}
+    assert names == wanted
+
+
+def test_folders_of_datasets_are_looked_into(encoders: list[str], data: Path) -> None:
+    options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(data)], "overrides": ["protocols=knn"]}
+    study = verbs.build_study("transfer", **options)  # pyright: ignore[reportArgumentType]
+    assert list(study.settings["data"]) == ["colours", "warm"]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def test_bad_input_is_refused_before_anything_runs(
+    encoders: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unfinished, twin, one, five = (tmp_path / name for name in ("unfinished", "twin/narrow", "one", "five"))
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text("{}")
+    save_encoder(twin / "encoder", ViT(NARROW))
+    save_encoder(five / "encoder", ViT(replace(NARROW, channels=5, mean=(0.5,) * 5, std=(0.2,) * 5)))
+    write_images(one / "train", ["red"], 3, seed=1)
+    write_images(one / "val", ["red"], 3, seed=2)
+    colours = str(data / "colours")
+    narrow = encoders[0]
+    for arguments, complaint in (
+        (["--data", colours], "give --from RUN"),
+        (["--from", narrow], "give the datasets to measure on: --data DIR"),
+        (["--from", str(unfinished), "--data", colours], "is a run that has not finished"),
+        (["--from", str(tmp_path / "no"), "--data", colours], "holds no encoder"),
+        (["--from", narrow, str(twin), "--data", colours], "both called 'narrow'"),
+        (["--from", str(five), "--data", colours], "takes images of 5 channels"),
+        (["--from", narrow, "--data", str(one)], "has 1 classes among its training images"),
+        (["--from", narrow, "--data", colours, colours], "both called 'colours'"),
+        (["--from", narrow, "--data", str(tmp_path / "nothing")], "is not a folder"),
+        (["--from", narrow, "--data", colours, "--tags", "t.csv"], "`transfer` has none"),
+        (["--from", narrow, "--data", colours, "protocols=knn", "shots=5"], "no protocol is low-shot"),
+        (
+            ["--from", narrow, "--data", colours, "finetune.objective.encoder.width=64"],
+            "the encoders of --from bring it",
+        ),
+        (["--from", narrow, "--data", colours, "protocols=robustness"], "add finetune"),
+    ):
+        out = tmp_path / "study"
+        assert main(["study", "transfer", "--size", "smoke", "--out", str(out), *arguments]) == 2, arguments
+        assert complaint in " ".join(capsys.readouterr().err.split()), arguments
+        assert not out.exists()
+    assert main(["study", "stages", "--from", narrow]) == 2
+    assert "--from names the encoders that the study `transfer` measures; `stages` has none" in capsys.readouterr().err
+
+
+def test_a_radar_goes_from_zero_to_the_best_of_each_axis() -> None:
+    means = {
+        "a": {"linear": 0.4, "knn": 0.2, "1-shot": 0.1, "finetune": 0.9},
+        "b": {"linear": 0.2, "knn": 0.4, "1-shot": 0.1},
+    }
+    values: list[AxisValue] = [
+        {"arm": arm, "protocol": axis, "datasets": 1, "mean": mean, "low": mean - 0.05, "high": mean + 0.05}
+        for arm, of_arm in means.items()
+        for axis, mean in of_arm.items()
+    ]
+    marks = {arm: replace(SPARE[number], label=arm) for number, arm in enumerate(means)}
+    drawn = radar(values, marks)
+    assert drawn is not None
+    assert [spoke.label for spoke in drawn.spokes] == ["linear", "kNN", "1-shot", "finetuned"]
+    assert [spoke.best for spoke in drawn.spokes] == ["40.0", "40.0", "10.0", "90.0"]
+    x, y = CENTRE
+    assert [tip.at for tip in drawn.tips if tip.mark.label == "a"] == [
+        (x, y - RADIUS), (x + RADIUS / 2, y), (x, y + RADIUS), (x - RADIUS, y),
+    ]  # fmt: skip
+    assert [tip.at for tip in drawn.tips if tip.mark.label == "b"] == [
+        (x, y - RADIUS / 2), (x + RADIUS, y), (x, y + RADIUS),
+    ], "no corner where it was not measured"  # fmt: skip
+    assert radar(values[:2], marks) is None
+
+
+def test_data_info_is_what_finetuning_trains_on(encoders: list[str], data: Path, tmp_path: Path) -> None:
+    options = asked(encoders[:1], data, tmp_path, overrides=["protocols=finetune"])
+    options.pop("out")
+    study = verbs.build_study("transfer", **options)
+    (part,) = [part for part in study.parts if part.name == "finetune-narrow-warm-seed0"]
+    assert part.data_info == DataInfo(seed=0, labels=("green", "red"), images=10)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,288 @@
+"""The study ``transfer``: encoders that were trained elsewhere, through all protocols that disk and encoders allow.
+
+Every encoder is copied into the study. A part is one protocol of one encoder on one dataset for one seed; features are
+kept in the cache, so that parts of one encoder share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from underpaint import config
+from underpaint.core import DataInfo
+from underpaint.data.dataset import ImageData
+from underpaint.messages import say
+from underpaint.models.vit import ViTConfig
+from underpaint.run import Run
+from underpaint.run.idle_fields import Idle, refuse_idle
+from underpaint.studies import transfer_results
+from underpaint.studies.designs import Size
+from underpaint.studies.overrides import idle_in_recipes, set_by_the_study
+from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, Work
+from underpaint.studies.transfer_designs import FrozenEvaluation, TransferDesign, frozen_evaluations, transfer_design_of
+from underpaint.studies.transfer_inputs import Dataset, Tested, open_datasets, open_encoders
+from underpaint.studies.transfer_protocols import (
+    finetuned_scores,
+    frozen_scores,
+    robustness_scores,
+    zero_shot_evaluation,
+    zero_shot_scores,
+)
+
+
+def transfer(
+    *,
+    size: Size = "tiny",
+    encoders: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    overrides: Sequence[str] = (),
+    measured: Mapping[str, float] | None = None,
+) -> Study:
+    """Measure finished encoders on all datasets and protocols that are there: a radar and tables, side by side.
+
+    ``encoders`` are folders of runs or imports, of any shapes; folders called NAME-seed0, NAME-seed1 are the seeds of
+    one arm, and the others are measured with each of ``seeds``. ``overrides`` are fields of the size's
+    ``TransferDesign``.
+
+    Raises:
+        ValueError: for an encoder or a dataset that cannot be measured, before anything is computed, or for an override
+            that does nothing.
+    """
+    assert not measured, f"{measured} was measured for another study"
+    design = config.override(transfer_design_of(size), overrides)
+    refuse_idle(overrides, design, _idle_settings(design, seeds))
+    suite = _Suite(design, open_encoders(encoders), open_datasets(datasets), tuple(seeds) or design.seeds)
+    refuse_idle(overrides, design, suite.idle())
+    for line in (*suite.notes, *(f"left out: {line}" for line in suite.left_out)):
+        say(line)
+    return Study(
+        name="transfer",
+        settings={"size": size, "data": {each.source.name: each.source.content_hash for each in suite.datasets}}
+        | ({"overrides": list(overrides)} if overrides else {}),
+        parts=(*map(_copied, suite.encoders), *(part for seed in suite.seeds for part in suite.parts_of(seed))),
+        seeds=suite.seeds,
+        parts_of=suite.parts_of,
+        results=lambda folder, seeds: transfer_results.collect(
+            folder,
+            encoders=suite.encoders,
+            outputs=lambda encoder, seed: [part.name for part in suite.scored_parts(encoder, seed)],
+            seeds=seeds,
+            datasets=suite.datasets,
+            left_out=suite.left_out,
+        ),
+    )
+
+
+def _idle_settings(design: TransferDesign, seeds: Sequence[int]) -> Idle:
+    """Fields of the design that the study sets by itself, or that nothing reads."""
+    idle = set_by_the_study(())
+    data = ("data", *(f"data.{name}" for name in ("source", "tags", "labels", "exclude")))
+    idle |= {f"finetune.{name}": "the datasets are those of --data; leave it out" for name in data}
+    brought = "the encoders of --from bring it; leave it out"
+    idle |= {f"finetune.objective.encoder.{each.name}": brought for each in fields(ViTConfig)}
+    if seeds:
+        idle["seeds"] = f"--seeds {' '.join(map(str, seeds))} is given; leave one of them out"
+    if "attentive" not in design.protocols:
+        idle["attentive_epochs"] = "no protocol is attentive; add it to protocols"
+    if "lowshot_vpt" not in design.protocols:
+        idle["prompt_epochs"] = "no protocol is lowshot_vpt; add it to protocols"
+    if not any(name.startswith("lowshot") for name in design.protocols):
+        idle |= dict.fromkeys(("shots", "splits"), "no protocol is low-shot; add one to protocols")
+    if "zeroshot" not in design.protocols:
+        idle |= dict.fromkeys(("names", "templates"), "no protocol is zeroshot; add it to protocols")
+    return idle
+
+
+def _copied(encoder: Tested) -> ComputePart:
+    baseline = encoder.baseline
+    return ComputePart(
+        name=baseline.part, compute=baseline.copy_into, settings=baseline.describe(), encoder=baseline.config
+    )
+
+
+class _Suite:
+    """Encoders, datasets and protocols, the parts that they make, and what is left out."""
+
+    def __init__(
+        self,
+        design: TransferDesign,
+        encoders: Sequence[Tested],
+        datasets: Sequence[Dataset],
+        seeds: tuple[int, ...],
+    ) -> None:
+        self.design, self.encoders, self.datasets = design, tuple(encoders), tuple(datasets)
+        self.tasks = tuple(each for each in datasets if each.has_task)
+        named = {encoder.seed for encoder in encoders if encoder.seed is not None}
+        own = set(seeds) if any(encoder.seed is None for encoder in encoders) else set[int]()
+        self.seeds = tuple(sorted(named | own))
+        self._own_seeds, self._facts = own, dict[str, DataInfo]()
+        self.left_out = self._left_out()
+        self.notes = self._notes()
+
+    def idle(self) -> Idle:
+        """Fields of finetuning that no run reads."""
+        if "finetune" not in self.design.protocols:
+            return {}
+        runs = [self._run(encoder, task, 0) for encoder in self.encoders for task in self.tasks]
+        return idle_in_recipes({"finetune": [replace(run, init_from="encoder") for run in runs]})
+
+    def _notes(self) -> list[str]:
+        """What there is to say of the datasets, and remarks of the evaluations on their labels."""
+        lines: list[str] = []
+        for task in self.datasets:
+            lines += [f"{task.source.name}: {note}" for note in task.source.notes]
+        for task in self.tasks:
+            for one in self._frozen(self.encoders[0], task):
+                check = getattr(one.evaluation, "check", None)
+                lines += [f"{task.source.name}: {note}" for note in (check(task.source) if check else [])]
+        return list(dict.fromkeys(lines))
+
+    def _left_out(self) -> list[str]:
+        """Protocols that an encoder or a dataset does not allow, each with the reason."""
+        lines: list[str] = []
+        if "zeroshot" in self.design.protocols:
+            blind = [encoder.baseline.name for encoder in self.encoders if encoder.texts is None]
+            if blind:
+                lines.append(f"zero-shot of {', '.join(blind)}: no text tower; give runs of LiT for it")
+            if len(blind) < len(self.encoders):
+                lines += [f"zero-shot on {each.source.name}: {why}" for each, why in self._unnamed()]
+        if "robustness" in self.design.protocols and not any(map(self.tested_by, self.tasks)):
+            lines.append("robustness: no dataset has only classes that another one trains")
+        tested = {each.source.name for task in self.tasks for each in self.tested_by(task)}
+        for each in self.datasets:
+            if not each.has_task and each.source.name not in tested:
+                lines.append(f"{each.source.name}: it has no training images, and no dataset trains its classes")
+        return lines
+
+    def _unnamed(self) -> list[tuple[Dataset, str]]:
+        reasons = [(task, zero_shot_evaluation(self.design, task)) for task in self.tasks]
+        return [(task, reason) for task, reason in reasons if isinstance(reason, str)]
+
+    def tested_by(self, task: Dataset) -> list[Dataset]:
+        """The other datasets whose classes a model that was finetuned on this one knows."""
+        if "robustness" not in self.design.protocols:
+            return []
+        return [each for each in self.datasets if each is not task and each.classes <= task.classes]
+
+    def parts_of(self, seed: int) -> list[Part]:
+        """The parts of a seed, protocol by protocol, so that those which run side by side need other features."""
+        by_encoder = [self._parts(encoder, seed) for encoder in self.encoders if self.has_seed(encoder, seed)]
+        return [part for _, part in sorted((pair for pairs in by_encoder for pair in pairs), key=lambda pair: pair[0])]
+
+    def scored_parts(self, encoder: Tested, seed: int) -> list[ComputePart]:
+        """The parts whose outputs are the scores of an encoder."""
+        if not self.has_seed(encoder, seed):
+            return []
+        return [part for _, part in self._parts(encoder, seed) if isinstance(part, ComputePart)]
+
+    def has_seed(self, encoder: Tested, seed: int) -> bool:
+        return encoder.seed in (None, seed)
+
+    def _parts(self, encoder: Tested, seed: int) -> list[tuple[int, Part]]:
+        """Parts of an encoder with the place of their protocol."""
+        parts: list[tuple[int, Part]] = []
+        for task in self.tasks:
+            frozen = self._frozen(encoder, task)
+            parts += [(place, self._frozen_part(one, encoder, task, seed)) for place, one in enumerate(frozen)]
+            after = len(frozen)
+            if "finetune" in self.design.protocols:
+                parts += [(after + place, part) for place, part in enumerate(self._finetuning(encoder, task, seed))]
+            if "zeroshot" in self.design.protocols and encoder.texts is not None:
+                zero_shot = zero_shot_evaluation(self.design, task)
+                if not isinstance(zero_shot, str):
+                    parts.append((after, self._zero_shot(encoder, task, zero_shot, seed)))
+        return parts
+
+    def _frozen(self, encoder: Tested, task: Dataset) -> list[FrozenEvaluation]:
+        c = encoder.baseline.config
+        return frozen_evaluations(
+            self.design, task.source, width=c.width, tokens=c.num_patches, classes=len(task.classes)
+        )
+
+    def _frozen_part(self, one: FrozenEvaluation, encoder: Tested, task: Dataset, seed: int) -> ComputePart:
+        start, source = encoder.baseline.part, task.source
+        forward = self._forward_flops(encoder, task)
+        tested, trained = len(source.rows("test")), len(source.rows("train"))
+        passes = one.feature_passes * (tested + trained) + one.test_passes * tested
+        flops = passes * forward + one.training_images * 2 * forward + one.head_flops
+        return ComputePart(
+            name=_part_name(one.key, encoder, source.name, seed),
+            compute=lambda folder: frozen_scores(one.evaluation, folder / start, source, seed=seed),
+            settings=[config.record(one.evaluation), type(one.evaluation).__name__, source.content_hash, seed],
+            inputs=(start,),
+            work=self._work(encoder, task, passes + one.training_images, flops),
+        )
+
+    def _finetuning(self, encoder: Tested, task: Dataset, seed: int) -> list[Part]:
+        """Finetuning on a dataset, and the model's scores there and on the sets that it is tested by."""
+        source = task.source
+        name = _part_name("finetune", encoder, source.name, seed)
+        run = replace(self._run(encoder, task, seed), name=name)
+        parts: list[Part] = [
+            TrainPart(name=name, run=run, data_info=self._facts_of(task), init_from=encoder.baseline.part),
+            ComputePart(
+                name=_part_name("accuracy", encoder, source.name, seed),
+                compute=lambda folder: finetuned_scores(folder / name, source),
+                settings=[source.content_hash, seed],
+                inputs=(name,),
+                work=self._tests(encoder, task, task),
+            ),
+        ]
+        return parts + [self._robustness(name, encoder, task, other, seed) for other in self.tested_by(task)]
+
+    def _robustness(self, run: str, encoder: Tested, task: Dataset, other: Dataset, seed: int) -> ComputePart:
+        has_fewer = other.classes < task.classes
+        called = f"{task.source.name}→{other.source.name}"
+        return ComputePart(
+            name=_part_name("robustness", encoder, f"{task.source.name}-{other.source.name}", seed),
+            compute=lambda folder: robustness_scores(folder / run, other.source, name=called, has_fewer=has_fewer),
+            settings=[other.source.content_hash, seed],
+            inputs=(run,),
+            work=self._tests(encoder, task, other),
+        )
+
+    def _zero_shot(self, encoder: Tested, task: Dataset, evaluation: Any, seed: int) -> ComputePart:
+        folder, source = encoder.texts, task.source
+        assert folder is not None
+        return ComputePart(
+            name=_part_name("zeroshot", encoder, source.name, seed),
+            compute=lambda _: zero_shot_scores(evaluation, folder, source),
+            settings=[config.record(evaluation), source.content_hash],
+            inputs=(encoder.baseline.part,),
+            work=self._tests(encoder, task, task),
+        )
+
+    def _run(self, encoder: Tested, task: Dataset, seed: int) -> Run:
+        """Finetuning of the encoder on the dataset."""
+        run = encoder.baseline.finetuned(self.design.finetune)
+        assert isinstance(run.data, ImageData)
+        return replace(run, seed=seed, data=replace(run.data, source=task.name, tags="", labels="", exclude=""))
+
+    def _facts_of(self, task: Dataset) -> DataInfo:
+        """Facts of the training images of a dataset, opened once."""
+        if task.name not in self._facts:
+            opened = self._run(self.encoders[0], task, 0).data.open()
+            self._facts[task.name] = DataInfo(seed=0, labels=opened.vocabulary.labels, images=opened.images)
+        return self._facts[task.name]
+
+    def _forward_flops(self, encoder: Tested, task: Dataset) -> float:
+        """FLOPs of a pass of one image; training costs three times as much."""
+        return self._run(encoder, task, 0).objective.flops_per_sample(self._facts_of(task)) / 3
+
+    def _tests(self, encoder: Tested, task: Dataset, other: Dataset) -> Work | None:
+        tested = len(other.source.rows("test"))
+        return self._work(encoder, task, tested, tested * self._forward_flops(encoder, task))
+
+    def _work(self, encoder: Tested, task: Dataset, images: int, flops: float) -> Work | None:
+        """The work of a part; None where it takes no longer than the start of a process."""
+        if not images:
+            return None
+        run = replace(self._run(encoder, task, 0), name=f"{encoder.baseline.name} on {task.source.name}")
+        return Work(images=images, flops=flops, like=(run, self._facts_of(task)))
+
+
+def _part_name(kind: str, encoder: Tested, dataset: str, seed: int) -> str:
+    return f"{kind}-{encoder.arm}-{dataset}-seed{seed}"

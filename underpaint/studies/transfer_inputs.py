@@ -1,0 +1,162 @@
+"""The inputs of the study ``transfer``: encoders that were trained elsewhere, and datasets as they lie on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from underpaint.data.known_sets.catalog import is_known_set, robustness_sets
+from underpaint.data.near_duplicates.removal import without_duplicates
+from underpaint.data.open_source import is_folder_name, open_source
+from underpaint.data.source import Source
+from underpaint.evals.accuracy import needed_classes
+from underpaint.evals.features import labelled_rows, transfer_classes
+from underpaint.models.image_text import ImageTextConfig
+from underpaint.models.weights import holds_network, read_description, require_same_form
+from underpaint.studies.baselines import Baseline, open_encoder
+from underpaint.studies.parts import SEED
+
+HALVES = ("train", "val", "test")
+"""Folders that say what a folder is split into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """An encoder of the study."""
+
+    arm: str
+    seed: int | None  # of its training, by the name of its folder; None: the study's seeds all measure it
+    baseline: Baseline
+    texts: Path | None  # the folder of its model, where that reads texts as well
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A dataset as it is measured on."""
+
+    name: str  # as a run opens it
+    source: Source  # called by a name that may stand in names of parts
+
+    @property
+    def has_task(self) -> bool:
+        """Whether there is something to train on; else it only tests finetuned models."""
+        return bool(self.source.rows("train"))
+
+    @property
+    def classes(self) -> frozenset[str]:
+        return frozenset(transfer_classes(self.source)) if self.has_task else frozenset(needed_classes(self.source))
+
+
+def open_encoders(folders: Sequence[str]) -> tuple[Tested, ...]:
+    """The encoders of runs or imports; folders called NAME-seed0, NAME-seed1 are one arm with several seeds.
+
+    Raises:
+        ValueError: for a folder without an encoder, a run that has not finished, two of one name, seeds of one arm with
+            encoders of other shapes, or an encoder that takes neither colours nor greys.
+    """
+    if not folders:
+        raise ValueError("the study `transfer` measures encoders that are there: give --from RUN [RUN ...]")
+    tested = [_open_encoder(folder) for folder in folders]
+    first: dict[str, Tested] = {}
+    names: dict[str, str] = {}
+    for one, folder in zip(tested, folders, strict=True):
+        if one.baseline.name in names:
+            raise ValueError(
+                f"--from {names[one.baseline.name]} and {folder} are both called {one.baseline.name!r}; rename one"
+            )
+        names[one.baseline.name] = folder
+        if one.baseline.config.channels not in (1, 3):
+            raise ValueError(
+                f"--from {folder} takes images of {one.baseline.config.channels} channels, and photographs have 3 or 1"
+            )
+        like = first.setdefault(one.arm, one)
+        if (one.seed is None) != (like.seed is None):
+            raise ValueError(f"--from {folder}: {one.arm!r} is named with a seed and without one; rename one of them")
+        require_same_form(
+            like.baseline.config, one.baseline.config, run=f"{like.baseline.name}, another seed of it,", start=folder
+        )
+    return tuple(tested)
+
+
+def _open_encoder(given: str) -> Tested:
+    baseline = open_encoder(given)
+    outer = baseline.folder.parent if baseline.folder.name == "encoder" else baseline.folder
+    model = outer / "model" if (outer / "model").is_dir() else outer
+    reads_texts = holds_network(model) and read_description(model).get("type") == ImageTextConfig.__name__
+    seed = SEED.search(baseline.name)
+    return Tested(
+        arm=baseline.name[: seed.start()] if seed else baseline.name,
+        seed=int(seed[1]) if seed else None,
+        baseline=baseline,
+        texts=outer if reads_texts else None,
+    )
+
+
+def open_datasets(names: Sequence[str]) -> tuple[Dataset, ...]:
+    """The datasets of ``--data``: each is one, or a folder with several in it.
+
+    Near duplicates of test images are left out of what is trained on, as in finetuning.
+
+    Raises:
+        ValueError: if there is none, one cannot be opened, has no test images, fewer than two classes, or two have one
+            name.
+    """
+    if not names:
+        raise ValueError(
+            "give the datasets to measure on: --data DIR [DIR ...], folders with train/ and val/ or test/ and a folder "
+            "for each class in them, or published ones such as in1k:DIR"
+        )
+    datasets: dict[str, Dataset] = {}
+    for name in chain.from_iterable(map(_datasets_in, names)):
+        opened, _ = without_duplicates(open_source(name), ())
+        called = re.sub(r"[^A-Za-z0-9._+-]+", "_", _called(name, opened)).strip("._-") or "dataset"
+        dataset = Dataset(name=name, source=replace(opened, name=called))
+        _require_measurable(dataset)
+        if called in datasets:
+            raise ValueError(f"--data {datasets[called].name} and {name} are both called {called!r}; rename one")
+        datasets[called] = dataset
+    return tuple(datasets.values())
+
+
+def _called(name: str, source: Source) -> str:
+    """Variants of one published robustness set are told apart by their folders."""
+    known, _, folder = name.partition(":")
+    has_task = bool(source.rows("train"))
+    return f"{known}-{Path(folder).resolve().name}" if is_known_set(name) and not has_task else source.name
+
+
+def _datasets_in(name: str) -> list[str]:
+    """The datasets that a name of ``--data`` stands for: itself, or those in its folders."""
+    folder = Path(name).expanduser()
+    if is_known_set(name) or not folder.is_dir():
+        return [name]
+    if not is_folder_name(name):
+        name, folder = f"./{name}", Path(f"./{name}")
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    several = [path for path in inner if path.name not in HALVES and _is_split(path)]
+    if several and not _is_split(folder):
+        return [f"{path.parent}/{path.name}" for path in several]
+    try:
+        return robustness_sets(folder)
+    except ValueError:
+        return [name]
+
+
+def _is_split(folder: Path) -> bool:
+    """Whether a folder says what is trained and tested on."""
+    halves = {half for half in HALVES if (folder / half).is_dir()}
+    return "train" in halves and len(halves) > 1
+
+
+def _require_measurable(dataset: Dataset) -> None:
+    source = dataset.source
+    if not labelled_rows(source, "test"):
+        raise ValueError(
+            f"--data {dataset.name} has no test images with a class; its folders must be train/ and val/ or test/, "
+            "with a folder for each class in both"
+        )
+    if dataset.has_task:
+        transfer_classes(source)

@@ -1,0 +1,81 @@
+"""The scores of the parts of the study ``transfer``, as plain JSON."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from underpaint.data.source import Source
+from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.class_names import read_names
+from underpaint.evals.engine import Engine
+from underpaint.evals.score import Score
+from underpaint.evals.scoring import scored
+from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
+from underpaint.models.weights import load_encoder
+from underpaint.run.outputs import load_model
+from underpaint.run.towers import load_towers
+from underpaint.studies.transfer_designs import TransferDesign
+from underpaint.studies.transfer_inputs import Dataset
+from underpaint.training.devices import choose_device
+
+WNID = re.compile(r"n\d{8}")
+
+
+def frozen_scores(evaluation: Any, run: Path, source: Source, *, seed: int) -> list[dict[str, object]]:
+    """The scores of the frozen encoder of a folder under one protocol."""
+    engine = _engine()
+    scores, _ = scored(evaluation, load_encoder(run).to(engine.device), [source], engine=engine, seed=seed)
+    return _records(scores)
+
+
+def finetuned_scores(run: Path, source: Source) -> list[dict[str, object]]:
+    """Accuracy of a finetuned model on the test images of its dataset."""
+    return _records(_predictions(run, source).scores())
+
+
+def robustness_scores(run: Path, source: Source, *, name: str, has_fewer: bool) -> list[dict[str, object]]:
+    """Accuracy of a finetuned model on another dataset, by both rules where that has fewer classes."""
+    scores = _predictions(run, source).scores(by_both_rules=has_fewer)
+    return _records([replace(score, dataset=name, protocol="robustness") for score in scores])
+
+
+def zero_shot_evaluation(design: TransferDesign, task: Dataset) -> ZeroShotTransfer | str:
+    """The evaluation by the names of the classes, or the reason why there is none.
+
+    Raises:
+        ValueError: for a table of names that cannot be read.
+    """
+    classes = task.classes
+    if not design.names:
+        if all(map(WNID.fullmatch, classes)):
+            return "its classes are WordNet ids; give names=FILE"
+    elif not any(len(classes & names.keys()) > 1 for names in read_names(Path(design.names).expanduser()).values()):
+        return f"{design.names} has names of fewer than two of its classes"
+    return ZeroShotTransfer(dataset=task.source.name, names=design.names, templates=design.templates)
+
+
+def zero_shot_scores(evaluation: ZeroShotTransfer, folder: Path, source: Source) -> list[dict[str, object]]:
+    """The scores of both towers of a run."""
+    engine = _engine()
+    towers = load_towers(folder).to(engine.device)
+    return _records(evaluation.measure(towers, source=source, engine=engine, seed=0))
+
+
+def _predictions(run: Path, source: Source) -> Any:
+    engine = _engine()
+    model: Any = load_model(run).to(engine.device)
+    return Accuracy(dataset=source.name).predictions(model, source, engine)
+
+
+def _records(scores: list[Score]) -> list[dict[str, object]]:
+    return [score.record() for score in scores]
+
+
+@cache
+def _engine() -> Engine:
+    """The engine of all parts in this process, which keeps features for those of other processes."""
+    return Engine(device=choose_device("any"), cached=True)
