@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     for name, classes, halves in (
         ("colours", list(COLOURS), {"train": 8, "val": 6}),
-        ("warm", ["red", "green"], {"train": 5, "test": 4}),
+        ("warm", ["red", "green"], {"train": 9, "test": 4}),
     ):
         for seed, (half, count) in enumerate(halves.items()):
             write_images(folder / name / half, classes, count, seed=seed + 10 * len(classes))
@@ -172,7 +172,7 @@ def test_bad_input_is_refused_before_anything_runs(
         (["--from", str(tmp_path / "no"), "--data", colours], "holds no encoder"),
         (["--from", narrow, str(twin), "--data", colours], "both called 'narrow'"),
         (["--from", str(five), "--data", colours], "takes images of 5 channels"),
-        (["--from", narrow, "--data", str(one)], "has 1 classes among its training images"),
+        (["--from", narrow, "--data", str(one)], "has no test images of two classes or more"),
         (["--from", narrow, "--data", colours, colours], "both called 'colours'"),
         (["--from", narrow, "--data", str(tmp_path / "nothing")], "is not a folder"),
         (["--from", narrow, "--data", colours, "--tags", "t.csv"], "`transfer` has none"),
@@ -221,4 +221,4 @@ def test_data_info_is_what_finetuning_trains_on(encoders: list[str], data: Path,
     options.pop("out")
     study = verbs.build_study("transfer", **options)
     (part,) = [part for part in study.parts if part.name == "finetune-narrow-warm-seed0"]
-    assert part.data_info == DataInfo(seed=0, labels=("green", "red"), images=10)  # pyright: ignore[reportAttributeAccessIssue]
+    assert part.data_info == DataInfo(seed=0, labels=("green", "red"), images=18)  # pyright: ignore[reportAttributeAccessIssue]

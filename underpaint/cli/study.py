@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from underpaint.cli.verb import Verb, add_overrides
@@ -11,6 +13,8 @@ from underpaint.cli.verb import Verb, add_overrides
 if TYPE_CHECKING:
     from underpaint.studies.parts import PlanRow
 
+OVERRIDE = re.compile(r"(?!train=)[a-z_][a-z0-9_.]*=")
+"""Start of an override; ``train=DIR,val=DIR`` is a dataset."""
 EXAMPLES = """\
   underpaint study stages
   underpaint study stages --size smoke --out /tmp/smoke
@@ -71,16 +75,18 @@ def call(options: argparse.Namespace) -> None:
         _refuse_options_of_studies(options)
         verbs.judge_claims(options.overrides, out=options.out)
         return
+    for several in (options.data, options.encoders):
+        options.overrides = [*options.overrides, *_overrides_among(several)]
     if options.images and options.data:
         raise ValueError(
             f"--images {options.images} and --data {options.data[0]} are the same option; give one of them"
         )
-    several = options.study == "transfer" or len(options.data) > 1
+    is_several = options.study == "transfer" or len(options.data) > 1
     given = {
         "size": options.size,
         "out": options.out,
-        "images": options.images or ("" if several else "".join(options.data)),
-        "datasets": options.data if several else [],
+        "images": options.images or ("" if is_several else "".join(options.data)),
+        "datasets": options.data if is_several else [],
         "encoders": options.encoders,
         "tags": options.tags,
         "labels": options.labels,
@@ -93,6 +99,13 @@ def call(options: argparse.Namespace) -> None:
         print_plan(verbs.plan_study(options.study, **given))
     else:
         verbs.run_study(options.study, only=options.only, jobs=options.jobs, **given)
+
+
+def _overrides_among(values: list[str]) -> list[str]:
+    """Take out the overrides that stand behind the folders of an option, which the parser counts among these."""
+    overrides = [value for value in values if OVERRIDE.match(value) and not Path(value).exists()]
+    values[:] = [value for value in values if value not in overrides]
+    return overrides
 
 
 def _refuse_options_of_studies(options: argparse.Namespace) -> None:

@@ -115,10 +115,10 @@ class _Suite:
     ) -> None:
         self.design, self.encoders, self.datasets = design, tuple(encoders), tuple(datasets)
         self.tasks = tuple(each for each in datasets if each.has_task)
-        named = {encoder.seed for encoder in encoders if encoder.seed is not None}
-        own = set(seeds) if any(encoder.seed is None for encoder in encoders) else set[int]()
-        self.seeds = tuple(sorted(named | own))
-        self._own_seeds, self._facts = own, dict[str, DataInfo]()
+        self._named_seeds = {encoder.seed for encoder in encoders if encoder.seed is not None}
+        self._own_seeds = set(seeds) if any(encoder.seed is None for encoder in encoders) else set[int]()
+        self.seeds = tuple(sorted(self._named_seeds | self._own_seeds))
+        self._facts = dict[str, DataInfo]()
         self.left_out = self._left_out()
         self.notes = self._notes()
 
@@ -179,7 +179,10 @@ class _Suite:
         return [part for _, part in self._parts(encoder, seed) if isinstance(part, ComputePart)]
 
     def has_seed(self, encoder: Tested, seed: int) -> bool:
-        return encoder.seed in (None, seed)
+        """Whether an encoder is measured with a seed: its own, or where it has none, all but those of other arms."""
+        if encoder.seed is not None:
+            return encoder.seed == seed
+        return seed in self._own_seeds or seed not in self._named_seeds
 
     def _parts(self, encoder: Tested, seed: int) -> list[tuple[int, Part]]:
         """Parts of an encoder with the place of their protocol."""

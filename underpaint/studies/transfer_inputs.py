@@ -13,7 +13,7 @@ from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import needed_classes
-from underpaint.evals.features import labelled_rows, transfer_classes
+from underpaint.evals.features import transfer_classes
 from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.weights import holds_network, read_description, require_same_form
 from underpaint.studies.baselines import Baseline, open_encoder
@@ -153,10 +153,10 @@ def _is_split(folder: Path) -> bool:
 
 def _require_measurable(dataset: Dataset) -> None:
     source = dataset.source
-    if not labelled_rows(source, "test"):
+    if not any(source.label[row] for row in source.rows("test")):
         raise ValueError(
-            f"--data {dataset.name} has no test images with a class; its folders must be train/ and val/ or test/, "
-            "with a folder for each class in both"
+            f"--data {dataset.name} has no test images of two classes or more; its folders must be train/ and val/ or "
+            "test/, with a folder for each class in both"
         )
     if dataset.has_task:
         transfer_classes(source)
