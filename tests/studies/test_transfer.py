@@ -149,8 +149,8 @@ def test_seeds_of_a_name_are_one_arm(encoders: list[str], data: Path, tmp_path: 
 
 def test_folders_of_datasets_are_looked_into(encoders: list[str], data: Path) -> None:
     options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(data)], "overrides": ["protocols=knn"]}
-    study = verbs.build_study("transfer", **options)  # pyright: ignore[reportArgumentType]
-    assert list(study.settings["data"]) == ["colours", "warm"]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    study = verbs.build_study("transfer", **options)
+    assert list(study.settings["data"]) == ["colours", "warm"]  # pyright: ignore[reportArgumentType]
 
 
 def test_bad_input_is_refused_before_anything_runs(
