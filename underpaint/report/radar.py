@@ -66,10 +66,10 @@ def radar(values: Sequence[AxisValue], marks: Mapping[str, Mark]) -> Radar | Non
     best = {axis: max(value["mean"] for value in values if value["protocol"] == axis) for axis in axes}
     polygons, tips = list[Line](), list[Tip]()
     for arm, mark in marks.items():
-        own = {value["protocol"]: value for value in values if value["arm"] == arm}
+        of_arm = {value["protocol"]: value for value in values if value["arm"] == arm}
         corners: list[Point] = []
-        for axis in (axis for axis in axes if axis in own):
-            value = own[axis]
+        for axis in (axis for axis in axes if axis in of_arm):
+            value = of_arm[axis]
             share = value["mean"] / best[axis] if best[axis] else 0.0
             corners.append(_point(axes.index(axis), len(axes), RADIUS * share))
             interval = f"{100 * value['mean']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"

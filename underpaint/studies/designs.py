@@ -51,11 +51,11 @@ def options_of(study: str, asked: StudyOptions) -> dict[str, object]:
         "datasets": "several folders of --data are datasets of the study `transfer`",
         **dict.fromkeys(training, "--images, --tags, --labels and --baseline belong to studies that train encoders"),
     }
-    own = {"scaling": ("largest", *training), "transfer": ("encoders", "datasets")}.get(study, training)
+    allowed = {"scaling": ("largest", *training), "transfer": ("encoders", "datasets")}.get(study, training)
     for name, reason in refused.items():
-        if name not in own and asked.get(name):
+        if name not in allowed and asked.get(name):
             raise ValueError(f"{reason}; `{study}` has none")
-    left_out = {"precision", *refused} - set(own)
+    left_out = {"precision", *refused} - set(allowed)
     return {name: value for name, value in asked.items() if name not in left_out}
 
 

@@ -130,13 +130,13 @@ class _Suite:
         return idle_in_recipes({"finetune": [replace(run, init_from="encoder") for run in runs]})
 
     def _notes(self) -> list[str]:
-        """What there is to say of the datasets, and remarks of the evaluations on their labels."""
+        """Notes on the datasets, and remarks of the evaluations on their labels."""
         lines: list[str] = []
         for task in self.datasets:
             lines += [f"{task.source.name}: {note}" for note in task.source.notes]
         for task in self.tasks:
-            for one in self._frozen(self.encoders[0], task):
-                check = getattr(one.evaluation, "check", None)
+            for asked in self._frozen(self.encoders[0], task):
+                check = getattr(asked.evaluation, "check", None)
                 lines += [f"{task.source.name}: {note}" for note in (check(task.source) if check else [])]
         return list(dict.fromkeys(lines))
 
@@ -189,7 +189,7 @@ class _Suite:
         parts: list[tuple[int, Part]] = []
         for task in self.tasks:
             frozen = self._frozen(encoder, task)
-            parts += [(place, self._frozen_part(one, encoder, task, seed)) for place, one in enumerate(frozen)]
+            parts += [(place, self._frozen_part(asked, encoder, task, seed)) for place, asked in enumerate(frozen)]
             after = len(frozen)
             if "finetune" in self.design.protocols:
                 parts += [(after + place, part) for place, part in enumerate(self._finetuning(encoder, task, seed))]
@@ -205,18 +205,18 @@ class _Suite:
             self.design, task.source, width=c.width, tokens=c.num_patches, classes=len(task.classes)
         )
 
-    def _frozen_part(self, one: FrozenEvaluation, encoder: Tested, task: Dataset, seed: int) -> ComputePart:
+    def _frozen_part(self, asked: FrozenEvaluation, encoder: Tested, task: Dataset, seed: int) -> ComputePart:
         start, source = encoder.baseline.part, task.source
         forward = self._forward_flops(encoder, task)
         tested, trained = len(source.rows("test")), len(source.rows("train"))
-        passes = one.feature_passes * (tested + trained) + one.test_passes * tested
-        flops = passes * forward + one.training_images * 2 * forward + one.head_flops
+        passes = asked.feature_passes * (tested + trained) + asked.test_passes * tested
+        flops = passes * forward + asked.training_images * 2 * forward + asked.head_flops
         return ComputePart(
-            name=_part_name(one.key, encoder, source.name, seed),
-            compute=lambda folder: frozen_scores(one.evaluation, folder / start, source, seed=seed),
-            settings=[config.record(one.evaluation), type(one.evaluation).__name__, source.content_hash, seed],
+            name=_part_name(asked.key, encoder, source.name, seed),
+            compute=lambda folder: frozen_scores(asked.evaluation, folder / start, source, seed=seed),
+            settings=[config.record(asked.evaluation), type(asked.evaluation).__name__, source.content_hash, seed],
             inputs=(start,),
-            work=self._work(encoder, task, passes + one.training_images, flops),
+            work=self._work(encoder, task, passes + asked.training_images, flops),
         )
 
     def _finetuning(self, encoder: Tested, task: Dataset, seed: int) -> list[Part]:
@@ -234,17 +234,17 @@ class _Suite:
                 work=self._tests(encoder, task, task),
             ),
         ]
-        return parts + [self._robustness(name, encoder, task, other, seed) for other in self.tested_by(task)]
+        return parts + [self._robustness(name, encoder, task, test_set, seed) for test_set in self.tested_by(task)]
 
-    def _robustness(self, run: str, encoder: Tested, task: Dataset, other: Dataset, seed: int) -> ComputePart:
-        has_fewer = other.classes < task.classes
-        called = f"{task.source.name}→{other.source.name}"
+    def _robustness(self, run: str, encoder: Tested, task: Dataset, test_set: Dataset, seed: int) -> ComputePart:
+        has_fewer = test_set.classes < task.classes
+        called = f"{task.source.name}→{test_set.source.name}"
         return ComputePart(
-            name=_part_name("robustness", encoder, f"{task.source.name}-{other.source.name}", seed),
-            compute=lambda folder: robustness_scores(folder / run, other.source, name=called, has_fewer=has_fewer),
-            settings=[other.source.content_hash, seed],
+            name=_part_name("robustness", encoder, f"{task.source.name}-{test_set.source.name}", seed),
+            compute=lambda folder: robustness_scores(folder / run, test_set.source, name=called, has_fewer=has_fewer),
+            settings=[test_set.source.content_hash, seed],
             inputs=(run,),
-            work=self._tests(encoder, task, other),
+            work=self._tests(encoder, task, test_set),
         )
 
     def _zero_shot(self, encoder: Tested, task: Dataset, evaluation: Any, seed: int) -> ComputePart:
@@ -275,9 +275,9 @@ class _Suite:
         """FLOPs of a pass of one image; training costs three times as much."""
         return self._run(encoder, task, 0).objective.flops_per_sample(self._facts_of(task)) / 3
 
-    def _tests(self, encoder: Tested, task: Dataset, other: Dataset) -> Work | None:
-        tested = len(other.source.rows("test"))
-        return self._work(encoder, task, tested, tested * self._forward_flops(encoder, task))
+    def _tests(self, encoder: Tested, task: Dataset, test_set: Dataset) -> Work | None:
+        images = len(test_set.source.rows("test"))
+        return self._work(encoder, task, images, images * self._forward_flops(encoder, task))
 
     def _work(self, encoder: Tested, task: Dataset, images: int, flops: float) -> Work | None:
         """The work of a part; None where it takes no longer than the start of a process."""

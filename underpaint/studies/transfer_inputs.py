@@ -62,21 +62,26 @@ def open_encoders(folders: Sequence[str]) -> tuple[Tested, ...]:
     tested = [_open_encoder(folder) for folder in folders]
     first: dict[str, Tested] = {}
     names: dict[str, str] = {}
-    for one, folder in zip(tested, folders, strict=True):
-        if one.baseline.name in names:
+    for encoder, folder in zip(tested, folders, strict=True):
+        if encoder.baseline.name in names:
             raise ValueError(
-                f"--from {names[one.baseline.name]} and {folder} are both called {one.baseline.name!r}; rename one"
+                f"--from {names[encoder.baseline.name]} and {folder} are both called {encoder.baseline.name!r}; rename one"
             )
-        names[one.baseline.name] = folder
-        if one.baseline.config.channels not in (1, 3):
+        names[encoder.baseline.name] = folder
+        if encoder.baseline.config.channels not in (1, 3):
             raise ValueError(
-                f"--from {folder} takes images of {one.baseline.config.channels} channels, and photographs have 3 or 1"
+                f"--from {folder} takes images of {encoder.baseline.config.channels} channels, and photographs have 3 or 1"
             )
-        like = first.setdefault(one.arm, one)
-        if (one.seed is None) != (like.seed is None):
-            raise ValueError(f"--from {folder}: {one.arm!r} is named with a seed and without one; rename one of them")
+        like = first.setdefault(encoder.arm, encoder)
+        if (encoder.seed is None) != (like.seed is None):
+            raise ValueError(
+                f"--from {folder}: {encoder.arm!r} is named with a seed and without one; rename one of them"
+            )
         require_same_form(
-            like.baseline.config, one.baseline.config, run=f"{like.baseline.name}, another seed of it,", start=folder
+            like.baseline.config,
+            encoder.baseline.config,
+            run=f"{like.baseline.name}, another seed of it,",
+            start=folder,
         )
     return tuple(tested)
 

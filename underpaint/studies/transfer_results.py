@@ -142,7 +142,7 @@ def _common_tasks(scores: Scores) -> dict[str, dict[int, list[Score]]]:
     tasks = [set(tasks_of(of_seed)) for by_seed in scores.values() for of_seed in by_seed.values()]
     common = set.intersection(*tasks) if tasks else set[str]()
     return {
-        arm: {seed: [one for one in of_seed if task_of(one) in common] for seed, of_seed in by_seed.items()}
+        arm: {seed: [score for score in of_seed if task_of(score) in common] for seed, of_seed in by_seed.items()}
         for arm, by_seed in scores.items()
     }
 
