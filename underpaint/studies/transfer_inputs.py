@@ -63,15 +63,12 @@ def open_encoders(folders: Sequence[str]) -> tuple[Tested, ...]:
     first: dict[str, Tested] = {}
     names: dict[str, str] = {}
     for encoder, folder in zip(tested, folders, strict=True):
-        if encoder.baseline.name in names:
-            raise ValueError(
-                f"--from {names[encoder.baseline.name]} and {folder} are both called {encoder.baseline.name!r}; rename one"
-            )
-        names[encoder.baseline.name] = folder
-        if encoder.baseline.config.channels not in (1, 3):
-            raise ValueError(
-                f"--from {folder} takes images of {encoder.baseline.config.channels} channels, and photographs have 3 or 1"
-            )
+        name, channels = encoder.baseline.name, encoder.baseline.config.channels
+        if name in names:
+            raise ValueError(f"--from {names[name]} and {folder} are both called {name!r}; rename one")
+        names[name] = folder
+        if channels not in (1, 3):
+            raise ValueError(f"--from {folder} takes images of {channels} channels, and photographs have 3 or 1")
         like = first.setdefault(encoder.arm, encoder)
         if (encoder.seed is None) != (like.seed is None):
             raise ValueError(
