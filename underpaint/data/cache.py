@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import xxhash
 
 from underpaint import keyed_random
+from underpaint.data.kept_values import KeptValues, kept_values
 from underpaint.data.source import Files, Folder, Problem
-from underpaint.files import read_json, write_bytes
-from underpaint.messages import say
 from underpaint.progress import progress
 
-_FORMAT = 1
+T = TypeVar("T")
+THREADS = 2
+AT_ONCE = 5_000
+"""Files whose stamps are compared at once, and after which new values are on the disk."""
 
 
 def cache_folder() -> Path:
@@ -48,33 +51,63 @@ def measure_files(
     """The value of ``measure`` for each file by path, and the files that could not be read.
 
     Values are cached under the name ``kind`` for each ``store``, the name of a folder: a file whose stamp (size and
-    time of change) equals that of the last call is not measured again. Two threads measure, since decoders and disks
-    release the interpreter lock.
+    time of change) equals that of the last call is not measured again, also if that call was killed. Two threads
+    measure, since decoders and disks release the interpreter lock.
     """
-    kept = cache_folder() / kind / f"{keyed_random.key(store):016x}.json"
-    known = _known(kept)
+    values: dict[str, str] = {}
+    problems: list[Problem] = []
+    with (
+        kept_values(cache_folder() / kind / f"{keyed_random.key(store):016x}.sqlite") as kept,
+        ThreadPoolExecutor(max_workers=THREADS) as pool,
+    ):
+        measured = _measured(files, paths, kept, measure, pool)
+        for path, value in progress(measured, description, total=len(paths), unit="images"):
+            if isinstance(value, Problem):
+                problems.append(value)
+            else:
+                values[path] = value
+    return values, problems
 
-    def entry(path: str) -> list[int | str] | Problem:
-        """The two values of the stamp and the measured one, or the problem."""
-        try:
-            stamp = files.stamp(path)
-            before = known.get(path, [])
-            return before if before[:2] == stamp else [*stamp, measure(path)]
-        except OSError as error:
-            return Problem(key=path, reason=f"cannot be read: {error.strerror}")
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        measured = progress(pool.map(entry, paths), description, total=len(paths), unit="images")
-        entry_of = dict(zip(paths, measured, strict=True))
-    entries = {
-        path: entry_or_problem
-        for path, entry_or_problem in entry_of.items()
-        if not isinstance(entry_or_problem, Problem)
-    }
-    problems = [entry_or_problem for entry_or_problem in entry_of.values() if isinstance(entry_or_problem, Problem)]
-    if any(known.get(path) != entry_or_problem for path, entry_or_problem in entries.items()):
-        _remember(kept, known | entries)
-    return {path: str(entry_or_problem[-1]) for path, entry_or_problem in entries.items()}, problems
+def _measured(
+    files: Files, paths: Sequence[str], kept: KeptValues, measure: Callable[[str], str], pool: ThreadPoolExecutor
+) -> Iterator[tuple[str, str | Problem]]:
+    """Each path with its value or its problem, some thousands at a time: a task for each file would be slow."""
+
+    def tried(work: Callable[[str], T]) -> Callable[[str], T | Problem]:
+        def work_or_problem(path: str) -> T | Problem:
+            try:
+                return work(path)
+            except OSError as error:
+                return Problem(key=path, reason=f"cannot be read: {error.strerror}")
+
+        return work_or_problem
+
+    for first in range(0, len(paths), AT_ONCE):
+        batch = paths[first : first + AT_ONCE]
+        stamps = dict(zip(batch, _in_pieces(pool, tried(files.stamp), batch), strict=True))
+        known = {path: row[-1] for path, row in kept.find(batch).items() if [*row[:-1]] == stamps[path]}
+        news = pool.map(
+            tried(measure), [path for path in stamps if path not in known and not isinstance(stamps[path], Problem)]
+        )
+        rows: list[tuple[int | str, ...]] = []
+        for path, stamp in stamps.items():
+            if isinstance(stamp, Problem):
+                yield path, stamp
+            elif path in known:
+                yield path, str(known[path])
+            else:
+                value = next(news)
+                yield path, value
+                rows += [] if isinstance(value, Problem) else [(path, *stamp, value)]
+        kept.keep(rows)
+
+
+def _in_pieces(pool: ThreadPoolExecutor, work: Callable[[str], T], paths: Sequence[str]) -> Iterator[T]:
+    """The result of quick work on each path, in order, in few tasks."""
+    size = -(-len(paths) // THREADS)
+    pieces = [paths[first : first + size] for first in range(0, len(paths), size)]
+    return itertools.chain.from_iterable(pool.map(lambda piece: [work(path) for path in piece], pieces))
 
 
 def _content_hash(file: Path) -> str:
@@ -85,20 +118,3 @@ def _blocks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as opened:
         while block := opened.read(1 << 20):
             yield block
-
-
-def _known(store: Path) -> dict[str, list[int | str]]:
-    """The entries of the last call; none where the cache is missing or damaged."""
-    try:
-        content = read_json(store)
-    except (OSError, ValueError):
-        return {}
-    return content["files"] if isinstance(content, dict) and content.get("format") == _FORMAT else {}
-
-
-def _remember(store: Path, entries: dict[str, list[int | str]]) -> None:
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(store, json.dumps({"format": _FORMAT, "files": entries}).encode())
-    except OSError as error:  # it would only have saved time
-        say(f"The values measured from the files were not kept in {store}: {error.strerror}")
