@@ -109,7 +109,7 @@ MAY_IMPORT_AT_TOP = {
     "cli": {"rich_argparse"},
     "data": FIRST_CHOICE | IMAGES | {"xxhash"},
     "tags": {"numpy"},
-    "preparation": {"numpy", "torch", "PIL", "pyarrow", "xxhash"},
+    "preparation": {"numpy", "torch", "jaxtyping", "PIL", "pyarrow", "xxhash"},
     # Parts of the detector are torchvision's: its classes are derived from them.
     "models": FIRST_CHOICE | {"torchvision"},
     "evals": FIRST_CHOICE | {"numpy"},

@@ -14,12 +14,20 @@ EXAMPLES = """\
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
+  underpaint prepare openmoji --scenes 2000 --backgrounds ./photos --out sets/scenes
 Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
 tables (.csv, .tsv, .parquet, .jsonl or YFCC100M)
-and tar shards, which are read in place. Run the same command again to continue; name a further source to add it."""
+and tar shards, which are read in place. --scenes takes a source of classified pictures
+on white or with transparent parts. Run the same command again to continue; name a further source to add it."""
 
 SPEECH = ("nouns", "all")
 UNKNOWN = ("keep", "drop")
+OF_SCENES = ("backgrounds", "side", "seed")
+OF_SETS = (
+    *("tags", "mapping", "exclude", "shard_images", "vocabulary_size", "min_count", "parts_of_speech"),
+    *("unknown_tags", "language", "lexicon", "folders", "dedupe"),
+)
+"""Options without an effect on scenes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +57,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--folders", choices=("none", "last", "first", "all"), help=folders)
     dedupe = "leave out exact and near copies within the set, and show them in near_copies.html (default: keep them)"
     add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
+    scenes = "compose so many scenes of the objects in SOURCE, with exact masks in COCO's format, to train detectors on"
+    add("--scenes", metavar="N", type=int, help=scenes)
+    add("--backgrounds", metavar="SOURCE", help="with --scenes: folder of photographs that objects are put on")
+    add("--side", metavar="PIXELS", type=int, help="with --scenes: height and width of a scene (default: 128)")
+    add("--seed", type=int, help="with --scenes: seed of all draws (default: 0)")
     old_spelling(parser, "--minimum-count", of="min_count", type=int)
     old_spelling(parser, "--parts", of="parts_of_speech", choices=SPEECH)
     old_spelling(parser, "--outside", of="unknown_tags", choices=UNKNOWN)
 
 
 def call(options: argparse.Namespace) -> None:
+    if options.scenes is not None:
+        _compose(options)
+        return
+    if given := [f"--{name}" for name in OF_SCENES if getattr(options, name) is not None]:
+        raise ValueError(f"{' and '.join(given)} is for scenes; add --scenes N, or leave it out")
     from underpaint import verbs
     from underpaint.preparation.settings import summary
 
@@ -76,6 +94,23 @@ def call(options: argparse.Namespace) -> None:
         **{name: value for name, value in rules.items() if value is not None},
     )
     print(summary(record, options.out))
+
+
+def _compose(options: argparse.Namespace) -> None:
+    """Scenes for detection."""
+    from pathlib import Path
+
+    from underpaint.preparation.scenes.scene_sets import SceneOptions, prepare_scenes, summary
+
+    if without_effect := [name for name in OF_SETS if getattr(options, name) is not None]:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in without_effect)
+        raise ValueError(f"{names} is not for scenes; leave it out with --scenes")
+    if len(options.sources) != 1 or not options.backgrounds:
+        raise ValueError("scenes need one source of objects, and photographs to put them on: --backgrounds DIR")
+    settable = {name: getattr(options, name) for name in ("side", "seed", "labels")}
+    given = {name: value for name, value in settable.items() if value is not None}
+    chosen = SceneOptions(objects=options.sources[0], backgrounds=options.backgrounds, scenes=options.scenes, **given)
+    print(summary(prepare_scenes(chosen, Path(options.out)), Path(options.out)))
 
 
 PREPARE = Verb(

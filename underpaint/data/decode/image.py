@@ -81,6 +81,20 @@ def preview(data: bytes, *, least: int = 0) -> UInt8[np.ndarray, "h w 3"]:
         return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
+def preview_with_alpha(data: bytes) -> UInt8[np.ndarray, "h w 4"]:
+    """Colours and opacity of an 8-bit image for display; an image without transparent parts is opaque.
+
+    Raises BadImage for an image that cannot be read.
+    """
+    with decoding(), Image.open(BytesIO(data), formats=formats_of(data)) as image:
+        check_pixels(*image.size)
+        if deep.is_deep(image):
+            raise BadImage("it has more than 8 bits per channel, which have no opacity")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(image.convert("RGBA"))
+
+
 @contextmanager
 def decoding() -> Iterator[None]:
     """Turn a decoder's exceptions into BadImage with the reason, and ignore Pillow's warnings."""
