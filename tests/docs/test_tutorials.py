@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.detection_examples import make_objects
 from support.small_runs import make_textures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +67,16 @@ def test_first_study(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
     (line,) = [line for line in printed.splitlines() if line.startswith("mae_wsp - wsp ")]
     assert re.search(r"[+-]\d+\.\d points \([+-]\d+\.\d to [+-]\d+\.\d\)$", line)
+
+
+@pytest.mark.slow
+def test_your_boxes(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        make_objects(tmp_path / name).rename(tmp_path / f"{name}.json")
+    printed = run("your_boxes", tmp_path)
+    assert "val detection box: AP " in printed
+    assert (tmp_path / "runs" / "first_boxes" / "detections.html").is_file()
+    assert len(json.loads((tmp_path / "objects.json").read_text())["images"]) == 24
 
 
 @pytest.mark.slow
