@@ -7,7 +7,6 @@ import json
 import math
 import shlex
 import time
-import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.live_storages import live_peak
 from underpaint import config, files, recipes
 from underpaint.core import Inputs
 from underpaint.models.mae_decoder import DecoderConfig
@@ -40,7 +38,6 @@ from underpaint.plan.parameters import assumed_data, parameters
 from underpaint.plan.rates import Calibration, kept_rates
 from underpaint.run import Run
 from underpaint.training.loop import Precision
-from underpaint.training.optim import build_optimizer
 from underpaint.training.parallel import ParallelConfig, prepare_blocks
 
 LABELS = 300
@@ -77,47 +74,10 @@ def batch_of(encoder: ViTConfig, size: int, device: str = "cpu") -> dict[str, to
     }
 
 
-class Live(TorchDispatchMode):
-    """Adds up the storages that are alive: each counts from the operation that made it until it is freed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.total = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor) and id(leaf.untyped_storage()) not in self.sizes:
-                storage = leaf.untyped_storage()
-                self.sizes[id(storage)] = storage.nbytes()
-                self.total += storage.nbytes()
-                weakref.finalize(storage, self.drop, id(storage))
-        self.peak = max(self.peak, self.total)
-        return out
-
-    def drop(self, key: int) -> None:
-        self.total -= self.sizes.pop(key)
-
-
 def peak_of_two_steps(run: Run, *, checkpointing: bool) -> int:
-    with Live() as live:
-        network = run.objective.build(assumed_data(LABELS))
-        blocks = network.blocks()
-        prepare_blocks(
-            blocks, replace(run.parallel, layout="single", checkpoint_activations=checkpointing), make_lean=make_lean
-        )
-        optimizer = build_optimizer(network, run.optim, layer_of=network.layer_of)
-        batch = batch_of(run.objective.encoder, run.budget.microbatch)
-        for _ in range(2):
-            for _ in range(run.budget.batch_size // run.budget.microbatch):
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=run.precision == "bf16"):
-                    loss = network(batch).loss
-                loss.backward()
-                del loss
-            optimizer.step()
-            optimizer.zero_grad()
-    return live.peak
+    objective: Any = run.objective
+    batch = batch_of(objective.encoder, run.budget.microbatch)
+    return live_peak(run, assumed_data(LABELS), batch, checkpointing=checkpointing)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -195,11 +155,11 @@ def test_shards_are_those_of_torch_chunk(stage: str, ranks: int) -> None:
 @pytest.mark.parametrize("name", ["mae_vit_b16", "wsp_vit_b16", "mae_vit_h14", "wsp_vit_6.5b14"])
 def test_parameters_and_flops_of_the_plan(name: str) -> None:
     plan = make_plan(name, gpus=64, device="h200")
-    run = recipes.find_recipe(name)()
+    objective: Any = recipes.find_recipe(name)().objective
     with torch.device("meta"):
-        network = run.objective.build(MANY)
+        network = objective.build(MANY)
         with FlopCounterMode(display=False) as counter:
-            network(batch_of(run.objective.encoder, 2, "meta")).loss.backward()
+            network(batch_of(objective.encoder, 2, "meta")).loss.backward()
     assert plan.params == sum(p.numel() for p in network.parameters())
     assert 2 * plan.flops_per_sample == pytest.approx(counter.get_total_flops(), rel=0.02)
 
@@ -210,7 +170,7 @@ def test_flops_of_recomputation(stage: str) -> None:
     found: list[int] = []
     for checkpointing in (False, True):
         with torch.device("meta"):
-            network: nn.Module = run.objective.build(DATA)
+            network: Any = run.objective.build(DATA)
             blocks = network.blocks()
             prepare_blocks(blocks, ParallelConfig(checkpoint_activations=checkpointing), make_lean=make_lean)
             with FlopCounterMode(display=False) as counter:

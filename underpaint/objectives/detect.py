@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,7 @@ from underpaint.models.detector.backbone import require_windowed_start
 from underpaint.models.detector.config import DetectorConfig
 from underpaint.models.detector.flops import detection_flops
 from underpaint.models.vit import ViTConfig
+from underpaint.objectives.detection_layers import DetectionPart, detection_layers
 
 if TYPE_CHECKING:
     from underpaint.objectives.detection_network import Detect
@@ -58,3 +60,13 @@ class DetectConfig:
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
         return detection_flops(self.encoder, self.detector, classes=len(data_info.labels))
+
+    def layers(self, data_info: DataInfo) -> Sequence[DetectionPart]:
+        """Its parts, for the planner."""
+        return detection_layers(
+            self.encoder,
+            self.detector,
+            classes=len(data_info.labels),
+            objects=self.objects,
+            drop_path=self.drop_path > 0,
+        )

@@ -12,8 +12,9 @@ import torch
 
 from underpaint import recipes
 from underpaint.config import Overrides, assignments
-from underpaint.core import DataInfo, LabelInput
+from underpaint.core import BoxInput, DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
+from underpaint.data.detection.dataset import DetectionData
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
 from underpaint.plan.duration import StepTime, step_time
 from underpaint.plan.memory import Memory, memory
@@ -31,6 +32,8 @@ JPEG_BYTES = 110_000
 """Mean size of one image file, about that of ImageNet's: an assumption."""
 CLASSES = 1_000
 """Labels where the run does not say how many its data has: an assumption."""
+COCO_CLASSES, LVIS_CLASSES = 80, 1_203
+"""Classes of a detector; those of LVIS where images of rare ones are repeated, as its recipes do: an assumption."""
 MORE_GPUS = tuple(2**power for power in range(1, 13))
 SLOWER = 1.05
 """A simpler layout is kept unless another is quicker by more than this."""
@@ -325,10 +328,15 @@ class _Question:
             yield f"the recipe's microbatch of {run.budget.microbatch} stays, since BatchNorm normalises over it"
         if any(isinstance(each, LabelInput) for each in run.objective.inputs.values()):
             yield f"{len(self.data_info.labels):,} labels"
+        if isinstance(run.data, DetectionData):
+            objects = next(each.most for each in run.objective.inputs.values() if isinstance(each, BoxInput))
+            yield f"{len(self.data_info.labels):,} classes, and {objects} objects in each image"
 
 
 def _labels(run: Run) -> int:
     """Number of labels of the head, as far as the recipe gives it; the data are not opened."""
     if isinstance(run.data, ImageData) and run.data.targets == "tags":
         return run.data.vocabulary_size
+    if isinstance(run.data, DetectionData):
+        return LVIS_CLASSES if run.data.repeat_threshold else COCO_CLASSES
     return CLASSES
