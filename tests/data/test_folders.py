@@ -150,7 +150,6 @@ def test_rows_without_an_image_are_named(tmp_path: Path) -> None:
     [
         (b"picture,tags\na.png,x\n", "has the columns 'picture', 'tags'; one must name the image: path"),
         (b"path,words\na.png,x\n", "none called 'tags'"),
-        (b"path;tags\na.png;x\n", "separated by a comma"),
         (b"", "has the columns none"),
         (b"path,tags\nb.png,x\n", "names no existing image"),
         (b"path,tags\n\xff\xfe,x\n", "UTF-8"),

@@ -111,7 +111,7 @@ def _opened(file: Path, column: str) -> TagTable:
     if not table.is_yfcc and column not in table.columns:
         raise ValueError(
             f"{file} has columns for {', '.join(table.columns)}, and none called {column!r}; it needs 'path' and "
-            f"{column!r}, separated by a comma"
+            f"{column!r}"
         )
     return table
 

@@ -13,6 +13,8 @@ from pathlib import PurePosixPath
 from underpaint.data.tables.tag_tables import TableRow
 
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+LEAST_DIGITS = 6
+"""Fewest digits of a key that is looked for within names: shorter ones are dates and counters of cameras."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +32,8 @@ class Match:
 def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
     """The match of each row of a table among the ``known`` images, by its paths, else by its keys.
 
-    A key is a path without its extension, or the end of one.
+    A key is a path without its extension, or the end of one; else a number within one name alone, as Flickr's files
+    have it (``lake_5678901234_o.jpg``).
     """
     by_path = match_paths([row.paths[0] if row.paths else "" for row in rows], known)
     # YFCC100M's rows name several places: the first that is there counts
@@ -41,6 +44,7 @@ def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
         stems[str(PurePosixPath(path).with_suffix(""))].append(path)
     open_keys = [row.keys[0] if row.keys and not match.path else "" for row, match in zip(rows, by_path, strict=True)]
     by_key = match_paths(open_keys, stems) if any(open_keys) else [Match(path="")] * len(rows)
+    by_key = _by_further_keys(rows, by_key, stems)
     return [
         path_match
         if path_match.path or not (another or key_match.path)
@@ -49,6 +53,24 @@ def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
         else _of_stem(key_match, stems[key_match.path])
         for path_match, another, key_match in zip(by_path, further, by_key, strict=True)
     ]
+
+
+def _by_further_keys(rows: Sequence[TableRow], by_key: Sequence[Match], stems: Iterable[str]) -> list[Match]:
+    """The matches, and where there is none that of a further key, or of a key that is a number within a stem."""
+    within: dict[str, set[str]] = defaultdict(set)
+    for stem in stems if any(row.keys for row in rows) else ():
+        name = PurePosixPath(stem).name
+        for part in {name, *re.split(r"[^0-9A-Za-z]+", name)}:
+            within[part].add(stem)
+
+    def match_of(row: TableRow, match: Match) -> Match:
+        numbers = [key for key in row.keys[:1] if re.fullmatch(f"[0-9]{{{LEAST_DIGITS},}}", key)]
+        for key in (*row.keys[1:], *numbers):
+            if not match.path and len(stems_of := within.get(key, ())) == 1:
+                return Match(path=next(iter(stems_of)), by_end=True)
+        return match
+
+    return [match_of(row, match) for row, match in zip(rows, by_key, strict=True)]
 
 
 def _of_stem(match: Match, paths: list[str]) -> Match:

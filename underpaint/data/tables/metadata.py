@@ -13,16 +13,32 @@ from underpaint.tags.function_words import english_function_words
 from underpaint.tags.normalise import MAX_TAG_LETTERS
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("path", "file_name", "filename", "file", "image", "image_path"),
+    "path": (
+        *("path", "file_name", "filename", "file", "image", "image_path"),
+        *("sourcefile", "source_file", "file_path", "filepath", "full_path", "image_name"),
+    ),
     "key": ("key", "id", "photo_id", "image_id"),
-    "tags": ("tags", "hashtags", "keywords", "user_tags", "usertags", "subject"),
+    "digest": ("md5", "file_md5"),
+    "tags": (
+        *("tags", "hashtags", "keywords", "user_tags", "usertags", "subject"),
+        *(
+            "tag_string",
+            "hierarchicalsubject",
+            "hierarchical_subject",
+            "hierarchical_keywords",
+            "tagslist",
+            "tags_list",
+        ),
+    ),
     "caption": ("caption", "captions", "text", "description", "title"),
     "language": ("language", "lang"),
     "licence": ("licence", "license", "license_name", "licensename", "licence_url", "license_url"),
     "class": ("class", "label", "category"),
     "split": ("split", "subset"),
 }
-"""Names that a column of a table, or a field of a JSON file, may have, in order of precedence."""
+"""Names that a column of a table, or a field of a JSON file, may have, in order of precedence: those of COCO,
+img2dataset and Flickr, of Lightroom and Capture One, of digiKam through exiftool (``SourceFile``), and of boorus
+(``tag_string``, and ``md5``, the name of the file)."""
 
 MAX_CAPTION_LETTERS = 10_000
 

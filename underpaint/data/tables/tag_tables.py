@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from underpaint.data.tables.metadata import COLUMNS, Metadata, distinct, from_fields
 from underpaint.data.tables.separators import Separator, SeparatorCount, split_tags, word_of
+from underpaint.data.tables.text_form import delimiter_of, encoding_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,6 +42,8 @@ _COMPRESSED: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".
 JSON_ADVICE = "write one JSON object a line, in UTF-8"
 PARQUET_ADVICE = "is it a Parquet file, and whole?"
 _JSON_LINES = (".jsonl", ".ndjson")
+_KNOWN = frozenset(name for names in COLUMNS.values() for name in names)
+_WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 _YFCC = ("id", "user", "nickname", "taken", "uploaded", "device", "title", "description", "tags", "machine_tags")
 _YFCC += ("longitude", "latitude", "accuracy", "page", "download", "licence", "licence_url", "server", "farm")
@@ -140,16 +143,17 @@ def _first_line(file: Path) -> bytes:
 
 
 def _row(fields: dict[str, object], separator: Separator | None) -> TableRow:
-    path, key, label, split = (word_of(fields.pop(name, None)) for name in ("path", "key", "class", "split"))
+    names = ("path", "key", "digest", "class", "split")
+    path, key, digest, label, split = (word_of(fields.pop(name, None)) for name in names)
     tags = fields.pop("tags", None)
     said = from_fields(fields)
     return TableRow(
         paths=(path,) if path else (),
-        keys=(key,) if key else (),
+        keys=tuple(name for name in (key, digest) if name),
         said=said if tags is None else Metadata(tags=distinct(split_tags(tags, separator))).merged_with(said),
         label=label,
         split=split,
-        refusal="" if path or key else "a row without a path",
+        refusal="" if path or key or digest else "a row without a path",
     )
 
 
@@ -173,19 +177,25 @@ def _require_readable(file: Path, name: str, kind: pyarrow.DataType) -> None:
 
 def _columns(file: Path) -> dict[str, str]:
     there = _header(file)
-    lower = {name.strip().lower(): name for name in reversed(there) if isinstance(name, str)}
+    lower = {_plain(name): name for name in reversed(there) if isinstance(name, str)}
     chosen = {what: lower[name] for what, names in COLUMNS.items() for name in reversed(names) if name in lower}
     twice = [name for name in chosen.values() if there.count(name) > 1]
     if twice:
         raise ValueError(f"{file} has the column {twice[0]!r} twice; remove or rename one of them")
-    if not {"path", "key"} & chosen.keys():
+    if not {"path", "key", "digest"} & chosen.keys():
         raise ValueError(
             f"{file} has the columns {', '.join(map(repr, there[:20])) or 'none'}; one must name the image: "
-            f"{', '.join(COLUMNS['path'])}, or {', '.join(COLUMNS['key'])}; separated by a comma"
+            f"{', '.join(COLUMNS['path'])}, or {', '.join(COLUMNS['key'])}"
         )
     if "path" in chosen:
-        chosen.pop("key", "")  # numbers of rows are called id, too
+        for name in ("key", "digest"):
+            chosen.pop(name, "")  # numbers of rows are called id, too
     return chosen
+
+
+def _plain(name: str) -> str:
+    """The name of a column in lower case, with ``_`` for blanks and hyphens: ``File Name`` is ``file_name``."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _header(file: Path) -> list[str]:
@@ -201,7 +211,11 @@ def _header(file: Path) -> list[str]:
 
 
 def _delimiter(file: Path) -> str:
-    return "\t" if _kind(file) == ".tsv" else ","
+    if _kind(file) == ".tsv":
+        return "\t"
+    with _opened_text(file) as text:
+        line = text.readline(MAX_LINE_BYTES)
+    return delimiter_of(line, lambda name: _plain(name) in _KNOWN)
 
 
 @contextmanager
@@ -259,15 +273,15 @@ def _csv_rows(file: Path) -> Iterator[list[str]]:
     Lines may end as on Unix, Windows or an old Mac.
     """
     with _opened_text(file) as text:
-        reader = csv.reader(text, delimiter=_delimiter(file), strict=True)
+        delimiter = _delimiter(file)
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
         fields, lines = 0, 0
         try:
             for row in reader:
                 if len(row) > (fields := fields or len(row)):
-                    delimiter = "comma" if _delimiter(file) == "," else "tab"
                     raise ValueError(
                         f"{file} line {reader.line_num} has more fields than the header: put values with a "
-                        f"{delimiter} in double quotes, and ';' or spaces between tags"
+                        f"{_WORDS[delimiter]} in double quotes, and another character between tags"
                     )
                 lines = reader.line_num
                 if row:
@@ -279,13 +293,29 @@ def _csv_rows(file: Path) -> Iterator[list[str]]:
             raise ValueError(f"{file}: the row that begins in line {lines + 1} is not CSV: {reason}") from error
 
 
+def _encoding(file: Path) -> str:
+    status = file.stat()
+    return _encoding_of_version(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _encoding_of_version(file: Path, changed: int, size: int) -> str:
+    return encoding_of(lambda: _bytes(file), file)
+
+
+def _bytes(file: Path) -> Iterator[bytes]:
+    with _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened:
+        while block := opened.read(BLOCK_BYTES):
+            yield block
+
+
 @contextmanager
 def _opened_text(file: Path) -> Iterator[io.TextIOWrapper]:
     """The text of a table, with its line ends unchanged."""
     try:
         with (
             _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened,
-            io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as text,
+            io.TextIOWrapper(opened, encoding=_encoding(file), newline="") as text,
         ):
             yield text
     except UnicodeDecodeError as error:
