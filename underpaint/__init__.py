@@ -17,6 +17,7 @@ __all__ = [
     "import_weights",
     "load_encoder",
     "load_model",
+    "look",
     "make_plan",
     "predict",
     "prepare",
@@ -30,6 +31,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from underpaint import recipes
+    from underpaint.first_look import look
     from underpaint.image_encoder import load_encoder
     from underpaint.inference import embed, predict
     from underpaint.plan import make_plan
@@ -48,6 +50,7 @@ _HOMES = {
     "import_weights": "underpaint.weights.importing",
     "load_encoder": "underpaint.image_encoder",
     "load_model": "underpaint.run.outputs",
+    "look": "underpaint.first_look",
     "make_plan": "underpaint.plan",
     "predict": "underpaint.inference",
     "prepare": "underpaint.verbs",

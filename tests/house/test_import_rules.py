@@ -76,13 +76,27 @@ MAY_IMPORT = {
     "report": {"files", "messages", "results"},
     "feature_tables": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
+    # A folder of images, and recipes fitted to it.
+    "first_look": {"core", "data", "messages", "objectives", "preparation", "recipes", "run", "studies"},
     # The encoder that users load: a ViT with the reading of its images.
     "image_encoder": {"data", "evals", "models"},
     # Images found by words: one query, or a page that needs no server.
     "search": EVERYTHING_TO_RUN | {"run"},
     "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION
-    | {"training", "preparation", "plan", "studies", "report", "results", "weights", "inference", "search", "verbs"},
+    | {
+        "training",
+        "preparation",
+        "plan",
+        "studies",
+        "report",
+        "results",
+        "weights",
+        "inference",
+        "search",
+        "first_look",
+        "verbs",
+    },
     "__main__": {"cli"},
 }
 """Which parts (the second word of a module's name) a part may import besides itself, at the top of a file or inside."""

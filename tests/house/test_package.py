@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "numpy", "PIL"}
 VERBS = [
     *("train", "evaluate", "run_study", "make_plan", "import_weights", "export_weights", "embed", "predict"),
-    *("search_images", "write_search_page", "write_report", "load_encoder", "load_model"),
+    *("search_images", "write_search_page", "write_report", "load_encoder", "load_model", "look"),
 ]
 
 IMPORT = "import sys, underpaint"

@@ -15,6 +15,7 @@ from underpaint.cli.eval import EVAL
 from underpaint.cli.export import EXPORT
 from underpaint.cli.import_ import IMPORT
 from underpaint.cli.list import LIST
+from underpaint.cli.look import LOOK
 from underpaint.cli.plan import PLAN
 from underpaint.cli.predict import PREDICT
 from underpaint.cli.prepare import PREPARE
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, SEARCH, REPORT, LIST)
+    for verb in (LOOK, PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, SEARCH, REPORT, LIST)
 }  # fmt: skip
 """Verbs by name, in the order of ``underpaint --help``."""
 

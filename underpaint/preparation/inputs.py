@@ -59,7 +59,7 @@ def passed_over(source: PreparedFrom) -> list[Problem]:
     problems = [*list_folder(source.root).unread, *unread_archives(source.root)]
     if source.table or not tar_files(source.root):
         return problems
-    table = _own_table(source.root)
+    table = own_table(source.root)
     reason = "a table beside tars is not joined to their images; name it with --tags"
     return [*problems, *([Problem(key=Path(table).name, reason=reason)] if table else [])]
 
@@ -71,7 +71,7 @@ def _kinds(path: Path) -> Iterator[tuple[Kind, str]]:
         return
     if not path.is_dir():
         raise ValueError(f"{path} does not exist; a SOURCE is a folder of images, a table of them, or tar shards")
-    table = _own_table(path)
+    table = own_table(path)
     if not tar_files(path):
         yield "folder", table
         return
@@ -94,7 +94,8 @@ def _kind_of_file(path: Path) -> Kind:
     return "table"
 
 
-def _own_table(folder: Path) -> str:
+def own_table(folder: Path) -> str:
+    """Path of the table of tags in a folder of images; "" without one."""
     return next((str(folder / name) for name in OWN_TABLES if (folder / name).is_file()), "")
 
 

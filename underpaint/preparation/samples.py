@@ -16,6 +16,16 @@ from underpaint.preparation.image_header import ImageHeader, examine
 from underpaint.preparation.image_names import names_of_path, names_of_sample
 from underpaint.tags.keyword_paths import words_and_paths
 
+ORIGINS = {
+    "table": "a table",
+    "xmp": "XMP files beside images",
+    "text": ".txt and .json files beside images",
+    "inside": "keywords inside images",
+    "caption": "hashtags of captions",
+    "folder": "names of folders alone",
+}
+"""Places where tags come from, in words."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
@@ -33,6 +43,8 @@ class Sample:
     ``folder_tags`` if from the names of folders alone, ``newer_sidecar`` if from an XMP file newer than the image."""
     refused: tuple[str, ...] = ()
     """Reasons why keywords were not read."""
+    origins: tuple[str, ...] = ()
+    """Names of ``ORIGINS`` that the tags come from."""
     offset: int = 0
     """Byte offset in the shard that the image was read from; 0 for a loose image."""
     perceptual_hash: int | None = None
@@ -75,8 +87,9 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         language=row["language"],
         licence=row["licence"],
     )
-    said = planned.merged_with(_looked_up(joined, names_of_path(path))).merged_with(beside).merged_with(xmp.said)
-    return _sample(
+    of_tables = planned.merged_with(_looked_up(joined, names_of_path(path)))
+    said = of_tables.merged_with(beside).merged_with(xmp.said)
+    sample = _sample(
         path,
         data,
         said,
@@ -85,6 +98,10 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         folders=tuple(row["folders"]),
         without_embedded=xmp.is_newer,
     )
+    if isinstance(sample, LeftOut):
+        return sample
+    outside = {"table": of_tables.tags, "xmp": xmp.said.tags, "text": beside.tags}
+    return replace(sample, origins=(*(name for name, tags in outside.items() if tags), *sample.origins))
 
 
 def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
@@ -122,9 +139,12 @@ def _sample(
     embedded = Embedded(tags=()) if without_embedded else embedded_tags(data)
     refused = (*refused, *embedded.refused)
     said = said.merged_with(Metadata(tags=metadata.distinct(embedded.tags)))
-    said = said if said.tags else Metadata(tags=metadata.hashtags(said.caption)).merged_with(said)
+    origins = ("inside",) if embedded.tags else ()
+    if not said.tags:
+        said = Metadata(tags=metadata.hashtags(said.caption)).merged_with(said)
+        origins = ("caption",) if said.tags else ()
     if not said.tags and folders:
-        said, flags = replace(said, tags=folders), (*flags, "folder_tags")
+        said, flags, origins = replace(said, tags=folders), (*flags, "folder_tags"), ("folder",)
     words, paths = words_and_paths(said.tags or ())
     return Sample(
         name=name,
@@ -134,6 +154,7 @@ def _sample(
         keyword_paths=paths,
         flags=(*flags, "unread_keywords") if refused else flags,
         refused=refused,
+        origins=origins,
         offset=offset,
     )
 

@@ -1,0 +1,109 @@
+"""A first look at a folder: what was planted in it is counted, and the commands start as they are printed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from support.image_copies import jpeg, photograph
+from support.image_files import encoded
+from support.prepare_examples import picture, write_files
+from underpaint import first_look
+from underpaint.cli.main import main
+from underpaint.first_look import look
+from underpaint.preparation.folder_survey import survey
+from underpaint.recipes import find_recipe
+
+PACKET = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>{}</rdf:Bag></dc:subject>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def keywords(*words: str) -> bytes:
+    """An XMP packet with these words."""
+    return PACKET.format("".join(f"<rdf:li>{word}</rdf:li>" for word in words)).encode()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photographs and what lies beside such: two copies, XMP files, thumbnails, a raw file, a broken one."""
+    shots = {f"{'birds' if n % 2 else 'cats'}/{n}.jpg": encoded(photograph(n), "JPEG", quality=95) for n in range(12)}
+    files = {
+        **shots,
+        "birds/1_again.jpg": encoded(jpeg(photograph(1)), "JPEG", quality=90),
+        "phone/copy.jpg": shots["cats/2.jpg"],
+        "cats/4.jpg": encoded(photograph(4), "JPEG", xmp=keywords("dog", "snow")),
+        "cats/6.jpg": encoded(photograph(6), "JPEG", xmp=keywords("dog")),
+        "cats/6.xmp": keywords("owl"),
+        "birds/3.jpg.xmp": keywords("hund", "owl"),
+        "birds/5.txt": b"owl, tree",
+        "birds/cut.jpg": b"\xff\xd8\xff\xe0 cut",
+        "birds/@eaDir/1.jpg": picture(1, "jpg"),
+        "birds/raw.cr2": b"raw",
+    }
+    folder = write_files(tmp_path_factory.mktemp("look") / "photos", files)
+    for path in folder.rglob("*.jpg"):
+        os.utime(path, (1e9, 1e9))
+    return folder
+
+
+def test_what_was_planted_is_counted(photos: Path) -> None:
+    found = survey(photos)
+    assert (found.images, dict(found.kinds), sum(found.left_out.values())) == (15, {".jpg": 15}, 1)
+    assert found.short_side == (96, 96, 96)
+    assert ".cr2" in found.skipped
+    assert "1 in folders that programs keep for themselves (@eaDir)" in found.skipped
+    assert (found.copies.exact, found.copies.near, found.copies.same_folder) == (1, 1, 1)
+    assert found.tags.origins == {"folder": 10, "inside": 1, "xmp": 2, "text": 1}
+    assert (found.tags.images, found.tags.newer_sidecars) == (14, 2)
+    assert dict(found.tags.most)["owl"] == 3
+    assert dict(found.classes) == {"birds": 8, "cats": 6, "phone": 1}
+    told = "\n".join(found.lines())
+    for line in ("15 images (15 .jpg)", "14 of 14 images have tags, from names of folders alone 10", "1 exact copies"):
+        assert line in told
+    assert "most tags say in which folder an image lies" in told
+
+
+def test_a_folder_s_own_table_counts(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "drawings", {f"{number}.png": picture(number) for number in range(4)})
+    (folder / "tags.csv").write_text("path,tags\n0.png,cat;tree\n1.png,cat\n9.png,owl\n")
+    found = survey(folder)
+    assert found.tags.origins == {"table": 2}
+    assert "2 images have a row in tags.csv" in found.table
+    assert found.classes == {}
+    assert "no classes to transfer to" in "\n".join(found.lines())
+
+
+def test_budgets_fill_the_time_and_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_look, "measure", lambda run, data_info: (0.01, 0))
+    run = find_recipe("mae_laptop")()
+    fields, seconds = first_look.fitted_fields(run, 10_000, 0.01, 1_000.0, labels=0)
+    assert fields == ["budget.samples=49984", "budget.warmup=4998"], "1,000 s of 0.02 s in whole batches of 64"
+    assert seconds == pytest.approx(49_984 * 0.02)
+    fields, _ = first_look.fitted_fields(run, 20, 0.01, 1_000.0, labels=0)
+    batch = ["budget.batch_size=8", "budget.microbatch=8"]
+    assert fields == ["budget.samples=16000", "budget.warmup=1600", *batch], "800 views of each of 20 images"
+
+
+def test_only_what_can_be_trained_is_shown(tmp_path: Path) -> None:
+    few = write_files(tmp_path / "few", {"a.png": picture(0), "b.png": picture(1)})
+    (line,) = (command.line for command in look(few).commands)
+    assert line == f"underpaint prepare {few} --out sets/few"
+    with pytest.raises(ValueError, match="--minutes -1"):
+        look(few, minutes=-1)
+
+
+@pytest.mark.slow
+def test_every_command_starts_as_it_is_printed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["look", str(photos), "--minutes", "0.01"]) == 0
+    lines = [line.partition("#")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    commands = [shlex.split(line) for line in lines if line.startswith("underpaint ")]
+    assert [command[1] for command in commands] == ["prepare", "train", "train", "predict", "eval", "embed"]
+    for command in commands:
+        assert main(command[1:]) == 0, shlex.join(command)

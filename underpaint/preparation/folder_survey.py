@@ -1,0 +1,220 @@
+"""One look at a folder of images before anything is made of it: kinds, sizes, tags and their origins, copies, classes.
+
+Everything is read as ``prepare`` and ``train`` read it; nothing is written but what the cache keeps of each file.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from underpaint.data.folders.annotations import read_tags
+from underpaint.data.folders.folder import open_folder
+from underpaint.data.folders.listing import list_folder
+from underpaint.data.near_duplicates.fingerprints import perceptual_hashes, read_views
+from underpaint.data.near_duplicates.within_set import near_copies
+from underpaint.data.source import Source
+from underpaint.messages import counted
+from underpaint.preparation.inputs import own_table
+from underpaint.preparation.plan import folder_names
+from underpaint.preparation.samples import ORIGINS, LeftOut, Sample, read_file
+from underpaint.progress import progress
+from underpaint.tags.label_names import EVERY_LABEL
+from underpaint.tags.labels import build_label_space
+
+SHOWN = 8
+"""Most frequent labels, and reasons, that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagSurvey:
+    """Tags of a folder's images, and the labels that they become by the rules of docs/tags.md."""
+
+    images: int
+    """Images with a tag."""
+    origins: Mapping[str, int]
+    """Number of images by each origin of their tags, a name of ``ORIGINS``."""
+    newer_sidecars: int
+    tags: int
+    labels: int
+    of_wordnet: int
+    """Labels whose meaning WordNet has; the others are words of other languages, names and misspellings."""
+    dropped: int
+    most: tuple[tuple[str, int], ...]
+    """The most frequent labels, with the number of images of each."""
+    counts: tuple[int, ...]
+    """Images of each label, falling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Copies among a folder's images; each group of them keeps one."""
+
+    exact: int
+    near: int
+    same_folder: int
+    """Near copies that lie beside the image that is kept, such as frames of a burst."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSurvey:
+    """Contents of a folder, counted."""
+
+    folder: str
+    """The path as it was given."""
+    images: int
+    kinds: Mapping[str, int]
+    """Images by their extension."""
+    short_side: tuple[int, int, int]
+    """Smallest, median and largest short side in pixels of the images that can be read."""
+    bytes: int
+    left_out: Mapping[str, int]
+    """Images that cannot be used, by the reason."""
+    skipped: str
+    """Line about files that are not read; "" where all are."""
+    table: str
+    """Line about the folder's own table of tags; "" without one."""
+    tags: TagSurvey
+    copies: Copies
+    classes: Mapping[str, int]
+    """Images of each class to transfer to, by the folders or a table."""
+    notes: tuple[str, ...]
+    """Sentences about classes and splits."""
+
+    @property
+    def usable(self) -> int:
+        """Number of images that can be read."""
+        return self.images - sum(self.left_out.values())
+
+    def lines(self) -> list[str]:
+        """The survey in words."""
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(self.kinds).most_common())
+        low, middle, high = self.short_side
+        return [
+            f"{self.folder}: {counted(self.images, 'image')} ({kinds}), {self.bytes / 2**20:,.0f} MiB",
+            f"  short side: {low:,} to {high:,} pixels, half of them from {middle:,} on",
+            *([f"  {self.skipped}"] if self.skipped else []),
+            *(f"  cannot be used {count:,} times: {why}" for why, count in Counter(self.left_out).most_common(SHOWN)),
+            *([f"  {self.table}"] if self.table else []),
+            *_about_tags(self.tags, self.usable),
+            _about_copies(self.copies),
+            *_about_classes(self.classes, self.notes),
+        ]
+
+
+def survey(folder: Path) -> FolderSurvey:
+    """Look at every image of a folder and its sub-folders: header, keywords, files beside it, and its pixels once.
+
+    Raises:
+        ValueError: if it is not a folder, or holds no images.
+    """
+    source = open_folder(folder, tags="", labels="")
+    root, table = source.root, own_table(source.root)
+    tagged = read_tags(Path(table), root, source.path) if table else None
+    listing = list_folder(root)
+    names = {path: folder_names(path, "last") for path in listing.images}
+    are_tags = not table and len(set(names.values())) > 1
+    samples: list[Sample | LeftOut] = []
+    size = 0
+    for path in progress(listing.images, "Reading images", total=len(listing.images), unit="images"):
+        row = {"paths": [path], "problem": None, "caption": "", "language": "", "licence": ""}
+        row |= {"tags": tagged.tags.get(path) if tagged else None, "folders": names[path] if are_tags else ()}
+        sample = read_file(root, row, {})
+        if isinstance(sample, Sample):
+            size += len(sample.data)
+            sample = replace(sample, data=b"")  # those of thousands would not fit into memory
+        samples.append(sample)
+    usable = [sample for sample in samples if isinstance(sample, Sample)]
+    sides = sorted(min(sample.header.width, sample.header.height) for sample in usable) or [0]
+    pixels = {sample.name: sample.header.width * sample.header.height for sample in usable}
+    return FolderSurvey(
+        folder=str(folder),
+        images=len(listing.images),
+        kinds=Counter(Path(path).suffix.lower() for path in listing.images),
+        short_side=(sides[0], round(statistics.median(sides)), sides[-1]),
+        bytes=size,
+        left_out=Counter(sample.reason for sample in samples if isinstance(sample, LeftOut)),
+        skipped=listing.skipped(),
+        table="; ".join(tagged.notes) if tagged else "",
+        tags=_tags(usable),
+        copies=_copies(source, pixels),
+        classes=Counter(label for label in source.label if label),
+        notes=source.notes,
+    )
+
+
+def _tags(samples: Sequence[Sample]) -> TagSurvey:
+    counts = Counter(tag for sample in samples for tag in dict.fromkeys(sample.said.tags or ()))
+    table = pa.table({"tag": list(counts), "count": pa.array(counts.values(), pa.int64())})
+    space = build_label_space(table, EVERY_LABEL)
+    labels: list[dict[str, Any]] = space.table.select(["name", "synset", "count"]).to_pylist()
+    return TagSurvey(
+        images=sum(bool(sample.said.tags) for sample in samples),
+        origins=Counter(origin for sample in samples for origin in sample.origins),
+        newer_sidecars=sum("newer_sidecar" in sample.flags for sample in samples),
+        tags=len(counts),
+        labels=len(labels),
+        of_wordnet=sum(label["synset"] is not None for label in labels),
+        dropped=space.audit["label"].null_count,
+        most=tuple((label["name"], label["count"]) for label in labels[:SHOWN]),
+        counts=tuple(label["count"] for label in labels),
+    )
+
+
+def _copies(source: Source, pixels: Mapping[str, int]) -> Copies:
+    """Copies as ``prepare --dedupe`` finds them: of each group the largest image is kept."""
+    first_of = {family: row for row, family in reversed(list(enumerate(source.family))) if source.path[row] in pixels}
+    rows = sorted(first_of.values(), key=lambda row: (-pixels[source.path[row]], row))
+    prints = perceptual_hashes(source, rows)
+    paths = [source.path[row] for row in rows]
+    near = list(near_copies(prints, lambda some: read_views([partial(source.files.read, paths[n]) for n in some])))
+    folders = np.array([path.rpartition("/")[0] for path in paths], dtype=object)
+    beside = sum(folders[copy.row] == folders[copy.kept] for copy in near)
+    usable = sum(path in pixels for path in source.path)
+    return Copies(exact=usable - len(rows), near=len(near), same_folder=beside)
+
+
+def _about_tags(tags: TagSurvey, usable: int) -> list[str]:
+    if not tags.images:
+        return ["  no image has a tag: MAE alone can be trained, or give a table (--tags FILE)"]
+    origins = "; ".join(f"{ORIGINS[name]} {count:,}" for name, count in Counter(tags.origins).most_common())
+    most = ", ".join(f"{name} {count:,}" for name, count in tags.most)
+    lines = [
+        f"  {tags.images:,} of {usable:,} images have tags, from {origins}",
+        f"  {tags.tags:,} different tags are {tags.labels:,} labels, {tags.of_wordnet:,} of them English words of "
+        f"WordNet and {tags.labels - tags.of_wordnet:,} words of other languages, names or misspellings; "
+        f"{tags.dropped:,} dropped",
+        f"  most frequent: {most}",
+    ]
+    if tags.newer_sidecars:
+        lines.append(f"  {tags.newer_sidecars:,} XMP files are newer than their image and replace the keywords inside")
+    if 2 * tags.origins.get("folder", 0) > tags.images:
+        lines.append("  most tags say in which folder an image lies (prepare --folders none leaves them out)")
+    return lines
+
+
+def _about_copies(copies: Copies) -> str:
+    if not copies.exact + copies.near:
+        return "  no copies"
+    across = copies.near - copies.same_folder
+    return (
+        f"  {copies.exact:,} exact copies, {copies.near:,} near ones ({copies.same_folder:,} beside the image "
+        f"that is kept, {across:,} in other folders)"
+    )
+
+
+def _about_classes(classes: Mapping[str, int], notes: Sequence[str]) -> list[str]:
+    if not classes:
+        return ["  no classes to transfer to: folders name none, and there is no table of them (--labels FILE)"]
+    sizes = sorted(classes.values())
+    counts = f"{sizes[0]:,} to {sizes[-1]:,} images each"
+    named = ", ".join(sorted(classes)[:SHOWN])
+    return [f"  {len(classes):,} classes with {counts}, such as {named}", *(f"  {note}" for note in notes)]
