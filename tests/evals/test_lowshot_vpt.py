@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from support.colour_images import colour_source, small_vit
+from underpaint.data.feature_store import Staff
 from underpaint.data.source import Source
 from underpaint.evals import lowshot_vpt
+from underpaint.evals.engine import Engine
 from underpaint.evals.few_shots import FewShots
 from underpaint.evals.lowshot import LowShot
 from underpaint.evals.lowshot_vpt import Candidate, LowShotVPT
@@ -61,6 +63,17 @@ def test_prompts_learn_few_images_and_leave_the_encoder_as_it_was(source: Source
     assert [parameter.requires_grad for parameter in encoder.parameters()] == trained
     again = LowShotVPT(dataset="colours", **QUICK)(encoder, source=source, device=CPU, seed=0)
     assert again == scores
+
+
+@pytest.mark.slow
+def test_workers_read_the_training_crops_and_change_no_bit(source: Source, encoder: ViT) -> None:
+    protocol = LowShotVPT(dataset="colours", **QUICK)
+    engine = Engine(device=CPU, staff=Staff(workers=1))
+    tuning = lowshot_vpt.PromptTuning(protocol, encoder, source, engine, 0)
+    rows = source.rows("train")[:9]
+    assert tuning.stream(rows, 9, 0).batching.workers == 1, "180 crops are enough for a worker"
+    scores = protocol.measure(encoder, source=source, engine=engine, seed=0)
+    assert scores == protocol(encoder, source=source, device=CPU, seed=0)
 
 
 def test_all_protocols_draw_the_same_readable_images(source: Source, encoder: ViT) -> None:

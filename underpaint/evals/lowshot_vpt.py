@@ -24,9 +24,10 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Source
 from underpaint.data.stream import Batching
-from underpaint.data.view_batches import row_batches
+from underpaint.data.view_batches import IMAGES_OF_WORKER, row_batches
 from underpaint.evals.choosing import Accuracies, choose
 from underpaint.evals.class_splits import hold_out, labelled_images
+from underpaint.evals.engine import Engine
 from underpaint.evals.feature_training import Candidate, require_rates
 from underpaint.evals.features import (
     UNKNOWN_CLASS,
@@ -102,11 +103,10 @@ class LowShotVPT(FewShots):
     weight_decay: tuple[float, ...] = ()  # decays to choose from; empty: the preset's
     epochs: int = 0  # epochs of training; 0: the preset's
     precision: Precision = "fp32"  # precision of training
-    workers: int = 0  # processes that decode images
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("prompts", 0), ("prompt_width", -1), ("epochs", 0), ("workers", 0)):
+        for name, least in (("prompts", 0), ("prompt_width", -1), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more")
         require_rates(self.base_lr, self.weight_decay)
@@ -137,17 +137,22 @@ class LowShotVPT(FewShots):
             ValueError: if the source has no transfer task, no readable image in one of its halves, the encoder is not
                 a ViT, or no setting of the grid converges.
         """
+        return self.measure(encoder, source=source, engine=Engine(device=device), seed=seed)
+
+    def measure(self, encoder: Encoder, *, source: Source, engine: Engine, seed: int) -> list[Score]:
+        """The same by an engine, whose workers decode images; no features are kept, as crops differ in each epoch."""
         remarks = self.check(source)
         if not isinstance(encoder, ViT):
             raise ValueError(f"prompts are put into a ViT, and this encoder is a {type(encoder).__name__}")
-        return PromptTuning(self, encoder, source, device, seed).scores(remarks)
+        return PromptTuning(self, encoder, source, engine, seed).scores(remarks)
 
 
 class PromptTuning:
     """The trainings of one evaluation."""
 
-    def __init__(self, protocol: LowShotVPT, encoder: ViT, source: Source, device: torch.device, seed: int) -> None:
-        self.protocol, self.source, self.device, self.seed = protocol, source, device, seed
+    def __init__(self, protocol: LowShotVPT, encoder: ViT, source: Source, engine: Engine, seed: int) -> None:
+        self.protocol, self.source, self.device, self.seed = protocol, source, engine.device, seed
+        self.workers = engine.staff.workers
         self.format = evaluation_input(encoder.config.image_input, protocol.view, patch=encoder.config.patch)
         self.vit = encoder if self.format.size == encoder.config.size else at_size(encoder, self.format.size)
         self.classes = transfer_classes(source)
@@ -248,13 +253,14 @@ class PromptTuning:
 
     def stream(self, rows: list[int], batch: int, seed: int) -> ImageStream:
         number = {name: index for index, name in enumerate(self.classes)}
+        workers = min(self.workers, self.protocol.recipe.epochs * len(rows) // IMAGES_OF_WORKER)
         targets = [(number[self.source.label[row]],) for row in rows]
         return ImageStream(
             SourceSampleIndex(self.source, rows, targets=targets, batch_size=batch, seed=seed),
             format=self.format,
             views=TrainingViews(scale=(0.08, 1.0)),
             seed=seed,
-            batching=Batching(batch_size=batch, microbatch=batch, workers=self.protocol.workers),
+            batching=Batching(batch_size=batch, microbatch=batch, workers=workers),
             quarantine=Quarantine(Path(os.devnull), images=len(self.source.path), max_bad=1.0),
         )
 
@@ -269,8 +275,8 @@ class PromptTuning:
 
     def views(self, rows: list[int]) -> Iterator[tuple[Float[Tensor, "b c h w"], Bool[Tensor, " b"]]]:
         """The evaluation views of images, and which could be read."""
-        how = {"batch_size": self.protocol.batch_size, "workers": self.protocol.workers}
-        return row_batches(self.source, rows, format=self.format, **how)
+        batch = self.protocol.batch_size
+        return row_batches(self.source, rows, format=self.format, batch_size=batch, workers=self.workers)
 
     def note(self) -> str:
         return f"settings of the preset {self.protocol.preset}, as those of the paper are not known"
