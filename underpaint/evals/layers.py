@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,41 +16,24 @@ from underpaint.data.source import Source
 from underpaint.evals.choosing import Accuracies, best_of
 from underpaint.evals.engine import Engine
 from underpaint.evals.features import Encoder, TaskFeatures, extract_task
-from underpaint.evals.linear import Linear
+from underpaint.evals.linear import Linear, LinearFields
 from underpaint.evals.score import Score
-from underpaint.evals.view import ViewSetting, evaluation_input
-from underpaint.models.pooling import Pooling
+from underpaint.evals.view import evaluation_input
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import at_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layers:
+class Layers(LinearFields):
     """Linear probe of each layer of an encoder, and the score of the layer that held-out training images choose.
 
     Tokens of every layer pass the encoder's final norm, as in DINOv2's code. Layer and penalty are chosen together
     (ties: the earlier layer, then the stronger penalty). The settings have the held-out accuracy of each layer.
     """
 
-    needs: ClassVar[type] = Encoder
-
-    dataset: str  # collection, folder, prepared set, or a published one as NAME:FOLDER
-    pooling: Pooling = "cls"
-    view: ViewSetting = "published"  # of each image: a setting, preset or view in full (evals/view.py)
-    batch_size: int = 64  # images per forward pass
-    l2: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of mean loss + l2 / 2 * ||W||^2, to choose from
-    tuning_share: float = 0.2  # of the training images
-
-    def __post_init__(self) -> None:
-        self.probe()  # refuses wrong values
-
     def probe(self) -> Linear:
         """The probe of one layer."""
         return Linear(**{each.name: getattr(self, each.name) for each in fields(self)})
-
-    def check(self, source: Source) -> list[str]:
-        """Remarks and errors of the linear probe."""
-        return self.probe().check(source)
 
     def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
         """The encoder stands on ``device`` already.

@@ -31,13 +31,8 @@ LARGEST = 2**27
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
-    """Linear probe of an encoder: top-1 on the test images of a dataset.
-
-    Features are standardised with the statistics of the images fitted on. The penalty that classifies the held-out
-    training images best wins (ties: the stronger), and the probe is fitted again on all training images. Beside the
-    score stands the selection bonus: how much better the best penalty on the test images would have looked there.
-    """
+class LinearFields:
+    """Fields of a linear probe, and the check of the data for the exact solver."""
 
     needs: ClassVar[type] = Encoder
 
@@ -57,9 +52,6 @@ class Linear:
         if not 0 < self.tuning_share < 1:
             raise ValueError(f"tuning_share={self.tuning_share} must lie between 0 and 1")
 
-    def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
-        return transfer(encoder, source, protocols=(self,), seed=seed, device=device)
-
     def check(self, source: Source) -> list[str]:
         """Nothing to remark.
 
@@ -74,6 +66,19 @@ class Linear:
                 f"classes; take linear_sgd, which trains the same probe and reads the features in pieces"
             )
         return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(LinearFields):
+    """Linear probe of an encoder: top-1 on the test images of a dataset.
+
+    Features are standardised with the statistics of the images fitted on. The penalty that classifies the held-out
+    training images best wins (ties: the stronger), and the probe is fitted again on all training images. Beside the
+    score stands the selection bonus: how much better the best penalty on the test images would have looked there.
+    """
+
+    def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
+        return transfer(encoder, source, protocols=(self,), seed=seed, device=device)
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
         judged, remarks = self.judge(task, seed=seed)
