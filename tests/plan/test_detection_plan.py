@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from support.detection_examples import DETECTOR as SMALL
 from support.live_storages import live_peak
 from underpaint.core import example_batch
-from underpaint.models.detector.config import DetectorConfig
 from underpaint.models.vit import ViTConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.plan import make_plan, render
@@ -23,16 +23,14 @@ from underpaint.run import Run
 
 DATA = assumed_data(40)
 ENCODER = ViTConfig(size=(128, 128), patch=16, width=64, depth=4, heads=4, final_norm=False)
-DETECTOR = DetectorConfig(
-    window=4,
+DETECTOR = replace(
+    SMALL,
     global_blocks=(1, 3),
     channels=32,
     hidden=64,
     convolutions=2,
     anchor_sides=(16.0, 32.0, 64.0, 96.0, 128.0),
     sampled_regions=64,
-    proposals_per_level=(200, 100),
-    proposals=100,
 )
 CASES = {
     "masks": DetectConfig(encoder=ENCODER, detector=DETECTOR, objects=20),
