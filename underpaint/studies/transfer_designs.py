@@ -68,10 +68,8 @@ def _smoke() -> TransferDesign:
 
 def _tiny() -> TransferDesign:
     """Minutes for an encoder of a laptop on three sets of some thousand photographs: short trainings."""
-    finetune = recipes.finetune_laptop()
-    budget = Budget(samples=6_400, batch_size=32, microbatch=32, warmup=640)
     return TransferDesign(
-        finetune=replace(finetune, budget=budget), shots=(1, 5), splits=3, attentive_epochs=20, prompt_epochs=5
+        finetune=recipes.finetune_laptop(), shots=(1, 5), splits=3, attentive_epochs=10, prompt_epochs=5
     )
 
 
