@@ -23,7 +23,7 @@ from underpaint.run import outputs, record
 from underpaint.run.branches import checkpoint_of_trunk, take_over_log
 from underpaint.run.build import build_state, whole_network
 from underpaint.run.cached_features import with_features
-from underpaint.run.declare import NeedsWholeBatch, Run
+from underpaint.run.declare import NeedsWholeBatch, Run, RunPrecision
 from underpaint.run.earlier_runs import earlier_curves
 from underpaint.run.precision import precision_remark, with_fastest_precision
 from underpaint.run.rank_stream import RankStream
@@ -79,7 +79,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
         float8.require_support(run.precision, device, compiled=run.parallel.compile)
         threads = ranks.broadcast_from_first(lambda: record.kept_threads(folder, run.threads))
         torch.set_num_threads(max(1, threads // ranks.local_world))
-        settled = ranks.broadcast_from_first(lambda: _settled(run, folder, device))
+        settled = _settled(run, folder, device, ranks)
         derived = _derived(run, opened, data_info, ranks)
         derived |= {"device": str(device), "threads": threads, "precision": settled.settled_precision}
         branch = _branch(run, folder, identity, derived, ranks)
@@ -108,9 +108,13 @@ def require_whole_batches(run: Run, ranks: Ranks) -> None:
     )
 
 
-def _settled(run: Run, folder: Path, device: torch.device) -> Run:
-    """The run in the precision of its first start, or in the one that is measured now."""
-    return with_fastest_precision(replace(run, precision=record.kept_precision(folder, run)), device)
+def _settled(run: Run, folder: Path, device: torch.device, ranks: Ranks) -> Run:
+    """The run in the precision of its first start, or in the one that the first rank measures now."""
+
+    def measured() -> RunPrecision:
+        return with_fastest_precision(replace(run, precision=record.kept_precision(folder, run)), device).precision
+
+    return replace(run, precision=ranks.broadcast_from_first(measured))
 
 
 def _derived(run: Run, opened: OpenDataset, data_info: DataInfo, ranks: Ranks) -> dict[str, float | str]:
