@@ -13,6 +13,7 @@ EXAMPLES = """\
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
+  underpaint prepare openmoji --motions 40 --out sets/motions
   underpaint train wsp_vit_b16 data=sets/laion --out runs/wsp
   underpaint prepare openmoji --scenes 2000 --backgrounds ./photos --out sets/scenes
 Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
@@ -27,7 +28,7 @@ OF_SETS = (
     *("tags", "mapping", "exclude", "shard_images", "vocabulary_size", "min_count", "parts_of_speech"),
     *("unknown_tags", "language", "lexicon", "folders", "dedupe"),
 )
-"""Options without an effect on scenes."""
+"""Options without an effect on scenes and on videos of motions."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backgrounds", metavar="SOURCE", help="with --scenes: folder of photographs that objects are put on")
     add("--side", metavar="PIXELS", type=int, help="with --scenes: height and width of a scene (default: 128)")
     add("--seed", type=int, help="with --scenes: seed of all draws (default: 0)")
+    motions = "instead, make so many videos of each of nine camera motions over images left out of pretraining"
+    add("--motions", metavar="N", type=int, help=motions)
     old_spelling(parser, "--minimum-count", of="min_count", type=int)
     old_spelling(parser, "--parts", of="parts_of_speech", choices=SPEECH)
     old_spelling(parser, "--outside", of="unknown_tags", choices=UNKNOWN)
@@ -76,6 +79,9 @@ def call(options: argparse.Namespace) -> None:
     from underpaint import verbs
     from underpaint.preparation.settings import summary
 
+    if options.motions is not None:
+        _make_motions(options)
+        return
     rules = {"vocabulary_size": options.vocabulary_size, "min_count": options.min_count}
     rules |= {"parts_of_speech": options.parts_of_speech, "unknown_tags": options.unknown_tags}
     rules |= {"lexicons": options.lexicon, "languages": options.language}
@@ -111,6 +117,18 @@ def _compose(options: argparse.Namespace) -> None:
     given = {name: value for name, value in settable.items() if value is not None}
     chosen = SceneOptions(objects=options.sources[0], backgrounds=options.backgrounds, scenes=options.scenes, **given)
     print(summary(prepare_scenes(chosen, Path(options.out)), Path(options.out)))
+
+
+def _make_motions(options: argparse.Namespace) -> None:
+    from underpaint.preparation.motions import make_motions
+
+    if len(options.sources) > 1:
+        raise ValueError(f"--motions takes one source of images, and {len(options.sources)} are given")
+    for name in OF_SETS:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is not for videos of motions; leave it out with --motions")
+    made = make_motions(options.sources[0], options.out, videos=options.motions, labels=options.labels or "")
+    print(f"{options.out}: videos {made['videos']}, images {made['images']}, lists train.csv and val.csv")
 
 
 PREPARE = Verb(
