@@ -208,7 +208,7 @@ def test_the_users_input_ends_with_2_and_one_line(
 
 
 MISUSED = [
-    ("", "a verb is missing; known are prepare, train, "),
+    ("", "a verb is missing; known are look, prepare, train, "),
     ("trian", "unknown verb 'trian'; did you mean train?"),
     ("--verison", "unknown option '--verison'; did you mean --version?"),
     ("train", "the following arguments are required: RECIPE ("),

@@ -70,6 +70,7 @@ def pictures():
 """
 
 COMMANDS = {
+    "look": "look {photos}",
     "prepare": "prepare {photos} --out {out}",
     "prepare on Ray": "prepare {photos} --out {out} --engine ray",
     "train": "train mae_smoke data.source={photos} budget.samples=128 budget.warmup=0 --out {out}",

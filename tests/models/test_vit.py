@@ -200,5 +200,5 @@ def test_bad_configurations_and_images_are_named() -> None:
         small(size=(24, 41))
     with pytest.raises(ValueError, match="one per channel"):
         small(channels=4)
-    with pytest.raises(ValueError, match=r"takes \(3, 24, 40\)"):
+    with pytest.raises(ValueError, match=r"takes normalised floats \(b, 3, 24, 40\)"):
         ViT(small())(torch.randn(1, 3, 40, 24))

@@ -63,16 +63,16 @@ def test_a_folder_keeps_what_was_measured_first(images: Path, tmp_path: Path, mo
 def test_a_folder_of_another_study_is_refused_and_lends_no_times(images: Path, tmp_path: Path) -> None:
     settings = {"format": 1, "settings": {"study": "stages"}, "measured": {"mae_seconds": 0.7}}
     (tmp_path / "study.json").write_text(json.dumps(settings))
-    assert parts.recorded_measurements(tmp_path, "ablations") == {}
+    assert parts.settled_earlier(tmp_path, "ablations") == ({}, None)
     with pytest.raises(ValueError, match="holds a study with study='stages', not 'ablations'"):
         verbs.run_study("ablations", size="smoke", images=str(images), out=tmp_path, jobs=1)
 
 
 def test_a_folder_of_before_has_the_constant_that_it_was_started_with(tmp_path: Path) -> None:
-    assert parts.recorded_measurements(tmp_path, "stages") == {}
+    assert parts.settled_earlier(tmp_path, "stages") == ({}, None)
     (tmp_path / "study.json").write_text(json.dumps({"format": 1, "settings": {"study": "stages"}}))
-    assert parts.recorded_measurements(tmp_path, "stages") == {"mae_seconds": 0.5}
-    assert parts.recorded_measurements(tmp_path, "ablations") == {}
+    assert parts.settled_earlier(tmp_path, "stages") == ({"mae_seconds": 0.5}, None)
+    assert parts.settled_earlier(tmp_path, "ablations") == ({}, None)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "null", '{"format": 1, "settings": 3}', "{", '{"measured": "x"}'])

@@ -190,10 +190,10 @@ def test_joined_sources_are_those_of_their_parts(images: Path, tmp_path: Path, m
     assert both.content_hash not in (one.content_hash, open_source("two:second+two:first").content_hash)
     for name, message in (
         ("two:first+two:first", "names a collection twice"),
-        ("two:nothing", "returns NoneType, not a Source"),
+        ("two:nothing", "returns NoneType, neither a Source nor a dataset"),
         ("two:absent", "cannot be imported"),
         ("absent:first", "cannot be imported"),
-        ("two:Path", "returns PosixPath, not a Source"),
+        ("two:Path", "returns PosixPath, neither a Source nor a dataset"),
     ):
         with pytest.raises(ValueError, match=message):
             open_source(name)
