@@ -94,6 +94,22 @@ def test_a_damaged_store_is_made_anew(folder: Path, content: bytes) -> None:
     assert measured(folder, names)[2] == []
 
 
+def test_damage_that_is_found_late_costs_one_call(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(COUNT, 600):
+        (folder / str(number)).write_text(str(number))
+    names = names_of(folder)
+    measured(folder, names)
+    content = store_of(folder).read_bytes()
+    assert len(content) > 16_384
+    half = len(content) // 2  # the first rows are read when the file is opened
+    store_of(folder).write_bytes(content[:half] + b"\xff" * (len(content) - half))
+    for read_again in (True, True, False):
+        values, _, read = measured(folder, names)
+        assert values == {name: name for name in names}
+        assert bool(read) == read_again
+    assert "are not kept in" in capsys.readouterr().err
+
+
 def test_a_store_of_a_later_release_is_made_anew(folder: Path) -> None:
     names = names_of(folder)
     measured(folder, names)

@@ -16,7 +16,7 @@ from underpaint.models.vit import ViTConfig
 from underpaint.plan.estimate import make_plan
 from underpaint.run import execute, precision
 from underpaint.run.precision import Timing, block_timing, measure_block, precision_remark, with_fastest_precision
-from underpaint.studies.parts import Study, TrainPart, claim, settled_earlier, with_one_precision
+from underpaint.studies.parts import ComputePart, Study, TrainPart, Work, claim, settled_earlier, with_one_precision
 
 CPU = torch.device("cpu")
 SLOW_BF16, QUICK_BF16 = Timing(fp32=0.01, bf16=0.2), Timing(fp32=0.02, bf16=0.01)
@@ -101,6 +101,12 @@ def test_the_arms_of_a_study_share_one_precision(measure: list[Timing], tmp_path
         results=lambda folder, seeds: pytest.fail("no results are asked for"),
     )
     measure.append(QUICK_BF16)
+    work = Work(images=1, flops=1.0, like=(small, info))
+    scored = ComputePart(name="d", compute=lambda folder: None, settings=None, work=work)
+    with_scores = with_one_precision(replace(study, parts=(*parts, scored)), "bf16").parts[-1]
+    assert isinstance(with_scores, ComputePart)
+    assert with_scores.work is not None
+    assert with_scores.work.like[0].precision == "bf16", "else the plan would time the same step twice"
     settled = with_one_precision(study, None)
     for found in (settled.parts, settled.parts_of(0)):
         assert [part.run.precision for part in found if isinstance(part, TrainPart)] == ["bf16", "bf16", "fp32"]

@@ -55,8 +55,10 @@ class KeptValues:
             self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
-        """Keep nothing from now on, and say why."""
+        """Keep nothing from now on, and say why; a damaged file is removed, so that the next call begins anew."""
         self._database = None
+        if is_damage(error):
+            self._file.unlink(missing_ok=True)
         say(f"The values measured from the files are not kept in {self._file}: {error}")
 
 
@@ -78,11 +80,16 @@ def kept_values(file: Path) -> Iterator[KeptValues]:
 def _opened(file: Path) -> sqlite3.Connection:
     try:
         return _with_table(file)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, or a full or read-only disk
+    except sqlite3.Error as error:
+        if not is_damage(error):
             raise
         file.unlink()
         return _with_table(file)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file is broken, and not locked or on a full or read-only disk."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
 
 
 def _with_table(file: Path) -> sqlite3.Connection:

@@ -34,9 +34,8 @@ GAIN = 1.05
 ROUNDS = 5
 CLEAR = 3.0
 """Ratio of the first two times, beyond which no further ones are taken: emulated bf16 is that slow."""
-FLOPS = {"cpu": 3e8}
+CPU_FLOPS, ACCELERATOR_FLOPS = 3e8, 3e11
 """FLOPs of the block that is timed, forward: some 10 ms on one core."""
-ACCELERATOR_FLOPS = 3e11
 USUAL = ViTConfig(size=(224, 224), width=384, heads=6)
 """The encoder that is timed for an objective that has none of ours."""
 LONG = 1e12
@@ -74,9 +73,10 @@ def with_fastest_precision(run: Run, device: torch.device) -> Run:
 def precision_remark(run: Run, device: torch.device, *, flops: float) -> str:
     """A sentence on what the named precision costs here; "" for a short run, or where it costs nothing.
 
-    ``flops`` are those of the whole training.
+    ``flops`` are those of the whole training. On CUDA nothing is measured: a block of a large network would take
+    memory that the run needs.
     """
-    if run.precision not in ("fp32", "bf16") or flops < LONG:
+    if run.precision not in ("fp32", "bf16") or flops < LONG or device.type == "cuda":
         return ""
     timing = block_timing(run, device)
     taken = {"fp32": timing.fp32, "bf16": timing.bf16}[run.precision]
@@ -126,7 +126,9 @@ def measure_block(encoder: ViTConfig, device: torch.device, clock: Callable[[], 
     block = Block(encoder.width, encoder.heads, encoder.mlp_ratio).to(device)
     weights = list(block.parameters())
     tokens = 1 + encoder.num_patches
-    batch = FLOPS.get(device.type, ACCELERATOR_FLOPS) / (2 * block_macs(tokens, encoder.width, encoder.mlp_ratio))
+    batch = (CPU_FLOPS if device.type == "cpu" else ACCELERATOR_FLOPS) / (
+        2 * block_macs(tokens, encoder.width, encoder.mlp_ratio)
+    )
     if batch < 1:  # large blocks: fewer tokens, so that an emulated precision takes a second and not a minute
         tokens, batch = max(16, int(tokens * batch)), 1
     x = torch.randn(round(batch), tokens, encoder.width, generator=torch.Generator().manual_seed(0)).to(device)

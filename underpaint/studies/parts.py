@@ -210,10 +210,16 @@ def with_one_precision(study: Study, precision: MeasuredPrecision | None) -> Stu
         torch.set_num_threads(largest.threads)
         precision = block_timing(largest, choose_device(largest.device)).fastest
 
+    def settled_run(run: Run) -> Run:
+        return replace(run, precision=precision) if run.precision == "fastest" else run
+
     def settled(part: Part) -> Part:
-        if not isinstance(part, TrainPart) or part.run.precision != "fastest":
+        if isinstance(part, TrainPart):
+            return replace(part, run=settled_run(part.run))
+        if part.work is None:
             return part
-        return replace(part, run=replace(part.run, precision=precision))
+        like, data_info = part.work.like
+        return replace(part, work=replace(part.work, like=(settled_run(like), data_info)))
 
     return replace(
         study,
