@@ -22,8 +22,8 @@ class Score:
 
     dataset: str
     protocol: str
-    """linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, finetune, robustness (of the
-    study ``transfer``), tags, map, zeroshot or retrieval."""
+    """linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, finetune, robustness and video
+    (of the study ``transfer``), tags, map, zeroshot or retrieval."""
     shots: int = 0
     """Training images per class; 0 where the protocol uses them all."""
     split: str = "test"
@@ -115,3 +115,16 @@ class SetScore:
             "value": self.value,
             "n_test": self.n_test,
         }
+
+    def record(self) -> dict[str, object]:
+        """All fields as JSON values; ``from_record`` gives an equal SetScore."""
+        return asdict(self)
+
+    @staticmethod
+    def from_record(record: dict[str, Any]) -> SetScore:
+        interval = record["interval"]
+        fields = record | {
+            "interval": None if interval is None else Interval(*interval),
+            "remarks": tuple(record["remarks"]),
+        }
+        return SetScore(**fields)

@@ -12,7 +12,14 @@ from underpaint.report.folders import RunFolder, StudyFolder, is_number, stage_f
 from underpaint.results.run import RunResult
 from underpaint.results.study import COMPARED_SPLITS, ScoreRow, StageRow, protocol_key
 
-PROTOCOLS = {"knn": "kNN", "finetune": "finetuned", "attentive": "attentive (EP)"}
+PROTOCOLS = {
+    "knn": "kNN",
+    "finetune": "finetuned",
+    "attentive": "attentive (EP)",
+    "video": "video finetuned",
+    "detection": "box AP",
+    "detection_mask": "mask AP",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

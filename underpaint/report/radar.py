@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from underpaint.report.arms import Mark
 from underpaint.report.frame import WIDTH, Line, Point, path_through
 from underpaint.report.html_tables import PROTOCOLS
-from underpaint.results.transfer import AxisValue
+from underpaint.results.transfer import AxisValue, Estimate
 
 CENTRE: Point = (WIDTH / 2, 186.0)
 RADIUS = 128.0
@@ -72,8 +72,8 @@ def radar(values: Sequence[AxisValue], marks: Mapping[str, Mark]) -> Radar | Non
             value = of_arm[axis]
             share = value["mean"] / best[axis] if best[axis] else 0.0
             corners.append(_point(axes.index(axis), len(axes), RADIUS * share))
-            interval = f"{100 * value['mean']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
-            tips.append(Tip(at=corners[-1], mark=mark, text=f"{mark.label}, {axis_name(axis)}: {interval}"))
+            shown = f"{100 * value['mean']:.1f} {interval_text(value)}".strip()
+            tips.append(Tip(at=corners[-1], mark=mark, text=f"{mark.label}, {axis_name(axis)}: {shown}"))
         if corners:
             polygons.append(Line(name=mark.label, mark=mark, path=_closed(corners)))
     return Radar(
@@ -88,6 +88,12 @@ def radar(values: Sequence[AxisValue], marks: Mapping[str, Mark]) -> Radar | Non
 def axis_name(protocol: str) -> str:
     """A protocol as pages call it."""
     return PROTOCOLS.get(protocol, protocol)
+
+
+def interval_text(value: Estimate) -> str:
+    """The interval of a share in per cent; "" where it has none."""
+    low, high = value["low"], value["high"]
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _point(number: int, count: int, radius: float) -> Point:

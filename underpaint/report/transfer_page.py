@@ -9,7 +9,7 @@ from underpaint.report.arms import marks
 from underpaint.report.folders import StudyFolder
 from underpaint.report.frame import Key
 from underpaint.report.html_tables import Cell
-from underpaint.report.radar import axis_name, radar
+from underpaint.report.radar import axis_name, interval_text, radar
 from underpaint.report.views import views_shown
 from underpaint.results.study import MEAN_TASK
 from underpaint.results.transfer import AxisValue, TaskValue
@@ -80,6 +80,6 @@ def _cell(line: TaskValue | AxisValue, top: float) -> Cell:
     return Cell(
         text=f"{100 * line['mean']:.1f}",
         value=line["mean"],
-        note=f"[{100 * line['low']:.1f}, {100 * line['high']:.1f}]",
+        note=interval_text(line),
         best=round(line["mean"], 3) == top,
     )

@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class TaskValue(TypedDict):
-    """The score of an encoder on one task, with its interval."""
+class Estimate(TypedDict):
+    """A value with its interval."""
+
+    mean: float
+    low: float | None  # null where nothing was resampled: average precision over many images and classes
+    high: float | None
+
+
+class TaskValue(Estimate):
+    """The score of an encoder on one task."""
 
     arm: str
     task: str  # as ``summary`` names it; with " restricted" where only the classes of the dataset may be answered
-    mean: float
-    low: float
-    high: float
     n_seeds: int
 
 
-class AxisValue(TypedDict):
+class AxisValue(Estimate):
     """The mean over datasets of an encoder under one protocol: its place on an axis of the radar."""
 
     arm: str
-    protocol: str  # such as ``linear`` or ``5-shot vpt``
+    protocol: str  # such as ``linear`` or ``5-shot vpt``; ``detection`` and ``detection_mask`` are average precisions
     datasets: int
-    mean: float
-    low: float
-    high: float
 
 
 class TransferEntry(TypedDict):

@@ -20,6 +20,7 @@ from underpaint.models.weights import (
     read_encoder_config,
     save_encoder,
 )
+from underpaint.objectives.classify import LabelClassifierConfig
 from underpaint.run import Run
 
 REMARK = "Training images of the baselines ({}): they may hold the test images of these tasks."
@@ -61,10 +62,11 @@ class Baseline:
     def finetuned(self, run: Run) -> Run:
         """The study's finetuning with this encoder: sin-cos positions are trained as the arms' are.
 
-        A final norm is new where the baseline has none.
+        A final norm is new where the baseline has none; with the mean of the tokens, which has its own, there is none.
         """
+        assert isinstance(run.objective, LabelClassifierConfig), type(run.objective).__name__
         positions = "sincos_trained" if self.config.positions == "sincos" else self.config.positions
-        encoder = replace(self.config, positions=positions, final_norm=True)
+        encoder = replace(self.config, positions=positions, final_norm=run.objective.pooling != "mean")
         return replace(run, objective=replace(run.objective, encoder=encoder))
 
 

@@ -23,7 +23,7 @@ from underpaint.results.check import checked
 from underpaint.results.study import OLD_NAMES, STUDY_FILE, StudyRecord, StudyResults
 from underpaint.run import Run, execute, record
 from underpaint.run.bare_steps import example_state, take_steps
-from underpaint.run.declare import HasEncoder
+from underpaint.run.declare import ChecksStart, HasEncoder
 from underpaint.run.precision import MeasuredPrecision, block_timing, with_fastest_precision
 from underpaint.training.devices import choose_device
 
@@ -110,7 +110,9 @@ def require_sound_runs(study: Study) -> None:
     encoders = {part.name: _encoder_of(part) for part in study.parts}
     for part in (part for part in study.parts if isinstance(part, TrainPart) and part.init_from):
         source, target = encoders[part.init_from], encoders[part.name]
-        if source is not None and target is not None:
+        if source is not None and isinstance(part.run.objective, ChecksStart):
+            part.run.objective.require_start(source, start=part.init_from)
+        elif source is not None and target is not None:
             require_same_form(target, source, start=part.init_from, run=f"{part.name}, which starts from it,")
 
 
@@ -280,13 +282,19 @@ def is_done(part: Part, folder: Path) -> bool:
     if isinstance(part, TrainPart):
         return (folder / part.name / "result.json").is_file()
     path = output_of(part.name, folder)
-    inputs_done = all((folder / name / "encoder" / "config.json").is_file() for name in part.inputs)
+    inputs_done = all(_weights_of(folder / name).is_file() for name in part.inputs)
     return inputs_done and path.is_file() and _read_computed(path)["made_from"] == _made_from(part, folder)
 
 
 def _made_from(part: ComputePart, folder: Path) -> str:
-    weights = [files.read_json(folder / name / "encoder" / "config.json")["weights"]["xxh3"] for name in part.inputs]
+    weights = [files.read_json(_weights_of(folder / name))["weights"]["xxh3"] for name in part.inputs]
     return record.digest([part.settings, weights])
+
+
+def _weights_of(run: Path) -> Path:
+    """The description of a run's encoder; of its model where no other stage can start from its encoder."""
+    model = run / "model" / "config.json"
+    return run / "encoder" / "config.json" if (run / "encoder").is_dir() or not model.is_file() else model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from underpaint.evals.score import Score
+from underpaint.evals.score import Score, SetScore
 from underpaint.studies.results import task_of
 
 SHOWN_ENCODERS = 4
@@ -18,7 +18,7 @@ class Remarks:
         self._encoders: dict[str, list[str]] = {}
         self._said_of: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, encoder: str, scores: Sequence[Score]) -> None:
+    def add(self, encoder: str, scores: Sequence[Score | SetScore]) -> None:
         """Take over the remarks of the scores of an arm or a run."""
         for score in scores:
             task = task_of(score)

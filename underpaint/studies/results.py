@@ -13,7 +13,7 @@ import numpy as np
 from underpaint.data.near_duplicates.label_overlap import remark, task_near_labels
 from underpaint.data.near_duplicates.removal import TestSet
 from underpaint.data.source import SPLITS, Source
-from underpaint.evals.score import Score
+from underpaint.evals.score import Score, SetScore
 from underpaint.evals.statistics import estimate, summarise
 from underpaint.results.run import read_result
 from underpaint.results.study import (
@@ -108,6 +108,15 @@ def read_scores(names: Sequence[str], folder: Path) -> list[Score]:
     return [Score.from_record(score) for name in names for score in read_output(name, folder)]
 
 
+def read_both_scores(names: Sequence[str], folder: Path) -> tuple[list[Score], list[SetScore]]:
+    """The scores that these parts put out: those that are means over images, and those of whole sets."""
+    records = [record for name in names for record in read_output(name, folder)]
+    return (
+        [Score.from_record(record) for record in records if "correct" in record],
+        [SetScore.from_record(record) for record in records if "correct" not in record],
+    )
+
+
 def compare(reference: Sequence[Sequence[Score]], tested: Sequence[Sequence[Score]]) -> list[ContrastRow]:
     """The tested arm minus the reference on every task of transfer, and on their mean.
 
@@ -178,10 +187,17 @@ def tasks_of(scores: Sequence[Score]) -> dict[str, Score]:
     return {task_of(score): score for score in scores if score.split in COMPARED_SPLITS}
 
 
-def task_of(score: Score) -> str:
-    """The name of the task that a score is of, such as ``digits 5-shot vpt``."""
+def task_of(score: Score | SetScore) -> str:
+    """The name of the task that a score is of, such as ``digits 5-shot vpt`` or ``coco detection_mask``."""
+    if isinstance(score, SetScore):
+        return f"{score.dataset} {overlap_key(score)}"
     names = (score.dataset, protocol_key(score.protocol, score.shots), score.language)
     return " ".join(name for name in names if name)
+
+
+def overlap_key(score: SetScore) -> str:
+    """Protocol of an average precision with its kind of overlap: ``detection`` for boxes, ``detection_mask``."""
+    return score.protocol if score.split == "box" else f"{score.protocol}_{score.split}"
 
 
 def mean_of(tasks: dict[str, Score]) -> Score:

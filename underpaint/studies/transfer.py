@@ -19,10 +19,16 @@ from underpaint.run import Run
 from underpaint.run.idle_fields import Idle, refuse_idle
 from underpaint.studies import transfer_results
 from underpaint.studies.designs import Size
-from underpaint.studies.overrides import idle_in_recipes, set_by_the_study
+from underpaint.studies.overrides import SET_BY_THE_STUDY, idle_in_recipes, set_by_the_study
 from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, Work
-from underpaint.studies.transfer_designs import FrozenEvaluation, TransferDesign, frozen_evaluations, transfer_design_of
-from underpaint.studies.transfer_inputs import Dataset, Tested, open_datasets, open_encoders
+from underpaint.studies.transfer_designs import (
+    RUNS,
+    FrozenEvaluation,
+    TransferDesign,
+    frozen_evaluations,
+    transfer_design_of,
+)
+from underpaint.studies.transfer_inputs import Dataset, Sets, Tested, open_encoders, open_sets, part_name
 from underpaint.studies.transfer_protocols import (
     finetuned_scores,
     frozen_scores,
@@ -30,6 +36,18 @@ from underpaint.studies.transfer_protocols import (
     zero_shot_evaluation,
     zero_shot_scores,
 )
+from underpaint.studies.transfer_sets import Videos
+from underpaint.studies.transfer_tasks import (
+    detection_parts,
+    detection_run,
+    video_obstacle,
+    video_parts,
+    video_run,
+)
+
+NAMED_BY_DATA = "the datasets are those of --data; leave it out"
+AFTER_IMAGES = 1000
+"""Place of the first part on videos: after all of those on images with classes."""
 
 
 def transfer(
@@ -54,14 +72,13 @@ def transfer(
     assert not measured, f"{measured} was measured for another study"
     design = config.override(transfer_design_of(size), overrides)
     refuse_idle(overrides, design, _idle_settings(design, seeds))
-    suite = _Suite(design, open_encoders(encoders), open_datasets(datasets), tuple(seeds) or design.seeds)
-    refuse_idle(overrides, design, suite.idle())
+    suite = _Suite(design, open_encoders(encoders), open_sets(datasets, design), tuple(seeds) or design.seeds)
+    refuse_idle(overrides, design, suite.idle(overrides))
     for line in (*suite.notes, *(f"left out: {line}" for line in suite.left_out)):
         say(line)
     return Study(
         name="transfer",
-        settings={"size": size, "data": {each.source.name: each.source.content_hash for each in suite.datasets}}
-        | ({"overrides": list(overrides)} if overrides else {}),
+        settings={"size": size, "data": suite.sets.hashes} | ({"overrides": list(overrides)} if overrides else {}),
         parts=(*map(_copied, suite.encoders), *(part for seed in suite.seeds for part in suite.parts_of(seed))),
         seeds=suite.seeds,
         parts_of=suite.parts_of,
@@ -70,7 +87,7 @@ def transfer(
             encoders=suite.encoders,
             outputs=lambda encoder, seed: [part.name for part in suite.scored_parts(encoder, seed)],
             seeds=seeds,
-            datasets=suite.datasets,
+            collections=suite.sets.entries,
             left_out=suite.left_out,
         ),
     )
@@ -80,9 +97,17 @@ def _idle_settings(design: TransferDesign, seeds: Sequence[int]) -> Idle:
     """Fields of the design that the study sets by itself, or that nothing reads."""
     idle = set_by_the_study(())
     data = ("data", *(f"data.{name}" for name in ("source", "tags", "labels", "exclude")))
-    idle |= {f"finetune.{name}": "the datasets are those of --data; leave it out" for name in data}
+    idle |= {f"finetune.{name}": NAMED_BY_DATA for name in data}
     brought = "the encoders of --from bring it; leave it out"
-    idle |= {f"finetune.objective.encoder.{each.name}": brought for each in fields(ViTConfig)}
+    for recipe in RUNS:
+        free = ("size", "patch") if recipe == "detect" else ()
+        names = [each.name for each in fields(ViTConfig) if each.name not in free]
+        idle |= {f"{recipe}.objective.encoder.{name}": brought for name in names}
+    for recipe in ("video", "detect"):
+        idle |= {f"{recipe}.{name}": SET_BY_THE_STUDY[name] for name in ("name", "seed", "init_from")}
+        given = ("annotations", "videos", "images", "heldout_annotations", "heldout_videos", "heldout_images")
+        idle |= {f"{recipe}.{name}": NAMED_BY_DATA for name in ("data", *(f"data.{name}" for name in given))}
+    idle["detect.objective.detector.global_blocks"] = "the last block of each quarter of an encoder; leave it out"
     if seeds:
         idle["seeds"] = f"--seeds {' '.join(map(str, seeds))} is given; leave one of them out"
     if "attentive" not in design.protocols:
@@ -110,30 +135,47 @@ class _Suite:
         self,
         design: TransferDesign,
         encoders: Sequence[Tested],
-        datasets: Sequence[Dataset],
+        sets: Sets,
         seeds: tuple[int, ...],
     ) -> None:
-        self.design, self.encoders, self.datasets = design, tuple(encoders), tuple(datasets)
-        self.tasks = tuple(each for each in datasets if each.has_task)
+        self.design, self.encoders, self.sets, self.datasets = design, tuple(encoders), sets, sets.datasets
+        self.tasks = tuple(each for each in sets.datasets if each.has_task)
         self._named_seeds = {encoder.seed for encoder in encoders if encoder.seed is not None}
         self._own_seeds = set(seeds) if any(encoder.seed is None for encoder in encoders) else set[int]()
         self.seeds = tuple(sorted(self._named_seeds | self._own_seeds))
         self._facts = dict[str, DataInfo]()
+        self.on_videos, self._no_videos = self._pairs_on_videos()
+        detected = sets.objects if "detection" in design.protocols else ()
+        self.on_objects = [(encoder, each) for encoder in self.encoders for each in detected]
         self.left_out = self._left_out()
         self.notes = self._notes()
 
-    def idle(self) -> Idle:
-        """Fields of finetuning that no run reads."""
-        if "finetune" not in self.design.protocols:
-            return {}
-        runs = [self._run(encoder, task, 0) for encoder in self.encoders for task in self.tasks]
-        return idle_in_recipes({"finetune": [replace(run, init_from="encoder") for run in runs]})
+    def idle(self, overrides: Sequence[str]) -> Idle:
+        """Fields of the recipes that no run reads."""
+        finetuned = self.tasks if "finetune" in self.design.protocols else ()
+        runs = {
+            "finetune": [self._run(encoder, task, 0) for encoder in self.encoders for task in finetuned],
+            "video": [video_run(self.design, encoder, videos, 0) for encoder, videos in self.on_videos],
+            "detect": [detection_run(self.design, encoder, objects, 0) for encoder, objects in self.on_objects],
+        }
+        started = {recipe: [replace(run, init_from="encoder") for run in several] for recipe, several in runs.items()}
+        idle = idle_in_recipes(started)
+        names = [assignment.partition("=")[0] for assignment in overrides]
+        if not runs["video"]:
+            of_videos = [name for name in names if name in ("clips", "crops") or name.startswith("video.")]
+            idle |= dict.fromkeys(of_videos, "no encoder is measured on videos")
+        if not runs["detect"]:
+            of_objects = [name for name in names if name.startswith("detect.")]
+            idle |= dict.fromkeys(of_objects, "no encoder is measured on annotated images")
+        return idle
 
     def _notes(self) -> list[str]:
         """Notes on the datasets, and remarks of the evaluations on their labels."""
         lines: list[str] = []
         for task in self.datasets:
             lines += [f"{task.source.name}: {note}" for note in task.source.notes]
+        for each in (*self.sets.videos, *self.sets.objects):
+            lines += [f"{each.name}: {note}" for note in each.opened.notes]
         for task in self.tasks:
             for asked in self._frozen(self.encoders[0], task):
                 check = getattr(asked.evaluation, "check", None)
@@ -142,7 +184,10 @@ class _Suite:
 
     def _left_out(self) -> list[str]:
         """Protocols that an encoder or a dataset does not allow, each with the reason."""
-        lines: list[str] = []
+        lines = list(self._no_videos)
+        for protocol, sets in (("video", self.sets.videos), ("detection", self.sets.objects)):
+            if protocol not in self.design.protocols:
+                lines += [f"{each.name}: protocols has no {protocol}" for each in sets]
         if "zeroshot" in self.design.protocols:
             blind = [encoder.baseline.name for encoder in self.encoders if encoder.texts is None]
             if blind:
@@ -156,6 +201,17 @@ class _Suite:
             if not each.has_task and each.source.name not in tested:
                 lines.append(f"{each.source.name}: it has no training images, and no dataset trains its classes")
         return lines
+
+    def _pairs_on_videos(self) -> tuple[list[tuple[Tested, Videos]], list[str]]:
+        """Each encoder with the videos that it takes, and a line for each that takes none."""
+        pairs, lines = list[tuple[Tested, Videos]](), list[str]()
+        for videos in self.sets.videos if "video" in self.design.protocols else ():
+            for encoder in self.encoders:
+                if reason := video_obstacle(self.design, encoder, videos):
+                    lines.append(f"video of {encoder.baseline.name} on {videos.name}: {reason}")
+                else:
+                    pairs.append((encoder, videos))
+        return pairs, lines
 
     def _unnamed(self) -> list[tuple[Dataset, str]]:
         reasons = [(task, zero_shot_evaluation(self.design, task)) for task in self.tasks]
@@ -197,7 +253,9 @@ class _Suite:
                 zero_shot = zero_shot_evaluation(self.design, task)
                 if not isinstance(zero_shot, str):
                     parts.append((after, self._zero_shot(encoder, task, zero_shot, seed)))
-        return parts
+        further = [video_parts(self.design, by, videos, seed) for by, videos in self.on_videos if by is encoder]
+        further += [detection_parts(self.design, by, objects, seed) for by, objects in self.on_objects if by is encoder]
+        return parts + [(AFTER_IMAGES + place, part) for several in further for place, part in enumerate(several)]
 
     def _frozen(self, encoder: Tested, task: Dataset) -> list[FrozenEvaluation]:
         c = encoder.baseline.config
@@ -212,7 +270,7 @@ class _Suite:
         passes = asked.feature_passes * (tested + trained) + asked.test_passes * tested
         flops = passes * forward + asked.training_images * 2 * forward + asked.head_flops
         return ComputePart(
-            name=_part_name(asked.key, encoder, source.name, seed),
+            name=part_name(asked.key, encoder, source.name, seed),
             compute=lambda folder: frozen_scores(asked.evaluation, folder / start, source, seed=seed),
             settings=[config.record(asked.evaluation), type(asked.evaluation).__name__, source.content_hash, seed],
             inputs=(start,),
@@ -222,12 +280,12 @@ class _Suite:
     def _finetuning(self, encoder: Tested, task: Dataset, seed: int) -> list[Part]:
         """Finetuning on a dataset, and the model's scores there and on the sets that it is tested by."""
         source = task.source
-        name = _part_name("finetune", encoder, source.name, seed)
+        name = part_name("finetune", encoder, source.name, seed)
         run = replace(self._run(encoder, task, seed), name=name)
         parts: list[Part] = [
             TrainPart(name=name, run=run, data_info=self._facts_of(task), init_from=encoder.baseline.part),
             ComputePart(
-                name=_part_name("accuracy", encoder, source.name, seed),
+                name=part_name("accuracy", encoder, source.name, seed),
                 compute=lambda folder: finetuned_scores(folder / name, source),
                 settings=[source.content_hash, seed],
                 inputs=(name,),
@@ -240,7 +298,7 @@ class _Suite:
         has_fewer = test_set.classes < task.classes
         called = f"{task.source.name}→{test_set.source.name}"
         return ComputePart(
-            name=_part_name("robustness", encoder, f"{task.source.name}-{test_set.source.name}", seed),
+            name=part_name("robustness", encoder, f"{task.source.name}-{test_set.source.name}", seed),
             compute=lambda folder: robustness_scores(folder / run, test_set.source, name=called, has_fewer=has_fewer),
             settings=[test_set.source.content_hash, seed],
             inputs=(run,),
@@ -251,7 +309,7 @@ class _Suite:
         folder, source = encoder.texts, task.source
         assert folder is not None
         return ComputePart(
-            name=_part_name("zeroshot", encoder, source.name, seed),
+            name=part_name("zeroshot", encoder, source.name, seed),
             compute=lambda _: zero_shot_scores(evaluation, folder, source),
             settings=[config.record(evaluation), source.content_hash],
             inputs=(encoder.baseline.part,),
@@ -285,7 +343,3 @@ class _Suite:
             return None
         run = replace(self._run(encoder, task, 0), name=f"{encoder.baseline.name} on {task.source.name}")
         return Work(images=images, flops=flops, like=(run, self._facts_of(task)))
-
-
-def _part_name(kind: str, encoder: Tested, dataset: str, seed: int) -> str:
-    return f"{kind}-{encoder.arm}-{dataset}-seed{seed}"

@@ -22,9 +22,21 @@ from underpaint.studies.designs import Size
 from underpaint.studies.parts import THREADS
 
 Protocol = Literal[
-    "linear", "knn", "attentive", "lowshot", "lowshot_linear", "lowshot_vpt", "finetune", "robustness", "zeroshot"
+    "linear",
+    "knn",
+    "attentive",
+    "lowshot",
+    "lowshot_linear",
+    "lowshot_vpt",
+    "finetune",
+    "robustness",
+    "zeroshot",
+    "video",
+    "detection",
 ]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
+RUNS = ("finetune", "video", "detect")
+"""Fields of the design that are runs."""
 QUERIES = 32
 """Queries of the attentive probe, as published; fewer where they do not divide an encoder's width."""
 
@@ -34,6 +46,8 @@ class TransferDesign:
     """Everything that tells one size of the study from another."""
 
     finetune: Run  # shape and size come from the encoder
+    video: Run  # the same
+    detect: Run  # its shape comes from the encoder, the size of images and patches from here
     protocols: tuple[Protocol, ...] = PROTOCOLS
     shots: tuple[int, ...] = (1, 5, 10)
     splits: int = 5  # of each low-shot protocol
@@ -41,6 +55,8 @@ class TransferDesign:
     prompt_epochs: int = 0  # of lowshot_vpt; 0: as many as MIM-Refiner's settings have
     names: str = ""  # table of class names for zero-shot; "" takes the names of the classes as words
     templates: str = ""  # file of templates for zero-shot
+    clips: int = 5  # of each test video, whose probabilities are averaged
+    crops: int = 3  # of each clip
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -55,28 +71,46 @@ class TransferDesign:
 def transfer_design_of(size: Size) -> TransferDesign:
     """The design of a size."""
     design = _DESIGNS[size]()
-    return replace(design, finetune=replace(design.finetune, threads=THREADS))
+    runs = {name: replace(getattr(design, name), threads=THREADS) for name in RUNS}
+    return replace(design, **runs)
 
 
 def _smoke() -> TransferDesign:
     finetune = recipes.finetune_smoke()
     budget = Budget(samples=64, batch_size=16, microbatch=16, warmup=16)
+    short = Budget(samples=16, batch_size=8, microbatch=8)
     return TransferDesign(
-        finetune=replace(finetune, budget=budget), shots=(1,), splits=2, attentive_epochs=2, prompt_epochs=2
+        finetune=replace(finetune, budget=budget),
+        video=replace(recipes.video_laptop(), budget=short),
+        detect=replace(recipes.detect_laptop(), budget=short),
+        shots=(1,),
+        splits=2,
+        attentive_epochs=2,
+        prompt_epochs=2,
+        clips=1,
+        crops=1,
     )
 
 
 def _tiny() -> TransferDesign:
     """Minutes for an encoder of a laptop on three sets of some thousand photographs: short trainings."""
+    budget = Budget(samples=2_400, batch_size=16, microbatch=16, warmup=240)
     return TransferDesign(
-        finetune=recipes.finetune_laptop(), shots=(1, 5), splits=3, attentive_epochs=10, prompt_epochs=5
+        finetune=recipes.finetune_laptop(),
+        video=replace(recipes.video_laptop(), budget=budget),
+        detect=replace(recipes.detect_laptop(), budget=budget),
+        shots=(1, 5),
+        splits=3,
+        attentive_epochs=10,
+        prompt_epochs=5,
     )
 
 
 def _small() -> TransferDesign:
     finetune = recipes.finetune_small()
     budget = Budget(samples=32_000, batch_size=32, microbatch=32, warmup=3_200)
-    return TransferDesign(finetune=replace(finetune, budget=budget))
+    video, detect = recipes.video_laptop(), recipes.detect_laptop()
+    return TransferDesign(finetune=replace(finetune, budget=budget), video=video, detect=detect)
 
 
 _DESIGNS: dict[Size, Callable[[], TransferDesign]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}

@@ -7,17 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+from underpaint.data.detection.dataset import DetectionData
 from underpaint.data.known_sets.catalog import is_known_set, robustness_sets
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.source import Source
+from underpaint.data.video.dataset import VideoData
 from underpaint.evals.accuracy import needed_classes
 from underpaint.evals.features import transfer_classes
 from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.weights import holds_network, read_description, require_same_form
+from underpaint.results.study import CollectionEntry
 from underpaint.studies.baselines import Baseline, open_encoder
 from underpaint.studies.parts import SEED
+from underpaint.studies.results import describe_source
+from underpaint.studies.transfer_designs import TransferDesign
+from underpaint.studies.transfer_sets import (
+    Objects,
+    Videos,
+    object_halves,
+    open_object_set,
+    open_video_set,
+    video_lists,
+)
 
 HALVES = ("train", "val", "test")
 """Folders that say what a folder is split into."""
@@ -97,10 +111,31 @@ def _open_encoder(given: str) -> Tested:
     )
 
 
-def open_datasets(names: Sequence[str]) -> tuple[Dataset, ...]:
-    """The datasets of ``--data``: each is one, or a folder with several in it.
+class Sets(NamedTuple):
+    """The sets of ``--data`` by their kind."""
 
-    Near duplicates of test images are left out of what is trained on, as in finetuning.
+    datasets: tuple[Dataset, ...]
+    videos: tuple[Videos, ...]
+    objects: tuple[Objects, ...]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Hash of the content of each by its name."""
+        images = {each.source.name: each.source.content_hash for each in self.datasets}
+        return images | {each.name: each.content_hash for each in (*self.videos, *self.objects)}
+
+    @property
+    def entries(self) -> dict[str, CollectionEntry]:
+        """Numbers of each for the report."""
+        images = {each.source.name: describe_source(each.source) for each in self.datasets}
+        return images | {each.name: each.entry() for each in (*self.videos, *self.objects)}
+
+
+def open_sets(names: Sequence[str], design: TransferDesign) -> Sets:
+    """The sets of ``--data``: each name is one, or a folder with several in it.
+
+    Near duplicates of test images are left out of what is trained on, as in finetuning; videos and annotated images are
+    divided as their lists say.
 
     Raises:
         ValueError: if there is none, one cannot be opened, has no test images, fewer than two classes, or two have one
@@ -109,18 +144,49 @@ def open_datasets(names: Sequence[str]) -> tuple[Dataset, ...]:
     if not names:
         raise ValueError(
             "give the datasets to measure on: --data DIR [DIR ...], folders with train/ and val/ or test/ and a folder "
-            "for each class in them, or published ones such as in1k:DIR"
+            "for each class in them, published ones such as in1k:DIR, videos with the lists train.csv and val.csv, or "
+            "annotated images with train.json and val.json"
         )
-    datasets: dict[str, Dataset] = {}
+    opened: dict[str, Dataset | Videos | Objects] = {}
+    given: dict[str, str] = {}
     for name in chain.from_iterable(map(_datasets_in, names)):
-        opened, _ = without_duplicates(open_source(name), ())
-        called = re.sub(r"[^A-Za-z0-9._+-]+", "_", _called(name, opened)).strip("._-") or "dataset"
-        dataset = Dataset(name=name, source=replace(opened, name=called))
-        _require_measurable(dataset)
-        if called in datasets:
-            raise ValueError(f"--data {datasets[called].name} and {name} are both called {called!r}; rename one")
-        datasets[called] = dataset
-    return tuple(datasets.values())
+        called, each = _open_set(name, design)
+        if called in opened:
+            raise ValueError(f"--data {given[called]} and {name} are both called {called!r}; rename one")
+        opened[called], given[called] = each, name
+    every = opened.values()
+    return Sets(
+        tuple(each for each in every if isinstance(each, Dataset)),
+        tuple(each for each in every if isinstance(each, Videos)),
+        tuple(each for each in every if isinstance(each, Objects)),
+    )
+
+
+def part_name(kind: str, encoder: Tested, dataset: str, seed: int) -> str:
+    """Name of a part of an encoder on a dataset."""
+    return f"{kind}-{encoder.arm}-{dataset}-seed{seed}"
+
+
+def _open_set(name: str, design: TransferDesign) -> tuple[str, Dataset | Videos | Objects]:
+    """A set and its name, which may stand in names of parts."""
+    folder = Path(name).expanduser()
+    if not is_known_set(name) and object_halves(folder):
+        called, like = _name_for_parts(folder.resolve().name), design.detect.data
+        assert isinstance(like, DetectionData)
+        return called, open_object_set(folder, name=called, like=like)
+    if not is_known_set(name) and video_lists(folder):
+        called, like = _name_for_parts(folder.resolve().name), design.video.data
+        assert isinstance(like, VideoData)
+        return called, open_video_set(folder, name=called, like=like)
+    source, _ = without_duplicates(open_source(name), ())
+    called = _name_for_parts(_called(name, source))
+    dataset = Dataset(name=name, source=replace(source, name=called))
+    _require_measurable(dataset)
+    return called, dataset
+
+
+def _name_for_parts(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._-") or "dataset"
 
 
 def _called(name: str, source: Source) -> str:
@@ -133,12 +199,12 @@ def _called(name: str, source: Source) -> str:
 def _datasets_in(name: str) -> list[str]:
     """The datasets that a name of ``--data`` stands for: itself, or those in its folders."""
     folder = Path(name).expanduser()
-    if is_known_set(name) or not folder.is_dir():
+    if is_known_set(name) or not folder.is_dir() or _has_lists(folder):
         return [name]
     if not is_folder_name(name):
         name, folder = f"./{name}", Path(f"./{name}")
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
-    several = [path for path in inner if path.name not in HALVES and _is_split(path)]
+    several = [path for path in inner if path.name not in HALVES and (_is_split(path) or _has_lists(path))]
     if several and not _is_split(folder):
         return [f"{path.parent}/{path.name}" for path in several]
     try:
@@ -151,6 +217,11 @@ def _is_split(folder: Path) -> bool:
     """Whether a folder says what is trained and tested on."""
     halves = {half for half in HALVES if (folder / half).is_dir()}
     return "train" in halves and len(halves) > 1
+
+
+def _has_lists(folder: Path) -> bool:
+    """Whether files say that: lists of videos, or annotations of objects."""
+    return object_halves(folder) is not None or video_lists(folder) is not None
 
 
 def _require_measurable(dataset: Dataset) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from underpaint.data.detection.dataset import AnnotatedImages
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.class_names import read_names
+from underpaint.evals.detection.evaluation import DetectionPrecision
 from underpaint.evals.engine import Engine
-from underpaint.evals.score import Score
+from underpaint.evals.score import Score, SetScore
 from underpaint.evals.scoring import scored
+from underpaint.evals.video import VideoAccuracy
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.models.weights import load_encoder
 from underpaint.run.outputs import load_model
@@ -41,6 +45,24 @@ def robustness_scores(run: Path, source: Source, *, name: str, has_fewer: bool) 
     """Accuracy of a finetuned model on another dataset, by both rules where that has fewer classes."""
     scores = _predictions(run, source).scores(by_both_rules=has_fewer)
     return _records([replace(score, dataset=name, protocol="robustness") for score in scores])
+
+
+def video_scores(run: Path, videos: Source, *, clips: int, crops: int) -> list[dict[str, object]]:
+    """Accuracy of a finetuned model on the test videos of its dataset."""
+    engine = _engine()
+    model: Any = load_model(run).to(engine.device)
+    evaluation = VideoAccuracy(dataset=videos.name, clips=clips, crops=crops)
+    return _records(
+        [replace(score, protocol="video") for score in evaluation.predictions(model, videos, engine).scores()]
+    )
+
+
+def detection_scores(run: Path, images: AnnotatedImages, *, name: str) -> list[dict[str, object]]:
+    """Average precision of a detector on annotated images, which the study calls ``name``."""
+    engine = _engine()
+    model: Any = load_model(run).to(engine.device)
+    scores, _ = DetectionPrecision(dataset=str(images.annotations)).measure(model, images, engine=engine)
+    return _records([replace(score, dataset=name) for score in scores])
 
 
 def zero_shot_evaluation(design: TransferDesign, task: Dataset) -> ZeroShotTransfer | str:
@@ -71,7 +93,7 @@ def _predictions(run: Path, source: Source) -> Any:
     return Accuracy(dataset=source.name).predictions(model, source, engine)
 
 
-def _records(scores: list[Score]) -> list[dict[str, object]]:
+def _records(scores: Sequence[Score | SetScore]) -> list[dict[str, object]]:
     return [score.record() for score in scores]
 
 

@@ -6,44 +6,52 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from underpaint.evals.score import Score
-from underpaint.evals.statistics import Interval, estimate
-from underpaint.results.study import BaselineEntry, ContrastRow, DataEntry, ScoreRow, StudyResults, protocol_key
+from underpaint.evals.score import Score, SetScore
+from underpaint.results.study import BaselineEntry, CollectionEntry, ContrastRow, ScoreRow, StudyResults
 from underpaint.results.study_file import FORMAT
-from underpaint.results.transfer import AxisValue, TaskValue
 from underpaint.run import record
 from underpaint.studies.baselines import REMARK
 from underpaint.studies.designs import Contrast, arm_entries, imported_arm
 from underpaint.studies.parts import are_there, read_output
 from underpaint.studies.remarks import Remarks
 from underpaint.studies.results import (
-    MeanOverTasks,
     compare,
     compare_by_dataset,
     compare_by_protocol,
-    describe_source,
-    mean_of,
     mean_over_tasks,
-    read_scores,
-    strata_of,
+    read_both_scores,
     task_of,
     tasks_of,
 )
-from underpaint.studies.transfer_inputs import Dataset, Tested
+from underpaint.studies.transfer_inputs import Tested
+from underpaint.studies.transfer_values import (
+    axis_values,
+    precision_axis_values,
+    precision_task_values,
+    task_values,
+)
 
 NOT_MEASURED = (
-    "Detection, segmentation and video.",
+    "Semantic segmentation.",
     "Training of the encoders: the interval of an arm with one encoder says nothing of another training of it.",
     "Learning rates of finetuning and prompts for each encoder: all have the same ones.",
 )
+NO_VIDEO = "Video: no encoder was measured on videos with classes."
+NO_DETECTION = "Detection: no encoder was measured on images with annotated objects."
+AP_IS_NOT_PAIRED = (
+    "Differences of average precision: it is not a mean over images, so encoders are not paired by image, and it is in "
+    "no mean over tasks."
+)
 LEAKAGE_RULE = (
     "Images of one family (exact copies) are never on both sides of a split, and near duplicates of test images are "
-    "left out of what is trained on here. Whether the encoders were trained on test images is not known."
+    "left out of what is trained on here; videos and annotated images are divided as their lists say. Whether the "
+    "encoders were trained on test images is not known."
 )
-RESTRICTED = " restricted"
 
 Scores = Mapping[str, Mapping[int, Sequence[Score]]]
 """Scores by arm and seed."""
+Precisions = Mapping[str, Mapping[int, Sequence[SetScore]]]
+"""Average precisions by arm and seed."""
 
 
 def collect(
@@ -52,31 +60,24 @@ def collect(
     encoders: Sequence[Tested],
     outputs: Callable[[Tested, int], Sequence[str]],
     seeds: Sequence[int],
-    datasets: Sequence[Dataset],
+    collections: Mapping[str, CollectionEntry],
     left_out: Sequence[str],
 ) -> StudyResults:
     """The content of ``results.json``; an arm has the seeds whose parts are all done."""
-    scores = _scores(folder, encoders, outputs, seeds)
+    scores, precisions = _scores(folder, encoders, outputs, seeds)
     arms = [imported_arm(name) for name in scores]
     compared = _common_tasks(scores)
     contrasts = [Contrast(tested=second, reference=first) for first, second in combinations(scores, 2)]
-    contrasts = [each for each in contrasts if compared[each.reference].keys() & compared[each.tested].keys()]
-    remarks = Remarks()
-    for arm, by_seed in scores.items():
-        for of_seed in by_seed.values():
-            remarks.add(arm, of_seed)
+    contrasts = [each for each in contrasts if _have_common_tasks(compared[each.reference], compared[each.tested])]
+    rows = [row for of_kind in (scores, precisions) for row in _rows(of_kind)]
+    protocols = {row["protocol"] for row in rows}
     return {
         "format": FORMAT,
         "study": "transfer",
         "page": "radar",
         "arms": arm_entries(arms),
         "contrasts": [contrast.entry() for contrast in contrasts],
-        "rows": [
-            _row(arm, seed, score)
-            for arm, by_seed in scores.items()
-            for seed, of_seed in by_seed.items()
-            for score in of_seed
-        ],
+        "rows": rows,
         "stages": [],
         "baselines": _baselines(folder, encoders),
         "arm_means": [
@@ -89,22 +90,39 @@ def collect(
         "tag_summary": [],
         "protocol_summary": _summary(compared, compare_by_protocol, contrasts),
         "transfer": {
-            "tasks": [line for arm, by_seed in scores.items() for line in _task_values(arm, list(by_seed.values()))],
-            "axes": [line for arm, by_seed in scores.items() for line in _axis_values(arm, list(by_seed.values()))],
+            "tasks": [
+                *(line for arm in scores for line in task_values(arm, list(scores[arm].values()))),
+                *(line for arm in scores for line in precision_task_values(arm, list(precisions[arm].values()))),
+            ],
+            "axes": [
+                *(line for arm in scores for line in axis_values(arm, list(scores[arm].values()))),
+                *(line for arm in scores for line in precision_axis_values(arm, list(precisions[arm].values()))),
+            ],
             "left_out": list(left_out),
         },
-        "data": _data(datasets, left_out, list(scores), remarks),
+        "data": {
+            "collections": dict(collections),
+            "leakage_rule": LEAKAGE_RULE,
+            "not_measured": [
+                REMARK.format(", ".join(scores)),
+                *map(_sentence, left_out),
+                *([] if "video" in protocols else [NO_VIDEO]),
+                *([AP_IS_NOT_PAIRED] if "detection" in protocols else [NO_DETECTION]),
+                *NOT_MEASURED,
+            ],
+            "remarks": _remarks(scores, precisions).lines(),
+        },
         "environment": record.environment(),
     }
 
 
-def _data(datasets: Sequence[Dataset], left_out: Sequence[str], arms: Sequence[str], remarks: Remarks) -> DataEntry:
-    return {
-        "collections": {each.source.name: describe_source(each.source) for each in datasets},
-        "leakage_rule": LEAKAGE_RULE,
-        "not_measured": [REMARK.format(", ".join(arms)), *map(_sentence, left_out), *NOT_MEASURED],
-        "remarks": remarks.lines(),
-    }
+def _remarks(scores: Scores, precisions: Precisions) -> Remarks:
+    remarks = Remarks()
+    for of_kind in (scores, precisions):
+        for arm, by_seed in of_kind.items():
+            for of_seed in by_seed.values():
+                remarks.add(arm, of_seed)
+    return remarks
 
 
 def _sentence(line: str) -> str:
@@ -113,18 +131,25 @@ def _sentence(line: str) -> str:
 
 def _scores(
     folder: Path, encoders: Sequence[Tested], outputs: Callable[[Tested, int], Sequence[str]], seeds: Sequence[int]
-) -> dict[str, dict[int, list[Score]]]:
+) -> tuple[Scores, Precisions]:
+    """Scores that are means over images, and average precisions."""
     scores: dict[str, dict[int, list[Score]]] = {encoder.arm: {} for encoder in encoders}
+    precisions: dict[str, dict[int, list[SetScore]]] = {encoder.arm: {} for encoder in encoders}
     for encoder in encoders:
         for seed in seeds:
             names = outputs(encoder, seed)
             if names and are_there(names, folder):
-                scores[encoder.arm][seed] = read_scores(names, folder)
-    return scores
+                scores[encoder.arm][seed], precisions[encoder.arm][seed] = read_both_scores(names, folder)
+    return scores, precisions
 
 
-def _row(arm: str, seed: int, score: Score) -> ScoreRow:
-    return {"arm": arm, "seed": seed, **score.row()}
+def _rows(scores: Scores | Precisions) -> list[ScoreRow]:
+    return [
+        {"arm": arm, "seed": seed, **score.row()}
+        for arm, by_seed in scores.items()
+        for seed, of_seed in by_seed.items()
+        for score in of_seed
+    ]
 
 
 def _baselines(folder: Path, encoders: Sequence[Tested]) -> list[BaselineEntry]:
@@ -135,6 +160,11 @@ def _baselines(folder: Path, encoders: Sequence[Tested]) -> list[BaselineEntry]:
         entry: BaselineEntry = read_output(first[arm].baseline.part, folder)
         lines.append({**entry, "arm": arm})
     return lines
+
+
+def _have_common_tasks(first: Mapping[int, Sequence[Score]], second: Mapping[int, Sequence[Score]]) -> bool:
+    """Whether two arms have a seed in common, and tasks, which all seeds share."""
+    return any(first[seed] and second.get(seed) for seed in first)
 
 
 def _common_tasks(scores: Scores) -> dict[str, dict[int, list[Score]]]:
@@ -160,39 +190,3 @@ def _summary(
         lines = compared([reference[seed] for seed in seeds], [tested[seed] for seed in seeds])
         summary.extend({**line, "contrast": contrast.name} for line in lines)
     return summary
-
-
-def _task_values(arm: str, scores: Sequence[Sequence[Score]]) -> list[TaskValue]:
-    """The score on each task with its interval, by both rules where there are two."""
-    by_task: dict[str, list[Score]] = {}
-    for of_seed in scores:
-        for task, score in tasks_of(of_seed).items():
-            by_task.setdefault(task, []).append(score)
-        for score in of_seed:
-            if score.split == "restricted":
-                by_task.setdefault(task_of(score) + RESTRICTED, []).append(score)
-    return [
-        {"arm": arm, "task": task, **_interval(estimate(several, seed=0)), "n_seeds": len(several)}
-        for task, several in by_task.items()
-    ]
-
-
-def _axis_values(arm: str, scores: Sequence[Sequence[Score]]) -> list[AxisValue]:
-    """The mean over datasets of each protocol, several languages together."""
-    by_axis: dict[str, list[dict[str, Score]]] = {}
-    for of_seed in scores:
-        here: dict[str, dict[str, Score]] = {}
-        for task, score in tasks_of(of_seed).items():
-            here.setdefault(protocol_key(score.protocol, score.shots), {})[task] = score
-        for axis, tasks in here.items():
-            by_axis.setdefault(axis, []).append(tasks)
-    lines: list[AxisValue] = []
-    for axis, several in by_axis.items():
-        means = [mean_of(tasks) for tasks in several]
-        interval = _interval(estimate(means, seed=0, stratum=strata_of(means[0])))
-        lines.append({"arm": arm, "protocol": axis, "datasets": len(several[0]), **interval})
-    return lines
-
-
-def _interval(interval: Interval) -> MeanOverTasks:
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
