@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from underpaint.first_look import look
     from underpaint.image_encoder import load_encoder
     from underpaint.inference import embed, predict
+    from underpaint.one_run import train
     from underpaint.plan import make_plan
     from underpaint.report import write_report
     from underpaint.run.outputs import load_model
     from underpaint.search.page import write_search_page
     from underpaint.search.queries import search_images
-    from underpaint.verbs import evaluate, prepare, run_study, train
+    from underpaint.verbs import evaluate, prepare, run_study
     from underpaint.weights.exporting import export_weights
     from underpaint.weights.importing import import_weights
 
@@ -56,7 +57,7 @@ _HOMES = {
     "prepare": "underpaint.verbs",
     "run_study": "underpaint.verbs",
     "search_images": "underpaint.search.queries",
-    "train": "underpaint.verbs",
+    "train": "underpaint.one_run",
     "write_report": "underpaint.report",
     "write_search_page": "underpaint.search.page",
 }

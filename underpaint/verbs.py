@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
-import time
 import typing
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,7 +12,6 @@ from typing import Any, Unpack
 from underpaint import config, files, recipes
 from underpaint.contents import contents
 from underpaint.data.shards.label_pictures import write_examples
-from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.attentive import Attentive
 from underpaint.evals.average_precision import TagPrecision
@@ -37,8 +33,9 @@ from underpaint.evals.text_features import Towers
 from underpaint.evals.video import VideoAccuracy
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.field_comments import Field, fields_of
-from underpaint.messages import duration, say
+from underpaint.messages import say
 from underpaint.models.weights import encoder_folder, load_encoder
+from underpaint.one_run import plan_run, require_outside, train
 from underpaint.preparation.copy_pictures import write_copy_pictures
 from underpaint.preparation.engine import EngineName
 from underpaint.preparation.inputs import require_apart
@@ -47,15 +44,13 @@ from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import WORK, PrepareOptions, continued
 from underpaint.report import write_claims, write_report
 from underpaint.results.preparation import RECORD, PrepareRecord
-from underpaint.results.run import EVALUATIONS_FOLDER, RUN_FILE, EvaluationRow, RunResult
+from underpaint.results.run import EVALUATIONS_FOLDER, RUN_FILE, EvaluationRow
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
-from underpaint.run import Budget, Cadence, Run, execute
 from underpaint.run.evaluation_engine import engine_for
-from underpaint.run.idle_fields import idle_fields, override_run
+from underpaint.run.idle_fields import idle_fields
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
-from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.run.towers import load_towers
 from underpaint.studies import parts
 from underpaint.studies.ablations import ablations
@@ -137,77 +132,6 @@ def prepare(
         write_copy_pictures(folder)
         say(f"page: {write_report(folder)}")
         return record
-
-
-def train(
-    recipe: str | Run, overrides: config.Overrides = (), *, out: str | Path = "", dry_run: bool = False
-) -> RunResult:
-    """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
-
-    ``overrides`` set fields: ``"optim.base_lr=1e-3"``, a list of such texts, or ``{"optim.base_lr": 1e-3}``.
-    ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
-    ``dry_run`` does two steps of everything, saving and evaluation included, in a temporary folder.
-
-    Raises:
-        ValueError: for input the user can mend.
-    """
-    run = _run_of(recipe, overrides)
-    if dry_run:
-        return _dry_run(run)
-    folder = Path(out) if out else Path("runs") / run.name
-    _require_outside(getattr(run.data, "source", ""), folder)
-    result = execute(run, folder, overrides=config.assignments(overrides))
-    if join().first:
-        write_report(folder)
-    return result
-
-
-def plan_run(recipe: str | Run, overrides: config.Overrides = ()) -> dict[str, object]:
-    """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
-
-    Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
-    from is where it is there.
-
-    Raises:
-        ValueError: for input the user can mend.
-    """
-    run = _run_of(recipe, overrides)
-    require_fitting_start(run, planned=True)
-    peak_lr = run.optim.peak_lr(run.budget.batch_size)
-    return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
-
-
-def _run_of(recipe: str | Run, overrides: config.Overrides) -> Run:
-    run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
-    if not isinstance(run, Run):
-        raise ValueError(
-            f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
-        )
-    return override_run(run, config.assignments(overrides))
-
-
-def _require_outside(source: object, out: Path) -> None:
-    """Refuse an output folder among the images, whose pictures would be images of the run when it goes on."""
-    if isinstance(source, str) and source and Path(source).is_dir() and not is_prepared_name(source):
-        require_apart([source], out)
-
-
-def _dry_run(run: Run) -> RunResult:
-    """Two steps with everything around them; nothing is kept."""
-    batch = run.budget.batch_size
-    budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
-    short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="underpaint-dry-run-") as folder:
-        result = execute(short, Path(folder) / "run")
-        write_report(Path(folder) / "run")
-        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-    say(
-        f"dry run of {run.name}: two steps, a checkpoint each, evaluation, model and report in "
-        f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, "
-        f"{size / 2**20:,.0f} MiB written and deleted; the whole run has {run.budget.steps:,} steps"
-    )
-    return result
 
 
 def evaluate(
@@ -295,7 +219,7 @@ def run_study(
         raise ValueError(f"jobs={jobs} must lie between 1 and {usable_cpus()}, the cores here, or be 0 for as many")
     folder = _study_folder(name, out, asked)
     for source in (asked.get("images", ""), *asked.get("datasets", ())):
-        _require_outside(source, folder)
+        require_outside(source, folder)
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     built = build_study(name, **asked)
     build = partial(build_study, name, **{**asked, "measured": built.measured, "precision": built.precision})

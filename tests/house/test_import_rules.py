@@ -76,13 +76,16 @@ MAY_IMPORT = {
     "report": {"files", "messages", "results"},
     "feature_tables": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
-    # A folder of images, and recipes fitted to it.
-    "first_look": {"core", "data", "messages", "objectives", "preparation", "recipes", "run", "studies"},
+    # Recipes fitted to images, and a folder of images with what can be run on it.
+    "fitted_recipes": {"config", "core", "data", "models", "recipes", "run", "studies", "training"},
+    "first_look": {"data", "fitted_recipes", "messages", "preparation"},
+    # One run, by name or fitted.
+    "one_run": EVERYTHING_TO_RUN | {"fitted_recipes", "preparation", "recipes", "report", "run"},
     # The encoder that users load: a ViT with the reading of its images.
     "image_encoder": {"data", "evals", "models"},
     # Images found by words: one query, or a page that needs no server.
     "search": EVERYTHING_TO_RUN | {"run"},
-    "verbs": EVERYTHING_TO_RUN | {"preparation", "run", "recipes", "studies", "report", "weights"},
+    "verbs": EVERYTHING_TO_RUN | {"one_run", "preparation", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION
     | {
         "training",

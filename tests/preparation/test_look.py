@@ -13,10 +13,13 @@ from support.image_files import encoded
 from support.prepare_examples import picture, write_files
 from underpaint import first_look
 from underpaint.cli.main import main
+from underpaint.data.folders import folder as folders
+from underpaint.data.folders.listing import list_folder
 from underpaint.first_look import look
+from underpaint.fitted_recipes import NETWORKS, Fitted
 from underpaint.preparation.folder_survey import survey
-from underpaint.recipes import find_recipe
 
+FITTED = Fitted(recipe="mae_laptop", fields=(), network=NETWORKS[0], device="cpu", seconds=1.0)
 PACKET = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>{}</rdf:Bag></dc:subject>
 </rdf:Description></rdf:RDF></x:xmpmeta>"""
@@ -67,6 +70,14 @@ def test_what_was_planted_is_counted(photos: Path) -> None:
     assert "most tags say in which folder an image lies" in told
 
 
+def test_a_folder_is_listed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(folders, "list_folder", lambda root: calls.append(root) or list_folder(root))
+    monkeypatch.setattr(first_look, "fit", lambda *_, **__: FITTED)
+    assert look(photos).commands
+    assert calls == [photos]
+
+
 def test_a_folder_s_own_table_counts(tmp_path: Path) -> None:
     folder = write_files(tmp_path / "drawings", {f"{number}.png": picture(number) for number in range(4)})
     (folder / "tags.csv").write_text("path,tags\n0.png,cat;tree\n1.png,cat\n9.png,owl\n")
@@ -75,17 +86,6 @@ def test_a_folder_s_own_table_counts(tmp_path: Path) -> None:
     assert "2 images have a row in tags.csv" in found.table
     assert found.classes == {}
     assert "no classes to transfer to" in "\n".join(found.lines())
-
-
-def test_budgets_fill_the_time_and_fit_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(first_look, "measure", lambda run, data_info: (0.01, 0))
-    run = find_recipe("mae_laptop")()
-    fields, seconds = first_look.fitted_fields(run, 10_000, 0.01, 1_000.0, labels=0)
-    assert fields == ["budget.samples=49984", "budget.warmup=4998"], "1,000 s of 0.02 s in whole batches of 64"
-    assert seconds == pytest.approx(49_984 * 0.02)
-    fields, _ = first_look.fitted_fields(run, 20, 0.01, 1_000.0, labels=0)
-    batch = ["budget.batch_size=8", "budget.microbatch=8"]
-    assert fields == ["budget.samples=16000", "budget.warmup=1600", *batch], "800 views of each of 20 images"
 
 
 def test_only_what_can_be_trained_is_shown(tmp_path: Path) -> None:

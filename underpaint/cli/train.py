@@ -11,16 +11,20 @@ EXAMPLES = """\
   underpaint train mae_laptop
   underpaint train mae_vit_b16 data.source=/data/images budget.samples=50_000_000 budget.warmup=2_500_000 --out runs/mae
   underpaint train wsp_vit_b16 data.source=/data/images data.tags=tags.csv init_from=runs/mae --out runs/mae_wsp
+  underpaint train mae --data ./photos --minutes 60
   underpaint train my_lab.recipes:mae_satellite --dry-run
 Run the same command again to continue after an interruption."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recipe", metavar="RECIPE", help="name from `underpaint list`, or module:function")
+    recipe = "name from `underpaint list`, module:function, or mae or wsp: a recipe fitted to --data and --minutes"
+    add("recipe", metavar="RECIPE", help=recipe)
     add_overrides(parser, "fields of the run to set, such as optim.base_lr=1e-3")
     add("--data", metavar="DIR", default="", help="folder of images or prepared set; the same as data=DIR")
-    add("--out", metavar="DIR", default="", help="folder of the run (default: runs/RECIPE)")
+    minutes = "time on this machine that mae or wsp is fitted to (default: 180, an evening)"
+    add("--minutes", metavar="N", type=float, help=minutes)
+    add("--out", metavar="DIR", default="", help="folder of the run (default: runs/RECIPE, or runs/DATA_mae)")
     add("--dry-run", action="store_true", help="run two steps, with saving and evaluation, and keep nothing")
     add("--plan", action="store_true", help="print the run with all its fields as JSON, and stop")
 
@@ -30,10 +34,11 @@ def call(options: argparse.Namespace) -> None:
 
     data = options.data if "/" in options.data else f"./{options.data}"  # a bare word would be the name of a collection
     overrides = [*options.overrides, *([f"data={data}"] if options.data else [])]
+    where = {"out": options.out, "minutes": options.minutes}
     if options.plan:
-        print(json.dumps(verbs.plan_run(options.recipe, overrides), indent=2))
+        print(json.dumps(verbs.plan_run(options.recipe, overrides, **where), indent=2))
         return
-    verbs.train(options.recipe, overrides, out=options.out, dry_run=options.dry_run)
+    verbs.train(options.recipe, overrides, **where, dry_run=options.dry_run)
 
 
 TRAIN = Verb(

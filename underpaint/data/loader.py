@@ -75,10 +75,11 @@ class ImageStream(Stream):
         batching: Batching,
         quarantine: Quarantine,
     ) -> None:
-        if batching.batch_size > items.images * views.count:
+        if batching.batch_size > (most := items.images * views.count):
+            fits = 1 << max(0, most.bit_length() - 1)
             raise ValueError(
-                f"batch_size={batching.batch_size} is more than the {items.images} images that '{items.name}' has "
-                f"to train on; choose at most {items.images * views.count}"
+                f"budget.batch_size={batching.batch_size} is more than the {items.images} images that '{items.name}' "
+                f"has to train on; add budget.batch_size={fits} budget.microbatch={fits}, or at most {most}"
             )
         if batching.microbatch % views.count:
             raise ValueError(f"data.views={views.count} must divide the microbatch {batching.microbatch}")

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from underpaint.data.folders.annotations import read_tags
-from underpaint.data.folders.folder import open_folder
-from underpaint.data.folders.listing import list_folder
+from underpaint.data.folders.folder import images_in, open_folder
+from underpaint.data.folders.listing import Listing
 from underpaint.data.near_duplicates.fingerprints import perceptual_hashes, read_views
 from underpaint.data.near_duplicates.within_set import near_copies
 from underpaint.data.source import Source
@@ -110,16 +110,18 @@ class FolderSurvey:
         ]
 
 
-def survey(folder: Path) -> FolderSurvey:
+def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
     """Look at every image of a folder and its sub-folders: header, keywords, files beside it, and its pixels once.
+
+    The folder is not listed again where its ``listing`` is given.
 
     Raises:
         ValueError: if it is not a folder, or holds no images.
     """
-    source = open_folder(folder, tags="", labels="")
+    listing = listing or images_in(folder)
+    source = open_folder(folder, tags="", labels="", listing=listing)
     root, table = source.root, own_table(source.root)
     tagged = read_tags(Path(table), root, source.path) if table else None
-    listing = list_folder(root)
     names = {path: folder_names(path, "last") for path in listing.images}
     are_tags = not table and len(set(names.values())) > 1
     samples: list[Sample | LeftOut] = []

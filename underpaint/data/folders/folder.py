@@ -10,7 +10,7 @@ from pathlib import Path
 from underpaint.data.cache import hash_files
 from underpaint.data.decode.formats import EXTENSIONS
 from underpaint.data.folders.annotations import LabelsFile, TagsFile, read_labels, read_tags
-from underpaint.data.folders.listing import list_folder, say_skipped
+from underpaint.data.folders.listing import Listing, list_folder, say_skipped
 from underpaint.data.source import Record, Source, Split, make_source
 from underpaint.data.splits import TESTED_SHARE, given_splits, own_splits, split_folders
 from underpaint.tags.label_names import TagRulesName, label_names
@@ -22,8 +22,34 @@ NO_TAGS = TagsFile(tags={}, problems=(), notes=())
 NO_LABELS = LabelsFile(label={}, split={}, problems=(), notes=())
 
 
-def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName = "canonical") -> Source:
+def images_in(folder: Path) -> Listing:
+    """The files of a folder and its sub-folders, with one image or more; a line is printed about what is not read.
+
+    Raises:
+        ValueError: if it is not a folder, or holds no images.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; images are read from a folder, or name a collection without a '/'")
+    listing = list_folder(folder.resolve())
+    if not listing.images:
+        skipped = f"; {listing.skipped()}" if listing.skipped() else ""
+        looked = f"looked in it and its sub-folders for {' '.join(EXTENSIONS)}"
+        raise ValueError(f"{folder} holds no images; {looked}{skipped}")
+    say_skipped(folder, listing)
+    return listing
+
+
+def open_folder(
+    folder: Path,
+    *,
+    tags: str,
+    labels: str,
+    tag_rules: TagRulesName = "canonical",
+    listing: Listing | None = None,
+) -> Source:
     """The images in ``folder`` and its sub-folders; ``open_source`` describes the arguments.
+
+    The folder is not listed again where its ``listing`` is given.
 
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
     If the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these are
@@ -31,15 +57,7 @@ def open_folder(folder: Path, *, tags: str, labels: str, tag_rules: TagRulesName
     which. Exact copies are one family. Rows without an image, files that cannot be read, and a second class for one
     image are problems of the source, not errors. Symbolic links that lead out of the folder are skipped.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; images are read from a folder, or name a collection without a '/'")
-    root = folder.resolve()
-    listing = list_folder(root)
-    if not listing.images:
-        skipped = f"; {listing.skipped()}" if listing.skipped() else ""
-        looked = f"looked in it and its sub-folders for {' '.join(EXTENSIONS)}"
-        raise ValueError(f"{folder} holds no images; {looked}{skipped}")
-    say_skipped(folder, listing)
+    root, listing = folder.resolve(), listing or images_in(folder)
     family, unreadable = hash_files(root, listing.images)
     tags_file, labels_file = _tags_file(folder, tags), _existing(labels) if labels else None
     tagged = read_tags(tags_file, root, family) if tags_file else NO_TAGS

@@ -1,0 +1,197 @@
+"""One run, from a recipe by its name or fitted to images: trained, planned, or tried in two steps."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from underpaint import config, files, recipes
+from underpaint.data.open_dataset import ImageDataset
+from underpaint.data.shards.prepared_source import is_prepared_name
+from underpaint.fitted_recipes import (
+    MINUTES,
+    NETWORKS,
+    READ,
+    STAGES,
+    Images,
+    fewest_images,
+    fit,
+    name_of,
+    seen,
+    stage_of,
+)
+from underpaint.messages import counted, duration, say
+from underpaint.preparation.inputs import require_apart
+from underpaint.report import write_report
+from underpaint.results.check import checked
+from underpaint.results.run import RUN_FILE, RunRecord, RunResult
+from underpaint.run import Budget, Cadence, Run, execute
+from underpaint.run.idle_fields import idle_fields, override_run
+from underpaint.run.starting_encoder import require_fitting_start
+from underpaint.training.ranks import join
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    run: Run
+    overrides: tuple[str, ...]
+    folder: Path
+
+
+def train(
+    recipe: str | Run,
+    overrides: config.Overrides = (),
+    *,
+    out: str | Path = "",
+    minutes: float | None = None,
+    dry_run: bool = False,
+) -> RunResult:
+    """Train a recipe (a name, ``module:function``, or a Run) into ``out``; the content of its result.json.
+
+    ``overrides`` set fields: ``"optim.base_lr=1e-3"``, a list of such texts, or ``{"optim.base_lr": 1e-3}``.
+    ``out`` is ``runs/NAME`` where it is not given. A run that is there already is continued, or returned if finished.
+    ``dry_run`` does two steps of everything, saving and evaluation included, in a temporary folder.
+
+    ``"mae"`` and ``"wsp"`` are recipes fitted to the images of ``data`` and to ``minutes`` of training, an evening
+    unless given (``fitted_recipes`` has the rule). The run keeps what was chosen at its first start; ``out`` is
+    ``runs/FOLDER_STAGE`` where it is not given.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    asked = _asked(recipe, overrides, out, minutes)
+    if dry_run:
+        return _dry_run(asked.run)
+    require_outside(getattr(asked.run.data, "source", ""), asked.folder)
+    result = execute(asked.run, asked.folder, overrides=asked.overrides)
+    if join().first:
+        write_report(asked.folder)
+    return result
+
+
+def plan_run(
+    recipe: str | Run, overrides: config.Overrides = (), *, out: str | Path = "", minutes: float | None = None
+) -> dict[str, object]:
+    """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
+
+    Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
+    from is where it is there. Only ``"mae"`` and ``"wsp"`` are fitted to the data and this machine.
+
+    Raises:
+        ValueError: for input the user can mend.
+    """
+    run = _asked(recipe, overrides, out, minutes).run
+    require_fitting_start(run, planned=True)
+    peak_lr = run.optim.peak_lr(run.budget.batch_size)
+    return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
+
+
+def require_outside(source: object, out: Path) -> None:
+    """Refuse an output folder among the images, whose pictures would be images of the run when it goes on."""
+    if isinstance(source, str) and source and Path(source).is_dir() and not is_prepared_name(source):
+        require_apart([source], out)
+
+
+def _asked(recipe: str | Run, overrides: config.Overrides, out: str | Path, minutes: float | None) -> _Asked:
+    given = config.assignments(overrides)
+    if isinstance(recipe, str) and recipe in STAGES:
+        return _fitted(recipe, given, out, minutes)
+    if minutes is not None:
+        raise ValueError(
+            f"--minutes {minutes:g} is for `train mae` and `train wsp`, which are fitted to images; a recipe has its "
+            f"own budget: set budget.samples"
+        )
+    run = recipes.find_recipe(recipe)() if isinstance(recipe, str) else recipe
+    if not isinstance(run, Run):
+        raise ValueError(
+            f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
+        )
+    run = override_run(run, given)
+    return _Asked(run=run, overrides=given, folder=Path(out) if out else Path("runs") / run.name)
+
+
+def _fitted(recipe: str, given: tuple[str, ...], out: str | Path, minutes: float | None) -> _Asked:
+    """A recipe fitted to images now, or at the first start of the run in the folder."""
+    data = [value for name, _, value in (each.partition("=") for each in given) if name in ("data", "data.source")]
+    if not data:
+        raise ValueError(
+            f"train {recipe} fits a recipe to your images: add --data FOLDER, or name a recipe such as {recipe}_laptop"
+        )
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise ValueError(f"--minutes {minutes} must be a positive number")
+    folder = Path(out) if out else Path("runs") / f"{name_of(data[-1])}_{recipe}"
+
+    def chosen() -> tuple[str, Sequence[str]]:
+        return _kept(recipe, folder, minutes) or _chosen(recipe, given, folder, minutes or MINUTES)
+
+    name, fields = join().broadcast_from_first(chosen)
+    overrides = (*fields, *(each for each in given if each not in fields))
+    return _Asked(run=override_run(recipes.find_recipe(name)(), overrides), overrides=overrides, folder=folder)
+
+
+def _kept(stage: str, folder: Path, minutes: float | None) -> tuple[str, Sequence[str]] | None:
+    """The recipe and the overrides of the run that was begun in the folder; None where there is none."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    recorded = checked(RunRecord, files.read_json(path), where=str(path))
+    name = str(recorded["run"].get("name"))
+    if name not in {f"{stage}_{network.recipe}" for network in NETWORKS}:
+        raise ValueError(f"{folder} holds a run of {name}, not one of `train {stage}`; choose another --out")
+    without = "" if minutes is None else f"; --minutes {minutes:g} changes nothing"
+    say(f"{folder} keeps {name} as it was fitted at its first start{without}")
+    return name, recorded["overrides"]
+
+
+def _chosen(recipe: str, given: tuple[str, ...], folder: Path, minutes: float) -> tuple[str, Sequence[str]]:
+    """A recipe and fields fitted to the images, which are said with their time."""
+    stage, ranks = stage_of(recipe), join()
+    images, counts = _images(recipe, given)
+    fitted = fit(stage, images, seconds=minutes * 60, given=(*given, *counts), ranks=ranks.world)
+    fields = [*given, *counts, *fitted.fields]
+    line = shlex.join(["underpaint", "train", fitted.recipe, *fields, "--out", str(folder)])
+    say(
+        f"{stage} fitted to {counted(images.count, 'image')} and {duration(minutes * 60)} on {fitted.device}, expected "
+        f"to take {duration(fitted.seconds)}, as\n  {line}"
+    )
+    return fitted.recipe, fields
+
+
+def _images(stage: str, given: tuple[str, ...]) -> tuple[Images, list[str]]:
+    """The images that the stage trains on, some of which are read, and a field for the fewest images of a label."""
+    run = override_run(recipes.find_recipe(f"{stage}_laptop")(), [g for g in given if not g.startswith("budget.")])
+    opened, counts = run.data.open(), list[str]()
+    assert isinstance(opened, ImageDataset)
+    chosen = any(each.startswith("data.min_count=") for each in given)
+    if stage == "wsp" and not chosen and "data.min_count" not in idle_fields(run):
+        every = config.override(run, ["data.min_count=1"]).data.open()
+        counts = [f"data.min_count={fewest_images(every.vocabulary.count)}"]
+        opened = config.override(run, counts).data.open()
+        assert isinstance(opened, ImageDataset)
+    index = opened.sample_index(batch_size=opened.config.lanes.count * opened.config.views, seed=0)
+    reads = [partial(index.read, index.at(position)) for position in range(min(READ, index.images))]
+    labels = len(opened.vocabulary.labels) if stage == "wsp" else 0
+    return seen(reads, count=index.images, labels=labels), counts
+
+
+def _dry_run(run: Run) -> RunResult:
+    """Two steps with everything around them; nothing is kept."""
+    batch = run.budget.batch_size
+    budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
+    short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="underpaint-dry-run-") as folder:
+        result = execute(short, Path(folder) / "run")
+        write_report(Path(folder) / "run")
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+    say(
+        f"dry run of {run.name}: two steps, a checkpoint each, evaluation, model and report in "
+        f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, "
+        f"{size / 2**20:,.0f} MiB written and deleted; the whole run has {run.budget.steps:,} steps"
+    )
+    return result
