@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from underpaint import config, recipes, verbs
-from underpaint.cli.parser import VERBS, parser
+from underpaint.cli.parser import VERBS, parse
 from underpaint.fitted_recipes import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_what_the_first_readme_showed_stands_on_a_page(command: str) -> None:
 
 @pytest.mark.parametrize(("where", "command"), COMMANDS, ids=[f"{where}: {command}" for where, command in COMMANDS])
 def test_a_shown_command_is_one(where: str, command: str) -> None:
-    options = parser().parse_args(shlex.split(command, comments=True)[1:])
+    options = parse(shlex.split(command, comments=True)[1:])
     own = ":" in getattr(options, "recipe", "") or ":" in getattr(options, "evaluation", "")
     if own:  # built by test_extend
         return
