@@ -175,6 +175,10 @@ def test_a_run_keeps_what_was_fitted_at_its_first_start(
         (["mae"], "train mae fits a recipe to your images: add --data FOLDER, or name a recipe such as mae_laptop"),
         (["mae", "--data", "photos", "--minutes", "0"], "--minutes 0.0 must be a positive number"),
         (["mae_laptop", "--minutes", "3"], "--minutes 3 is for `train mae` and `train wsp`"),
+        (
+            ["mae_smoke", "--data", "photos"],
+            "to train on; add budget.batch_size=32 budget.microbatch=32, or at most 39",
+        ),
         (["mae", "--data", "nowhere"], "nowhere is not a folder"),
         (["wsp", "--data", "photos", "init_from=other"], "has an encoder 32 wide with 2 blocks for 32x32 pixels"),
         (["mae", "--data", "photos", "--out", "other"], "other holds a run of mae_smoke, not one of `train mae`"),

@@ -256,8 +256,7 @@ def test_a_finished_run_is_returned(images: Path, finished: Path, capsys: pytest
 def test_a_batch_larger_than_the_data_and_its_mending(images: Path, tmp_path: Path) -> None:
     run = mae_run(images)
     large = replace(run, budget=replace(run.budget, samples=2000, batch_size=1000, microbatch=1000))
-    fits = r"add budget\.batch_size=64 budget\.microbatch=64, or at most \d+"
-    with pytest.raises(ValueError, match=rf"batch_size=1000 is more than the \d+ images that 'images' has .*{fits}"):
+    with pytest.raises(ValueError, match=r"batch_size=1000 is more than the \d+ images that 'images' has"):
         execute(large, tmp_path / "run")
     assert execute(run, tmp_path / "run")["steps"] == 6, "what never trained keeps no folder from the mended run"
 
