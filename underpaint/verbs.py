@@ -31,6 +31,7 @@ from underpaint.evals.scoring import measured, row_of
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
 from underpaint.evals.video import VideoAccuracy
+from underpaint.evals.video_attentive import VideoAttentive
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.field_comments import Field, fields_of
 from underpaint.messages import say
@@ -91,6 +92,7 @@ EVALUATIONS = {
     "knn": Knn,
     "accuracy": Accuracy,
     "video": VideoAccuracy,
+    "video_attentive": VideoAttentive,
     "robustness": Robustness,
     "tags": TagRecall,
     "map": TagPrecision,

@@ -67,10 +67,13 @@ def test_encoders_are_measured_on_videos_and_on_boxes(encoders: list[str], data:
     results = json.loads((out / "results.json").read_text())
     assert {entry["images"] for entry in results["data"]["collections"].values()} == {8 + 4, 8 + 4}, "one has no object"
     tasks = {(line["arm"], line["task"]): line for line in results["transfer"]["tasks"]}
-    kinds = ("clips video", "boxes detection", "boxes detection_mask")
+    kinds = ("clips video", "clips video_attentive", "boxes detection", "boxes detection_mask")
     assert set(tasks) == {(arm, task) for arm in ("narrow", "wide") for task in kinds}
-    assert {line["protocol"] for line in results["transfer"]["axes"]} == {"video", "detection", "detection_mask"}
-    assert {line["task"] for line in results["summary"]} == {"clips video", "mean over tasks"}, "AP is not paired"
+    assert {line["protocol"] for line in results["transfer"]["axes"]} == {
+        *("video", "video_attentive", "detection", "detection_mask")
+    }
+    compared = {"clips video", "clips video_attentive", "mean over tasks"}
+    assert {line["task"] for line in results["summary"]} == compared, "AP is not paired"
 
     model: Any = load_model(out / "video-wide-clips-seed0")
     assert (model.encoder.config.width, model.encoder.config.size) == (32, (24, 24))
@@ -88,6 +91,7 @@ def test_encoders_are_measured_on_videos_and_on_boxes(encoders: list[str], data:
     page = Page(out / "report.html")
     assert {row[0][2] for row in page.tables["tasks-table"][1:]} >= {
         "clips video finetuned",
+        "clips video attentive",
         "boxes box AP",
         "boxes mask AP",
     }
@@ -114,7 +118,7 @@ def test_parts_and_what_is_left_out(encoders: list[str], data: Path, capsys: pyt
     study = verbs.build_study("transfer", **options, overrides=["protocols=detection"])
     assert not [part for part in study.parts if "clips" in part.name]
     said = capsys.readouterr()
-    assert "left out: clips: protocols has no video" in said.out + said.err
+    assert "left out: clips: protocols has no video and no video_attentive" in said.out + said.err
 
 
 def test_sets_are_told_by_their_files(data: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ EXAMPLES = """\
   underpaint eval linear runs/mae dataset=./my_images --labels classes.csv
   underpaint eval accuracy runs/finetuned dataset=digits
   underpaint eval video runs/video dataset=val.csv videos=./videos clips=5 crops=3
+  underpaint eval video_attentive runs/mae dataset=train.csv test=val.csv videos=./videos
   underpaint eval robustness runs/finetuned dataset=/data/robustness
   underpaint eval zeroshot runs/lit dataset=./my_images names=names.json languages=en,de
   underpaint eval retrieval runs/lit dataset=./my_images images=all
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation",
         metavar="EVALUATION",
         help="linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, accuracy, video, "
-        "robustness, tags, map, zeroshot, retrieval, detection, or module:class",
+        "video_attentive, robustness, tags, map, zeroshot, retrieval, detection, or module:class",
     )
     add("folder", metavar="DIR", help="folder of a finished run")
     add_overrides(parser, "fields of the evaluation to set, such as dataset=digits")

@@ -6,26 +6,18 @@ Tokens are computed once, from the evaluation view, where published runs crop at
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Int64
-from torch import Tensor
 
 from underpaint import keyed_random
 from underpaint.data.source import Source
 from underpaint.data.view_batches import row_batches
-from underpaint.evals.choosing import Accuracies, Choice, choose
-from underpaint.evals.class_splits import LabelledImages, hold_out, labelled_images
+from underpaint.evals.class_splits import labelled_images
 from underpaint.evals.engine import Engine
-from underpaint.evals.feature_training import Candidate, FeatureHeads, HeadRecipe, predict, require_rates
+from underpaint.evals.feature_training import Candidate, HeadRecipe, require_rates
 from underpaint.evals.features import (
     UNKNOWN_CLASS,
     Encoder,
@@ -33,9 +25,9 @@ from underpaint.evals.features import (
     transfer_classes,
     unseen_classes,
 )
-from underpaint.evals.fitting import HeadOn
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.score import Score
+from underpaint.evals.token_probe import TokenProbe, Tokens, empty_tokens, require_half, token_folder
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, require_view, view_name
 from underpaint.models.attentive_pooling import AttentivePooling
@@ -46,22 +38,6 @@ from underpaint.training.optim import OptimConfig
 RECIPE = HeadRecipe(
     optim=OptimConfig(name="lars", weight_decay=0.0), epochs=90, warmup=10, batch_size=4096, batch_norm=True
 )
-LARGEST_TOKEN = 65_504.0
-"""Largest number of float16, in which tokens are kept."""
-
-
-class Tokens(NamedTuple):
-    """Patch tokens of the images of one split, in a file."""
-
-    x: Float16[Tensor, "n t d"]
-    images: LabelledImages
-    readable: Bool[Tensor, " n"]
-    unread: list[str]
-
-    @property
-    def rows(self) -> Int64[Tensor, " r"]:
-        """Images that could be read."""
-        return self.readable.nonzero().flatten()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,16 +93,19 @@ class Attentive:
         format = evaluation_input(encoder.config.image_input, self.view, patch=encoder.config.patch)
         if isinstance(encoder, ViT) and format.size != encoder.config.size:
             encoder = at_size(encoder, format.size)
-        with self.folder(encoder, source) as folder:
+        probe = TokenProbe(
+            recipe=RECIPE.lasting(self.epochs),
+            candidates=tuple(Candidate(rate, 0.0) for rate in self.base_lr),
+            body=lambda: AttentivePooling(encoder.config.width, queries=self.queries, seed=seed),
+            tuning_share=self.tuning_share,
+            what="base_lr",
+        )
+        images = sum(len(labelled_rows(source, split)) for split in ("train", "test"))
+        tokens, what = images * encoder.config.num_patches, f"{images:,} images"
+        with token_folder(tokens, encoder.config.width, of=what, less="a smaller view", scratch=self.scratch) as folder:
             train = self.tokens(encoder, source, folder / "train", "train", engine)
             test = self.tokens(encoder, source, folder / "test", "test", engine)
-            heads = FeatureHeads(train.x, train.images.y, classes=len(classes), device=device)
-            candidates, chosen, settings = [Candidate(rate, 0.0) for rate in self.base_lr], 0, dict[str, float]()
-            if len(candidates) > 1:
-                choice = self.choose(heads, train, test, seed=seed)
-                chosen, settings = choice.place, choice.settings()
-            model = self.trained(heads, train.rows, candidates[chosen], seed=seed)
-            predicted = predict(model, test.x, torch.arange(len(test.x)), device)
+            answers = probe.answers(train, test, classes=len(classes), seed=seed, device=device)
         remarks = [*unseen_classes(source), *unreadable_images(train.unread, total=len(train.x), what="train")]
         remarks += unreadable_images(test.unread, total=len(test.x), what="test", wrong=True)
         return [
@@ -134,32 +113,13 @@ class Attentive:
                 dataset=source.name,
                 protocol="attentive",
                 view=view_name(format),
-                correct=tuple((predicted == test.images.y).double().tolist()),
+                correct=tuple((answers.predicted == test.images.y).double().tolist()),
                 image=test.images.image,
                 family=test.images.family,
-                settings={"base_lr": candidates[chosen].base_lr, "queries": float(self.queries), **settings},
+                settings={"base_lr": answers.chosen.base_lr, "queries": float(self.queries), **answers.settings},
                 remarks=tuple(remarks),
             )
         ]
-
-    def choose(self, heads: FeatureHeads, train: Tokens, test: Tokens, *, seed: int) -> Choice:
-        """The best rate on held-out training images."""
-        key = keyed_random.key(seed, "hold out")
-        rows = train.rows
-        fitting, tuning = hold_out(train.images.chosen(rows.tolist()), share=self.tuning_share, key=key)
-
-        def judge(rate: float) -> Accuracies:
-            model = self.trained(heads, rows[fitting], Candidate(rate, 0.0), seed=seed)
-            held = predict(model, train.x, rows[tuning], heads.device) == train.images.y[rows[tuning]]
-            tested = predict(model, test.x, torch.arange(len(test.x)), heads.device) == test.images.y
-            return Accuracies(float(held.double().mean()), float(tested.double().mean()))
-
-        return choose(self.base_lr, judge, what="base_lr")
-
-    def trained(self, heads: FeatureHeads, rows: Int64[Tensor, " r"], candidate: Candidate, *, seed: int) -> HeadOn:
-        recipe = RECIPE.lasting(self.epochs)
-        body = AttentivePooling(heads.x.shape[-1], queries=self.queries, seed=seed)
-        return heads.train(rows, recipe, candidate, body=body, seed=seed)
 
     def tokens(
         self, encoder: Encoder, source: Source, file: Path, split: Literal["train", "test"], engine: Engine
@@ -169,38 +129,13 @@ class Attentive:
         images = labelled_images(source, rows, transfer_classes(source), unknown=UNKNOWN_CLASS)
         format = evaluation_input(config.image_input, self.view, patch=config.patch)
         shape = (len(rows), config.num_patches, config.width)
-        x = torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
+        x = empty_tokens(file, shape)
         good: list[bool] = []
         batches = row_batches(source, rows, format=format, batch_size=self.batch_size, workers=engine.staff.workers)
         with evaluation_mode(encoder, engine.device):
             for image, kept in batches:
                 tokens = encoder(image.to(engine.device))[:, 1:].float().cpu() * kept[:, None, None]
-                if not bool((tokens.abs() <= LARGEST_TOKEN).all()):
-                    raise ValueError("the encoder gives tokens that are not finite, or too large for float16")
+                require_half(tokens)
                 x[len(good) : len(good) + len(tokens)] = tokens.half()
                 good += kept.tolist()
-        if not any(good):
-            raise ValueError(
-                f"none of the {len(rows)} {split} images of '{source.name}' could be read; check its files"
-            )
-        readable = torch.tensor(good)
-        unread = [path for path, kept in zip(images.image, good, strict=True) if not kept]
-        return Tokens(x, images._replace(y=images.y.masked_fill(~readable, UNKNOWN_CLASS)), readable, unread)
-
-    @contextmanager
-    def folder(self, encoder: Encoder, source: Source) -> Iterator[Path]:
-        """A temporary folder with room for the tokens.
-
-        Raises:
-            ValueError: if the disk has no room for them.
-        """
-        images = sum(len(labelled_rows(source, split)) for split in ("train", "test"))
-        needed = 2 * images * encoder.config.num_patches * encoder.config.width
-        with tempfile.TemporaryDirectory(prefix="underpaint-tokens-", dir=self.scratch or None) as folder:
-            free = shutil.disk_usage(folder).free
-            if needed > free:
-                raise ValueError(
-                    f"the patch tokens of {images:,} images need {needed / 2**30:,.1f} GiB of disk, and {folder} has "
-                    f"{free / 2**30:,.1f}: give a folder with more (scratch=DIR), or a smaller view"
-                )
-            yield Path(folder)
+        return Tokens.of(x, images, good, what=f"{split} images of '{source.name}'")

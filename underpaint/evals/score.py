@@ -22,8 +22,8 @@ class Score:
 
     dataset: str
     protocol: str
-    """linear, linear_sgd, layers, attentive, lowshot, lowshot_linear, lowshot_vpt, knn, finetune, robustness and video
-    (of the study ``transfer``), tags, map, zeroshot or retrieval."""
+    """linear, linear_sgd, layers, attentive, video_attentive, lowshot, lowshot_linear, lowshot_vpt, knn, finetune,
+    robustness and video (of the study ``transfer``), tags, map, zeroshot or retrieval."""
     shots: int = 0
     """Training images per class; 0 where the protocol uses them all."""
     split: str = "test"

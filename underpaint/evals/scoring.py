@@ -20,6 +20,7 @@ from underpaint.evals.split_lists import split_lists, write_split_lists
 from underpaint.evals.statistics import estimate
 from underpaint.evals.transfer import ChecksSource, FrozenEvaluation, transfer
 from underpaint.evals.video import VideoAccuracy
+from underpaint.evals.video_attentive import VideoAttentive
 from underpaint.messages import say
 from underpaint.results.detections import FOLDER_ENDING, PAGE
 from underpaint.results.run import EvaluationRow
@@ -67,7 +68,7 @@ def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:
     Raises:
         ValueError: if one cannot be opened.
     """
-    if not isinstance(evaluation, (Robustness, VideoAccuracy)):
+    if not isinstance(evaluation, (Robustness, VideoAccuracy, VideoAttentive)):
         return [open_source(evaluation.dataset, tags=tags, labels=labels)]
     if labels or tags:
         whose = "the sets of robustness" if isinstance(evaluation, Robustness) else "the videos of a list"

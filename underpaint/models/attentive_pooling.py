@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint import keyed_random
+from underpaint.models.init import initialise, mae_rule
+from underpaint.models.vit import Block, ViTConfig
 
 
 class AttentivePooling(nn.Module):
@@ -40,3 +42,32 @@ class AttentivePooling(nn.Module):
         attention = (tokens @ (self.query.T * width**-0.5)).softmax(dim=1)  # (b, t, queries)
         values = self.value(tokens).unflatten(2, (queries, width // queries))
         return torch.einsum("btq,btqw->bqw", attention, values).flatten(1)
+
+
+class ClipPooling(nn.Module):
+    """One feature from the tokens of the frames of a clip, each frame encoded as an image.
+
+    Learned positions tell the frames apart, blocks of self-attention compare them, and queries pool their tokens.
+    """
+
+    def __init__(self, encoder: ViTConfig, *, frames: int, blocks: int, queries: int, seed: int) -> None:
+        """Blocks have the heads and the MLP of the encoder's.
+
+        Raises:
+            ValueError: if the number of queries does not divide the width.
+        """
+        super().__init__()
+        width = encoder.width
+        self.frames = frames
+        self.time_pos_embed = nn.Parameter(torch.empty(frames, 1, width))
+        self.blocks = nn.Sequential(*(Block(width, encoder.heads, encoder.mlp_ratio) for _ in range(blocks)))
+        self.pooling = AttentivePooling(width, queries=queries, seed=seed)
+        initialise(self.blocks, rule=mae_rule, seed=seed, prefix="blocks")
+        with torch.no_grad():
+            generator = keyed_random.parameter_generator(seed, "time_pos_embed")
+            self.time_pos_embed.normal_(std=0.02, generator=generator)
+
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        """``tokens`` are those of all frames, frame by frame."""
+        by_frame = tokens.unflatten(1, (self.frames, -1)) + self.time_pos_embed
+        return self.pooling(self.blocks(by_frame.flatten(1, 2)))

@@ -17,6 +17,7 @@ PROTOCOLS = {
     "finetune": "finetuned",
     "attentive": "attentive (EP)",
     "video": "video finetuned",
+    "video_attentive": "video attentive",
     "detection": "box AP",
     "detection_mask": "mask AP",
 }

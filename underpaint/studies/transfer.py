@@ -46,6 +46,8 @@ from underpaint.studies.transfer_tasks import (
 )
 
 NAMED_BY_DATA = "the datasets are those of --data; leave it out"
+OF_VIDEOS = ("clips", "crops", "video_attentive_epochs")
+"""Fields of the design for videos alone, beside the recipe."""
 AFTER_IMAGES = 1000
 """Place of the first part on videos: after all of those on images with classes."""
 
@@ -112,6 +114,10 @@ def _idle_settings(design: TransferDesign, seeds: Sequence[int]) -> Idle:
         idle["seeds"] = f"--seeds {' '.join(map(str, seeds))} is given; leave one of them out"
     if "attentive" not in design.protocols:
         idle["attentive_epochs"] = "no protocol is attentive; add it to protocols"
+    if "video_attentive" not in design.protocols:
+        idle["video_attentive_epochs"] = "no protocol is video_attentive; add it to protocols"
+    if "video" not in design.protocols:
+        idle |= dict.fromkeys(("clips", "crops"), "no protocol is video; add it to protocols")
     if "lowshot_vpt" not in design.protocols:
         idle["prompt_epochs"] = "no protocol is lowshot_vpt; add it to protocols"
     if not any(name.startswith("lowshot") for name in design.protocols):
@@ -161,9 +167,12 @@ class _Suite:
         started = {recipe: [replace(run, init_from="encoder") for run in several] for recipe, several in runs.items()}
         idle = idle_in_recipes(started)
         names = [assignment.partition("=")[0] for assignment in overrides]
-        if not runs["video"]:
-            of_videos = [name for name in names if name in ("clips", "crops") or name.startswith("video.")]
+        if not self.on_videos:
+            of_videos = [name for name in names if name in OF_VIDEOS or name.startswith("video.")]
             idle |= dict.fromkeys(of_videos, "no encoder is measured on videos")
+        elif "video" not in self.design.protocols:
+            untrained = [name for name in names if name.startswith("video.") and ".clip." not in name]
+            idle |= dict.fromkeys(untrained, "no protocol is video; add it to protocols")
         if not runs["detect"]:
             of_objects = [name for name in names if name.startswith("detect.")]
             idle |= dict.fromkeys(of_objects, "no encoder is measured on annotated images")
@@ -185,9 +194,9 @@ class _Suite:
     def _left_out(self) -> list[str]:
         """Protocols that an encoder or a dataset does not allow, each with the reason."""
         lines = list(self._no_videos)
-        for protocol, sets in (("video", self.sets.videos), ("detection", self.sets.objects)):
-            if protocol not in self.design.protocols:
-                lines += [f"{each.name}: protocols has no {protocol}" for each in sets]
+        for protocols, sets in ((("video", "video_attentive"), self.sets.videos), (("detection",), self.sets.objects)):
+            if not {*protocols} & {*self.design.protocols}:
+                lines += [f"{each.name}: protocols has no {' and no '.join(protocols)}" for each in sets]
         if "zeroshot" in self.design.protocols:
             blind = [encoder.baseline.name for encoder in self.encoders if encoder.texts is None]
             if blind:
@@ -205,7 +214,7 @@ class _Suite:
     def _pairs_on_videos(self) -> tuple[list[tuple[Tested, Videos]], list[str]]:
         """Each encoder with the videos that it takes, and a line for each that takes none."""
         pairs, lines = list[tuple[Tested, Videos]](), list[str]()
-        for videos in self.sets.videos if "video" in self.design.protocols else ():
+        for videos in self.sets.videos if {"video", "video_attentive"} & {*self.design.protocols} else ():
             for encoder in self.encoders:
                 if reason := video_obstacle(self.design, encoder, videos):
                     lines.append(f"video of {encoder.baseline.name} on {videos.name}: {reason}")

@@ -32,6 +32,7 @@ Protocol = Literal[
     "robustness",
     "zeroshot",
     "video",
+    "video_attentive",
     "detection",
 ]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -52,6 +53,7 @@ class TransferDesign:
     shots: tuple[int, ...] = (1, 5, 10)
     splits: int = 5  # of each low-shot protocol
     attentive_epochs: int = 90
+    video_attentive_epochs: int = 20
     prompt_epochs: int = 0  # of lowshot_vpt; 0: as many as MIM-Refiner's settings have
     names: str = ""  # table of class names for zero-shot; "" takes the names of the classes as words
     templates: str = ""  # file of templates for zero-shot
@@ -86,6 +88,7 @@ def _smoke() -> TransferDesign:
         shots=(1,),
         splits=2,
         attentive_epochs=2,
+        video_attentive_epochs=2,
         prompt_epochs=2,
         clips=1,
         crops=1,
@@ -102,6 +105,7 @@ def _tiny() -> TransferDesign:
         shots=(1, 5),
         splits=3,
         attentive_epochs=10,
+        video_attentive_epochs=10,
         prompt_epochs=5,
     )
 

@@ -18,6 +18,7 @@ from underpaint.evals.engine import Engine
 from underpaint.evals.score import Score, SetScore
 from underpaint.evals.scoring import scored
 from underpaint.evals.video import VideoAccuracy
+from underpaint.evals.video_attentive import VideoAttentive
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
 from underpaint.models.weights import load_encoder
 from underpaint.run.outputs import load_model
@@ -55,6 +56,13 @@ def video_scores(run: Path, videos: Source, *, clips: int, crops: int) -> list[d
     return _records(
         [replace(score, protocol="video") for score in evaluation.predictions(model, videos, engine).scores()]
     )
+
+
+def probe_scores(evaluation: VideoAttentive, run: Path, videos: Source, *, seed: int) -> list[dict[str, object]]:
+    """The score of the frozen encoder of a folder on videos."""
+    engine = _engine()
+    encoder = load_encoder(run).to(engine.device)
+    return _records(evaluation.measure(encoder, source=videos, engine=engine, seed=seed))
 
 
 def detection_scores(run: Path, images: AnnotatedImages, *, name: str) -> list[dict[str, object]]:

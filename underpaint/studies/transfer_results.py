@@ -106,7 +106,7 @@ def collect(
             "not_measured": [
                 REMARK.format(", ".join(scores)),
                 *map(_sentence, left_out),
-                *([] if "video" in protocols else [NO_VIDEO]),
+                *([] if protocols & {"video", "video_attentive"} else [NO_VIDEO]),
                 *([AP_IS_NOT_PAIRED] if "detection" in protocols else [NO_DETECTION]),
                 *NOT_MEASURED,
             ],

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from underpaint.core import DataInfo
 from underpaint.data.detection.dataset import AnnotatedDataset, AnnotatedImages, DetectionData
 from underpaint.data.source import SPLITS, Problem, Source
-from underpaint.data.video.dataset import VideoData, VideoDataset
+from underpaint.data.video.dataset import VideoData, VideoDataset, joined_videos
 from underpaint.data.video.lists import SUFFIXES, find_video, read_video_list
 from underpaint.results.study import CollectionEntry
 from underpaint.run import record
@@ -75,6 +75,11 @@ class Videos:
         """The test videos."""
         assert self.opened.heldout_videos is not None
         return replace(self.opened.heldout_videos, name=self.name)
+
+    @property
+    def both(self) -> Source:
+        """The videos to train on and the test videos, for a probe."""
+        return joined_videos(replace(self.opened.training, name=self.name), self.tested)
 
     @property
     def content_hash(self) -> str:

@@ -200,6 +200,31 @@ def open_videos(annotations: str, folder: str, *, split: Split) -> Source:
     )
 
 
+def joined_videos(train: Source, test: Source) -> Source:
+    """Videos to train on and videos to test by as one source, called as the first; missing ones are tested as well.
+
+    Raises:
+        ValueError: if a video is in both.
+    """
+    paths = [tuple(str(each.root / path) for path in each.path) for each in (train, test)]
+    if both := set(paths[0]) & set(paths[1]):
+        raise ValueError(f"{sorted(both)[0]} is in the list to train on and in the list to test by; take it out of one")
+    if train.root == test.root:
+        paths = [train.path, test.path]
+    every = (*paths[0], *paths[1])
+    return replace(
+        train,
+        path=every,
+        tags=((),) * len(every),
+        label=train.label + test.label,
+        family=every,
+        splits=train.splits + (("test",),) * len(test.path),
+        flip=train.flip + test.flip,
+        problems=train.problems + test.problems,
+        content_hash=xxhash.xxh3_128(f"{train.content_hash} {test.content_hash}".encode()).hexdigest(),
+    )
+
+
 def require_classes(source: Source, known: set[str]) -> None:
     """Raise ValueError if a video has a class that is not known."""
     if unknown := sorted(set(source.label) - known):
