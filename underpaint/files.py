@@ -26,12 +26,19 @@ def paths_of(given: OneOrMany) -> list[Path]:
     return [Path(given)] if isinstance(given, (str, Path)) else [Path(path) for path in given]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one step: after a crash there is the old file or the new one."""
+def write_bytes(path: Path, content: bytes, *, mode: int | None = None, changed: int | None = None) -> None:
+    """Replace ``path`` by ``content`` in one step: after a crash there is the old file or the new one.
+
+    ``mode`` and ``changed`` are the file's permissions and its time of change in nanoseconds, where not the usual ones.
+    """
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         file.write(content)
         file.flush()
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+        if changed is not None:
+            os.utime(file.fileno(), ns=(changed, changed))
         os.fsync(file.fileno())
     os.replace(part, path)
     sync_folder(path.parent)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypedDict, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, TypedDict, TypeGuard
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,9 +22,10 @@ from underpaint.data.source import Folder
 from underpaint.evals.class_names import TEMPLATES
 from underpaint.evals.detection.coco_file import coco_content
 from underpaint.evals.detection.detections import Detecting, FinishedDetector, ImageObjects, detected
-from underpaint.evals.engine import Engine, ScoringNetwork
+from underpaint.evals.engine import Engine
 from underpaint.evals.feature_makers import encoder_maker, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.tagger import SplitTagger, Tagger
 from underpaint.evals.text_features import Towers
 from underpaint.evals.view import ViewSetting, evaluation_input
 from underpaint.evals.zeroshot import ZeroShot
@@ -47,28 +48,6 @@ FEWEST_KEPT = 256
 """Features of fewer images are not kept in the cache: a file for each call would make it slow."""
 NOT_READABLE = "cannot be read; the cache says so, and the file itself no more: copy it, and the copy is tried"
 NOT_FINITE = "the network's output is not finite; its weights have diverged, or they overflow on this image"
-
-
-@runtime_checkable
-class Tagger(Protocol):
-    """A model that gives probabilities to named labels; satisfied by ``Classify`` and ``ZeroShot``."""
-
-    @property
-    def image_input(self) -> ImageInput: ...
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-
-    def probabilities(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]: ...
-
-    def modules(self) -> Iterator[nn.Module]: ...
-
-
-@runtime_checkable
-class SplitTagger(ScoringNetwork, Tagger, Protocol):
-    """A tagger whose probabilities follow from its scores; satisfied by ``Classify`` and ``ZeroShot``."""
-
-    def probabilities_of(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]: ...
 
 
 class Prediction(NamedTuple):
@@ -180,14 +159,8 @@ def predict(
     """
     if top is not None and top < 1:
         raise ValueError(f"top={top} must be 1 or more")
-    labels, prompts = ((given,) if isinstance(given, str) else given for given in (labels, prompts))
     paths = find_images(images) if _are_paths(images) else None
-    loaded: Any = load_model(model, config_type=objective or None) if isinstance(model, (str, Path)) else model
-    name = f"{model} holds a {type(loaded).__name__}, which" if loaded is not model else f"a {type(loaded).__name__}"
-    if isinstance(loaded, ImageText):
-        loaded = _zero_shot(_towers(loaded, model), str(model), labels, prompts)
-    elif labels or tuple(prompts) != TEMPLATES:
-        raise ValueError(f"{name} takes no labels and prompts; they are for models of images and texts")
+    loaded, name = load_labeller(model, labels=labels, prompts=prompts, objective=objective)
     if isinstance(loaded, FinishedDetector) and isinstance(loaded, nn.Module):
         if paths is None:
             raise ValueError(f"{name} finds objects in image files: give paths, or call its method `find`")
@@ -198,7 +171,22 @@ def predict(
     top = min(top or TOP, len(loaded.labels))
     if paths is None:
         return _predictions_in_memory(loaded, picture_list(images), top=top)
-    return _predictions(loaded, paths, top=top, engine=_engine(paths, workers))
+    labelled = tag_probabilities(loaded, paths, _engine(paths, workers))
+    return (row for chunk in labelled for row in _labelled(*chunk, loaded.labels, top=top))
+
+
+def load_labeller(
+    model: str | Path | nn.Module, *, labels: str | Sequence[str], prompts: str | Sequence[str], objective: str
+) -> tuple[Any, str]:
+    """The model that ``predict`` asks, with its labels, and how errors name it."""
+    labels, prompts = ((given,) if isinstance(given, str) else given for given in (labels, prompts))
+    loaded: Any = load_model(model, config_type=objective or None) if isinstance(model, (str, Path)) else model
+    name = f"{model} holds a {type(loaded).__name__}, which" if loaded is not model else f"a {type(loaded).__name__}"
+    if isinstance(loaded, ImageText):
+        return _zero_shot(_towers(loaded, model), str(model), labels, prompts), name
+    if labels or tuple(prompts) != TEMPLATES:
+        raise ValueError(f"{name} takes no labels and prompts; they are for models of images and texts")
+    return loaded, name
 
 
 def content_of(predictions: Sequence[Prediction]) -> dict[str, object]:
@@ -324,18 +312,24 @@ def _tagging(model: Any, engine: Engine) -> tuple[FeatureMaker, Callable[[Tensor
     return unnamed_maker(encode, model.image_input, batch=BATCH), lambda probabilities: probabilities
 
 
-def _predictions(model: Any, paths: Sequence[Path], *, top: int, engine: Engine) -> Iterator[Prediction]:
+def tag_probabilities(
+    model: Any, paths: Sequence[Path], engine: Engine
+) -> Iterator[tuple[Sequence[Path], Float[Tensor, "b k"], list[str]]]:
+    """Some images at a time, the probability of each label of a tagger, and the reason why an image has none, or "".
+
+    Raises:
+        ValueError: after the last image, if none of them could be used.
+    """
     model.to(engine.device)
     maker, probabilities_of = _tagging(model, engine)
-    labelled, first_problem = 0, ""
+    labelled, first_problem = False, ""
     for chunk, features in _read(paths, maker, engine, chunk=BATCH):
         with evaluation_mode(model, engine.device):
             probabilities = probabilities_of(features.x.to(engine.device)).cpu()
         problems = _problems(chunk, Features(x=probabilities, kept=features.kept), model.image_input)
-        for row in _labelled(chunk, probabilities, problems, model.labels, top=top):
-            labelled += not row.problem
-            first_problem = first_problem or row.problem
-            yield row
+        labelled |= not all(problems)
+        first_problem = first_problem or next(filter(None, problems), "")
+        yield chunk, probabilities, problems
     join().leave()
     if engine.first and not labelled:
         raise _nothing_to_show(len(paths), paths[0], first_problem)

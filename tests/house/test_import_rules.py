@@ -76,6 +76,8 @@ MAY_IMPORT = {
     "report": {"files", "messages", "results"},
     "feature_tables": {"files"},
     "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
+    # Predicted tags beside a user's images.
+    "tagging": EVERYTHING_TO_RUN | {"run", "inference"},
     # Recipes fitted to images, and a folder of images with what can be run on it.
     "fitted_recipes": {"config", "core", "data", "models", "recipes", "run", "studies", "training"},
     "first_look": {"data", "fitted_recipes", "messages", "preparation"},
@@ -97,6 +99,7 @@ MAY_IMPORT = {
         "weights",
         "inference",
         "search",
+        "tagging",
         "first_look",
         "verbs",
     },
@@ -131,6 +134,7 @@ MAY_IMPORT_AT_TOP = {
     "models": FIRST_CHOICE | {"torchvision"},
     "evals": FIRST_CHOICE | {"numpy"},
     "search": FIRST_CHOICE | {"numpy", "xxhash"},
+    "tagging": FIRST_CHOICE | {"numpy", "xxhash"},
     "studies": FIRST_CHOICE | {"numpy"},
     "report": {"numpy"},
 }

@@ -91,7 +91,7 @@ def test_networks_are_recognised_by_what_every_python_sees() -> None:
     from underpaint.core import Classifier, DataInfo, Objective, Visualizable
     from underpaint.evals.accuracy import FinishedClassifier
     from underpaint.evals.features import Encoder
-    from underpaint.inference import Tagger
+    from underpaint.evals.tagger import Tagger
     from underpaint.models.vit import ViTConfig
     from underpaint.objectives.classify import ClassifyConfig
     from underpaint.objectives.mae import MAEConfig

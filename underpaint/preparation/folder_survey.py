@@ -43,6 +43,8 @@ class TagSurvey:
     origins: Mapping[str, int]
     """Number of images by each origin of their tags, a name of ``ORIGINS``."""
     newer_sidecars: int
+    predicted: int
+    """Images with tags that ``predict --write`` wrote, which are not among ``tags``."""
     tags: int
     labels: int
     of_wordnet: int
@@ -162,6 +164,7 @@ def _tags(samples: Sequence[Sample]) -> TagSurvey:
         images=sum(bool(sample.said.tags) for sample in samples),
         origins=Counter(origin for sample in samples for origin in sample.origins),
         newer_sidecars=sum("newer_sidecar" in sample.flags for sample in samples),
+        predicted=sum("predicted_tags" in sample.flags for sample in samples),
         tags=len(counts),
         labels=len(labels),
         of_wordnet=sum(label["synset"] is not None for label in labels),
@@ -198,6 +201,8 @@ def _about_tags(tags: TagSurvey, usable: int) -> list[str]:
     ]
     if tags.newer_sidecars:
         lines.append(f"  {tags.newer_sidecars:,} XMP files are newer than their image and replace the keywords inside")
+    if tags.predicted:
+        lines.append(f"  {tags.predicted:,} images have tags written by predict --write, which are not learned from")
     if 2 * tags.origins.get("folder", 0) > tags.images:
         lines.append("  most tags say in which folder an image lies (prepare --folders none leaves them out)")
     return lines

@@ -72,8 +72,12 @@ def refusals(files: Sequence[Path]) -> dict[str, int]:
 
 
 def tag_origins(files: Sequence[Path]) -> TagOrigins:
-    """Numbers of images whose tags are names of folders, and of those whose XMP file is newer than they are."""
+    """Numbers of images by the flags that say where tags come from."""
     flags = Counter(
         flag for file in files for row in read_table(file, ["flags"])["flags"].to_pylist() for flag in row or ()
     )
-    return {"folder_tags": flags["folder_tags"], "newer_sidecar": flags["newer_sidecar"]}
+    return {
+        "folder_tags": flags["folder_tags"],
+        "newer_sidecar": flags["newer_sidecar"],
+        "predicted_tags": flags["predicted_tags"],
+    }

@@ -40,7 +40,8 @@ class Sample:
     """Tags with the words above them, such as ``Places|Norway``; all their words are among the tags."""
     flags: tuple[str, ...] = ()
     """Metadata that could not be read (``unread_sidecar``, ``unread_keywords``), and where tags come from:
-    ``folder_tags`` if from the names of folders alone, ``newer_sidecar`` if from an XMP file newer than the image."""
+    ``folder_tags`` if from the names of folders alone, ``newer_sidecar`` if from an XMP file newer than the image.
+    ``predicted_tags`` if ``predict --write`` gave the image tags, which are not read."""
     refused: tuple[str, ...] = ()
     """Reasons why keywords were not read."""
     origins: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         path,
         data,
         said,
-        flags=(*flags, "newer_sidecar") if xmp.is_newer else flags,
+        flags=(*flags, *xmp.flags),
         refused=xmp.refused,
         folders=tuple(row["folders"]),
         without_embedded=xmp.is_newer,
@@ -138,6 +139,8 @@ def _sample(
         return LeftOut(name=name, reason=str(error))
     embedded = Embedded(tags=()) if without_embedded else embedded_tags(data)
     refused = (*refused, *embedded.refused)
+    if embedded.predicted and "predicted_tags" not in flags:
+        flags = (*flags, "predicted_tags")
     said = said.merged_with(Metadata(tags=metadata.distinct(embedded.tags)))
     origins = ("inside",) if embedded.tags else ()
     if not said.tags:
@@ -192,23 +195,33 @@ class _XmpSidecars:
     """Reasons why keywords were not read."""
     is_newer: bool
     """Whether a file with keywords was written after the image, so that those inside the image are out of date."""
+    is_predicted: bool
+    """Whether a file has tags that this package wrote."""
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of ``Sample`` that these mean."""
+        return ["newer_sidecar"] * self.is_newer + ["predicted_tags"] * self.is_predicted
 
 
 def _xmp_sidecars(file: Path) -> _XmpSidecars:
     """The keywords in ``photo.xmp`` (Lightroom, darktable) and ``photo.jpg.xmp`` (digiKam, darktable)."""
-    said, refused, is_newer = NOTHING, (), False
+    said, refused, is_newer, is_predicted = NOTHING, (), False, False
     for beside in (file.with_suffix(".xmp"), file.with_name(f"{file.name}.xmp")):
         if beside.is_symlink() or not beside.is_file():
             continue
         try:
             keywords = packet_tags(_bounded(beside, MAX_TEXT_BYTES))
-            is_newer |= bool(keywords.tags) and beside.stat().st_mtime_ns > file.stat().st_mtime_ns
+            changed = beside.stat().st_mtime_ns
+            changed = keywords.writing.changed_by_people(changed) if keywords.writing else changed
+            is_newer |= bool(keywords.tags) and changed > file.stat().st_mtime_ns
+            is_predicted |= bool(keywords.predicted)
         except OSError as error:
             refused = (*refused, f"an XMP file that cannot be read: {error.strerror}")
             continue
         said = said.merged_with(Metadata(tags=metadata.distinct(keywords.tags)))
         refused = (*refused, *keywords.refused)
-    return _XmpSidecars(said=said, refused=refused, is_newer=is_newer)
+    return _XmpSidecars(said=said, refused=refused, is_newer=is_newer, is_predicted=is_predicted)
 
 
 def _content(file: BinaryIO, member: Member) -> bytes:

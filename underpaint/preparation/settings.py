@@ -187,7 +187,7 @@ def _copies(copies: dict[str, int], out: str | Path) -> list[str]:
 
 
 def _origins(counts: PrepareCounts) -> list[str]:
-    """Lines about tags that are the names of folders, and about XMP files that are newer than their image."""
+    """Lines about tags that are names of folders, XMP files that are newer than their image, and predicted tags."""
     lines: list[str] = []
     if of_folders := counts.get("folder_tags", 0):
         line = f"  {of_folders:,} of {counts['images']:,} images have no tag but the name of a folder"
@@ -195,6 +195,8 @@ def _origins(counts: PrepareCounts) -> list[str]:
         lines.append(f"{line}: most labels say where an image lies (--folders none leaves them out)" if most else line)
     if newer := counts.get("newer_sidecar", 0):
         lines.append(f"  {newer:,} images have an XMP file newer than they are: its keywords replace those inside")
+    if predicted := counts.get("predicted_tags", 0):
+        lines.append(f"  {predicted:,} images have tags written by predict --write, which are not learned from")
     return lines
 
 

@@ -51,6 +51,7 @@ class TagOrigins(TypedDict):
 
     folder_tags: NotRequired[int]  # the names of folders
     newer_sidecar: NotRequired[int]  # an XMP file newer than the image, which replaces the keywords inside
+    predicted_tags: NotRequired[int]  # tags that `predict --write` gave the image, which are not read
 
 
 class PrepareCounts(DroppedCounts, TagOrigins):

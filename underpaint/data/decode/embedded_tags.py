@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from underpaint.data.decode.embedded_packets import read_packets
 from underpaint.data.decode.iptc_keywords import iptc_keywords
 from underpaint.data.decode.packets import MAX_PACKET_BYTES, BadPacket, Packets
+from underpaint.data.decode.predicted_tags import PREDICTED, WRITTEN, Writing, read_writing, without_predicted
 from underpaint.data.decode.xmp_keywords import DAMAGE, FLAT, HIERARCHICAL, decode_packet, extension_of, xmp_keywords
 from underpaint.tags.keyword_paths import BAR, levels_of
 from underpaint.tags.normalise import MAX_TAG_LETTERS
@@ -26,18 +27,32 @@ _NOTES_OF_PROGRAMS = ("darktable", "_Digikam_Internal_Tags_")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """The keywords of one image."""
+    """The keywords of one image that people wrote."""
 
     tags: tuple[str, ...]
     """Distinct tags, as they were written, in order: ``dc:subject``, IPTC, then hierarchical keywords of two and more
     levels as ``Animals|Bears|brown bear`` (``tags/keyword_paths.py`` makes words of them)."""
     refused: tuple[str, ...] = ()
     """Reasons why packets or keywords were not read."""
+    predicted: tuple[str, ...] = ()
+    """Tags that this package wrote; they are not among ``tags``."""
+    writing: Writing | None = None
+    """The times of that."""
 
 
 def embedded_tags(data: bytes) -> Embedded:
     """The keywords embedded in the bytes of an image file; no pixel is decoded."""
     return _keywords(read_packets(data))
+
+
+def keyword_properties(data: bytes) -> list[tuple[str, str]]:
+    """The keywords in the bytes of an image file as they stand there: ``{namespace}name`` of the list, and the text.
+
+    Those of IPTC count as of the flat list. Damaged ones are left out.
+    """
+    packets = read_packets(data)
+    (flat,) = FLAT
+    return [*_xmp_keywords(packets, []), *((flat, text) for text in iptc_keywords(packets.iptc)[0])]
 
 
 def packet_tags(packet: bytes) -> Embedded:
@@ -51,19 +66,27 @@ def _keywords(packets: Packets) -> Embedded:
     refused = list(packets.refused)
     flat: list[str] = []
     paths: list[str] = []
+    ours: dict[str, list[str]] = {PREDICTED: [], WRITTEN: []}
     for name, text in _xmp_keywords(packets, refused):
         if name in FLAT:
             flat.append(text)
+        elif name in ours:
+            ours[name].append(text)
         else:
             paths += _path(text, HIERARCHICAL[name])
     keywords_of_iptc, reasons = iptc_keywords(packets.iptc)
-    flat += keywords_of_iptc
     refused += reasons
+    flat, paths = without_predicted([*flat, *keywords_of_iptc], paths, ours[PREDICTED])
     known = {tag.casefold() for tag in flat}
     tags = list(dict.fromkeys(_clean([*flat, *(path for path in paths if path.casefold() not in known)], refused)))
     if len(tags) > MAX_TAGS:
         refused.append(f"{len(tags)} keywords; the first {MAX_TAGS} are read")
-    return Embedded(tags=tuple(tags[:MAX_TAGS]), refused=tuple(refused))
+    return Embedded(
+        tags=tuple(tags[:MAX_TAGS]),
+        refused=tuple(refused),
+        predicted=tuple(dict.fromkeys(ours[PREDICTED]))[:MAX_TAGS],
+        writing=read_writing(ours[WRITTEN]),
+    )
 
 
 def _xmp_keywords(packets: Packets, refused: list[str]) -> Iterator[tuple[str, str]]:

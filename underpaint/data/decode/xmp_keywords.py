@@ -1,6 +1,7 @@
 """Keywords of an XMP packet in any encoding, up to the first damage.
 
-They are ``dc:subject`` and the hierarchical lists of Lightroom, digiKam and Windows. A document type is refused, no
+They are ``dc:subject``, the hierarchical lists of Lightroom, digiKam and Windows, and this package's own lists
+(``predicted_tags.py``). A document type is refused, no
 entity is expanded, and depth and numbers are limited. Sources: ISO 16684-1 (XMP), part 3 of Adobe's specification
 ("Scanning files for XMP packets", "Extended XMP in JPEG").
 """
@@ -11,6 +12,7 @@ import codecs
 import re
 
 from underpaint.data.decode.packets import BadPacket
+from underpaint.data.decode.predicted_tags import PREDICTED, WRITTEN
 
 _MAX_DEPTH = 100
 _MAX_ELEMENTS = 20_000
@@ -23,7 +25,8 @@ HIERARCHICAL = {
     "{http://ns.microsoft.com/photo/1.0}LastKeywordXMP": "/",
 }
 """The separator of each hierarchical property."""
-_NEEDLES = ("subject", "hierarchicalSubject", "TagsList", "LastKeywordXMP")
+_NEEDLES = ("subject", "hierarchicalSubject", "TagsList", "LastKeywordXMP", "predicted")
+_WANTED = frozenset({*FLAT, *HIERARCHICAL, PREDICTED, WRITTEN})
 
 _BYTE_ORDER_MARKS = {  # those of 32 bits first: the marks of 16 bits begin like them
     codecs.BOM_UTF32_LE: "utf-32-le",
@@ -160,4 +163,4 @@ class _Keywords:
         """The property of the image itself whose value is being read; "" elsewhere, as in those of its sources."""
         top = self._path.index(f"{_RDF}RDF") if f"{_RDF}RDF" in self._path else len(self._path)
         name = self._path[top + 2] if len(self._path) in (top + 3, top + 5) else ""
-        return name if name in FLAT or name in HIERARCHICAL else ""
+        return name if name in _WANTED else ""

@@ -1,0 +1,79 @@
+"""Lines for people about tags that were predicted, and written or not yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from underpaint.evals.label_thresholds import FEW, SEEN, UNSEEN
+from underpaint.messages import counted
+from underpaint.tagging.job import Tagging, TagOptions
+from underpaint.tagging.journal import Undone
+
+SHOWN = 3
+
+
+def summary(result: Tagging, options: TagOptions) -> str:
+    """Lines about the labels, the images and the sidecars of a call."""
+    return "\n".join([*_about_labels(result, options), *_about_images(result), *_about_sidecars(result)])
+
+
+def _about_labels(result: Tagging, options: TagOptions) -> list[str]:
+    written = result.written_labels
+    verdicts = Counter(label.verdict for label in result.thresholds if label.threshold is None)
+    reasons = [
+        f"{verdicts[SEEN]:,} never reach it" if verdicts[SEEN] else "",
+        f"{verdicts[UNSEEN]:,} are not visible in pixels" if verdicts[UNSEEN] else "",
+        f"{verdicts[FEW]:,} stand on too few images to tell" if verdicts[FEW] else "",
+    ]
+    lines = [
+        f"precision {options.precision:.0%} on {counted(result.heldout_images, 'held-out image')} of {result.heldout}: "
+        f"{len(written):,} of {counted(len(result.thresholds), 'label')} reach it"
+        + "".join(f", {reason}" for reason in reasons if reason)
+    ]
+    if apart := result.precision_apart:
+        lines.append(
+            f"  by thresholds chosen on other held-out images: {apart.mean:.1%} of the tags are right "
+            f"({apart.low:.1%} to {apart.high:.1%})"
+        )
+    if not written:
+        lines.append(
+            "  nothing is written: give more images with tags that the model has not seen (--heldout SOURCE), or a "
+            "lower --precision"
+        )
+    return lines
+
+
+def _about_images(result: Tagging) -> list[str]:
+    lines = [f"{counted(result.tags, 'tag')} for {result.tagged:,} of {counted(result.images, 'image')}"]
+    for reason, count in Counter(row["problem"] for row in result.problems).most_common(SHOWN):
+        lines.append(f"  left alone {counted(count, 'time')}: {reason}")
+    return [*lines, f"  tables: {result.out}/predicted.csv and labels.csv, both as .parquet too"]
+
+
+def _about_sidecars(result: Tagging) -> list[str]:
+    if not result.created + result.changed + result.unchanged:
+        return []
+    wrote, changed = ("wrote", "changed") if result.applied else ("would write", "change")
+    lines = [f"{wrote} {counted(result.created, 'new XMP file')} and {changed} {result.changed:,}"]
+    if result.unchanged:
+        lines[0] += f"; {counted(result.unchanged, 'image')} had their tags already"
+    lines += [f"  {change.sidecar}: {', '.join(change.predicted)}" for change in result.examples[:SHOWN]]
+    lines += [f"  {path} was changed meanwhile and stays as it is" for path in result.changed_meanwhile[:SHOWN]]
+    if result.applied:
+        return [*lines, "to take them back: the same command with --undo instead of --apply"]
+    return [*lines, "nothing is written yet: add --apply"]
+
+
+def summary_of_undo(undone: Undone, out: Path) -> str:
+    """Lines about the sidecars that are as before again, and those that are not."""
+    lines = [
+        f"restored {counted(undone.restored, 'XMP file')}, deleted {undone.deleted:,} that had not been there; "
+        f"{undone.untouched:,} were as before already"
+    ]
+    if undone.kept:
+        lines.append(
+            f"{len(undone.kept):,} were changed by somebody since and stay as they are, such as {undone.kept[0]}: "
+            f"delete the keyword underpaint there; their former contents are in {out}/undone-*"
+        )
+    return "\n".join(lines)
