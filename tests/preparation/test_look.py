@@ -17,7 +17,9 @@ from underpaint.data.folders import folder as folders
 from underpaint.data.folders.listing import list_folder
 from underpaint.first_look import look
 from underpaint.fitted_recipes import NETWORKS, Fitted
+from underpaint.preparation.first_lines import first_lines
 from underpaint.preparation.folder_survey import survey
+from underpaint.preparation.inputs import describe
 
 FITTED = Fitted(recipe="mae_laptop", fields=(), network=NETWORKS[0], device="cpu", seconds=1.0)
 PACKET = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -76,6 +78,18 @@ def test_a_folder_is_listed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(first_look, "fit", lambda *_, **__: FITTED)
     assert look(photos).commands
     assert calls == [photos]
+
+
+def test_prepare_begins_with_a_look_at_some_images(photos: Path) -> None:
+    (source,) = describe([str(photos)])
+    first, skipped, origins, broken = first_lines(source, list_folder(photos), folder_tags="last", has_table=False)
+    assert (first, skipped) == ("  photos: 15 images (15 .jpg)", f"  {list_folder(photos).skipped()}")
+    assert origins.startswith("  of 15 images looked at, 14 have tags, from names of folders alone 10; ")
+    assert {"XMP files beside images 2", "keywords inside images 1"} < set(origins.split("; "))
+    assert broken.startswith("  1 of them cannot be used: ")
+    lines = first_lines(source, list_folder(photos), folder_tags="none", has_table=True)
+    assert lines[2].startswith("  of 15 images looked at, 4 have tags, from XMP files beside images 2")
+    assert lines[2].endswith(" beside a table's")
 
 
 def test_a_folder_s_own_table_counts(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from underpaint.data.source import Source
 from underpaint.messages import counted
 from underpaint.preparation.inputs import own_table
 from underpaint.preparation.plan import folder_names
-from underpaint.preparation.samples import ORIGINS, LeftOut, Sample, read_file
+from underpaint.preparation.samples import LeftOut, Sample, origins_in_words, read_file, row_of
 from underpaint.progress import progress
 from underpaint.tags.label_names import EVERY_LABEL
 from underpaint.tags.labels import build_label_space
@@ -98,10 +98,10 @@ class FolderSurvey:
 
     def lines(self) -> list[str]:
         """The survey in words."""
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(self.kinds).most_common())
         low, middle, high = self.short_side
+        images = f"{counted(self.images, 'image')} ({kinds_in_words(self.kinds)})"
         return [
-            f"{self.folder}: {counted(self.images, 'image')} ({kinds}), {self.bytes / 2**20:,.0f} MiB",
+            f"{self.folder}: {images}, {self.bytes / 2**20:,.0f} MiB",
             f"  short side: {low:,} to {high:,} pixels, half of them from {middle:,} on",
             *([f"  {self.skipped}"] if self.skipped else []),
             *(f"  cannot be used {count:,} times: {why}" for why, count in Counter(self.left_out).most_common(SHOWN)),
@@ -110,6 +110,11 @@ class FolderSurvey:
             _about_copies(self.copies),
             *_about_classes(self.classes, self.notes),
         ]
+
+
+def kinds_in_words(kinds: Mapping[str, int]) -> str:
+    """Numbers of images by their extension, the most frequent first."""
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(kinds).most_common())
 
 
 def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
@@ -129,9 +134,8 @@ def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
     samples: list[Sample | LeftOut] = []
     size = 0
     for path in progress(listing.images, "Reading images", total=len(listing.images), unit="images"):
-        row = {"paths": [path], "problem": None, "caption": "", "language": "", "licence": ""}
-        row |= {"tags": tagged.tags.get(path) if tagged else None, "folders": names[path] if are_tags else ()}
-        sample = read_file(root, row, {})
+        tags = tagged.tags.get(path) if tagged else None
+        sample = read_file(root, row_of(path, tags=tags, folders=names[path] if are_tags else ()), {})
         if isinstance(sample, Sample):
             size += len(sample.data)
             sample = replace(sample, data=b"")  # those of thousands would not fit into memory
@@ -190,7 +194,7 @@ def _copies(source: Source, pixels: Mapping[str, int]) -> Copies:
 def _about_tags(tags: TagSurvey, usable: int) -> list[str]:
     if not tags.images:
         return ["  no image has a tag: MAE alone can be trained, or give a table (--tags FILE)"]
-    origins = "; ".join(f"{ORIGINS[name]} {count:,}" for name, count in Counter(tags.origins).most_common())
+    origins = origins_in_words(tags.origins)
     most = ", ".join(f"{name} {count:,}" for name, count in tags.most)
     lines = [
         f"  {tags.images:,} of {usable:,} images have tags, from {origins}",

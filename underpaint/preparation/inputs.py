@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from underpaint.data.folders.listing import list_folder, refuse_unreadable
+from underpaint.data.folders.listing import Listing, list_folder, refuse_unreadable
 from underpaint.data.shards.archives import is_tar, unread_archive, unread_archives
 from underpaint.data.source import Problem
 from underpaint.data.tables import tag_tables
@@ -54,9 +54,9 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
     return tuple(described)
 
 
-def passed_over(source: PreparedFrom) -> list[Problem]:
+def passed_over(source: PreparedFrom, listing: Listing) -> list[Problem]:
     """The files of a folder that are not read though they may hold images or tags, each with the reason."""
-    problems = [*list_folder(source.root).unread, *unread_archives(source.root)]
+    problems = [*listing.unread, *unread_archives(source.root)]
     if source.table or not tar_files(source.root):
         return problems
     table = own_table(source.root)

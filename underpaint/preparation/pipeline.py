@@ -27,6 +27,7 @@ from underpaint.preparation import deduplication, labelling
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
 from underpaint.preparation.fingerprinting import exclusion_folder
+from underpaint.preparation.first_lines import first_lines
 from underpaint.preparation.image_names import ImageNames
 from underpaint.preparation.inputs import PreparedFrom, describe, require_apart, tar_files
 from underpaint.preparation.joining import MAX_UNMATCHED, JoinedTable, TableFit, join_table, table_fits
@@ -149,9 +150,15 @@ def _plan(sources: Sequence[PreparedFrom], wanted: Preparation, work_folders: Wo
     excluded = [work_folders.exclusion.name] if work_folders.exclusion else []
     partitions: list[Partition] = []
     for source in sources:
-        given = [*(table.file.name for table in work_folders.tables[source.name]), *excluded]
+        tables = [table.file.name for table in work_folders.tables[source.name]]
+        given = [*tables, *excluded]
+        listing = list_folder(source.root) if source.kind == "folder" else None
+        if listing is not None:
+            for line in first_lines(source, listing, folder_tags=wanted.folders, has_table=bool(tables)):
+                say(line)
         partitions += cut(
             source,
+            listing=listing,
             folder=work_folders.planned,
             images=wanted.shard_images,
             given=" ".join(given),

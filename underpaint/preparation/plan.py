@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from underpaint.data.folders.listing import list_folder
+from underpaint.data.folders.listing import Listing
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.preparation.arrow_files import write_table
@@ -74,12 +74,19 @@ class _Planned:
 
 
 def cut(
-    source: PreparedFrom, *, folder: Path, images: int, given: str, folder_tags: FolderTags = "last"
+    source: PreparedFrom,
+    *,
+    listing: Listing | None,
+    folder: Path,
+    images: int,
+    given: str,
+    folder_tags: FolderTags = "last",
 ) -> Iterator[Partition]:
     """The partitions of a source, in a fixed order; their planned rows are written to ``folder``.
 
-    ``images`` is the average number of images per partition; ``given`` names the joined tables and the evaluation
-    images that reading depends on. ``folder_tags`` chooses the folders whose names are tags of images without any.
+    ``listing`` is that of a folder. ``images`` is the average number of images per partition; ``given`` names the
+    joined tables and the evaluation images that reading depends on. ``folder_tags`` chooses the folders whose names are
+    tags of images without any.
 
     Raises:
         ValueError: where there is nothing to read.
@@ -88,7 +95,7 @@ def cut(
         yield from _tars(source, given)
         return
     any_chunk = False
-    planned = _of_table(source) if source.kind == "table" else _of_folder(source, folder_tags)
+    planned = _of_table(source) if listing is None else _of_folder(source, listing, folder_tags)
     for chunk in _chunks(planned, images):
         any_chunk = True
         yield _write(chunk, source, folder=folder, given=given)
@@ -160,13 +167,12 @@ def _path_hash(path: str) -> int:
     return xxhash.xxh3_64_intdigest(path.encode("utf-8", "backslashreplace"))
 
 
-def _of_folder(source: PreparedFrom, folder_tags: FolderTags) -> Iterator[_Planned]:
+def _of_folder(source: PreparedFrom, listing: Listing, folder_tags: FolderTags) -> Iterator[_Planned]:
     """The images in a folder and its sub-folders, sorted, with the tags that the names of their folders give.
 
     A folder whose images have a table of tags, and one that all images lie in, gives none.
     """
     root = source.root
-    listing = list_folder(root)
     sidecars = set(listing.sidecars)
     tags = [folder_names(path, folder_tags) for path in listing.images]
     are_tags = not source.table and len(set(tags)) > 1
@@ -176,7 +182,7 @@ def _of_folder(source: PreparedFrom, folder_tags: FolderTags) -> Iterator[_Plann
             continue
         size, stamp = _size_and_stamp(root, path, sidecars)
         yield _Planned((path,), folders=names if are_tags else (), size=size, stamp=stamp)
-    for problem in (*listing.links, *passed_over(source)):
+    for problem in (*listing.links, *passed_over(source, listing)):
         key = problem.key if _is_utf_8(problem.key) else ascii(problem.key)[1:-1]
         yield _Planned((key,), problem=problem.reason)
 

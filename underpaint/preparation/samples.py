@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,11 @@ ORIGINS = {
     "folder": "names of folders alone",
 }
 """Places where tags come from, in words."""
+
+
+def origins_in_words(origins: Mapping[str, int]) -> str:
+    """Numbers of images by the origin of their tags, the most frequent first."""
+    return "; ".join(f"{ORIGINS[name]} {count:,}" for name, count in Counter(origins).most_common())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +67,12 @@ class LeftOut:
     reason: str
     shows: tuple[dict[str, Any], ...] = ()
     """The evaluation images of which the image is a near duplicate."""
+
+
+def row_of(path: str, *, tags: Sequence[str] | None = None, folders: Sequence[str] = ()) -> dict[str, Any]:
+    """The row for ``read_file`` of an image of which nothing else is known, by the names of ``plan.PLANNED``."""
+    row = {"paths": [path], "problem": None, "caption": "", "language": "", "licence": ""}
+    return {**row, "tags": tags, "folders": folders}
 
 
 def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
