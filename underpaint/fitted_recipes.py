@@ -269,6 +269,8 @@ def _budget(
     batch = _number("budget.batch_size", given) or batch
     samples = _number("budget.samples", given) or max(10 * batch, views // batch * batch)
     fields = [f"budget.samples={samples}", f"budget.warmup={samples // 10}"]
+    if epochs := _value("budget.epochs", given):
+        samples, fields = round(float(epochs) * images.count), []
     if batch != usual.budget.batch_size:
         fields += [f"budget.batch_size={batch}", f"budget.microbatch={min(usual.budget.microbatch, batch)}"]
     if batch % Lanes().count and "data.lanes.count" not in idle_fields(run):

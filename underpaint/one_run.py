@@ -39,6 +39,8 @@ from underpaint.training.ranks import join
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     run: Run
+    recipe: str
+    """Name of the recipe; "" of a run that is given as such."""
     overrides: tuple[str, ...]
     folder: Path
 
@@ -79,16 +81,20 @@ def plan_run(
 ) -> dict[str, object]:
     """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
 
+    As a file of JSON it is what ``read_plan`` reads, unless ``recipe`` is a Run.
+
     Neither data nor devices are looked at, so that a line for a cluster can be checked anywhere; an encoder to start
     from is where it is there. Only ``"mae"`` and ``"wsp"`` are fitted to the data and this machine.
 
     Raises:
         ValueError: for input the user can mend.
     """
-    run = _asked(recipe, overrides, out, minutes).run
+    asked = _asked(recipe, overrides, out, minutes)
+    run, named = asked.run, {"recipe": asked.recipe} if asked.recipe else {}
     require_fitting_start(run, planned=True)
+    steps = {} if run.budget.epochs else {"steps": run.budget.steps}
     peak_lr = run.optim.peak_lr(run.budget.batch_size)
-    return {"run": config.record(run), "derived": {"steps": run.budget.steps, "peak_lr": peak_lr}}
+    return {**named, "run": config.record(run), "derived": {**steps, "peak_lr": peak_lr}}
 
 
 def require_outside(source: object, out: Path) -> None:
@@ -111,8 +117,8 @@ def _asked(recipe: str | Run, overrides: config.Overrides, out: str | Path, minu
         raise ValueError(
             f"{recipe!r} gives a {type(run).__name__}, not a Run; a recipe is a function that returns a Run"
         )
-    run = override_run(run, given)
-    return _Asked(run=run, overrides=given, folder=Path(out) if out else Path("runs") / run.name)
+    run, name = override_run(run, given), recipe if isinstance(recipe, str) else ""
+    return _Asked(run=run, recipe=name, overrides=given, folder=Path(out) if out else Path("runs") / run.name)
 
 
 def _fitted(recipe: str, given: tuple[str, ...], out: str | Path, minutes: float | None) -> _Asked:
@@ -131,7 +137,8 @@ def _fitted(recipe: str, given: tuple[str, ...], out: str | Path, minutes: float
 
     name, fields = join().broadcast_from_first(chosen)
     overrides = (*fields, *(each for each in given if each not in fields))
-    return _Asked(run=override_run(recipes.find_recipe(name)(), overrides), overrides=overrides, folder=folder)
+    run = override_run(recipes.find_recipe(name)(), overrides)
+    return _Asked(run=run, recipe=name, overrides=overrides, folder=folder)
 
 
 def _kept(stage: str, folder: Path, minutes: float | None) -> tuple[str, Sequence[str]] | None:
@@ -181,7 +188,7 @@ def _images(stage: str, given: tuple[str, ...]) -> tuple[Images, list[str]]:
 
 def _dry_run(run: Run) -> RunResult:
     """Two steps with everything around them; nothing is kept."""
-    batch = run.budget.batch_size
+    batch, epochs = run.budget.batch_size, run.budget.epochs
     budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
     short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
     started = time.perf_counter()
@@ -192,6 +199,7 @@ def _dry_run(run: Run) -> RunResult:
     say(
         f"dry run of {run.name}: two steps, a checkpoint each, evaluation, model and report in "
         f"{duration(time.perf_counter() - started)}; {result['wall_seconds'] / 2:.2f} s a step, "
-        f"{size / 2**20:,.0f} MiB written and deleted; the whole run has {run.budget.steps:,} steps"
+        f"{size / 2**20:,.0f} MiB written and deleted; the whole run has "
+        + (f"{epochs:g} epochs" if epochs else f"{run.budget.steps:,} steps")
     )
     return result

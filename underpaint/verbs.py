@@ -43,6 +43,7 @@ from underpaint.preparation.inputs import require_apart
 from underpaint.preparation.joining import MAX_UNMATCHED
 from underpaint.preparation.pipeline import prepare_set
 from underpaint.preparation.settings import WORK, PrepareOptions, continued
+from underpaint.printed_plan import read_plan
 from underpaint.report import write_claims, write_report
 from underpaint.results.preparation import RECORD, PrepareRecord
 from underpaint.results.run import EVALUATIONS_FOLDER, RUN_FILE, EvaluationRow
@@ -75,6 +76,7 @@ __all__ = [
     "plan_run",
     "plan_study",
     "prepare",
+    "read_plan",
     "run_study",
     "settable_fields",
     "source_of",
@@ -292,8 +294,10 @@ def build_study(name: str, **asked: Unpack[StudyOptions]) -> parts.Study:
         raise ValueError(f"seeds {' '.join(map(str, seeds))} name one twice")
     if images and Path(images).is_dir() and "/" not in images:
         asked["images"] = f"./{images}"  # a bare word would be the name of a collection
-    name = study_name(name)
-    options: dict[str, Any] = {**options_of(name, asked), "overrides": config.assignments(asked.get("overrides", ()))}
+    name, overrides = study_name(name), config.assignments(asked.get("overrides", ()))
+    if epochs := next((each for each in overrides if each.partition("=")[0].endswith("budget.epochs")), ""):
+        raise ValueError(f"{epochs}: a study compares budgets in samples; set {epochs.partition('epochs')[0]}samples")
+    options: dict[str, Any] = {**options_of(name, asked), "overrides": overrides}
     return parts.with_one_precision(STUDIES[name](**options), asked.get("precision"))
 
 

@@ -81,13 +81,15 @@ MAY_IMPORT = {
     # Recipes fitted to images, and a folder of images with what can be run on it.
     "fitted_recipes": {"config", "core", "data", "models", "recipes", "run", "studies", "training"},
     "first_look": {"data", "fitted_recipes", "messages", "preparation"},
+    "printed_plan": {"config", "files", "recipes", "run"},
     # One run, by name or fitted.
     "one_run": EVERYTHING_TO_RUN | {"fitted_recipes", "preparation", "recipes", "report", "run"},
     # The encoder that users load: a ViT with the reading of its images.
     "image_encoder": {"data", "evals", "models"},
     # Images found by words: one query, or a page that needs no server.
     "search": EVERYTHING_TO_RUN | {"run"},
-    "verbs": EVERYTHING_TO_RUN | {"one_run", "preparation", "run", "recipes", "studies", "report", "weights"},
+    "verbs": EVERYTHING_TO_RUN
+    | {"one_run", "preparation", "printed_plan", "run", "recipes", "studies", "report", "weights"},
     "cli": FOUNDATION
     | {
         "training",

@@ -94,6 +94,7 @@ OTHER: dict[str, tuple[str, ...]] = {
     "data.augment.mix_group": ("data.augment.mix_group=4",),
     "data.max_bad": ("data.max_bad=0",),
     "budget.samples": (f"budget.samples={4 * BATCH}",),
+    "budget.epochs": ("budget.epochs=1",),
     "budget.batch_size": (f"budget.batch_size={BATCH // 2}",),
     "budget.warmup": ("budget.warmup=1",),
     "optim.base_lr": ("optim.base_lr=0.02",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from underpaint.config import LATER, OPERATIONAL
 
@@ -18,6 +19,8 @@ class Budget:
     batch_size: int = 256  # samples of one optimizer step
     microbatch: int = field(default=256, metadata=OPERATIONAL)  # samples of one forward pass on one rank
     warmup: int = 0  # samples
+    # Passes over the images in place of samples, which follow when the data are opened; the warm-up keeps its share.
+    epochs: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.microbatch < 1:
@@ -36,9 +39,37 @@ class Budget:
                 f"set both, for example budget.warmup={self.samples // 10}"
             )
 
+        if not 0 <= self.epochs < math.inf:
+            raise ValueError(
+                f"budget.epochs={self.epochs} must be a number of passes over the images, or 0 for samples"
+            )
+
     @property
     def steps(self) -> int:
+        """Number of optimizer steps.
+
+        Raises:
+            ValueError: for epochs, whose samples are not known before the data are opened.
+        """
+        if self.epochs:
+            raise ValueError(f"budget.epochs={self.epochs:g} needs the data to be counted; set budget.samples instead")
         return self.samples // self.batch_size
+
+    def for_images(self, images: int) -> Budget:
+        """The budget in samples, if there are so many images to train on.
+
+        Raises:
+            ValueError: for epochs that are less than one batch.
+        """
+        if not self.epochs:
+            return self
+        samples = round(self.epochs * images)
+        if samples < self.batch_size:
+            raise ValueError(
+                f"budget.epochs={self.epochs:g} of {images:,} images are less than one batch of {self.batch_size}; "
+                f"give more epochs, or a smaller budget.batch_size and budget.microbatch"
+            )
+        return replace(self, samples=samples, warmup=self.warmup * samples // self.samples, epochs=0.0)
 
     @property
     def forward_size(self) -> int:

@@ -140,7 +140,8 @@ class Run:
         if self.max_skipped < 1 or self.spike_factor <= 1:
             at_least = f"max_skipped={self.max_skipped} must be at least 1"
             raise ValueError(f"{at_least}, spike_factor={self.spike_factor} above 1; inf skips no spikes")
-        self.lr_schedule()  # refuses a schedule that does not fit the budget or the rate
+        if not self.budget.epochs:
+            self.lr_schedule()  # refuses a schedule that does not fit the budget or the rate
 
     @property
     def settled_precision(self) -> Precision:

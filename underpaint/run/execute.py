@@ -61,6 +61,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
     with ExitStack() as held:
         ranks.broadcast_from_first(lambda: held.enter_context(record.lock(folder)))
         opened = ranks.first_per_node(lambda: with_features(run, open_data(run), ranks))
+        run = replace(run, budget=run.budget.for_images(opened.images))
         data_info = DataInfo(
             seed=run.seed,
             labels=opened.vocabulary.labels,

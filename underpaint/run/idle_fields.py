@@ -21,6 +21,7 @@ from underpaint.run.declare import HasEncoder, Run
 from underpaint.run.starting_encoder import SHAPE, with_shape_of_start
 from underpaint.training.optim import OptimConfig
 
+LENGTHS = ("budget.epochs", "budget.samples", "budget.warmup")
 Idle = dict[str, str]
 """The dotted name of each field that does nothing: why, and what to do instead."""
 
@@ -32,8 +33,21 @@ def override_run(run: Run, overrides: Sequence[str]) -> Run:
         ValueError: for an override that cannot be applied, or that would change nothing but the record.
     """
     changed = with_shape_of_start(config.override(run, overrides))
+    if changed.budget.epochs:
+        _refuse_two_lengths(overrides)
     refuse_idle(overrides, changed, idle_fields(changed))
     return changed
+
+
+def _refuse_two_lengths(overrides: Sequence[str]) -> None:
+    """Raise ValueError where epochs are given beside values in samples."""
+    given = {name: each for each in overrides if (name := each.partition("=")[0]) in LENGTHS}
+    if "budget.epochs" in given and len(given) > 1:
+        samples = next(each for name, each in given.items() if name != "budget.epochs")
+        raise ValueError(
+            f"{given['budget.epochs']} and {samples} exclude each other: epochs become samples when the data are "
+            f"opened, and the warm-up keeps its share; leave one out"
+        )
 
 
 def refuse_idle(overrides: Sequence[str], changed: object, idle: Idle) -> None:
