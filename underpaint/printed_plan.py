@@ -40,18 +40,22 @@ def read_plan(file: str | Path) -> tuple[str, list[str]]:
 
 def _changes(recipe: Run, planned: dict[str, object]) -> Iterator[str]:
     """The fields of the plan that are not the recipe's; one that is not there is as a printed plan leaves it out."""
-    for name, _, value in config.differences(config.record(recipe), planned):
-        if value is None and (value := _default(recipe, name)) is None:
-            continue
-        yield f"{name}={config.written(value, name)}"
+    for name, old, value in config.differences(config.record(recipe), planned):
+        field, now = _field(recipe, name)
+        if value is None:
+            value = field.default if field is not None and field.metadata.get("later") else old
+        if old is None and isinstance(value, dict) and dataclasses.is_dataclass(now):  # a group that records leave out
+            inside = config.differences(config.record(now), value, name)
+        else:
+            inside = [(name, old, value)]
+        yield from (f"{each}={config.written(new, each)}" for each, before, new in inside if new not in (None, before))
 
 
-def _default(recipe: Run, name: str) -> object:
-    """The default of a field that records leave out where it has it; None for a field that is in every record."""
-    *groups, last = name.split(".")
-    holder: object = recipe
-    for group in groups:
-        holder = getattr(holder, group)
-    assert dataclasses.is_dataclass(holder)
-    field = next(field for field in dataclasses.fields(holder) if field.name == last)
-    return field.default if field.metadata.get("later") else None
+def _field(recipe: Run, name: str) -> tuple[dataclasses.Field[object] | None, object]:
+    """The field of a dotted name, None where there is none, and its value."""
+    field, value = None, recipe
+    for part in name.split("."):
+        fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        field = next((field for field in fields if field.name == part), None)
+        value = getattr(value, part, None)
+    return field, value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from underpaint._version import __version__
+from underpaint.cli.completion import SHELLS, PrintCompletion
 from underpaint.cli.embed import EMBED
 from underpaint.cli.eval import EVAL
 from underpaint.cli.export import EXPORT
@@ -132,6 +133,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         epilog="examples:\n  underpaint study stages\n  underpaint list\n  underpaint train --help",
     )
     top.add_argument("--version", action="version", version=f"underpaint {__version__}", help="show the version")
+    completion = "print a script that completes verbs, options, names and paths in bash, zsh or fish"
+    top.add_argument("--completion", metavar="SHELL", choices=SHELLS, action=PrintCompletion, help=completion)
     verbs = top.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, parser_class=Parser)
     of_verb: dict[str, Parser] = {}
     for verb in VERBS.values():

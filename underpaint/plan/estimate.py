@@ -133,6 +133,8 @@ def make_plan(
     overrides = assignments(overrides)
     chosen = override_run(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
     require_fitting_start(chosen, planned=True)
+    if chosen.budget.epochs:
+        raise ValueError(f"budget.epochs={chosen.budget.epochs:g}: a plan counts no images; set budget.samples instead")
     given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}
     if not 0 <= price < math.inf:
         raise ValueError(f"price={price} must not be negative, infinite or no number")
