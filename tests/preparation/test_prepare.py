@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,7 +129,7 @@ FORMS = [sidecar_txt, sidecar_json, parquet_of_lists, tsv, in_captions, yfcc, yf
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_labels(tmp_path: Path, photos: Path, form) -> None:
+def test_every_form_gives_the_same_labels(tmp_path: Path, photos: Path, form: Callable[[Path], Path]) -> None:
     out = prepared(tmp_path / "set", form(photos))
     assert names_of(out) == expected()
 
@@ -205,7 +206,9 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     assert record["counts"]["images"] == len(TAGS)
 
 
-def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(tmp_path: Path, photos: Path, capsys) -> None:
+def test_near_duplicates_of_evaluation_images_are_left_out_and_counted(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One in a folder, which is then in no shard, and one in a tar; a noisy copy counts, another picture does not."""
     shown, other = photograph(3), photograph(4)
     noisy = Image.fromarray(np.clip(np.asarray(shown, dtype=int) + 3, 0, 255).astype(np.uint8))
@@ -233,7 +236,9 @@ def bomb() -> bytes:
     return content[:8] + png_chunk(b"IHDR", (50_000).to_bytes(4, "big") * 2 + content[24:29]) + content[33:]
 
 
-def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path, monkeypatch) -> None:
+def test_a_set_that_grows_is_the_set_of_all_sources(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tars = write_tars(tmp_path / "tars", pictures(), TAGS)
     first = prepared(tmp_path / "grown", sidecar_txt(photos), shard_images=2)
     shards = {path.name for path in (first / "shards").iterdir()}
@@ -260,7 +265,7 @@ def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, photos: Path
     assert len({path.name for path in (first / "shards").iterdir()} & shards) == len(shards) - 1
 
 
-def test_other_rules_need_no_reading(tmp_path: Path, photos: Path, monkeypatch) -> None:
+def test_other_rules_need_no_reading(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = prepared(tmp_path / "set", sidecar_txt(photos))
     monkeypatch.setattr(pipeline, "read_partition", lambda *_: pytest.fail("nothing is to be read"))
     mapping = tmp_path / "mine.csv"
@@ -275,7 +280,9 @@ def test_other_rules_need_no_reading(tmp_path: Path, photos: Path, monkeypatch) 
     assert kept["settings"]["rules"]["mapping"] == {"fern": "oak", "walk": ""}
 
 
-def test_a_table_is_read_once_whatever_the_number_of_partitions(tmp_path: Path, photos: Path, monkeypatch) -> None:
+def test_a_table_is_read_once_whatever_the_number_of_partitions(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_csv(photos / "tags.csv", TAGS)
     calls: list[str] = []
     hashed, read = joining.xxh3, joining.TagTable.rows
@@ -287,7 +294,9 @@ def test_a_table_is_read_once_whatever_the_number_of_partitions(tmp_path: Path, 
     assert all(names_of(out).values())
 
 
-def test_files_of_tags_beside_a_set_are_refused(tmp_path: Path, photos: Path, capsys) -> None:
+def test_files_of_tags_beside_a_set_are_refused(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_csv(photos / "tags.csv", TAGS)
     out = prepared(tmp_path / "set", photos)
     with pytest.raises(ValueError, match="a prepared set, has its own labels"):
@@ -298,14 +307,14 @@ def test_files_of_tags_beside_a_set_are_refused(tmp_path: Path, photos: Path, ca
 
 @pytest.mark.parametrize("place", ["read_partition", "build_label_space", "IndexWriter", "write_json"])
 def test_an_interrupted_start_is_continued_to_the_same_bytes(
-    tmp_path: Path, photos: Path, monkeypatch, place: str
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     sidecar_txt(photos)
     wanted = outputs(prepared(tmp_path / "whole" / "set", photos, shard_images=1))
     calls = 0
     original = getattr(pipeline, place)
 
-    def stop(*given, **named):
+    def stop(*given: object, **named: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 3 or place != "read_partition":
@@ -392,7 +401,7 @@ def test_a_truncated_tar_gives_what_stands_before(tmp_path: Path) -> None:
     assert any("cut off" in row["reason"] for row in pq.read_table(out / "dropped.parquet").to_pylist())
 
 
-def test_errors_name_the_value_and_the_fix(tmp_path: Path, photos: Path, capsys) -> None:
+def test_errors_name_the_value_and_the_fix(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*given: str) -> str:
         assert main(["prepare", *given]) == 2
         return capsys.readouterr().err
@@ -417,7 +426,7 @@ def test_errors_name_the_value_and_the_fix(tmp_path: Path, photos: Path, capsys)
     assert tree(tmp_path / "mine") == {"thesis.txt": b"mine"}
 
 
-def test_the_command_says_what_was_done(tmp_path: Path, photos: Path, capsys) -> None:
+def test_the_command_says_what_was_done(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(photos / "tags.csv", TAGS)
     assert main(["prepare", str(photos), "--out", str(tmp_path / "set"), "--minimum-count", "2"]) == 0
     out, err = capsys.readouterr()
