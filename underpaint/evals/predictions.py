@@ -38,6 +38,8 @@ class Predictions:
     """Best class among those that are a right answer for some image."""
     class_table: str = ""
     remarks: tuple[str, ...] = ()
+    probability: tuple[float, ...] = ()
+    """Probability of each best class, where it is asked for (videos)."""
 
     def scores(self, *, by_both_rules: bool = False) -> list[Score]:
         """Top-1; by both RULES where the classes of the dataset are others than the classifier's, or where asked."""

@@ -13,6 +13,7 @@ from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.detection.evaluation import DetectionPrecision, write_answers
 from underpaint.evals.engine import Engine
+from underpaint.evals.filmstrips import write_filmstrips
 from underpaint.evals.predictions import Predictions, write_predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.score import Score, SetScore
@@ -23,6 +24,8 @@ from underpaint.evals.video import VideoAccuracy
 from underpaint.evals.video_attentive import VideoAttentive
 from underpaint.messages import say
 from underpaint.results.detections import FOLDER_ENDING, PAGE
+from underpaint.results.filmstrips import FOLDER_ENDING as FILMS_ENDING
+from underpaint.results.filmstrips import PAGE as FILMS_PAGE
 from underpaint.results.run import EvaluationRow
 
 
@@ -57,9 +60,14 @@ def measured(evaluation: Any, network: Any, *, labels: str, tags: str, engine: E
     beside: dict[str, Callable[[Path], None]] = {}
     if predictions:
         beside[".predictions.parquet"] = partial(write_predictions, predictions=predictions)
+    page = ""
+    if isinstance(evaluation, VideoAccuracy):
+        (source,), (answers,), form = sources, predictions, network.clip_input
+        beside[FILMS_ENDING] = partial(write_filmstrips, root=source.root, predictions=answers, form=form)
+        page = FILMS_PAGE
     if lists := split_lists(scores):
         beside[".splits"] = partial(write_split_lists, lists=lists)
-    return Measured(scores, [source.name for source in sources], content_hash(sources), beside)
+    return Measured(scores, [source.name for source in sources], content_hash(sources), beside, page)
 
 
 def sources_of(evaluation: Any, *, labels: str, tags: str) -> list[Source]:

@@ -51,6 +51,7 @@ class Answer(NamedTuple):
 
     label: str | None
     problem: str = ""
+    probability: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ class VideoAccuracy:
             predicted=predicted,
             restricted=predicted,
             remarks=tuple(unreadable_images(unread, total=len(answers), what="test", wrong=True, noun="videos")),
+            probability=tuple(answer.probability for answer in answers),
         )
 
     def answers(self, classifier: ClipClassifier, source: Source, engine: Engine) -> list[Answer]:
@@ -124,10 +126,10 @@ class VideoAccuracy:
                     mine.append(Answer(None, shown))
                 else:
                     clips = self.as_asked(shown, keyed_random.key("shuffled", path.name))
-                    mine.append(Answer(self.best(classifier, clips, form, engine.device)))
-        shares = group.exchange([(answer.label, answer.problem) for answer in mine])
+                    mine.append(self.best(classifier, clips, form, engine.device))
+        shares = group.exchange([(answer.label, answer.problem, answer.probability) for answer in mine])
         ordered = (shares[row % group.world][row // group.world] for row in range(len(source.path)))
-        return [Answer(label, problem) for label, problem in ordered]
+        return [Answer(label, problem, probability) for label, problem, probability in ordered]
 
     def as_asked(self, views: UInt8[Tensor, "views t c h w"], key: int) -> UInt8[Tensor, "views t c h w"]:
         """The frames of each view in the order of ``frames``; those of one clip are shuffled alike in all crops."""
@@ -146,13 +148,14 @@ class VideoAccuracy:
         views: UInt8[Tensor, "views t c h w"],
         form: ClipInput,
         device: torch.device,
-    ) -> str:
+    ) -> Answer:
         """The class with the largest mean probability."""
         total = torch.zeros(len(classifier.labels), dtype=torch.float64)
         for chunk in views.split(self.batch_size):
             scores = classifier.logits(normalised(list(chunk), form).to(device))
             total += classifier.probabilities_of(scores).double().sum(dim=0).cpu()
-        return classifier.labels[int(total.argmax())]
+        best = int(total.argmax())
+        return Answer(classifier.labels[best], probability=float(total[best]) / len(views))
 
     def view(self, form: ClipInput) -> str:
         """Name of the views in rows of results: ``5x3 clips@224`` and the order of their frames."""

@@ -15,6 +15,7 @@ from underpaint.report import (
     detections_page,
     dots,
     embedded_pictures,
+    films_page,
     headline,
     html_tables,
     scaling_page,
@@ -47,7 +48,7 @@ def write_report(folder: str | Path, *, images: bool = True) -> Path:
     """Write ``report.html`` into a run or study folder, ``prepare.html`` into a prepared set, from its files alone.
 
     A set whose near copies were left out gets ``near_copies.html`` as well, a run whose detections were evaluated
-    ``detections.html``. The path of the first page is returned.
+    ``detections.html``, one that was evaluated on videos ``videos.html``. The path of the first page is returned.
     ``images=False`` leaves out the photographs and drawings, for images that must not travel with the numbers.
 
     Raises:
@@ -172,9 +173,11 @@ def _plain_page(template: str, study: StudyFolder, content: Mapping[str, object]
 def _run_pages(run: RunFolder, *, images: bool) -> dict[str, str]:
     mark = STAGES.get(run.result["stage"], SPARE[0]) if run.result else SPARE[0]
     detections = detections_page.content(run) if images else None
+    films = films_page.content(run) if images else None
     page = render(
         "run.html.j2",
         detections=detections_page.PAGE if detections else "",
+        films=films_page.PAGE if films else "",
         run=run,
         images=images,
         figures=curves.run_charts(run, mark),
@@ -187,6 +190,7 @@ def _run_pages(run: RunFolder, *, images: bool) -> dict[str, str]:
     return {
         "report.html": page,
         **({detections_page.PAGE: render("detections.html.j2", **detections)} if detections else {}),
+        **({films_page.PAGE: render("videos.html.j2", **films)} if films else {}),
     }
 
 
