@@ -96,3 +96,39 @@ def cross_block(name: str, size: tuple[int, int, int], decoder: DecoderConfig, t
         block=True,
         recast=types.lean,
     )
+
+
+def relative_block(
+    name: str,
+    places: tuple[int, int],
+    shape: tuple[int, int, int],
+    types: Types,
+    *,
+    further: int,
+    tables: int,
+    drop_path: bool,
+) -> Layer:
+    """A block with relative positions as ``further`` channels of q, k and v in all heads (detectors, videos).
+
+    ``places`` are those of the residual stream and those of all windows, ``shape`` is (width, heads, MLP ratio);
+    ``tables`` is the number of tables of positions, each of which keeps a copy of q.
+    """
+    (tokens, padded), (d, heads, ratio), c = places, shape, types.compute
+    residual = tokens * d * types.stream
+    wide = padded * (d + further) * c  # a query, key, value or output with its further channels
+    # inputs of qkv and of proj, copies of q; inputs of norms, of fc1, of GELU and of fc2
+    attention = (2 + tables) * padded * d * c + 4 * wide + padded * heads * FP32
+    mlp = tokens * d * (1 + 2 * ratio) * c
+    hidden = tokens * d * ratio * c
+    # fc2 comes back first; later its layers are gone, and all four wide tensors have gradients
+    at_attention = max(0, 4 * wide + 2 * padded * d * c - mlp - tokens * d * types.norm)
+    return Layer(
+        parameters=(name,),
+        saved=attention + mlp + 2 * tokens * d * types.norm + 4 * tokens * FP32,
+        forward=residual + tokens * d * c,
+        # beside the wide tensors all of qkv, its input, and the products of q with the tables
+        graphless=3 * residual + max(hidden * 2, 4 * wide + padded * (4 * d + further) * c),
+        backward=residual + (residual if drop_path else 0) + max(hidden, at_attention),
+        source=residual,
+        block=True,
+    )

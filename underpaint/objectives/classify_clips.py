@@ -12,6 +12,8 @@ from underpaint.core import ClipBatch, ClipInput, DataInfo, Inputs, LabelInput, 
 from underpaint.models.video import ClipConfig, VideoViT, initialise_video
 from underpaint.models.video_flops import clip_flops
 from underpaint.objectives.classify import LabelClassifier, LabelClassifierConfig
+from underpaint.objectives.clip_layers import ClipLayers
+from underpaint.objectives.layers import HeadLayers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,19 @@ class ClassifyClipsConfig(LabelClassifierConfig):
     def build(self, data_info: DataInfo) -> ClassifyClips:
         self.require_labels(data_info)
         return ClassifyClips(self, data_info)
+
+    def layers(self, data_info: DataInfo) -> tuple[ClipLayers, HeadLayers]:
+        """Layers that a training step computes, for the planner."""
+        trained = not self.frozen_encoder
+        clips = ClipLayers(encoder=self.encoder, clip=self.clip, trained=trained, drop_path=self.drop_path > 0)
+        head = HeadLayers(
+            encoder=self.encoder,
+            labels=len(data_info.labels),
+            trained_encoder=trained,
+            tokens=1 + clips.tubelets,
+            norms_mean=self.pooling == "mean",
+        )
+        return clips, head
 
     def flops_per_sample(self, data_info: DataInfo) -> int:
         return clip_flops(self.encoder, self.clip, len(data_info.labels), frozen_encoder=self.frozen_encoder)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from underpaint.costs.memory import FP32, Layer, Types
+from underpaint.costs.memory import FP32, Layer, Types, relative_block
 from underpaint.costs.work import CALLS, Work
 from underpaint.models.detector.config import BOX_LEVELS, MASK_SIDE, POOLED_BOX, POOLED_MASK, DetectorConfig
 from underpaint.models.detector.flops import POSITIVE_REGIONS, windowed_macs
@@ -76,27 +76,15 @@ class WindowedLayers:
         return [stem, *(self._block(number, samples, types) for number in range(encoder.depth))]
 
     def _block(self, number: int, samples: int, types: Types) -> Layer:
-        encoder, c, window = self.encoder, types.compute, self.window(number)
-        d, ratio, places = encoder.width, encoder.mlp_ratio, samples * encoder.num_patches
-        residual = places * d * types.stream
-        padded = samples * self.padded(window)
-        # a query, key, value or output with the channels of relative positions
-        wide = padded * (d + encoder.heads * sum(window)) * c
-        # input of qkv, two copies of q for both tables, input of proj; inputs of norms, of fc1, of GELU and of fc2
-        attention = 4 * padded * d * c + 4 * wide + padded * encoder.heads * FP32
-        mlp = places * d * (1 + 2 * ratio) * c
-        saved = attention + mlp + 2 * places * d * types.norm + 4 * places * FP32
-        hidden = places * d * ratio * c
-        # fc2 comes back first; later its layers are gone, and all four wide tensors have gradients
-        at_attention = max(0, 4 * wide + 2 * padded * d * c - mlp - places * d * types.norm)
-        return Layer(
-            parameters=(f"encoder.blocks.{number}.",),
-            saved=saved,
-            forward=residual + places * d * c,
-            graphless=3 * residual + max(hidden * 2, 4 * wide + padded * d * c),
-            backward=residual + (residual if self.drop_path else 0) + max(hidden, at_attention),
-            source=residual,
-            block=True,
+        encoder, window = self.encoder, self.window(number)
+        return relative_block(
+            f"encoder.blocks.{number}.",
+            (samples * encoder.num_patches, samples * self.padded(window)),
+            (encoder.width, encoder.heads, encoder.mlp_ratio),
+            types,
+            further=encoder.heads * sum(window),
+            tables=2,
+            drop_path=self.drop_path,
         )
 
     def add_work(self, work: Work, samples: int, *, c: int, again: bool) -> None:

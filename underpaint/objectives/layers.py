@@ -80,12 +80,20 @@ class HeadLayers:
     encoder: ViTConfig
     labels: int
     trained_encoder: bool = True
+    tokens: int | None = None  # of a sample, cls among them; None is those of an image
+    norms_mean: bool = False  # the norm is of the mean of the tokens, not of all tokens
 
     recomputed_macs = 0
 
+    @property
+    def _tokens(self) -> int:
+        return 1 + self.encoder.num_patches if self.tokens is None else self.tokens
+
     def memory(self, samples: int, types: Types) -> list[Layer]:
         b, d, c = samples, self.encoder.width, types.compute
-        features = b * (1 + self.encoder.num_patches) * d
+        features = b * self._tokens * d
+        if self.norms_mean:
+            return [self._head_on_mean(samples, types)]
         view = features if types.norm == c else 0  # the head's input is a view of all tokens, unless a bf16 copy
         pieces = is_chunked(b, d, self.labels, casts=c < types.stream)
         kept, forward, backward = _scores(b, d, self.labels, c, pieces=pieces)
@@ -99,12 +107,27 @@ class HeadLayers:
         )
         return [head]
 
+    def _head_on_mean(self, b: int, types: Types) -> Layer:
+        """The head on one feature a sample; on the way back it becomes the gradient of all tokens, and with cls."""
+        d, c = self.encoder.width, types.compute
+        kept, forward, backward = _scores(
+            b, d, self.labels, c, pieces=is_chunked(b, d, self.labels, casts=c < types.stream)
+        )
+        spread = 2 * b * self._tokens * d * types.stream if self.trained_encoder else 0
+        return Layer(
+            parameters=("encoder.norm.", "fc_norm.", "batch_norm.", "head."),
+            saved=b * d * (types.norm + c) + kept,
+            forward=2 * b * d * types.norm + forward,
+            backward=max(spread, backward),
+            pieces=is_chunked(b, d, self.labels, casts=c < types.stream),
+        )
+
     def add_work(self, work: Work, samples: int, *, c: int, again: bool) -> None:
-        b, encoder, tokens = samples, self.encoder, 1 + self.encoder.num_patches
+        b, encoder, tokens = samples, self.encoder, self._tokens
         scored_again = 1 if is_chunked(b, encoder.width, self.labels, casts=c < FP32) else 0
         passes = (3 if self.trained_encoder else 2) + scored_again
         work.linear(b, encoder.width, self.labels, c=c, passes=passes)
-        work.normalised += FP32 * b * tokens * encoder.width
+        work.normalised += FP32 * b * (1 if self.norms_mean else tokens) * encoder.width
         pixels = encoder.num_patches * encoder.patch_values
         work.added += FP32 * b * (8 * self.labels + 4 * tokens * encoder.width + 2 * pixels)
 

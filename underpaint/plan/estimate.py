@@ -15,6 +15,7 @@ from underpaint.config import Overrides, assignments
 from underpaint.core import BoxInput, DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.data.detection.dataset import DetectionData
+from underpaint.data.video.dataset import VideoData
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
 from underpaint.plan.duration import StepTime, step_time
 from underpaint.plan.memory import Memory, memory
@@ -30,10 +31,14 @@ from underpaint.run.starting_encoder import require_fitting_start
 FORMAT = 1
 JPEG_BYTES = 110_000
 """Mean size of one image file, about that of ImageNet's: an assumption."""
+VIDEO_BYTES = 520_000
+"""Mean size of one video file, that of Kinetics-400 at 340 pixels (135 GB): an assumption."""
 CLASSES = 1_000
 """Labels where the run does not say how many its data has: an assumption."""
 COCO_CLASSES, LVIS_CLASSES = 80, 1_203
 """Classes of a detector; those of LVIS where images of rare ones are repeated, as its recipes do: an assumption."""
+K400_CLASSES, SSV2_CLASSES = 400, 174
+"""Classes of videos; those of Something-Something where none is mirrored, as its recipes do: an assumption."""
 MORE_GPUS = tuple(2**power for power in range(1, 13))
 SLOWER = 1.05
 """A simpler layout is kept unless another is quicker by more than this."""
@@ -300,7 +305,7 @@ class _Question:
             batch_size=self.run.budget.batch_size,
             step=step,
             price=0.0,
-            data_bytes=samples * JPEG_BYTES,
+            data_bytes=samples * _bytes_of_sample(self.run),
             assumptions=tuple(self._assumptions(layout, device)),
         )
 
@@ -323,7 +328,8 @@ class _Question:
                 f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "
                 f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
             )
-        yield f"{JPEG_BYTES / 1000:.0f} kB an image; reading and decoding keep up"
+        size, each = (VIDEO_BYTES, "a video") if isinstance(run.data, VideoData) else (JPEG_BYTES, "an image")
+        yield f"{size / 1000:.0f} kB {each}; reading and decoding keep up"
         if isinstance(run.objective, NeedsWholeBatch):
             yield "the loss compares all pairs of a batch, so each rank takes its part of the batch at once"
         if self.parameters.batch_norm:
@@ -341,4 +347,11 @@ def _labels(run: Run) -> int:
         return run.data.vocabulary_size
     if isinstance(run.data, DetectionData):
         return LVIS_CLASSES if run.data.repeat_threshold else COCO_CLASSES
+    if isinstance(run.data, VideoData):
+        return K400_CLASSES if run.data.flip else SSV2_CLASSES
     return CLASSES
+
+
+def _bytes_of_sample(run: Run) -> int:
+    """Bytes to read for a sample; views of one clip share them."""
+    return VIDEO_BYTES // run.data.views if isinstance(run.data, VideoData) else JPEG_BYTES
