@@ -18,6 +18,7 @@ import pytest
 
 from support.detection_examples import make_objects
 from support.small_runs import make_textures
+from support.video_examples import make_videos
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -77,6 +78,17 @@ def test_your_boxes(tmp_path: Path) -> None:
     assert "val detection box: AP " in printed
     assert (tmp_path / "runs" / "first_boxes" / "detections.html").is_file()
     assert len(json.loads((tmp_path / "objects.json").read_text())["images"]) == 24
+
+
+@pytest.mark.slow
+def test_your_clips(tmp_path: Path) -> None:
+    make_videos(tmp_path / "clips", count=8)
+    for name in ("train.csv", "val.csv"):
+        (tmp_path / "clips" / name).rename(tmp_path / name)
+    printed = run("your_clips", tmp_path)
+    assert "val finetune: top1 " in printed
+    assert "train video_attentive: top1 " in printed
+    assert (tmp_path / "runs" / "first_clips" / "videos.html").is_file()
 
 
 @pytest.mark.slow
