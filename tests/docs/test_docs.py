@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from underpaint import config, recipes, verbs
+from underpaint.cli.main import main
 from underpaint.cli.parser import VERBS, parse
 from underpaint.fitted_recipes import STAGES
 
@@ -86,3 +87,30 @@ def test_a_shown_command_is_one(where: str, command: str) -> None:
         assert options.study in verbs.TABLES or verbs.study_name(options.study) in verbs.STUDIES
     elif options.verb == "list" and options.source:
         assert recipes.find_recipe(options.source)
+
+
+READS_A_RUN = ("eval", "embed", "predict", "search", "export", "import", "report")
+
+
+@pytest.mark.parametrize(("where", "command"), COMMANDS, ids=[f"{where}: {command}" for where, command in COMMANDS])
+def test_a_shown_command_starts_or_says_what_is_missing(
+    where: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In an empty folder: runs are planned as far as nothing is read; the others name a path that is not there."""
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command, comments=True)[1:]
+    options = parse(words)
+    if ":" in getattr(options, "recipe", "") or ":" in getattr(options, "evaluation", ""):
+        return
+    if options.verb == "train" and options.recipe not in ("", *STAGES):
+        assert main([*words, "--plan"]) == 0, capsys.readouterr().err
+    elif options.verb == "plan" and options.recipe and options.device != "cpu":
+        assert main(words) == 0 or "; what would fit: " in capsys.readouterr().err
+    elif options.verb in READS_A_RUN:
+        assert main(words) == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("underpaint: "))
+        assert any(word.removeprefix("./") in line for word in words[1:]), line
