@@ -1,11 +1,12 @@
 """Zero-shot transfer to classes that no stage saw, for MAE, WSP and MAE then WSP, in many languages.
 
     PYTHONPATH=. python benchmarks/zeroshot.py --out runs/zeroshot --seeds 1 2 3
+    PYTHONPATH=. python benchmarks/zeroshot.py --out runs/photographs --photographs DIR
 
 Trains the encoders, beside each a projection from a locked multilingual text tower (LiT), and measures them by the
-names of classes whose drawings, words and near duplicates were held out of all of it: images, captions, vocabulary,
-tokenizer, mean and deviation (``zeroshot_images.py``). It can be stopped and continued; ``table.md`` is written at the
-end, of the seeds that are done.
+names of classes whose pictures, words and near duplicates were held out of all of it: images, captions, vocabulary,
+tokenizer, mean and deviation (``zeroshot_images.py`` for drawings, ``photographs_data.py`` for photographs). It can be
+stopped and continued; ``table.md`` is written at the end, of the seeds that are done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from photographs_data import prepare_photographs
 from zeroshot_images import classes
 
 from underpaint import files, recipes
@@ -49,12 +51,17 @@ class Design:
     lit: Run
     trained: str
     tested: str
+    excluded: str = ""
+    """Images whose near duplicates are left out while training; "" where they were before."""
+    names: str = ""
+    """File of class names; "" takes those of the held-out families of emoji."""
 
 
 def smoke() -> Design:
     """Seconds: the same path on OpenMoji alone, with a small text tower from scratch."""
     lit = recipes.lit_smoke()
-    return Design(recipes.mae_smoke(), recipes.wsp_smoke(), lit, f"{IMAGES}few_drawings", f"{IMAGES}few_unseen")
+    tested = f"{IMAGES}few_unseen"
+    return Design(recipes.mae_smoke(), recipes.wsp_smoke(), lit, f"{IMAGES}few_drawings", tested, excluded=tested)
 
 
 def small() -> Design:
@@ -72,6 +79,22 @@ def small() -> Design:
         lit,
         f"{IMAGES}drawings",
         f"{IMAGES}unseen",
+        excluded=f"{IMAGES}unseen",
+    )
+
+
+def photographs(out: Path) -> Design:
+    """Two hours of two cores for three seeds, on the training photographs of ``prepare_photographs``; LiT as above."""
+    mae, wsp = recipes.mae_small(), recipes.wsp_small()
+    shape = replace(encoder_of(mae), size=(64, 64), depth=4)
+    trained = replace(encoder_of(wsp), size=(64, 64), depth=4)
+    return Design(
+        replace(mae, objective=replace(mae.objective, encoder=shape), budget=_budget(102_400)),
+        replace(wsp, objective=replace(wsp.objective, encoder=trained), budget=_budget(64_000)),
+        small().lit,
+        str(out / "set"),
+        str(out / "data" / "unseen"),
+        names=str(out / "data" / "names.json"),
     )
 
 
@@ -90,8 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--arms", nargs="+", choices=ARMS, default=list(ARMS), help="an arm needs the one it starts from"
     )
+    parser.add_argument("--photographs", type=Path, help="folder of photographs to use in place of drawings")
     options = parser.parse_args(arguments)
-    design, out = SIZES[options.size](), options.out
+    out = options.out.absolute()
+    if options.photographs:
+        prepare_photographs(options.photographs, out)
+        design = photographs(out)
+    else:
+        design = SIZES[options.size]()
     for seed in options.seeds:
         for arm in sorted(options.arms, key=list(ARMS).index):
             train_and_measure(design, arm, seed, out)
@@ -111,7 +140,7 @@ def train_and_measure(design: Design, arm: str, seed: int, out: Path) -> None:
     _train(replace(lit, objective=objective), out / f"lit-{name}", seed, out / name)
     scores = out / f"scores-{name}.json"
     if not scores.is_file():
-        files.write_json(scores, [score.record() for score in measure(out / f"lit-{name}", design.tested, out)])
+        files.write_json(scores, [score.record() for score in measure(out / f"lit-{name}", design, out)])
 
 
 def _train(run: Run, folder: Path, seed: int, start: Path | None) -> None:
@@ -123,7 +152,7 @@ def _on(run: Run, design: Design) -> Run:
     """The run on the training images, without near duplicates of the test images, with their mean and deviation."""
     assert isinstance(run.data, ImageData)
     encoder = replace(encoder_of(run), **_statistics(design.trained, design.mae))
-    data = replace(run.data, source=design.trained, exclude=design.tested)
+    data = replace(run.data, source=design.trained, exclude=design.excluded)
     data = replace(data, templates=("{}",)) if isinstance(data, CaptionData) else data
     cadence = replace(run.cadence, log=run.budget.samples // 10, save=64_000, evaluate=10_000_000)
     objective = replace(run.objective, encoder=encoder)
@@ -143,13 +172,19 @@ def _statistics(trained: str, mae: Run) -> dict[str, tuple[float, ...]]:
     return {"mean": mean, "std": std}
 
 
-def measure(run: Path, tested: str, out: Path) -> list[Score]:
+def measure(run: Path, design: Design, out: Path) -> list[Score]:
     """Top-1 among the held-out classes by their names in every language, and names against English names."""
-    tables = {language: {name: [word] for name, word in of.items()} for language, of in classes().names.items()}
-    files.write_json(out / "names.json", tables)
+    if not design.names:
+        tables = {language: {name: [word] for name, word in of.items()} for language, of in classes().names.items()}
+        files.write_json(out / "names.json", tables)
     (out / "templates.txt").write_text("{}\n", encoding="utf-8")
-    evaluation = ZeroShotTransfer(dataset=tested, names=str(out / "names.json"), templates=str(out / "templates.txt"))
-    return evaluation(load_towers(run), source=open_source(tested), device=torch.device("cpu"), seed=0)
+    evaluation = ZeroShotTransfer(
+        dataset=design.tested,
+        names=design.names or str(out / "names.json"),
+        templates=str(out / "templates.txt"),
+        images="all",
+    )
+    return evaluation(load_towers(run), source=open_source(design.tested), device=torch.device("cpu"), seed=0)
 
 
 def table(out: Path) -> str:
