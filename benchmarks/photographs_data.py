@@ -32,14 +32,15 @@ def prepare_photographs(photos: Path, out: Path) -> None:
     """
     if not (out / "data").is_dir():
         with files.new_folder(out / "data") as folder:
-            _write_photographs(photos, folder)
+            write_photographs(photos, folder)
     if not (out / "set" / "prepared.json").is_file():
         shards = sorted((out / "data").glob("photographs-*.tar"))
         tags, unseen = str(out / "data" / "tags.csv"), [out / "data" / "unseen"]
         prepare(shards, out / "set", tags=tags, exclude=unseen, min_count=5, max_unmatched=1.0)
 
 
-def _write_photographs(photos: Path, folder: Path) -> None:
+def write_photographs(photos: Path, folder: Path) -> None:
+    """Shards and tags to train on, ``unseen`` and ``names.json``, into an empty folder."""
     classes: dict[str, Any] = files.read_json(photos / "photos" / "classes.json")
     names: dict[str, Any] = files.read_json(photos / "names" / "tiny_imagenet.json")
     held = {wnid for wnid in classes if keyed_random.key("zero-shot", wnid) % HELD_OUT == 0}

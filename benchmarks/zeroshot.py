@@ -84,7 +84,7 @@ def small() -> Design:
 
 
 def photographs(out: Path) -> Design:
-    """Two hours and a half of one core for three seeds, on the training photographs of ``prepare_photographs``; LiT as above."""
+    """Two hours and a half of one core for three seeds, on what ``prepare_photographs`` leaves; LiT as on drawings."""
     mae, wsp = recipes.mae_small(), recipes.wsp_small()
     shape = replace(encoder_of(mae), size=(64, 64), depth=4)
     trained = replace(encoder_of(wsp), size=(64, 64), depth=4)
