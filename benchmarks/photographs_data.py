@@ -1,7 +1,7 @@
 """Photographs for the zero-shot benchmark: what is trained on, and the classes that no stage sees.
 
 One class in five, by the hash of its WordNet number, is held out: its photographs are kept apart as test images, and
-every tag that is a name of it, in any language and number, is taken off the other photographs. What is left is prepared
+every tag that is a name of it, in any language and number, is taken off the other photographs. The rest is prepared
 as any pile of images with tags is, without near duplicates of the test images.
 """
 
@@ -28,7 +28,7 @@ def prepare_photographs(photos: Path, out: Path) -> None:
     """Make ``out/data`` with ``unseen``, the test images, and ``names.json``, and ``out/set``, the training images.
 
     ``photos`` is laid out as docs/results/zeroshot.md says: ``photos/*.tar`` with a JSON file of classes beside each,
-    ``photos/classes.json``, ``photos/hashtags.csv`` and ``names/tiny_imagenet.json``. What is there stays.
+    ``photos/classes.json``, ``photos/hashtags.csv`` and ``names/tiny_imagenet.json``. Existing folders stay.
     """
     if not (out / "data").is_dir():
         with files.new_folder(out / "data") as folder:
