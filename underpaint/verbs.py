@@ -122,7 +122,7 @@ def prepare(
     An existing set is continued: sources are added to those it has, and options that are not given stay as they were.
     Folders of images, tables (CSV, TSV, Parquet, those of YFCC100M) and tar shards are sources; shards are read where
     they lie. ``max_unmatched`` is the share of a table's rows that may fit no image. ``options`` are
-    those of ``PrepareOptions``, such as ``dedupe=True``, and fields of ``TagRules``, such as ``vocabulary_size=5000``.
+    those of ``PrepareOptions``, such as ``dedupe="near"``, and fields of ``TagRules`` (``vocabulary_size=5000``).
 
     Raises:
         ValueError: for input the user can mend.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from support.all_pairs import all_near_copies, some_views
+from support.all_pairs import all_near_copies, near_pair, some_views
 from support.image_copies import COPIES, COPIES_OF_DRAWINGS, drawing, photograph
 from support.image_files import encoded
 from underpaint.data.near_duplicates import within_set
@@ -17,7 +19,7 @@ from underpaint.data.near_duplicates.fingerprints import (
     Views,
     fingerprint,
 )
-from underpaint.data.near_duplicates.within_set import near_copies
+from underpaint.data.near_duplicates.within_set import near_copies, near_families
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,39 @@ def test_many_frames_of_one_scene_are_few_comparisons(monkeypatch: pytest.Monkey
     assert [copy.row for copy in copies] == list(range(1, 300))
     assert {copy.kept for copy in copies} == {0}
     assert compared < 300 + 32 * 32
+
+
+@pytest.mark.parametrize("block", [5, 256])
+def test_families_are_what_near_pairs_connect(
+    pictures: Fingerprints, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(within_set, "BLOCK", block)
+    count = len(pictures.problems)
+    pairs = [(row, kept) for row in range(count) for kept in range(row) if near_pair(pictures, row, kept)]
+    graph = coo_array((np.ones(len(pairs)), np.array(pairs).T), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    expected = [component.tolist().index(number) for number in component]
+    families = near_families(pictures.prints, lambda rows: some_views(pictures.views, rows))
+    assert families.tolist() == expected
+    assert max(np.bincount(families)) >= 10, "a burst is one family"
+
+
+def test_a_family_of_many_is_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = fingerprint([burst_frame(0)])
+    compared = 0
+    original = within_set.differences
+
+    def count(*given: object, **known: object) -> np.ndarray:
+        nonlocal compared
+        compared += len(given[2])  # type: ignore[arg-type]
+        return original(*given, **known)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(within_set, "differences", count)
+    monkeypatch.setattr(within_set, "BLOCK", 32)
+    prints = frame.prints.at(np.zeros(300, dtype=np.int64))
+    families = near_families(prints, lambda some: some_views(frame.views, [0] * len(some)))
+    assert not families.any()
+    assert compared < 300 + 10 * 32
 
 
 def test_hashes_are_packed_and_unpacked(pictures: Fingerprints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from support.prepare_examples import index_of, outputs, prepared, write_csv, wri
 from underpaint.__main__ import main
 from underpaint.data.near_duplicates.fingerprints import fingerprint
 from underpaint.preparation import deduplication, pipeline
+from underpaint.preparation.settings import continued, summary
 from underpaint.report import write_report
 
 TAGS = {"3.png": ("sea",), "copy of 3.png": ("beach", "sea"), "small 2.jpg": ("owl",), "2.png": ("bird",)}
@@ -38,6 +40,7 @@ def images() -> dict[str, bytes]:
     files |= {"small 2.jpg": encoded(scaled(photograph(2), 0.6), "JPEG")}
     files |= {
         "large 0.png": encoded(scaled(photograph(0), 1.5)),
+        "4 small file.jpg": encoded(photograph(4), "JPEG", quality=80),
         "flat.png": encoded(Image.new("RGB", (40, 40), "teal")),
     }
     return files
@@ -56,7 +59,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def out(sources: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("deduped") / "set", *sources, shard_images=8, dedupe=True)
+    return prepared(tmp_path_factory.mktemp("deduped") / "set", *sources, shard_images=8, dedupe="near")
 
 
 def place(row: dict) -> tuple[str, int]:
@@ -68,7 +71,7 @@ def copies_of(out: Path) -> list[dict]:
 
 
 def test_what_leaves_is_what_all_pairs_give(tmp_path: Path, sources: list[Path], out: Path) -> None:
-    """Exact copies by their bytes, near ones pair by pair, the largest first."""
+    """Exact copies by their bytes, near ones pair by pair: the most pixels first, then the largest file."""
     everything = index_of(prepared(tmp_path / "all", *sources, shard_images=8))
     content = {
         place(row): (tmp_path / "all" / row["shard"]).read_bytes()[row["offset"] :][: row["size"]] for row in everything
@@ -76,7 +79,7 @@ def test_what_leaves_is_what_all_pairs_give(tmp_path: Path, sources: list[Path],
     distinct: dict[bytes, dict] = {}
     for row in everything:
         distinct.setdefault(content[place(row)], row)
-    ordered = sorted(distinct.values(), key=lambda row: -row["width"] * row["height"])
+    ordered = sorted(distinct.values(), key=lambda row: (-row["width"] * row["height"], -row["size"]))
     near = all_near_copies(fingerprint([content[place(row)] for row in ordered]))
     kept_for = {place(ordered[copy.row]): place(ordered[copy.kept]) for copy in near}
     first = {place(row): place(distinct[content[place(row)]]) for row in everything}
@@ -87,7 +90,8 @@ def test_what_leaves_is_what_all_pairs_give(tmp_path: Path, sources: list[Path],
     assert {place(row) for row in index_of(out)} == first.keys() - expected.keys()
     kinds = {(Path(row["copy"]["key"]).name, row["kept"]["key"]): row["kind"] for row in copies}
     assert kinds[("copy of 3", "3")] == "exact"
-    assert kinds[("small 2", "2")] == kinds[("mirror", "1")] == kinds[("0", "large 0")] == "near"
+    near_pairs = [("4 small file", "4"), ("small 2", "2"), ("mirror", "1"), ("0", "large 0")]
+    assert {kinds[pair] for pair in near_pairs} == {"near"}
     assert len([row for row in copies if row["kept"]["key"].startswith("burst/")]) >= 6
     assert {row["mirrored"] for row in copies if row["copy"]["key"] == "mirror"} == {True}
 
@@ -123,7 +127,8 @@ def test_copies_come_back_without_reading(
     assert main([*given, "--dedupe"]) == 0
     record = json.loads((out / "prepare.json").read_text())
     copies = copies_of(out)
-    assert record["copies"] == {kind: sum(row["kind"] == kind for row in copies) for kind in ("exact", "near")}
+    counts = {kind: sum(row["kind"] == kind for row in copies) for kind in ("exact", "near")}
+    assert record["copies"] == {**counts, "joined": 0}
     said = capsys.readouterr().out
     assert f"{record['copies']['exact']} exact copies and {record['copies']['near']} near copies left out" in said
     assert "near_copies.html" in said
@@ -137,7 +142,7 @@ def test_copies_come_back_without_reading(
 
 
 def test_a_set_that_grows_is_the_set_of_all_sources(tmp_path: Path, sources: list[Path], out: Path) -> None:
-    first = prepared(tmp_path / "set", sources[0], shard_images=8, dedupe=True)
+    first = prepared(tmp_path / "set", sources[0], shard_images=8, dedupe="near")
     underpaint.prepare([str(sources[1])], first)
     others = ("copy_pictures.parquet", "near_copies.html")
     grown = {name: content for name, content in outputs(first).items() if name not in others}
@@ -154,15 +159,15 @@ def test_an_interrupted_search_is_done_again(
 
     monkeypatch.setattr(deduplication, "near_copies", stop)
     with pytest.raises(OSError, match="the disk is full"):
-        prepared(tmp_path / "set", *sources, shard_images=8, dedupe=True)
+        prepared(tmp_path / "set", *sources, shard_images=8, dedupe="near")
     monkeypatch.setattr(deduplication, "near_copies", original)
-    assert outputs(prepared(tmp_path / "set", *sources, shard_images=8, dedupe=True)) == outputs(out)
+    assert outputs(prepared(tmp_path / "set", *sources, shard_images=8, dedupe="near")) == outputs(out)
 
 
 def test_a_set_without_copies_has_an_empty_page(tmp_path: Path) -> None:
     photos = write_files(tmp_path / "photos", {f"{number}.png": encoded(photograph(number)) for number in range(3)})
     record = underpaint.prepare([str(photos)], tmp_path / "set", dedupe=True)
-    assert record["copies"] == {"exact": 0, "near": 0}
+    assert record.get("copies") == {"exact": 0, "near": 0, "joined": 0}
     assert "There are none" in Page(tmp_path / "set" / "near_copies.html").text
 
 
@@ -186,8 +191,50 @@ def test_the_page_shows_every_pair_with_what_is_kept(tmp_path: Path) -> None:
     assert all(row["copy"]["key"] in page.text and row["kept"]["key"] in page.text for row in near)
     assert "<b>bold</b>" in page.text
     assert not [tag for tag, _ in page.tags if tag == "script"]
+    in_report = Page(out / "prepare.html")
+    shown = [found["alt"] for tag, found in in_report.tags if tag == "img"]
+    assert shown.count("kept") == min(len(groups), 6)
+    assert "The image that is kept of each group has the most pixels" in in_report.text
     differences = [float(value) for value in page.values if "." in value]
     assert sorted(differences) == pytest.approx(sorted(row["difference"] for row in near))
     write_report(out, images=False)
     assert not [tag for tag, _ in Page(out / "near_copies.html").tags if tag == "img"]
     assert 'href="near_copies.html"' in (out / "prepare.html").read_text(encoding="utf-8")
+
+
+def classes() -> dict[str, str]:
+    """A class for every frame of the burst and every photograph and drawing."""
+    return {name: next((kind for kind in ("burst", "drawing") if name.startswith(kind)), "photo") for name in images()}
+
+
+def test_near_copies_that_stay_are_in_one_split(tmp_path: Path) -> None:
+    """Frames of a burst differ in their bytes, so each would be drawn for training or testing by itself."""
+    photos = write_files(tmp_path / "photos", images())
+    with (tmp_path / "classes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "class"), *classes().items()])
+    labels = str(tmp_path / "classes.csv")
+    splits = {
+        dedupe: {row["key"]: row["split"] for row in index_of(prepared(out, photos, labels=labels, dedupe=dedupe))}
+        for dedupe, out in (("none", tmp_path / "all"), ("exact", tmp_path / "exact"))
+    }
+    frames = [f"burst/{shift:02d}" for shift in range(0, 30, 3)]
+    assert len({splits["none"][frame] for frame in frames}) == 2, "else this shows nothing"
+    assert {splits["exact"][frame] for frame in frames} == {"pretrain+train"}, "the only family of its class"
+    assert splits["none"].keys() - splits["exact"].keys() == {"copy of 3"}
+    for copy, original in (("small 2", "2"), ("mirror", "1"), ("large 0", "0"), ("4 small file", "4")):
+        assert splits["exact"][copy] == splits["exact"][original]
+    assert set(splits["exact"].values()) == {"pretrain+train", "test"}
+    record = json.loads((tmp_path / "exact" / "prepare.json").read_text())
+    assert record["copies"] == {"exact": 1, "near": 0, "joined": 13}
+    assert "13 near copies stay, each in the split of the image that it copies" in summary(record, tmp_path / "exact")
+
+
+def test_a_record_of_an_older_release_means_both_kinds(tmp_path: Path) -> None:
+    photos = write_files(tmp_path / "photos", {"0.png": encoded(photograph(0)), "1.png": encoded(photograph(1))})
+    out = prepared(tmp_path / "set", photos)
+    record = json.loads((out / "prepare.json").read_text())
+    for older, meant in ((True, "near"), (False, "none")):
+        record["settings"]["dedupe"] = older
+        (out / "prepare.json").write_text(json.dumps(record))
+        assert continued(out, [], {}).dedupe == meant
+        assert continued(out, [], {"dedupe": older}).dedupe == meant

@@ -56,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--exclude", metavar="DIR", action="append", help=exclude)
     folders = "folders whose names are tags of images that have no others (default: last, the innermost one)"
     add("--folders", choices=("none", "last", "first", "all"), help=folders)
-    dedupe = "leave out exact and near copies within the set, and show them in near_copies.html (default: keep them)"
-    add("--dedupe", action=argparse.BooleanOptionalAction, default=None, help=dedupe)
+    dedupe = "keep the best of each group of exact copies, or of near ones too (--dedupe alone), with the tags of all"
+    add("--dedupe", choices=("none", "exact", "near"), nargs="?", const="near", help=dedupe)
+    add("--no-dedupe", dest="dedupe", action="store_const", const="none", help="keep all copies (the default)")
     scenes = "compose so many scenes of the objects in SOURCE, with exact masks in COCO's format, to train detectors on"
     add("--scenes", metavar="N", type=int, help=scenes)
     add("--backgrounds", metavar="SOURCE", help="with --scenes: folder of photographs that objects are put on")

@@ -1,9 +1,12 @@
 """Removal of copies within one set: exact ones across all its sources, and near ones such as the frames of a burst.
 
-One image is kept of each picture: the first of exact copies, the one with the most pixels of near copies. It gets the
-tags of the copies left out, and the first of their captions where it has none; its licence stays its own. A copy stays
-in its tar, and is listed in ``dropped.parquet`` with the reason and in ``copies.parquet`` beside the image that is kept
-for it.
+One image is kept of each picture: of near copies the one with the most pixels, of those the largest file, of those the
+first in the order of the set, as of exact copies. It gets the tags of the copies left out, and the first of their
+captions where it has none; its licence stays its own. A copy stays in its tar, and is listed in ``dropped.parquet``
+with the reason and in ``copies.parquet`` beside the image that is kept for it.
+
+No two near copies stand in different splits: they leave, or, where exact copies alone do, the file FAMILIES says which
+images belong together.
 
 This step holds about 1,100 bytes of every image in memory: 10 million images need 11 GB.
 """
@@ -21,17 +24,18 @@ import pyarrow.parquet as pq
 import xxhash
 
 from underpaint.data.near_duplicates.fingerprints import PACKED_BYTES, PerceptualHashes, Views, fingerprint
-from underpaint.data.near_duplicates.within_set import near_copies
+from underpaint.data.near_duplicates.within_set import near_copies, near_families
 from underpaint.data.tables.metadata import Metadata
 from underpaint.files import new_folder
 from underpaint.messages import say
 from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.preparation.families import FAMILIES, FAMILIES_SCHEMA, Dedupe
 from underpaint.preparation.partition_reader import ROWS
 
 COPIES = "copies.parquet"
 REASONS = {"exact": "an exact copy of an image that is kept", "near": "a near copy of an image that is kept"}
 
-_FORMAT = 1
+_FORMAT = 2
 """Version of the rules for copies, raised with every change: copies found by older rules are sought again."""
 _COLUMNS = ("key", "source", "shard", "offset", "size", "width", "height", "tags", "caption")
 _IMAGE = pa.struct([ROWS.field(name) for name in _COLUMNS])
@@ -91,19 +95,22 @@ class _Copy:
     mirrored: bool = False
 
 
-def folder_name(partitions: Sequence[str]) -> str:
+def folder_name(partitions: Sequence[str], dedupe: Dedupe) -> str:
     """The name of the folder that holds the rows of these partitions without copies."""
-    return f"dedupe-{xxhash.xxh3_64_hexdigest(repr([_FORMAT, *partitions]).encode())}"
+    return f"dedupe-{xxhash.xxh3_64_hexdigest(repr([_FORMAT, dedupe, *partitions]).encode())}"
 
 
-def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None:
+def write_without_copies(files: Sequence[Path], out: Path, target: Path, dedupe: Dedupe) -> None:
     """Write the rows of all partitions into the folder ``target``, with copies as rows with a ``problem``, and COPIES.
 
-    ``files`` are the rows of the partitions in the order of the set; shards lie in ``out``.
+    ``files`` are the rows of the partitions in the order of the set; shards lie in ``out``. FAMILIES is written with
+    it, and has rows where near copies stay.
     """
     images = _Images(files, out)
     say(f"Looking for copies among {images.count:,} images")
-    copies = _copies(images)
+    exact = _exact_copies(images)
+    copies = exact if dedupe == "exact" else _copies(images, exact)
+    families = _families(images, exact) if dedupe == "exact" else FAMILIES_SCHEMA.empty_table()
     with new_folder(target) as part:
         rows = images.rows({*copies, *(copy.kept for copy in copies.values())})
         changed = _merged(rows, copies)
@@ -124,17 +131,22 @@ def write_without_copies(files: Sequence[Path], out: Path, target: Path) -> None
             for image, copy in sorted(copies.items())
         ]
         pq.write_table(pa.Table.from_pylist(pairs, COPIES_SCHEMA), part / COPIES, compression="zstd")
+        pq.write_table(families, part / FAMILIES, compression="zstd")
 
 
 def write_copies(deduped: Path | None, out: Path) -> dict[str, int]:
-    """Write COPIES into a set, or remove it where ``deduped`` is None; returns the number left out, by kind."""
+    """Write COPIES into a set, or remove it where ``deduped`` is None.
+
+    Returns the numbers left out, by kind, and as ``joined`` that of near copies that stay, in the split of another.
+    """
     if deduped is None:
         (out / COPIES).unlink(missing_ok=True)
         return {}
     table = read_table(deduped / COPIES)
     write_table(table, out / COPIES)
     kinds = table["kind"].to_pylist()
-    return {kind: kinds.count(kind) for kind in REASONS}
+    families = read_table(deduped / FAMILIES)["family"]
+    return {kind: kinds.count(kind) for kind in REASONS} | {"joined": len(families) - len(families.unique())}
 
 
 class _Images:
@@ -152,7 +164,7 @@ class _Images:
         table = pa.concat_tables(tables).combine_chunks()
         self.count = len(table)
         self.pixels = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
-        self._offset, self._size = table["offset"].to_numpy(), table["size"].to_numpy()
+        self._offset, self.size = table["offset"].to_numpy(), table["size"].to_numpy()
         self.hashes = _packed(table["content_hash"], 16)
         self.prints = PerceptualHashes.unpacked(_packed(table["fingerprint"], PACKED_BYTES).tobytes())
 
@@ -183,7 +195,7 @@ class _Images:
     def _read(self, image: int) -> bytes:
         with (self._out / self._shards[self.file_of(image)]).open("rb") as shard:
             shard.seek(int(self._offset[image]))
-            return shard.read(int(self._size[image]))
+            return shard.read(int(self.size[image]))
 
 
 def _packed(column: pa.ChunkedArray, width: int) -> np.ndarray:
@@ -201,14 +213,28 @@ def _replaced(table: pa.Table, rows: dict[int, ImageRow]) -> pa.Table:
     return pa.Table.from_pylist([rows.get(place, row) for place, row in enumerate(table.to_pylist())], ROWS)
 
 
-def _copies(images: _Images) -> dict[int, _Copy]:
-    """The copies to leave out, by number of the image."""
+def _exact_copies(images: _Images) -> dict[int, _Copy]:
+    """The images whose bytes an earlier image has."""
     _, first, inverse = np.unique(images.hashes, return_index=True, return_inverse=True)
     original = first[inverse]
     exact = np.flatnonzero(original != np.arange(images.count))
-    copies = {image: _Copy(kept=int(original[image]), kind="exact") for image in exact.tolist()}
-    rest = np.flatnonzero(original == np.arange(images.count))
-    order = rest[np.argsort(-images.pixels[rest], kind="stable")]
+    return {image: _Copy(kept=int(original[image]), kind="exact") for image in exact.tolist()}
+
+
+def _families(images: _Images, exact: dict[int, _Copy]) -> pa.Table:
+    """The families of near copies among the images that stay, without those of one image."""
+    rest = np.setdiff1d(np.arange(images.count), np.fromiter(exact, dtype=np.int64))
+    first = near_families(images.prints.at(rest), lambda rows: images.views(rest[rows].tolist()))
+    members = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1)
+    hashes = images.hashes[rest]
+    columns = {"content_hash": members, "family": first[members]}
+    return pa.table({name: [h.tobytes() for h in hashes[rows]] for name, rows in columns.items()}, FAMILIES_SCHEMA)
+
+
+def _copies(images: _Images, copies: dict[int, _Copy]) -> dict[int, _Copy]:
+    """The exact copies and the near ones, by number of the image."""
+    rest = np.setdiff1d(np.arange(images.count), np.fromiter(copies, dtype=np.int64))
+    order = rest[np.lexsort((-images.size[rest].astype(np.int64), -images.pixels[rest]))]
     near: dict[int, _Copy] = {}
     for copy in near_copies(images.prints.at(order), lambda rows: images.views(order[rows].tolist())):
         near[int(order[copy.row])] = _Copy(

@@ -179,7 +179,7 @@ def _tags(samples: Sequence[Sample]) -> TagSurvey:
 
 
 def _copies(source: Source, pixels: Mapping[str, int]) -> Copies:
-    """Copies as ``prepare --dedupe`` finds them: of each group the largest image is kept."""
+    """Copies as ``prepare --dedupe`` finds them: of each group the best image is kept."""
     first_of = {family: row for row, family in reversed(list(enumerate(source.family))) if source.path[row] in pixels}
     rows = sorted(first_of.values(), key=lambda row: (-pixels[source.path[row]], row))
     prints = perceptual_hashes(source, rows)

@@ -15,6 +15,7 @@ import torch
 from underpaint import keyed_random
 from underpaint.data.splits import HELDOUT_FEWEST, HELDOUT_SHARE, HELDOUT_WORTHWHILE
 from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.preparation.families import by_family, read_families
 from underpaint.preparation.transfer_task import read_task
 from underpaint.tags.labels import Labeller, LabelSpace
 from underpaint.tags.sampling import RepeatRule, factors_of, label_frequencies, rarest_labels, solve_threshold
@@ -77,9 +78,10 @@ def label_partitions(names: str, work: LabelWork) -> dict[str, int]:
     columns = ["tags", "class_name", "given_split", "content_hash", "problem"]
     tables = {name: usable(read_table(work.rows / f"{name}.parquet", columns)) for name in json.loads(names)}
     labels = Labeller(work.vocabulary()).labels(pa.concat_tables(tables.values())["tags"].combine_chunks())
-    task = read_task(work.folder)
+    task, families = read_task(work.folder), read_families(work.rows)
     start = 0
-    for name, table in tables.items():
+    for name, table_of_images in tables.items():
+        table = by_family(table_of_images, families)
         stage = _stages(table["content_hash"], work.heldout)
         classes, split = (
             task.columns(table, stage) if task else (pa.nulls(len(table), pa.int32()), pa.array(stage, pa.string()))
@@ -96,7 +98,7 @@ def usable(table: pa.Table) -> pa.Table:
 
 
 def _stages(hashes: Any, heldout: float) -> np.ndarray:
-    """``heldout`` or ``pretrain`` for each image, drawn from its content hash, so that copies get the same one."""
+    """``heldout`` or ``pretrain`` for each image, drawn from the hash of its content or family, the same for copies."""
     first = np.frombuffer(b"".join(content_hash[:8] for content_hash in hashes.to_pylist()), dtype="<i8")
     drawn = keyed_random.uniform(keyed_random.key("split", "heldout"), torch.from_numpy(first.copy()), 1)[:, 0].numpy()
     return np.where(drawn < heldout, "heldout", "pretrain")

@@ -26,6 +26,7 @@ from underpaint.messages import say
 from underpaint.preparation import deduplication, labelling
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
+from underpaint.preparation.families import Dedupe
 from underpaint.preparation.fingerprinting import exclusion_folder
 from underpaint.preparation.first_lines import first_lines
 from underpaint.preparation.image_names import ImageNames
@@ -73,8 +74,8 @@ def prepare_set(
         partitions = _plan(sources, wanted, work_folders)
         _read(partitions, work_folders, opened)
         fits = _fits(partitions, work_folders, max_unmatched)
-        if wanted.dedupe:
-            work_folders = _deduped(partitions, work_folders)
+        if wanted.dedupe != "none":
+            work_folders = _deduped(partitions, work_folders, wanted.dedupe)
         return _write_set(sources, partitions, wanted, work_folders=work_folders, engine=opened, fits=fits)
 
 
@@ -186,12 +187,12 @@ def _follow(answers: Iterable[dict[str, int]], progress: Progress, *, done: int)
         progress.update(number, f"{images:,} images  {images / max(progress.seconds, 1e-9):,.0f} images/s")
 
 
-def _deduped(partitions: Sequence[Partition], work_folders: WorkFolders) -> WorkFolders:
+def _deduped(partitions: Sequence[Partition], work_folders: WorkFolders, dedupe: Dedupe) -> WorkFolders:
     """The folders with ``deduped`` set; copies are sought once for the same partitions."""
-    target = work_folders.work / deduplication.folder_name([partition.name for partition in partitions])
+    target = work_folders.work / deduplication.folder_name([partition.name for partition in partitions], dedupe)
     if not target.is_dir():
         files = [work_folders.rows_of(partition) for partition in partitions]
-        deduplication.write_without_copies(files, work_folders.out, target)
+        deduplication.write_without_copies(files, work_folders.out, target, dedupe)
     return replace(work_folders, deduped=target)
 
 
@@ -305,7 +306,7 @@ def _decide(
         lexicons,
         heldout,
         [partition.name for partition in partitions],
-        work_folders.deduped is not None,
+        work_folders.deduped.name if work_folders.deduped else "",
     ]
     folder = work_folders.work / f"labels-{_digest(settings)}"
     folder.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from underpaint._version import __version__
 from underpaint.files import xxh3
+from underpaint.preparation.families import Dedupe
 from underpaint.preparation.inputs import PreparedFrom
 from underpaint.preparation.labelling import Resampling
 from underpaint.preparation.mapping import read_mapping
@@ -37,13 +38,15 @@ class Preparation:
     resample_ratio: float = 5 / 3  # average samples per image in an epoch (the paper's 5 billion from 3)
     shard_images: int = 1000  # average number of loose images per shard that is written
     folders: FolderTags = "last"  # folders whose names are the tags of images without any
-    dedupe: bool = False  # whether exact and near copies within the set are left out
+    dedupe: Dedupe = "none"  # copies within the set that are left out
 
     def __post_init__(self) -> None:
         if not 1 <= self.shard_images <= 20_000:
             raise ValueError(f"shard_images={self.shard_images} must lie in 1 to 20,000; 1000 is usual")
         if self.resample not in ("none", "sqrt", "instance"):
             raise ValueError(f"resample={self.resample!r} must be 'none', 'sqrt' or 'instance'")
+        if self.dedupe not in get_args(Dedupe):
+            raise ValueError(f"dedupe={self.dedupe!r} must be one of {', '.join(get_args(Dedupe))}")
         if self.folders not in get_args(FolderTags):
             raise ValueError(f"folders={self.folders!r} must be one of {', '.join(get_args(FolderTags))}")
         if self.resample_ratio < 1:
@@ -65,8 +68,8 @@ class PrepareOptions(TypedDict, total=False):
     """Average number of loose images per shard that is written."""
     folders: FolderTags | None
     """Folders whose names are the tags of images that have no others; "last" is the innermost one."""
-    dedupe: bool | None
-    """Keep one image of each group of exact and near copies, and leave out the others."""
+    dedupe: Dedupe | bool | None
+    """Keep one image of each group of copies: "exact", "near" (both kinds; True means the same), or "none"."""
     vocabulary_size: int
     min_count: int
     parts_of_speech: Parts
@@ -83,6 +86,8 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     record = read_record(out)
+    if isinstance(given.get("dedupe"), bool):
+        given["dedupe"] = _kind_of_copies(given["dedupe"])
     before = _restored(record["settings"]) if record else Preparation(sources=())
     mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
     plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "folders", "dedupe") if name in given}
@@ -112,8 +117,13 @@ def _restored(settings: PrepareSettings) -> Preparation:
         resample_ratio=settings["resample_ratio"],
         shard_images=settings["shard_images"],
         folders=settings.get("folders", "last"),
-        dedupe=settings.get("dedupe", False),
+        dedupe=_kind_of_copies(settings.get("dedupe", "none")),
     )
+
+
+def _kind_of_copies(given: Dedupe | bool) -> Dedupe:
+    """Older sets say whether copies of both kinds are left out."""
+    return given if isinstance(given, str) else "near" if given else "none"
 
 
 def _rules(settings: dict[str, object]) -> dict[str, Any]:
@@ -182,6 +192,9 @@ def _copies(copies: dict[str, int], out: str | Path) -> list[str]:
     """A line about copies within the set; no line where copies are kept."""
     if not copies:
         return []
+    if joined := copies.get("joined", 0):
+        line = f"  {copies['exact']:,} exact copies left out, tags merged; {joined:,} near copies stay"
+        return [f"{line}, each in the split of the image that it copies"]
     line = f"  {copies['exact']:,} exact copies and {copies['near']:,} near copies left out, tags merged"
     return [f"{line}; look at {Path(out) / 'near_copies.html'}"]
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from underpaint.data.splits import TESTED_SHARE, test_families
 from underpaint.preparation.arrow_files import read_table, write_table
+from underpaint.preparation.families import by_family, read_families
 
 CLASSES = pa.schema({"class": pa.int32(), "name": pa.string(), "count": pa.int64()})
 _TASK = "task.parquet"
@@ -26,10 +27,11 @@ class TransferTask:
     names: tuple[str, ...]
     """Names of the classes, by number."""
     tested: frozenset[bytes]
-    """Content hashes of test images; a copy of one is a test image too, or in no split."""
+    """Content hashes of test images, or of their families; a copy of one is a test image too, or in no split."""
 
     def columns(self, rows: pa.Table, stage: np.ndarray) -> tuple[pa.Array, pa.Array]:
-        """The columns ``class`` and ``split`` for rows with ``class_name``, ``given_split`` and ``content_hash``.
+        """The columns ``class`` and ``split`` for rows with ``class_name``, ``given_split`` and ``content_hash``, which
+        is that of the family.
 
         ``stage`` is the pretraining split of each row.
         """
@@ -52,14 +54,17 @@ class TransferTask:
 def decide_task(files: Sequence[Path], folder: Path) -> None:
     """Write the classes and test images of all partitions to ``folder``, where any image has a class.
 
+    Near copies that stay are one family (``families.py``), which is tested as a whole.
+
     If no row names a split, a share of each class is drawn as test images, as for a folder.
     """
     counts: Counter[str] = Counter()
     class_of: dict[bytes, str] = {}
     tested: set[bytes] = set()
     has_splits = False
+    families = read_families(files[0].parent) if files else {}
     for file in files:
-        rows = read_table(file, ["class_name", "given_split", "content_hash", "problem"])
+        rows = by_family(read_table(file, ["class_name", "given_split", "content_hash", "problem"]), families)
         for row in rows.filter(rows["problem"].is_null()).filter(pc.field("class_name").is_valid()).to_pylist():
             counts[row["class_name"]] += 1
             class_of.setdefault(row["content_hash"], row["class_name"])

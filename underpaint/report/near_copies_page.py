@@ -56,7 +56,7 @@ def content(folder: Path, *, images: bool) -> dict[str, object]:
     """Everything that ``templates/near_copies.html.j2`` shows."""
     record = read_record(folder)
     counts = (record.get("copies") if record else None) or {"exact": 0, "near": 0}
-    groups = _groups(folder, images=images)
+    groups = groups_of_copies(folder, images=images)
     shown = sum(len(group.copies) + group.more for group in groups)
     return {
         "name": folder.resolve().name,
@@ -67,9 +67,12 @@ def content(folder: Path, *, images: bool) -> dict[str, object]:
     }
 
 
-def _groups(folder: Path, *, images: bool) -> list[Group]:
+def groups_of_copies(folder: Path, *, images: bool) -> list[Group]:
+    """The near copies with pictures, the most doubtful groups first; [] where none were sought."""
     import pyarrow.parquet as pq
 
+    if not (folder / PICTURES).is_file():
+        return []
     rows: dict[int, list[_Row]] = {}
     for row in pq.read_table(folder / PICTURES).to_pylist():
         rows.setdefault(row["group"], []).append(row)

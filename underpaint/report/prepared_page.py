@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from underpaint.report.arms import Mark
 from underpaint.report.frame import BOTTOM, LEFT, RIGHT, TOP, Chart, Key, Line, Point, Scale, path_through
+from underpaint.report.near_copies_page import groups_of_copies
 from underpaint.report.prepared_files import (
     LABEL_EDGES,
     REPEAT_EDGES,
@@ -33,6 +34,8 @@ ENDS = 20
 """Labels that are listed from the head and from the tail of the vocabulary."""
 SHOWN_TAGS = 8
 """Tags shown for one label."""
+SHOWN_GROUPS = 6
+"""Groups of near copies shown; ``near_copies.html`` has more."""
 SHOWN_VALUES = 12
 """Licences, languages and reasons shown, each; the others are summed."""
 
@@ -93,6 +96,7 @@ def content(folder: Path, *, images: bool) -> dict[str, object]:
         "dropped": read_dropped(folder),
         "excluded": record["excluded"] if record else [],
         "copies": record.get("copies", {}) if record else {},
+        "copy_groups": groups_of_copies(folder, images=images)[:SHOWN_GROUPS],
         "refused": Counter(record["refused"] if record else {}).most_common(),
         "labels_per_image": _bars([str(n) for n in range(LABEL_EDGES)] + [f"{LABEL_EDGES} or more"], counted.labels),
         "repeats": _repeats(counted),

@@ -36,7 +36,7 @@ class PrepareSettings(TypedDict):
     resample_ratio: float
     shard_images: int
     folders: NotRequired[Literal["none", "last", "first", "all"]]
-    dedupe: NotRequired[bool]
+    dedupe: NotRequired[Literal["none", "exact", "near"] | bool]  # a bool in older sets, for both kinds
 
 
 class DroppedCounts(TypedDict):
@@ -82,7 +82,8 @@ class PrepareRecord(TypedDict):
     counts: PrepareCounts
     tables: NotRequired[list[str]]  # how well each joined table fitted, for people
     excluded: list[ExcludedCounts]
-    copies: NotRequired[dict[str, int]]  # left out within the set, by kind; {} where they stay
+    # Left out within the set, by kind, and near copies that stay in the split of another; {} where nobody looked.
+    copies: NotRequired[dict[str, int]]
     refused: dict[str, int]  # why embedded keywords were not read
 
 

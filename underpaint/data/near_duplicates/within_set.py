@@ -61,6 +61,44 @@ def near_copies(prints: PerceptualHashes, read_views: ReadViews) -> Iterator[Nea
         kept.add(np.setdiff1d(rest, np.fromiter(copies, dtype=np.int64)))
 
 
+def near_families(prints: PerceptualHashes, read_views: ReadViews) -> Int64[np.ndarray, " n"]:
+    """The first image of each image's family: those that a chain of near copies joins.
+
+    For images that all stay, of which no two near ones may stand in different splits. Pixels are compared only where
+    the images are not joined already, so n frames of one scene need about n comparisons.
+    """
+    joined_to = np.arange(len(prints.plain))
+    earlier, views = _Kept(prints), _RememberedViews(read_views)
+    starts = range(0, len(joined_to), BLOCK)
+    for start in progress(starts, "Comparing images", total=len(starts), unit="blocks"):
+        block = np.arange(start, min(start + BLOCK, len(joined_to)))
+        among = _candidates(prints, block, block, Search(prints.at(block)))
+        for candidates in (among, *earlier.candidates(block)):
+            _join(candidates, joined_to, views)
+        earlier.add(block)
+    return _firsts(joined_to, np.arange(len(joined_to)))
+
+
+def _join(candidates: Candidates, joined_to: Int64[np.ndarray, " n"], views: _RememberedViews) -> None:
+    """Join the images of candidates whose pixels are near, one pair of each image at a time, while they are apart."""
+    while len(candidates.rows):
+        one_family = _firsts(joined_to, candidates.rows[:, 0]) == _firsts(joined_to, candidates.rows[:, 1])
+        candidates = candidates.only(~one_family)
+        is_next = np.zeros(len(candidates.rows), dtype=bool)
+        is_next[np.unique(candidates.rows[:, 0], return_index=True)[1]] = True
+        for copy in _confirmed([candidates.only(is_next)], views):
+            pair = _firsts(joined_to, np.array([copy.row, copy.kept]))
+            joined_to[pair.max()] = pair.min()
+        candidates = candidates.only(~is_next)
+
+
+def _firsts(joined_to: Int64[np.ndarray, " n"], rows: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"]:
+    """The first image of the family of each of these rows."""
+    while ((further := joined_to[rows]) != rows).any():
+        rows = further
+    return rows
+
+
 class _Kept:
     """The images kept so far, in hash tables of growing sizes: an image moves to a larger one log n times."""
 
