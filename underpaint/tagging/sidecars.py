@@ -59,6 +59,8 @@ def planned_change(image: Path, labels: Sequence[str], *, model: str) -> Change 
     if sidecar.is_symlink():
         raise BadPacket("the XMP file is a symbolic link")
     status = sidecar.stat() if sidecar.exists() else None
+    if status is None and not labels:
+        return None
     if status and status.st_size > MAX_PACKET_BYTES:
         raise BadPacket(f"the XMP file has {status.st_size:,} bytes; at most {MAX_PACKET_BYTES:,} are changed")
     before = sidecar.read_bytes() if status else None
