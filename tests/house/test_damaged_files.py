@@ -47,6 +47,9 @@ from underpaint.preparation.samples import read_member
 from underpaint.results.preparation import read_record as read_preparation
 from underpaint.results.run import read_bad_records, read_environment, read_log, read_record, read_result
 from underpaint.results.study_file import read_results
+from underpaint.tagging.journal import UNDO, Journal, read_part
+from underpaint.tagging.packet import EMPTY, SUBJECT, with_predicted
+from underpaint.tagging.sidecars import Change
 from underpaint.tags.lexicons import read_lexicons
 from underpaint.tags.wordnet import wordnet
 from underpaint.training.log import RunLog
@@ -289,6 +292,23 @@ def truncate_log(file: Path) -> object:
     return read_training_log(file)
 
 
+def make_sidecar(folder: Path) -> Path:
+    content = with_predicted(EMPTY, ["cat", "brown bear"], about=["written=1"], inside=[(SUBJECT, "owl")])
+    return written("a.jpg.xmp", content)(folder)
+
+
+def add_predicted(file: Path) -> object:
+    return with_predicted(file.read_bytes(), ["dog"], about=["written=2"], inside=[])
+
+
+def make_undo_file(folder: Path) -> Path:
+    change = Change(
+        sidecar=folder / "a.xmp", before=None, mode=None, changed=0, after=EMPTY, written=1, predicted=("cat",)
+    )
+    Journal(folder, folder).write([change])
+    return folder / UNDO / "000000.parquet"
+
+
 READERS = [
     *(Reader(f"image {kind}", written(f"a.{kind}", picture(kind)), read_image) for kind in ("JPEG", "PNG", "WEBP")),
     *(
@@ -328,6 +348,8 @@ READERS = [
     Reader("log of a resumed run", written("log.jsonl", LOG), truncate_log, never_refuses=True),
     Reader("result.json", run_file("result.json"), lambda file: read_result(file.parent)),
     Reader("prepare.json", written("prepare.json", PREPARED), lambda f: read_preparation(f.parent)),
+    Reader("undo file", make_undo_file, lambda file: list(read_part(file))),
+    Reader("XMP sidecar", make_sidecar, add_predicted),
     *(
         Reader(name, set_file(name), read_set)
         for name in ("prepared.json", "index.parquet", "shards.parquet", "vocabulary.parquet")

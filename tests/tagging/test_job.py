@@ -28,6 +28,8 @@ from underpaint.run import execute
 from underpaint.tagging import job, journal
 from underpaint.tagging.heldout import held_out
 from underpaint.tagging.job import TagOptions, undo_tags, write_tags
+from underpaint.tagging.journal import Journal
+from underpaint.tagging.sidecars import Change
 
 LABELS = ("red", "green", "blue", "black", "wide", "tall", "never seen")
 LR = "Xmp.lr.hierarchicalSubject"
@@ -159,11 +161,11 @@ def test_exiv2_reads_the_tags_and_undo_restores_every_byte(
     again = write_tags(model, photos, out=out, apply=True, options=options(heldout))
     assert again.created == again.changed == 0
     assert tree(photos) == after
-    undone = undo_tags(out)
+    undone = undo_tags(photos, out)
     assert (undone.restored, undone.deleted, undone.kept) == (done.changed, done.created, [])
     assert state(photos) == before
     with pytest.raises(ValueError, match="nothing to undo"):
-        undo_tags(out)
+        undo_tags(photos, out)
 
 
 def test_a_killed_call_goes_on_and_can_be_undone(
@@ -172,7 +174,7 @@ def test_a_killed_call_goes_on_and_can_be_undone(
     before, whole = state(photos), tmp_path / "whole"
     done = write_tags(model, photos, out=whole, apply=True, options=options(heldout))
     sidecars = {path for path in tree(photos) if path.endswith(".xmp")}
-    undo_tags(whole)
+    undo_tags(photos, whole)
     monkeypatch.setattr(job, "CHANGES_OF_PART", 4)
     count, real = [0], files.write_bytes
 
@@ -188,7 +190,7 @@ def test_a_killed_call_goes_on_and_can_be_undone(
     rest = write_tags(model, photos, out=tmp_path / "out", apply=True, options=options(heldout))
     assert rest.created + rest.changed == done.created + done.changed - 6
     assert {path for path in tree(photos) if path.endswith(".xmp")} == sidecars
-    undo_tags(tmp_path / "out")
+    undo_tags(photos, tmp_path / "out")
     assert state(photos) == before
 
 
@@ -198,7 +200,7 @@ def test_a_file_that_a_person_changed_stays(photos: Path, model: Path, heldout: 
     changed = next(path for path in sorted(photos.rglob("*.png.xmp")) if path.name != "005.png.xmp")
     changed.write_bytes(changed.read_bytes() + b"\n<!-- mine -->")
     content = changed.read_bytes()
-    assert undo_tags(out).kept == [changed]
+    assert undo_tags(photos, out).kept == [changed]
     after = state(photos)
     assert after.pop(changed.relative_to(photos).as_posix())[0] == content
     assert after == before
@@ -238,7 +240,7 @@ def test_another_job_replaces_the_tags_and_its_undo_restores_them(
     sidecar.write_bytes(mended)
     write_tags(model, photos, out=tmp_path / "second", apply=True, options=options(heldout, 0.7))
     assert sidecar.read_bytes() != mended
-    undo_tags(tmp_path / "second")
+    undo_tags(photos, tmp_path / "second")
     name = sidecar.relative_to(photos).as_posix()
     assert sidecar.read_bytes() == mended
     assert {k: v for k, v in state(photos).items() if k != name} == {k: v for k, v in first.items() if k != name}
@@ -284,3 +286,22 @@ def test_the_held_out_images_of_a_run_are_its_own(tmp_path: Path) -> None:
     (images / "new.png").write_bytes(copy + b" ")
     with pytest.raises(ValueError, match="is not as it was when"):
         held_out(run)
+
+
+def test_an_undo_file_names_nothing_outside_the_folder(tmp_path: Path) -> None:
+    """Whoever passes on a folder of a run could otherwise have any file of the user written over."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number, name in enumerate(("../a.xmp", "/etc/a.xmp", "a.jpg", "")):
+        change = Change(
+            sidecar=photos / "a.xmp", before=b"", mode=None, changed=0, after=b"after", written=1, predicted=()
+        )
+        (photos / "a.xmp").write_bytes(b"")
+        Journal(out / str(number), photos).write([change])
+        (out / str(number) / "job.json").write_text("{}")
+        part = out / str(number) / "undo" / "000000.parquet"
+        table = pq.read_table(part)
+        pq.write_table(table.set_column(0, table.schema.field(0), [[name.encode()]]), part)
+        with pytest.raises(ValueError, match="not an XMP file in the folder"):
+            undo_tags(photos, out / str(number))
+        assert (photos / "a.xmp").read_bytes() == b"after"

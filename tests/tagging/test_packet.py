@@ -128,6 +128,8 @@ def test_odd_but_sound_packets_are_merged(packet: str) -> None:
         f"<rdf:RDF {RDF}><rdf:Description {LR} lr:hierarchicalSubject='a'/></rdf:RDF>".encode(),
         f"<rdf:RDF {RDF}><rdf:Description {LR}><lr:hierarchicalSubject>a</lr:hierarchicalSubject>"
         "</rdf:Description></rdf:RDF>".encode(),
+        f"<rdf:RDF {RDF}><rdf:Description {LR}><lr:hierarchicalSubject><rdf:Map><rdf:li>a</rdf:li></rdf:Map>"
+        "</lr:hierarchicalSubject></rdf:Description></rdf:RDF>".encode(),
         f"<rdf:RDF {RDF}>\xe9</rdf:RDF>".encode("latin-1"),
         EMPTY + b" " * (1 << 20),
     ],

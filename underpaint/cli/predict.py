@@ -109,7 +109,7 @@ def _write(options: argparse.Namespace, texts: dict[str, list[str]]) -> None:
     folder = Path(options.images[0])
     out = output_folder(options.folder, folder, options.out or "")
     if options.undo:
-        print(summary_of_undo(undo_tags(out), out))
+        print(summary_of_undo(undo_tags(folder, out), out))
         return
     given: dict[str, Any] = {name: tuple(lines) for name, lines in texts.items()}
     given |= {name: getattr(options, name) for name in ("precision", "heldout") if getattr(options, name) is not None}

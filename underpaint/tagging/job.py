@@ -136,7 +136,8 @@ def write_tags(
         "heldout": options.heldout,
     }
     with lock(out, marks=(JOB,)):
-        _require_same(out, record)
+        journal = Journal(out, folder)
+        _require_same(journal, record)
         files.write_json(out / JOB, record)
         engine = engine_for(options.workers)
         heldout = held_out(Path(model), options.heldout)
@@ -152,22 +153,23 @@ def write_tags(
         )
         rows = _named(loaded, paths, thresholds, engine)
         if form == "xmp":
-            rows = _with_sidecars(rows, result, Journal(out), model=record["model"])
+            rows = _with_sidecars(rows, result, journal, model=record["model"])
         write_predicted(out, _counted(rows, result))
     return result
 
 
-def undo_tags(out: str | Path) -> Undone:
-    """Restore the sidecars that ``write_tags`` wrote, with ``out`` as its ``out``; those changed since then stay.
+def undo_tags(folder: str | Path, out: str | Path) -> Undone:
+    """Restore the sidecars that ``write_tags`` wrote for this folder and ``out``; those changed since then stay.
 
     Raises:
         ValueError: if there is nothing to undo.
     """
     out = Path(out)
-    if not Journal(out).parts():
+    journal = Journal(out, Path(folder))
+    if not journal.parts():
         raise ValueError(f"{out} holds nothing to undo: no tags were written from there, or they are undone already")
     with lock(out, marks=(JOB,)):
-        return Journal(out).undo()
+        return journal.undo()
 
 
 def output_folder(model: str | Path, folder: Path, out: str | Path) -> Path:
@@ -180,10 +182,11 @@ def _checksum(model: Path) -> str:
     return str(read_description(folder)["weights"].get("xxh3", ""))
 
 
-def _require_same(out: Path, record: JobRecord) -> None:
+def _require_same(journal: Journal, record: JobRecord) -> None:
     """Raise ValueError if other tags were written from this folder and not undone."""
-    if not Journal(out).parts():
+    if not journal.parts():
         return
+    out = journal.folder.parent
     before = checked(JobRecord, files.read_json(out / JOB), where=str(out / JOB))
     if differing := [name for name in record if record[name] != before[name]]:
         raise ValueError(

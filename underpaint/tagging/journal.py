@@ -11,12 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import xxhash
 
 from underpaint import files
 from underpaint.tagging.sidecars import Change
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UNDO = "undo"
 """Name of the folder of the parts."""
@@ -26,7 +29,7 @@ class Entry(TypedDict):
     """One sidecar."""
 
     sidecar: bytes
-    """Its absolute path, as the system's bytes."""
+    """Its path relative to the folder of the images, as the system's bytes."""
     before: bytes | None
     """Its content before; None for a file that was not there."""
     mode: int | None
@@ -49,25 +52,28 @@ class Undone(NamedTuple):
 
 
 class Journal:
-    """The parts in the folder ``UNDO`` of a folder, in the order of writing."""
+    """The parts in the folder ``UNDO`` of a folder, in the order of writing, about sidecars below ``images``.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / UNDO
+    A file may come from anybody: it can name nothing but sidecars in the folder that the user names.
+    """
+
+    def __init__(self, folder: Path, images: Path) -> None:
+        self.folder, self._images = folder / UNDO, images.absolute()
 
     def parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
 
     def written(self) -> set[Path]:
         """The sidecars that have been written, and those that somebody has changed since."""
-        entries = (entry for part in self.parts() for entry in _read(part))
-        return {_path(entry) for entry in entries if _content(_path(entry)) != entry["before"]}
+        entries = (entry for part in self.parts() for entry in read_part(part))
+        return {self._path(entry) for entry in entries if _content(self._path(entry)) != entry["before"]}
 
     def write(self, changes: Sequence[Change]) -> list[Path]:
         """Keep what the sidecars are, then write them; those that have changed since they were read are returned."""
         if not changes:
             return []
         self.folder.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(self.folder / f"{len(self.parts()):06d}.parquet", _packed(changes))
+        files.write_bytes(self.folder / f"{len(self.parts()):06d}.parquet", self._packed(changes))
         changed_since: list[Path] = []
         for change in changes:
             if _content(change.sidecar) != change.before:
@@ -84,8 +90,8 @@ class Journal:
         restored = deleted = untouched = 0
         kept: list[Path] = []
         for part in reversed(self.parts()):
-            for entry in _read(part):
-                sidecar = _path(entry)
+            for entry in read_part(part):
+                sidecar = self._path(entry)
                 content = _content(sidecar)
                 if content == entry["before"]:
                     untouched += 1
@@ -101,6 +107,27 @@ class Journal:
         os.replace(self.folder, self.folder.with_name(f"undone-{number}"))
         return Undone(restored, deleted, untouched, kept)
 
+    def _path(self, entry: Entry) -> Path:
+        return self._images / os.fsdecode(entry["sidecar"])
+
+    def _packed(self, changes: Sequence[Change]) -> bytes:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows: list[Entry] = [
+            {
+                "sidecar": os.fsencode(change.sidecar.relative_to(self._images)),
+                "before": change.before,
+                "mode": change.mode,
+                "changed": change.changed,
+                "after": xxhash.xxh3_128_digest(change.after),
+            }
+            for change in changes
+        ]
+        content = BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, _schema()), content, compression="zstd")
+        return content.getvalue()
+
 
 def _content(file: Path) -> bytes | None:
     with suppress(FileNotFoundError):
@@ -108,15 +135,10 @@ def _content(file: Path) -> bytes | None:
     return None
 
 
-def _path(entry: Entry) -> Path:
-    return Path(os.fsdecode(entry["sidecar"]))
-
-
-def _packed(changes: Sequence[Change]) -> bytes:
+def _schema() -> pa.Schema:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    schema = pa.schema(
+    return pa.schema(
         {
             "sidecar": pa.binary(),
             "before": pa.large_binary(),
@@ -125,23 +147,23 @@ def _packed(changes: Sequence[Change]) -> bytes:
             "after": pa.binary(16),
         }
     )
-    rows: list[Entry] = [
-        {
-            "sidecar": os.fsencode(change.sidecar),
-            "before": change.before,
-            "mode": change.mode,
-            "changed": change.changed,
-            "after": xxhash.xxh3_128_digest(change.after),
-        }
-        for change in changes
-    ]
-    content = BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema), content, compression="zstd")
-    return content.getvalue()
 
 
-def _read(part: Path) -> Iterator[Entry]:
+def read_part(part: Path) -> Iterator[Entry]:
+    """The entries of a part.
+
+    Raises:
+        ValueError: if it is damaged, or names anything but an XMP file below the folder of the images.
+    """
     import pyarrow.parquet as pq
 
     with files.reading_parquet(part):
-        yield from pq.read_table(part).to_pylist()
+        table = pq.read_table(part)
+        table.validate(full=True)
+    if not table.schema.equals(_schema()):
+        raise ValueError(f"{part} has other columns than an undo file; it is damaged")
+    for entry in table.to_pylist():
+        sidecar = Path(os.fsdecode(entry["sidecar"] or b""))
+        if sidecar.is_absolute() or ".." in sidecar.parts or sidecar.suffix != ".xmp" or entry["after"] is None:
+            raise ValueError(f"{part} names {str(sidecar)!r}, which is not an XMP file in the folder of the images")
+        yield entry

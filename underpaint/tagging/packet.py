@@ -184,7 +184,9 @@ class _Finder:
         if tag == f"{{{RDF}}}Description" and (wrong := attributes.keys() & _PREFIX.keys()):
             raise BadPacket(f"XMP whose {_shown(wrong.pop())} is not a list")
         name, depth = self._property()
-        if name and depth == 1 and tag in _CONTAINERS:
+        if name and depth == 1:
+            if tag not in _CONTAINERS:
+                raise BadPacket(f"XMP whose {_shown(name)} is not a list")
             if name in self.lists:
                 raise BadPacket(f"XMP with two lists {_shown(name)}")
             self.lists[name] = _List(start=self.position())
@@ -199,7 +201,7 @@ class _Finder:
         has_end_tag = not (self._is_empty and self._packet[place - 2 : place] == b"/>")
         if name and depth == 0 and name not in self.lists:
             raise BadPacket(f"XMP whose {_shown(name)} is not a list")
-        if name and depth == 1 and tag in _CONTAINERS:
+        if name and depth == 1:
             self.lists[name].end = place if has_end_tag else start
         elif name and depth == 2:
             end = self._packet.index(b">", place) + 1 if has_end_tag else place
