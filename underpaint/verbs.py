@@ -187,8 +187,9 @@ def evaluate(
     for ending, write in answer.beside.items():
         write(target / f"{name}{ending}")
     files.write_json(target / f"{name}.json", {"format": 1, **settings, "rows": rows})
-    if answer.page and (Path(folder) / RUN_FILE).is_file():
-        say(f"page: {write_report(folder).with_name(answer.page)}")
+    if (target.parent / RUN_FILE).is_file():
+        report = write_report(target.parent)
+        say(f"page: {report.with_name(answer.page)}" if answer.page else f"report: {report}")
     return rows
 
 

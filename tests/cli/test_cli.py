@@ -421,6 +421,8 @@ def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, f
     done = underpaint("eval", "knn", run, "dataset=./flat", "--labels", "classes.csv", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "flat knn test: top1 " in done.stdout
+    assert "report: " in done.stderr
+    assert "flat" in (run / "report.html").read_text(), "the run's report holds its evaluations"
     assert " images could not be read" in done.stdout
     assert repr(tested.path[tested.rows("test")[0]]) in done.stdout
     (file,) = (run / "evals").glob("knn-flat-*.json")
