@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from support.prepare_examples import prepared
 from support.search_examples import save_lit
 from support.small_runs import make_images, wsp_run
 from underpaint.cli.parser import VERBS
@@ -73,6 +74,7 @@ COMMANDS = {
     "look": "look {photos}",
     "prepare": "prepare {photos} --out {out}",
     "prepare on Ray": "prepare {photos} --out {out} --engine ray",
+    "tags": "tags doctor {set}",
     "train": "train mae_smoke data.source={photos} budget.samples=128 budget.warmup=0 --out {out}",
     "train with workers": "train mae_smoke data.source={photos} budget.samples=128 budget.warmup=0 data.workers=2 "
     "--out {out}",
@@ -105,7 +107,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for index in range(3):
         tifffile.imwrite(photos / f"{index}.tif", rng.integers(0, 256, size=(20, 24, 3), dtype=np.uint8))
     execute(wsp_run(photos, steps=2), folder / "run")
-    return {"photos": photos, "run": folder / "run", "lit": save_lit(folder / "lit"), "exported": folder / "exported"}
+    return {
+        "photos": photos,
+        "run": folder / "run",
+        "lit": save_lit(folder / "lit"),
+        "exported": folder / "exported",
+        "set": prepared(folder / "set", photos),
+    }
 
 
 def words_of(name: str, places: dict[str, Path], out: Path) -> list[str]:

@@ -66,6 +66,8 @@ MAY_IMPORT = {
         *("config", "core", "keyed_random", "files", "messages", "progress"),
         *("data", "models", "results", "texts", "training"),
     },
+    # Proposals to mend the tags of a prepared set; the head of a run is evidence.
+    "tag_doctor": {"data", "files", "messages", "objectives", "results", "run", "tags"},
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest", "texts"},
     # The wiring, and what sits on top of it.
@@ -102,6 +104,7 @@ MAY_IMPORT = {
         "inference",
         "search",
         "tagging",
+        "tag_doctor",
         "first_look",
         "verbs",
     },
@@ -138,6 +141,7 @@ MAY_IMPORT_AT_TOP = {
     "search": FIRST_CHOICE | {"numpy", "xxhash"},
     "tagging": FIRST_CHOICE | {"numpy", "xxhash"},
     "studies": FIRST_CHOICE | {"numpy"},
+    "tag_doctor": {"jaxtyping", "numpy"},
     "report": {"numpy"},
 }
 """Third-party libraries of a part at the top of its files, where not FIRST_CHOICE; the others go inside the function

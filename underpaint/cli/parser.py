@@ -23,6 +23,7 @@ from underpaint.cli.prepare import PREPARE
 from underpaint.cli.report import REPORT
 from underpaint.cli.search import SEARCH
 from underpaint.cli.study import STUDY
+from underpaint.cli.tags import TAGS
 from underpaint.cli.train import TRAIN
 from underpaint.cli.verb import Verb
 from underpaint.suggest import hint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for verb in (LOOK, PREPARE, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, SEARCH, REPORT, LIST)
+    for verb in (LOOK, PREPARE, TAGS, TRAIN, EVAL, STUDY, PLAN, IMPORT, EXPORT, EMBED, PREDICT, SEARCH, REPORT, LIST)
 }  # fmt: skip
 """Verbs by name, in the order of ``underpaint --help``."""
 

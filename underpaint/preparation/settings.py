@@ -12,7 +12,7 @@ from underpaint.files import xxh3
 from underpaint.preparation.families import Dedupe
 from underpaint.preparation.inputs import PreparedFrom
 from underpaint.preparation.labelling import Resampling
-from underpaint.preparation.mapping import read_mapping
+from underpaint.preparation.mapping import Mapping, read_mapping
 from underpaint.preparation.plan import FolderTags
 from underpaint.results.preparation import PrepareCounts, PrepareRecord, PrepareSettings, read_record
 from underpaint.tags.canonical import Parts, TagRules
@@ -61,7 +61,7 @@ class PrepareOptions(TypedDict, total=False):
     labels: str | None
     """Table of the images' classes, and perhaps splits, for the transfer task."""
     mapping: str | None
-    """CSV file with the columns ``tag`` and ``label`` that overrides the rules for single tags."""
+    """CSV file with the columns ``tag``, ``label`` and perhaps ``also`` that overrides the rules for single tags."""
     exclude: Sequence[str | Path] | None
     """Folders of evaluation images whose near duplicates are left out."""
     shard_images: int | None
@@ -91,12 +91,13 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
     before = _restored(record["settings"]) if record else Preparation(sources=())
     mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
     plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "folders", "dedupe") if name in given}
-    known = [field.name for field in fields(TagRules) if field.name != "mapping"]
+    known = [field.name for field in fields(TagRules) if field.name not in ("mapping", "implied")]
     if unknown := given.keys() - set(known):
         raise ValueError(f"unknown rules for tags: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
     changed = {name: _absolute(value) if name == "lexicons" else _tuples(value) for name, value in given.items()}
     if mapping is not None:
-        changed["mapping"] = read_mapping(Path(mapping).expanduser()) if mapping else {}
+        written = read_mapping(Path(mapping).expanduser()) if mapping else Mapping()
+        changed |= {"mapping": written.labels, "implied": written.implied}
     return replace(
         before,
         sources=tuple(dict.fromkeys([*before.sources, *_absolute(sources)])),

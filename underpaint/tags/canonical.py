@@ -34,6 +34,7 @@ class TagRules:
     languages: tuple[str, ...] | Literal["all"] = "all"  # ISO 639-1: languages whose function words are dropped
     lexicons: tuple[str, ...] = ()  # files of other languages' words in WN-LMF, such as those of the OMW
     mapping: Mapping[str, str] = field(default_factory=dict)  # the user's targets: words, synset, text:words or ""
+    implied: Mapping[str, str] = field(default_factory=dict)  # targets that images with a tag's label have as well
 
     def __post_init__(self) -> None:
         if self.parts_of_speech not in ("nouns", "all"):
@@ -99,6 +100,29 @@ class Canonicaliser:
         }
         return {word: entry for word, entry in nouns.items() if entry.synsets}
 
+    def implied(self) -> dict[str, dict[str, Decision]]:
+        """The decisions that each label implies, directly or by another one, by their keys.
+
+        Raises:
+            ValueError: if a label implies itself, or nothing, or has no label itself.
+        """
+        direct: dict[str, dict[str, Decision]] = {}
+        for tag, targets in self._rules.implied.items():
+            decision = self.decide(tag)
+            if not decision.key:
+                raise ValueError(
+                    f"the mapping gives {tag!r} further labels ({targets}), but it has none: {decision.reason}"
+                )
+            for target in targets.split(";"):
+                further = self._target(tag, target)
+                if not further.key:
+                    raise ValueError(
+                        f"the mapping gives {tag!r} also {target!r}, which is not a label: {further.reason}"
+                    )
+                if further.key != decision.key:
+                    direct.setdefault(decision.key, {})[further.key] = further
+        return {key: _closure(key, direct) for key in direct}
+
     def decide(self, tag: str) -> Decision:
         """Decide on a tag by the user's mapping, then the reasons to drop it, then WordNet, then its own words."""
         if self._mapping and (mapped := self._mapping.get(_mapping_key(tag))):
@@ -163,6 +187,23 @@ class Canonicaliser:
             raise ValueError(f"the mapping of {tag!r} is {target!r}, {form.reason}; drop a tag by an empty target")
         decided = self._by_rule(form)
         return replace(decided, reason=f"mapping to {target}: {decided.reason}")
+
+
+def _closure(key: str, direct: Mapping[str, Mapping[str, Decision]]) -> dict[str, Decision]:
+    """Everything that a label implies, in any number of steps."""
+    reached: dict[str, Decision] = {}
+    frontier = dict(direct[key])
+    while frontier:
+        reached |= frontier
+        further = (direct.get(implied, {}) for implied in frontier)
+        frontier = {name: each for some in further for name, each in some.items() if name not in reached}
+    if key in reached:
+        raise ValueError(
+            f"the mapping contradicts itself: {reached[key].name!r} implies itself by way of "
+            f"{', '.join(sorted(each.name for name, each in reached.items() if name != key))}; merge the labels, or "
+            "take one of the implications back"
+        )
+    return reached
 
 
 def _mapping_key(tag: str) -> str:

@@ -24,7 +24,8 @@ class LabelSpace:
     table: Any
     """``vocabulary.parquet``: label (int32, from 0 on), name, synset (or null), count, tags (the most frequent first).
 
-    In the order of the labels, which is that of falling counts; ``count`` is the sum over the tags.
+    In the order of the labels, which is that of falling counts; ``count`` is the sum over the tags. If the mapping
+    has implications, a column ``also`` lists the labels that each one implies, whose ``count`` includes it.
     """
     audit: Any
     """``tags_audit.parquet``: tag, count, decision, label (or null), reason; the most frequent tags first.
@@ -54,13 +55,20 @@ def build_label_space(counts: Any, rules: TagRules) -> LabelSpace:
     canonicaliser = Canonicaliser(rules)
     tags = _ranked(counts)
     decisions = _without_plurals([canonicaliser.decide(tag) for tag, _ in tags])
-    merged = sorted(_merge(tags, decisions), key=lambda label: (-label.count, label.decision.name, label.decision.key))
+    implied = canonicaliser.implied()
+    merged = sorted(
+        _with_implied(_merge(tags, decisions), implied),
+        key=lambda label: (-label.count, label.decision.name, label.decision.key),
+    )
     frequent = [label for label in merged if label.count >= rules.min_count]
     kept = frequent[: rules.vocabulary_size]
     number = {label.decision.key: index for index, label in enumerate(kept)}
     cut = {label.decision.key: CUT["beyond"].format(rules=rules) for label in frequent[len(kept) :]}
     cut |= {label.decision.key: CUT["rare"].format(rules=rules) for label in merged if label.count < rules.min_count}
-    return LabelSpace(table=_table(kept), audit=_audit(tags, decisions, number, cut))
+    table = _table(kept)
+    if implied:
+        table = table.append_column("also", _also(kept, implied, number))
+    return LabelSpace(table=table, audit=_audit(tags, decisions, number, cut))
 
 
 class Labeller:
@@ -75,6 +83,7 @@ class Labeller:
         # one more at the end: what is not found
         self._labels = np.append(labelled.column("label").to_numpy(), -1).astype(np.int32)
         self._size = vocabulary.table.num_rows
+        self._also = _with_itself(vocabulary.table["also"]) if "also" in vocabulary.table.column_names else None
 
     def labels(self, tags: Any) -> Any:
         """The distinct labels of every row of an array of lists of strings, in the order of their first appearance.
@@ -99,6 +108,11 @@ class Labeller:
         label = of_form[encoded.indices.fill_null(len(of_form) - 1).to_numpy(zero_copy_only=False)]
         row = np.repeat(np.arange(len(tags)), compute.list_value_length(tags).fill_null(0).to_numpy())
         row, label = row[label >= 0], label[label >= 0]
+        if self._also is not None:
+            starts, every = self._also
+            lengths = np.diff(starts)[label]
+            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            row, label = np.repeat(row, lengths), every[np.repeat(starts[label], lengths) + within]
         _, first = np.unique(row * np.int64(max(self._size, 1)) + label, return_index=True)
         first.sort()
         ends = np.cumsum(np.bincount(row[first], minlength=len(tags)))
@@ -143,6 +157,35 @@ def _merge(tags: Iterable[tuple[str, int]], decisions: Iterable[Decision]) -> It
         spoken = min((member for member, _, _ in group), key=lambda member: -member.name.count(" "))
         members = tuple((tag, count) for _, tag, count in group)
         yield _Label(spoken, sum(count for _, count in members), members)
+
+
+def _with_implied(labels: Iterable[_Label], implied: dict[str, dict[str, Decision]]) -> Iterator[_Label]:
+    """The labels, with those that no tag has but others imply; what implies a label adds to its count."""
+    of_key = {label.decision.key: label for label in labels}
+    further: dict[str, tuple[Decision, int]] = {}
+    for key, targets in implied.items():
+        count = of_key[key].count if key in of_key else 0
+        for target, decision in targets.items() if count else ():
+            further[target] = (decision, count + further.get(target, (decision, 0))[1])
+    for key, (decision, count) in further.items():
+        before = of_key.get(key, _Label(decision, 0, ()))
+        of_key[key] = replace(before, count=before.count + count)
+    yield from of_key.values()
+
+
+def _also(kept: list[_Label], implied: dict[str, dict[str, Decision]], number: dict[str, int]) -> Any:
+    """The labels that each label implies, as far as they were kept."""
+    import pyarrow
+
+    rows = [[number[key] for key in implied.get(label.decision.key, ()) if key in number] for label in kept]
+    return pyarrow.array(rows, pyarrow.list_(pyarrow.int32()))
+
+
+def _with_itself(also: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Each label followed by those that it implies, one after the other, and the start of each."""
+    rows = [[label, *implied] for label, implied in enumerate(also.to_pylist())]
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return starts, np.array([label for row in rows for label in row], dtype=np.int32)
 
 
 def _table(kept: list[_Label]) -> Any:
