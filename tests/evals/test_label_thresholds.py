@@ -101,7 +101,7 @@ def test_fresh_images_have_the_precision_and_the_estimate_apart_says_so() -> Non
     assert right / named > 0.9
     by_share = [naive_share(known_score[:, n], known_truth[:, n]) for n in range(150)]
     hits = [truth[score[:, n] >= level, n] for n, level in enumerate(by_share) if level is not None]
-    assert np.mean([hit.mean() for hit in hits if len(hit)]) < 0.8, "the share itself does not carry over"
+    assert np.mean([hit.mean() for hit in hits if len(hit)]) < 0.85, "the share itself does not carry over"
     apart = sum(row.right_apart for row, _, _ in written) / sum(row.named_apart for row, _, _ in written)
     assert apart == pytest.approx(right / named, abs=0.03)
     blind = [row for row, moved in zip(rows, shift, strict=True) if not moved and row.verdict != FEW]
