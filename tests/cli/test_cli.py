@@ -169,6 +169,7 @@ def test_list_source_names_the_lines(here: Path) -> None:
 
 
 WRONG = [
+    (["train"], r"train needs a RECIPE, or a --config FILE that --plan printed, and not both"),
     (["train", "mae_vit_b61"], r"unknown recipe 'mae_vit_b61'; did you mean mae_vit_b16\?"),
     (["train", "mae_smoke", "optim.base_rl=1"], r"unknown field 'optim\.base_rl'; did you mean optim\.base_lr\?"),
     (["train", "mae_smoke", "optim.base_lr=fast"], r"optim\.base_lr='fast' is not a number"),
@@ -209,10 +210,10 @@ def test_the_users_input_ends_with_2_and_one_line(
 
 
 MISUSED = [
-    ("", "a verb is missing; known are look, prepare, train, "),
+    ("", "a verb is missing; known are look, prepare, tags, train, "),
     ("trian", "unknown verb 'trian'; did you mean train?"),
     ("--verison", "unknown option '--verison'; did you mean --version?"),
-    ("train", "the following arguments are required: RECIPE ("),
+    ("report", "the following arguments are required: DIR ("),
     (
         "train wsp_smoke --labels x.csv",
         "unknown option '--labels'; a field is written without dashes: data.labels=VALUE",
