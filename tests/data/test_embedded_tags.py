@@ -204,7 +204,7 @@ def test_hostile_xml_is_refused_and_told_in_little_time_and_memory(xmp: bytes, r
     assert found.tags == ()
     assert len(found.refused) == 1
     assert reason in found.refused[0]
-    assert seconds < 5  # some 0.1 without the checks of types and of memory
+    assert seconds < 10  # some 0.1 without the checks of types and of memory
     assert peak < 20 * 1024 * 1024
 
 
