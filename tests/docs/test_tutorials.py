@@ -86,8 +86,8 @@ def test_your_clips(tmp_path: Path) -> None:
     for name in ("train.csv", "val.csv"):
         (tmp_path / "clips" / name).rename(tmp_path / name)
     printed = run("your_clips", tmp_path)
-    assert "val finetune: top1 " in printed
-    assert "train video_attentive: top1 " in printed
+    assert "val finetune test: top1 " in printed
+    assert "train video_attentive test: top1 " in printed
     assert (tmp_path / "runs" / "first_clips" / "videos.html").is_file()
 
 
