@@ -100,5 +100,7 @@ def _write_tags(photos: Path, folder: Path, said: set[str]) -> None:
 
 
 def _says(tag: str, said: set[str]) -> bool:
-    singular = {tag, tag.removesuffix("s"), tag.removesuffix("es"), tag.removesuffix("ies") + "y"}
+    singular = {tag, tag.removesuffix("s"), tag.removesuffix("es")}
+    if tag.endswith("ies"):
+        singular.add(tag.removesuffix("ies") + "y")
     return bool(singular & said)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,27 +85,19 @@ def _of_label(
     if FEWEST_POSITIVE <= images < len(score):
         measured = precision_interval(score, positive, seed=seed)
         verdict = SEEN if measured.low > chance else UNSEEN
+    row = LabelThreshold(
+        label=label, images=images, average_precision=measured, chance=chance, verdict=verdict, threshold=None
+    )
     threshold = choose_threshold(score, positive, precision=precision) if verdict == SEEN else None
     if threshold is None:
-        return LabelThreshold(
-            label=label,
-            images=images,
-            average_precision=measured,
-            chance=chance,
-            verdict=verdict,
-            threshold=None,
-        )
+        return row
     named = score >= threshold
     apart = np.zeros(len(score), dtype=bool)
     for number in range(FOLDS):
         chosen = choose_threshold(score[fold != number], positive[fold != number], precision=precision)
         apart |= (fold == number) & (score >= (np.inf if chosen is None else chosen))
-    return LabelThreshold(
-        label=label,
-        images=images,
-        average_precision=measured,
-        chance=chance,
-        verdict=verdict,
+    return replace(
+        row,
         threshold=threshold,
         named=int(named.sum()),
         right=int((named & positive).sum()),
