@@ -20,6 +20,7 @@ from underpaint.data.source import Source, Split
 from underpaint.evals.engine import Engine
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.tagger import SplitTagger
+from underpaint.messages import counted, say
 from underpaint.results.run import RUN_FILE, read_record
 
 MOST_SCORES = 1 << 28
@@ -47,7 +48,6 @@ class HeldOutScores:
     """float32, (images, labels)."""
     positive: np.ndarray
     """bool, (images, labels)."""
-    unreadable: int
 
 
 def held_out(run: Path, heldout: str = "") -> HeldOut:
@@ -123,6 +123,8 @@ def score_held_out(model: SplitTagger, images: HeldOut, engine: Engine) -> HeldO
         kept += readable.tolist()
     if not any(kept):
         raise ValueError(f"none of the {len(rows)} held-out images of {images.source.name} could be read")
+    if unreadable := kept.count(False):
+        say(f"{counted(unreadable, 'held-out image')} of {len(rows):,} could not be read: thresholds are without them")
     place = {label: column for column, label in enumerate(labels)}
     positive = np.zeros((len(rows), len(labels)), dtype=bool)
     for row, written in enumerate(names):
@@ -131,5 +133,4 @@ def score_held_out(model: SplitTagger, images: HeldOut, engine: Engine) -> HeldO
         labels=tuple(labels),
         probabilities=np.concatenate(parts),
         positive=positive[np.array(kept)],
-        unreadable=kept.count(False),
     )
