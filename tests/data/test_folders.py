@@ -386,6 +386,21 @@ def test_train_and_val_are_splits_and_no_classes(tmp_path: Path, name: str) -> N
     assert source.notes == (f"the folders say what is trained and tested on: train/ and {name}/",)
 
 
+def test_class_folders_in_test_alone_are_tested_on_and_train_nothing(tmp_path: Path) -> None:
+    source = open_folder(split_root(tmp_path / "v2", {"test/cat": 3, "test/dog": 2}), tags="", labels="")
+    assert splits_of(source) == {"pretrain": set(), "heldout": set(), "train": set(), "test": {"test"}}
+    assert set(source.label) == {"cat", "dog"}
+    assert len(source.rows("test")) == 5
+    assert source.notes == ("all images lie in test/: models of its classes are tested on them, and none is trained",)
+
+
+@pytest.mark.parametrize("counts", [{"val/cat": 3, "val/dog": 3}, {"test": 4}])
+def test_val_alone_and_test_without_classes_are_ordinary_folders(tmp_path: Path, counts: dict[str, int]) -> None:
+    """A person trains on what a folder has, whatever it is called."""
+    source = open_folder(split_root(tmp_path / "pile", counts), tags="", labels="")
+    assert source.rows("pretrain")
+
+
 def test_the_test_folder_without_classes_is_left_out_and_val_tested_on(tmp_path: Path) -> None:
     """As ImageNet is unpacked: the test images are there, their classes nowhere."""
     root = split_root(tmp_path / "inet", {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2, "test": 3})

@@ -153,6 +153,18 @@ def test_folders_of_datasets_are_looked_into(encoders: list[str], data: Path) ->
     assert list(study.settings["data"]) == ["colours", "warm"]  # pyright: ignore[reportArgumentType]
 
 
+def test_a_folder_with_test_images_alone_only_tests(encoders: list[str], data: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "dim" / "test", ["red", "blue"], 3, seed=1)
+    options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(data / "colours"), str(tmp_path / "dim")]}
+    study = verbs.build_study("transfer", **options, overrides=["protocols=finetune,robustness"])
+    assert {part.name.removesuffix("-seed0") for part in study.parts} == {
+        "baseline-narrow",
+        "finetune-narrow-colours",
+        "accuracy-narrow-colours",
+        "robustness-narrow-colours-dim",
+    }
+
+
 def test_bad_input_is_refused_before_anything_runs(
     encoders: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

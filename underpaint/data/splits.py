@@ -101,10 +101,13 @@ def split_of_name(name: str, file: Path) -> str:
 def split_folders(paths: Iterable[str]) -> dict[str, str]:
     """The first folder of each path where these are splits; empty where they are not.
 
-    They are where every image lies in ``train`` or in one of TESTED_FOLDERS, and both occur.
+    They are where every image lies in ``train`` or in one of TESTED_FOLDERS, and both occur; or where all lie in class
+    folders in ``test``, which then only tests models of its classes.
     """
     first = {path: path.partition("/")[0] if "/" in path else "" for path in paths}
     names = set(first.values())
+    if names == {"test"} and all(path.count("/") > 1 for path in first):
+        return first
     return first if "train" in names and len(names) > 1 and names <= {"train", *TESTED_FOLDERS} else {}
 
 

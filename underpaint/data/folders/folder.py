@@ -53,9 +53,10 @@ def open_folder(
 
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
     If the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these are
-    the splits (and the second folders the classes: ImageNet's layout); else splits are drawn. ``Source.notes`` says
-    which. Exact copies are one family. Rows without an image, files that cannot be read, and a second class for one
-    image are problems of the source, not errors. Symbolic links that lead out of the folder are skipped.
+    the splits (and the second folders the classes: ImageNet's layout; ``test`` alone only tests models); else splits
+    are drawn. ``Source.notes`` says which. Exact copies are one family. Rows without an image, files that cannot be
+    read, and a second class for one image are problems of the source, not errors. Symbolic links that lead out of the
+    folder are skipped.
     """
     root, listing = folder.resolve(), listing or images_in(folder)
     family, unreadable = hash_files(root, listing.images)
@@ -108,6 +109,8 @@ def _notes(
         counts = Counter(split for names in splits.values() for split in names)
         return (f"{named_by} says what is trained and tested on: {counts['train']:,} and {counts['test']:,} images",)
     tested = sorted({split_of[path] for path, names in splits.items() if "test" in names})
+    if "train" not in split_of.values():
+        return ("all images lie in test/: models of its classes are tested on them, and none is trained",)
     notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
     notes += [f"{count:,} images of {name}/ are left out" for name, count in sorted(left_out.items())]
