@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from underpaint import files
+from underpaint.cluster_features import fill_on_ray, require_cluster
 from underpaint.core import ImageInput
 from underpaint.data.feature_store import FeatureMaker, Features
 from underpaint.data.folders.listing import list_folder, say_skipped
@@ -23,16 +24,16 @@ from underpaint.evals.class_names import TEMPLATES
 from underpaint.evals.detection.coco_file import coco_content
 from underpaint.evals.detection.detections import Detecting, FinishedDetector, ImageObjects, detected
 from underpaint.evals.engine import Engine
-from underpaint.evals.feature_makers import encoder_maker, unnamed_maker
+from underpaint.evals.feature_makers import StoredEncoder, unnamed_maker
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.tagger import SplitTagger, Tagger
 from underpaint.evals.text_features import Towers
-from underpaint.evals.view import ViewSetting, evaluation_input
+from underpaint.evals.view import ViewSetting
 from underpaint.evals.zeroshot import ZeroShot
 from underpaint.feature_tables import join_parts, parts_folder, require_table_name
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling
-from underpaint.models.weights import at_size, load_encoder
+from underpaint.preparation.engine import EngineName
 from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.outputs import load_model
 from underpaint.run.towers import with_tokenizer
@@ -83,6 +84,7 @@ def embed(
     pooling: Pooling = "cls",
     view: ViewSetting = "published",
     workers: int | None = None,
+    engine: EngineName = "native",
 ) -> EmbedSummary:
     """Features of image files, and of all images in folders, as the table ``out``; what was done, in numbers.
 
@@ -93,40 +95,44 @@ def embed(
     image is "" where all is well; one that cannot be read, or whose features are not finite, has no embedding. The
     table appears whole when all is done; features are kept in the cache, so that the same call continues one that was
     killed. ``workers`` processes decode images, None is as many as usually help. Under torchrun the processes share the
-    images; the first writes the table, and the others count no images.
+    images; the first writes the table, and the others count no images. With ``engine="ray"`` the machines of a cluster
+    decode and encode, and share the folders of the encoder, the images and the cache with this one, which hashes the
+    images and writes the table.
 
     Raises:
-        ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, or ``folder`` holds
-            no encoder.
+        ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, ``folder`` holds no
+            encoder, or the engine is not installed.
     """
     out = Path(out)
     require_table_name(out)
+    require_cluster(engine, workers=workers)
     paths = find_images(images)
-    engine = _engine(paths, workers)
-    encoder = load_encoder(folder)
-    format = evaluation_input(encoder.config.image_input, view, patch=encoder.config.patch)
-    encoder = (encoder if format.size == encoder.config.size else at_size(encoder, format.size)).to(engine.device)
-    maker = encoder_maker(encoder, format, device=engine.device, pooling=pooling, batch=BATCH)
+    reader = _engine(paths, workers)
+    encoder = StoredEncoder(folder=Path(folder), pooling=pooling, view=view)
+    maker = encoder.maker(reader.device, batch=BATCH)
+    if engine == "ray":
+        fill_on_ray(encoder, maker, reader.staff, _below_one_folder(paths))
+        reader = replace(reader, cached=True)  # few images too come from the workers by the cache
     parts = parts_folder(out)
     bad, example, tables = 0, "", list[Path]()
-    for chunk, features in _read(paths, maker, engine, chunk=PART_IMAGES):
+    for chunk, features in _read(paths, maker, reader, chunk=PART_IMAGES):
         if not tables:
             shutil.rmtree(parts, ignore_errors=True)  # of a call that was killed
             parts.mkdir(parents=True)
-        problems = _problems(chunk, features, format)
+        problems = _problems(chunk, features, maker.image)
         tables.append(parts / f"{len(tables):09d}.parquet")
         files.write_bytes(tables[-1], _table(chunk, features.x, problems))
         bad += sum(map(bool, problems))
         example = example or problems[0]
     join().leave()
-    if not engine.first:
-        return {"images": 0, "bad": 0, "width": encoder.config.width}
+    if not reader.first:
+        return {"images": 0, "bad": 0, "width": maker.width}
     if bad == len(paths):
         shutil.rmtree(parts)
         raise _nothing_to_show(bad, paths[0], example)
-    join_parts(tables, out, width=encoder.config.width)
+    join_parts(tables, out, width=maker.width)
     shutil.rmtree(parts)
-    return {"images": len(paths), "bad": bad, "width": encoder.config.width}
+    return {"images": len(paths), "bad": bad, "width": maker.width}
 
 
 def predict(

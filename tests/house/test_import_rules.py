@@ -77,7 +77,9 @@ MAY_IMPORT = {
     "studies": EVERYTHING_TO_RUN | {"run", "recipes"},
     "report": {"files", "messages", "results"},
     "feature_tables": {"files"},
-    "inference": EVERYTHING_TO_RUN | {"run", "feature_tables"},
+    # Features by the machines of a cluster, on the engine of `prepare`.
+    "cluster_features": {"data", "evals", "preparation", "progress", "training"},
+    "inference": EVERYTHING_TO_RUN | {"run", "feature_tables", "cluster_features", "preparation"},
     # Predicted tags beside a user's images.
     "tagging": EVERYTHING_TO_RUN | {"run", "inference"},
     # Recipes fitted to images, and a folder of images with what can be run on it.

@@ -10,7 +10,9 @@ EXAMPLES = """\
   underpaint embed runs/mae_wsp ./photos --out features.parquet
   underpaint embed runs/mae_wsp one.jpg two.jpg --pooling mean --out features.parquet
   underpaint embed runs/mae_wsp ./photos --view stretch --out features.csv
-Run the same command again to continue after an interruption."""
+  underpaint embed runs/mae_wsp ./photos --engine ray --out features.parquet
+Run the same command again to continue after an interruption: features are in the cache, also those of Ray's workers,
+who must share it ($UNDERPAINT_CACHE), the run and the images. Features in the cache are not computed again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pooling", choices=("cls", "mean"), default="cls", help=pooling)
     view = "view of each image, as in eval: published (its centre; default), stretch (all of it), crop@224/256"
     add("--view", metavar="VIEW", default="published", help=view)
+    engine = "this machine, or the workers of a Ray cluster, as in prepare (default: native)"
+    add("--engine", choices=("native", "ray"), default="native", help=engine)
     add_workers(parser)
 
 
 def call(options: argparse.Namespace) -> None:
     from underpaint.inference import embed
 
-    how = {"pooling": options.pooling, "view": options.view, "workers": options.workers}
+    how = {name: getattr(options, name) for name in ("pooling", "view", "workers", "engine")}
     done = embed(options.folder, options.images, options.out, **how)
     if not done["images"]:
         return  # another process of torchrun writes the table

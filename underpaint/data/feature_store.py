@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -141,13 +141,22 @@ def fill(
         _add_share(store, missing, read_of, name=name, staff=staff)
         staff.group.exchange(None)
         store.look_again()
-    lacking = sum(number not in store for number in missing)
-    if lacking:
-        raise ValueError(
-            f"{lacking} features that other processes computed are not in {maker.folder}; set UNDERPAINT_CACHE to a "
-            f"folder that all machines share"
-        )
+    store.require(missing)
     return store
+
+
+def add_part(folder: Path, maker: FeatureMaker, hashes: Sequence[str], reads: Sequence[Read]) -> None:
+    """Encode images and add their features to the store in ``folder`` as one file; its other files are not looked at.
+
+    The images are whole batches of the list of missing ones, so that the features have the bits that ``fill`` gives.
+    """
+    rows, readable = zip(*_encoded(reads, maker, workers=0), strict=True)
+    _write(folder, maker, hashes, torch.cat(rows), torch.cat(readable))
+
+
+def hash_of(data: bytes) -> str:
+    """The name of an image in a store."""
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]:
@@ -158,9 +167,9 @@ def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]
 
     def measure(path: str) -> str:
         try:
-            return xxhash.xxh3_128_hexdigest(files.read(path))
+            return hash_of(files.read(path))
         except BadImage:
-            return _unreadable(root, path)
+            return unreadable(root, path)
 
     hashes, _ = measure_files(
         files,
@@ -170,10 +179,11 @@ def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]
         measure=measure,
         description="Reading files to find their features",
     )
-    return [hashes.get(path) or _unreadable(root, path) for path in paths]
+    return [hashes.get(path) or unreadable(root, path) for path in paths]
 
 
-def _unreadable(root: Path, path: str) -> str:
+def unreadable(root: Path, path: str) -> str:
+    """The name of an image that cannot be read, for its place."""
     return xxhash.xxh3_128_hexdigest(f"cannot be read: {root / path}".encode(errors="surrogateescape"))
 
 
@@ -187,22 +197,47 @@ def _add_share(
     share = missing[first:end]
     reads = [read_of[number] for number in share]
     rows: list[Tensor] = []
-    readable: list[bool] = []
-    written, since = 0, time.monotonic()
+    readable: list[Tensor] = []
+    done, written, since = 0, 0, time.monotonic()
     total = len(read_of)
     before = total - len(missing) if group.world == 1 else 0
     title = f"Features of {name}" if group.world == 1 else f"Features of {name} (process {group.rank + 1})"
     with Progress(title, total=before + len(share), unit="images", done=before) as shown:
-        for image, problems in view_batches(reads, format=maker.image, batch_size=maker.batch, workers=staff.workers):
-            rows.append(maker.encode(image).float().cpu())
-            readable += [not problem for problem in problems]
-            done = len(readable)
+        for x, kept in _encoded(reads, maker, workers=staff.workers):
+            rows.append(x)
+            readable.append(kept)
+            done += len(x)
             ended = done == len(share)
             if ended or done - written >= IMAGES_OF_FILE or time.monotonic() - since > SECONDS_OF_FILE:
-                store.add(share[written:done], torch.cat(rows), torch.tensor(readable[written:]))
+                store.add(share[written:done], torch.cat(rows), torch.cat(readable))
                 written, since = done, time.monotonic()
                 rows.clear()
+                readable.clear()
             shown.update(before + done)
+
+
+def _encoded(
+    reads: Sequence[Read], maker: FeatureMaker, *, workers: int
+) -> Iterator[tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]]:
+    """Features of a batch of images after the other, and which of them could be read."""
+    for image, problems in view_batches(reads, format=maker.image, batch_size=maker.batch, workers=workers):
+        yield maker.encode(image).float().cpu(), torch.tensor([not problem for problem in problems])
+
+
+def _write(
+    folder: Path, maker: FeatureMaker, hashes: Sequence[str], x: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]
+) -> None:
+    """Write a file of a store; it appears whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name = xxhash.xxh3_64_hexdigest("".join(hashes).encode())
+    part = folder / f"{name}.part{os.getpid()}"
+    about = {"encoder": maker.encoder_hash, "view": maker.view, "images": " ".join(hashes)}
+    save_file({"x": x.contiguous(), "kept": kept}, part, metadata=about)
+    sync_file(part)
+    part.replace(folder / f"{name}.safetensors")
+    sync_folder(folder)
 
 
 class FeatureStore:
@@ -226,18 +261,17 @@ class FeatureStore:
 
     def add(self, hashes: Sequence[str], x: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]) -> None:
         """Write the features of images as one more file; rows of images that are not ``kept`` count for nothing."""
-        from safetensors.torch import save_file
-
-        folder = self.maker.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        name = xxhash.xxh3_64_hexdigest("".join(hashes).encode())
-        part = folder / f"{name}.part{os.getpid()}"
-        about = {"encoder": self.maker.encoder_hash, "view": self.maker.view, "images": " ".join(hashes)}
-        save_file({"x": x.contiguous(), "kept": kept}, part, metadata=about)
-        sync_file(part)
-        part.replace(folder / f"{name}.safetensors")
-        sync_folder(folder)
+        _write(self.maker.folder, self.maker, hashes, x, kept)
         self.look_again()
+
+    def require(self, hashes: Sequence[str]) -> None:
+        """Raise ValueError if features of images are not there, which other processes computed."""
+        lacking = sum(number not in self for number in hashes)
+        if lacking:
+            raise ValueError(
+                f"{lacking} features that other processes computed are not in {self.maker.folder}; set "
+                f"UNDERPAINT_CACHE to a folder that all machines share"
+            )
 
     def read(self, hashes: Sequence[str]) -> Features:
         """The features of images that are in the store, file by file."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,8 +14,10 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.data.feature_store import BATCH, Encode, FeatureMaker
 from underpaint.evals.mode import evaluation_mode
+from underpaint.evals.view import ViewSetting, evaluation_input
 from underpaint.models.pooling import Pooling, pool
 from underpaint.models.vit import ViT
+from underpaint.models.weights import at_size, load_encoder
 
 
 @runtime_checkable
@@ -34,6 +38,26 @@ class SplitClassifier(Protocol):
     def modules(self) -> Iterator[nn.Module]: ...
 
     def state_dict(self) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEncoder:
+    """The encoder in a folder, with what its features follow from besides."""
+
+    folder: Path
+    pooling: Pooling
+    view: ViewSetting
+
+    def maker(self, device: torch.device, *, batch: int = BATCH) -> FeatureMaker:
+        """The maker of its features; the encoder is read, and its positions are resized to the view.
+
+        Raises:
+            ValueError: if the folder holds no encoder or a damaged one, or the setting is not a view.
+        """
+        encoder = load_encoder(self.folder)
+        image = evaluation_input(encoder.config.image_input, self.view, patch=encoder.config.patch)
+        encoder = (encoder if image.size == encoder.config.size else at_size(encoder, image.size)).to(device)
+        return encoder_maker(encoder, image, device=device, pooling=self.pooling, batch=batch)
 
 
 def encoder_maker(

@@ -7,6 +7,7 @@ only names and numbers pass through the engine. Tags are counted by Daft itself.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import signal
@@ -159,8 +160,7 @@ def open_engine(name: EngineName) -> Iterator[Engine]:
     Raises:
         ValueError: if the engine is unknown or not installed.
     """
-    if name not in ENGINES:
-        raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
+    require_engine(name)
     os.environ.update(SILENT)
     try:
         import daft
@@ -169,6 +169,14 @@ def open_engine(name: EngineName) -> Iterator[Engine]:
     with _ray() if name == "ray" else nullcontext():
         _choose(name)
         yield Engine(daft, name)
+
+
+def require_engine(name: EngineName) -> None:
+    """Raise ValueError for an unknown engine, or for Ray where it or Daft is not installed."""
+    if name not in ENGINES:
+        raise ValueError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
+    if name == "ray" and not all(map(importlib.util.find_spec, ("daft", "ray"))):
+        raise ValueError("--engine ray needs Daft and Ray: pip install '.[ray]'")
 
 
 @functools.cache
@@ -184,10 +192,8 @@ def _choose(name: EngineName) -> None:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError("--engine ray needs Ray: pip install '.[ray]'") from error
+    import ray
+
     with tempfile.TemporaryDirectory(prefix="underpaint-ray-") as empty:
         with chdir(empty):  # Ray's workers import from the folder in which it starts, optional modules of libraries too
             if "RAY_ADDRESS" in os.environ:
