@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from underpaint.models.detector.backbone import WindowedViT, initialise_windowed, resize_patches, start_windowed
+from support.starting_encoders import to_start_from
+from underpaint.models.detector.backbone import (
+    WindowedViT,
+    initialise_windowed,
+    resize_patches,
+    values_to_start_windowed,
+)
 from underpaint.models.detector.window_attention import WindowAttention, into_windows, out_of_windows
 from underpaint.models.init import initialise_encoder
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import Attention, ViT, ViTConfig
+from underpaint.models.weights import fill
 
 CONFIG = ViTConfig(size=(40, 40), patch=4, width=32, depth=4, heads=2, final_norm=False)
 """Ten patches a side: windows of 4 do not divide them."""
@@ -58,7 +65,7 @@ def test_backbone_is_that_of_transformers() -> None:
     encoder = randomised(WindowedViT(CONFIG, window=4, global_blocks=(1, 3)))
     with torch.no_grad():
         plain.pos_embed.normal_(std=0.2)
-    start_windowed(encoder, plain)
+    fill(encoder, values_to_start_windowed(encoder, to_start_from(plain)))
     ours = encoder.state_dict() | {"pos_embed": plain.pos_embed}
     pairs = {"embeddings.projection": "patch_embed.proj", "embeddings.position_embeddings": "pos_embed"}
     for index in range(4):
@@ -186,7 +193,7 @@ def test_a_fresh_encoder_starts_by_name_and_with_relative_positions_of_zero() ->
 def test_an_encoder_of_another_form_is_refused() -> None:
     encoder = WindowedViT(CONFIG, window=5, global_blocks=())
     with pytest.raises(ValueError, match="depth=3, the detector has depth=4"):
-        start_windowed(encoder, ViT(replace(CONFIG, depth=3)))
+        values_to_start_windowed(encoder, to_start_from(ViT(replace(CONFIG, depth=3))))
 
 
 def test_blocks_with_windows_have_no_lean_form() -> None:

@@ -10,16 +10,22 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.starting_encoders import to_start_from
 from underpaint.models.init import Scheme, initialise_encoder
 from underpaint.models.recompute import make_lean
 from underpaint.models.sizes import SIZES
-from underpaint.models.video import ClipConfig, SpaceTimeAttention, VideoViT, inflate, initialise_video
+from underpaint.models.video import ClipConfig, SpaceTimeAttention, VideoViT, inflated_values, initialise_video
 from underpaint.models.video_flops import clip_flops
 from underpaint.models.vit import ViT, ViTConfig, encoder_layer_of
+from underpaint.models.weights import fill
 
 CONFIG = ViTConfig(size=(24, 16), patch=8, width=32, depth=2, heads=2)
 CLIP = ClipConfig(frames=6, tubelet=2)
 NEW = ("time_pos_embed", "rel_pos_t", "rel_pos_h", "rel_pos_w")
+
+
+def inflate(encoder: VideoViT, source: ViT, *, reset_final_norm: bool) -> None:
+    fill(encoder, inflated_values(encoder, to_start_from(source), reset_final_norm=reset_final_norm))
 
 
 def trained(config: ViTConfig = CONFIG) -> ViT:

@@ -9,6 +9,7 @@ import timm.models.vision_transformer as timm_vit
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.starting_encoders import to_start_from
 from underpaint.core import DataInfo
 from underpaint.models.init import initialise_encoder
 from underpaint.models.mae_decoder import DecoderConfig
@@ -185,14 +186,14 @@ def test_start_from_keeps_or_resets_the_final_norm_and_refuses_another_shape() -
         initialise_encoder(vit, scheme="mae", seed=seed)
     with torch.no_grad():
         source.norm.weight.fill_(2.0)
-    start_from(kept, source, reset_final_norm=False)
-    start_from(reset, source, reset_final_norm=True)
+    start_from(kept, to_start_from(source), reset_final_norm=False)
+    start_from(reset, to_start_from(source), reset_final_norm=True)
     image = torch.randn(1, 3, 24, 40)
     torch.testing.assert_close(kept(image), source(image))
     assert reset.norm.weight.eq(1).all()
     assert torch.equal(reset.blocks[2].attn.qkv.weight, source.blocks[2].attn.qkv.weight)
     with pytest.raises(ValueError, match="depth=3, this run has depth=4"):
-        start_from(ViT(small(depth=4)), source, reset_final_norm=False)
+        start_from(ViT(small(depth=4)), to_start_from(source), reset_final_norm=False)
 
 
 def test_bad_configurations_and_images_are_named() -> None:

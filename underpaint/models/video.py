@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from underpaint.core import ClipInput, ImageInput
 from underpaint.models.detector.window_attention import relative
-from underpaint.models.init import Scheme, initialise, mae_rule, swag_rule
-from underpaint.models.vit import Attention, Block, ViT, ViTConfig, sincos_positions
-from underpaint.models.weights import tensors_to_start_from
+from underpaint.models.init import Scheme, Values, initialise, mae_rule, swag_rule
+from underpaint.models.vit import Attention, Block, ViTConfig, sincos_positions
+from underpaint.models.weights import TrainedEncoder, values_to_start_from
 
 Sampling = Literal["dense", "uniform"]
 """Frames at a fixed distance somewhere in the video, or one of each of as many equal parts of the whole video."""
@@ -180,18 +180,17 @@ def initialise_video(encoder: VideoViT, *, scheme: Scheme, seed: int) -> None:
         encoder.pos_embed.copy_(sincos_positions(encoder.config.width, encoder.config.grid))
 
 
-@torch.no_grad()
-def inflate(encoder: VideoViT, source: ViT, *, reset_final_norm: bool) -> None:
-    """Copy an encoder of images into one of clips: the kernel of a patch divided by the frames of a tubelet (I3D).
+def inflated_values(encoder: VideoViT, source: TrainedEncoder, *, reset_final_norm: bool) -> Values:
+    """The tensors of an encoder of images for one of clips: the kernel of a patch divided by a tubelet's frames (I3D).
 
-    So a still clip has the patch embeddings of its image; with new positions of zero, as they are left here, the output
-    for a still clip of one tubelet is that for the image. Positions in space are resized where the grids differ.
+    So a still clip has the patch embeddings of its image; with new positions of zero, as they are initialised, the
+    output for a still clip of one tubelet is that for the image. Positions in space are resized where the grids differ.
 
     Raises:
         ValueError: if the architectures differ.
     """
-    kept = encoder.state_dict()
-    tensors = tensors_to_start_from(encoder.config, kept, source, reset_final_norm=reset_final_norm)
-    tubelet, weight = encoder.clip.tubelet, tensors["patch_embed.proj.weight"]
-    tensors["patch_embed.proj.weight"] = weight[:, :, None].expand(-1, -1, tubelet, -1, -1) / tubelet
-    encoder.load_state_dict({name: tensors.get(name, value) for name, value in kept.items()})
+    names = encoder.state_dict().keys()
+    values = values_to_start_from(encoder.config, names, source, reset_final_norm=reset_final_norm)
+    tubelet, patches = encoder.clip.tubelet, values["patch_embed.proj.weight"]
+    inflated = {"patch_embed.proj.weight": lambda: patches()[:, :, None].expand(-1, -1, tubelet, -1, -1) / tubelet}
+    return {**values, **inflated}

@@ -6,10 +6,11 @@ Networks above 4 GiB have several files of weights (pieces.py).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from underpaint import config as configs
 from underpaint import files
+from underpaint.models.init import Values
 from underpaint.models.pieces import (
     INDEX,
     PIECE_BYTES,
@@ -253,8 +255,32 @@ def require_same_form(
             raise ValueError(f"{start} has {name}={old}, {run} has {name}={new}; make them equal")
 
 
-@torch.no_grad()
-def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
+class TrainedEncoder(NamedTuple):
+    """An encoder to start from, whose tensors are read one at a time."""
+
+    config: ViTConfig
+    tensors: Values
+
+
+def open_trained(folder: str | Path) -> TrainedEncoder:
+    """The encoder of a finished run with its tensors on disk, so that a process that keeps parts never holds it whole.
+
+    Raises:
+        ValueError: if the folder holds no encoder or a damaged one; while reading, if a value is NaN or infinite.
+    """
+    folder = encoder_folder(folder)
+    read_description(folder)
+    stored = open_tensors(folder)
+
+    def read(name: str) -> Tensor:
+        tensor = stored.read(name)
+        require_finite(tensor, name, where=str(folder))
+        return tensor
+
+    return TrainedEncoder(read_encoder_config(folder), {name: partial(read, name) for name in stored.info})
+
+
+def start_from(encoder: ViT, source: TrainedEncoder, *, reset_final_norm: bool) -> None:
     """Copy an earlier stage's encoder into a new one: the hand-over between stages (paper.md 1.5).
 
     Positions are resized where the grids differ. The final norm is left as initialised with ``reset_final_norm``
@@ -263,26 +289,35 @@ def start_from(encoder: ViT, source: ViT, *, reset_final_norm: bool) -> None:
     Raises:
         ValueError: if the architectures differ.
     """
-    kept = encoder.state_dict()
-    tensors = tensors_to_start_from(encoder.config, kept, source, reset_final_norm=reset_final_norm)
-    encoder.load_state_dict({name: tensors[name] for name in kept})
+    names = encoder.state_dict().keys()
+    fill(encoder, values_to_start_from(encoder.config, names, source, reset_final_norm=reset_final_norm))
 
 
-def tensors_to_start_from(
-    target: ViTConfig, kept: Mapping[str, Tensor], source: ViT, *, reset_final_norm: bool
-) -> dict[str, Tensor]:
-    """The tensors of ``source`` for an encoder of another image size, whose own ones are ``kept``.
+@torch.no_grad()
+def fill(module: nn.Module, values: Mapping[str, Callable[[], Tensor]]) -> None:
+    """Copy values into the tensors of their names, one at a time; the others stay."""
+    kept = module.state_dict()
+    for name, value in values.items():
+        kept[name].copy_(value())
+
+
+def values_to_start_from(
+    target: ViTConfig, names: Iterable[str], source: TrainedEncoder, *, reset_final_norm: bool
+) -> Values:
+    """The tensors of ``source`` for those of ``names`` that an encoder of another image size takes from it.
 
     Raises:
         ValueError: if the architectures differ.
     """
     require_same_form(target, source.config)
-    tensors = source.state_dict()
-    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, target.grid)
-    for name, value in kept.items():
-        if name.startswith("norm.") and (reset_final_norm or name not in tensors):
-            tensors[name] = value
-    return tensors
+    positions = source.tensors["pos_embed"]
+
+    def resized() -> Tensor:
+        return resize_positions(positions(), source.config.grid, target.grid)
+
+    tensors = {**source.tensors, "pos_embed": resized}
+    taken = [name for name in names if name in tensors and not (reset_final_norm and name.startswith("norm."))]
+    return {name: tensors[name] for name in taken}
 
 
 def at_size(encoder: ViT, size: tuple[int, int]) -> ViT:

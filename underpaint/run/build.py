@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from underpaint.core import DataInfo, as_objective
 from underpaint.messages import say
-from underpaint.models.detector.backbone import WindowedViT, start_windowed
-from underpaint.models.init import build_without_memory
+from underpaint.models.detector.backbone import WindowedViT, values_to_start_windowed
+from underpaint.models.init import Values, build_without_memory
 from underpaint.models.recompute import make_lean
-from underpaint.models.video import VideoViT, inflate
+from underpaint.models.video import VideoViT, inflated_values
 from underpaint.models.vit import ViT
-from underpaint.models.weights import decoder_to_start_from, load_encoder, start_from
+from underpaint.models.weights import decoder_to_start_from, fill, open_trained, values_to_start_from
 from underpaint.run.declare import HasFurtherStart, Run
 from underpaint.training import float8, parallel
 from underpaint.training.loop import TrainState, start_average
@@ -47,7 +47,8 @@ def _built(run: Run, data_info: DataInfo) -> nn.Module:
 def _plain(run: Run, data_info: DataInfo) -> nn.Module:
     objective = _built(run, data_info)
     if run.init_from:
-        _start(objective.encoder, run)
+        assert isinstance(objective.encoder, nn.Module)
+        fill(objective.encoder, _encoder_values(objective.encoder, run))
         objective.load_state_dict(_decoder(run, objective), strict=False)
     objective.load_state_dict(_further_start(run), strict=False)
     return objective
@@ -58,13 +59,11 @@ def _further_start(run: Run) -> dict[str, Tensor]:
 
 
 def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) -> nn.Module:
-    """Cut up while it is on ``meta``, then filled: no rank ever holds the whole network."""
+    """Cut up while it is on ``meta``, then filled tensor by tensor: no rank ever holds the whole network."""
     objective, values = build_without_memory(lambda: _built(run, data_info))
     if run.init_from:
-        encoder = _another(objective.encoder)
-        _start(encoder, run)
-        assert isinstance(encoder, nn.Module)
-        values |= {f"encoder.{name}": value.clone for name, value in encoder.state_dict().items()}
+        assert isinstance(objective.encoder, nn.Module)
+        values |= {f"encoder.{name}": read for name, read in _encoder_values(objective.encoder, run).items()}
         values |= {name: value.clone for name, value in _decoder(run, objective).items()}
     values |= {name: value.clone for name, value in _further_start(run).items()}
     blocks, bf16 = as_objective(objective).blocks(), run.settled_precision != "fp32"
@@ -73,26 +72,18 @@ def _sharded(run: Run, data_info: DataInfo, device: torch.device, ranks: Ranks) 
     return objective
 
 
-def _start(encoder: nn.Module | Tensor, run: Run) -> None:
-    """Fill an objective's encoder from ``init_from``."""
+def _encoder_values(encoder: nn.Module, run: Run) -> Values:
+    """The tensors of an objective's encoder that ``init_from`` gives, read when they are asked for."""
+    source = open_trained(run.init_from)
     if isinstance(encoder, WindowedViT):
-        start_windowed(encoder, load_encoder(run.init_from))
-    elif isinstance(encoder, VideoViT):
-        inflate(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
-    elif isinstance(encoder, ViT):
-        start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
-    else:
-        kind = type(encoder).__name__
-        raise ValueError(f"init_from={run.init_from} fills a ViT, and the encoder of {run.name} is a {kind}")
-
-
-def _another(encoder: nn.Module | Tensor) -> nn.Module | Tensor:
-    """A fresh encoder of the same form, which a sharded one is filled from."""
-    if isinstance(encoder, WindowedViT):
-        return WindowedViT(encoder.config, window=encoder.window, global_blocks=encoder.global_blocks)
+        return values_to_start_windowed(encoder, source)
     if isinstance(encoder, VideoViT):
-        return VideoViT(encoder.config, encoder.clip)
-    return ViT(encoder.config) if isinstance(encoder, ViT) else encoder
+        return inflated_values(encoder, source, reset_final_norm=run.reset_final_norm)
+    if isinstance(encoder, ViT):
+        names = encoder.state_dict().keys()
+        return values_to_start_from(encoder.config, names, source, reset_final_norm=run.reset_final_norm)
+    kind = type(encoder).__name__
+    raise ValueError(f"init_from={run.init_from} fills a ViT, and the encoder of {run.name} is a {kind}")
 
 
 def _decoder(run: Run, objective: nn.Module) -> dict[str, Tensor]:

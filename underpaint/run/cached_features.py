@@ -10,7 +10,7 @@ from underpaint.data.feature_store import FeatureMaker
 from underpaint.data.open_dataset import OpenDataset
 from underpaint.evals.feature_makers import encoder_maker
 from underpaint.models.vit import ViT
-from underpaint.models.weights import load_encoder, start_from
+from underpaint.models.weights import open_trained, start_from
 from underpaint.run.declare import Run, encoder_of
 from underpaint.training.devices import choose_device
 from underpaint.training.ranks import Ranks
@@ -34,5 +34,5 @@ def with_features(run: Run, opened: OpenDataset, ranks: Ranks) -> OpenDataset:
 
 def _maker(run: Run, wanted: FeatureInput, device: torch.device) -> FeatureMaker:
     encoder = ViT(encoder_of(run))
-    start_from(encoder, load_encoder(run.init_from), reset_final_norm=run.reset_final_norm)
+    start_from(encoder, open_trained(run.init_from), reset_final_norm=run.reset_final_norm)
     return encoder_maker(encoder.to(device), wanted.image, device=device)

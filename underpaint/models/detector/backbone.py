@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from underpaint.models.detector.window_attention import WindowAttention
-from underpaint.models.init import initialise, mae_rule
-from underpaint.models.vit import Block, PatchEmbed, ViT, ViTConfig, sincos_positions
-from underpaint.models.weights import require_same_form, resize_positions
+from underpaint.models.init import Values, initialise, mae_rule
+from underpaint.models.vit import Block, PatchEmbed, ViTConfig, sincos_positions
+from underpaint.models.weights import TrainedEncoder, require_same_form, resize_positions
 
 
 class WindowedViT(nn.Module):
@@ -85,22 +85,23 @@ def _with_patch_of(source: ViTConfig, target: ViTConfig) -> ViTConfig:
     return replace(source, patch=target.patch, size=(rows * target.patch, columns * target.patch))
 
 
-@torch.no_grad()
-def start_windowed(encoder: WindowedViT, source: ViT) -> None:
-    """Copy a pretrained ViT into the detector's: without its cls token and final norm, relative positions left at zero.
+def values_to_start_windowed(encoder: WindowedViT, source: TrainedEncoder) -> Values:
+    """The tensors of a pretrained ViT for the detector's, which has no cls token or final norm.
 
-    Positions are resized bicubically from the grid of pretraining, patches of another size by ``resize_patches``.
+    Positions are resized bicubically from the grid of pretraining, patches of another size by ``resize_patches``;
+    relative positions are new and stay at zero.
 
     Raises:
         ValueError: if the architectures differ.
     """
     require_windowed_start(encoder.config, source.config)
-    tensors = source.state_dict()
-    tensors["pos_embed"] = resize_positions(tensors["pos_embed"], source.config.grid, encoder.config.grid)[:, 1:]
-    weight = tensors["patch_embed.proj.weight"]
-    tensors["patch_embed.proj.weight"] = resize_patches(weight, encoder.config.patch)
-    kept = encoder.state_dict()
-    encoder.load_state_dict({name: tensors.get(name, value) for name, value in kept.items()})
+    positions, patches = source.tensors["pos_embed"], source.tensors["patch_embed.proj.weight"]
+    changed: Values = {
+        "pos_embed": lambda: resize_positions(positions(), source.config.grid, encoder.config.grid)[:, 1:],
+        "patch_embed.proj.weight": lambda: resize_patches(patches(), encoder.config.patch),
+    }
+    tensors = {**source.tensors, **changed}
+    return {name: tensors[name] for name in encoder.state_dict() if name in tensors}
 
 
 def resize_patches(weight: Float[Tensor, "d c old old"], patch: int) -> Float[Tensor, "d c new new"]:
