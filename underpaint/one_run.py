@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from underpaint import config, files, recipes
 from underpaint.data.open_dataset import ImageDataset
@@ -34,6 +35,21 @@ from underpaint.run import Budget, Cadence, Run, execute
 from underpaint.run.idle_fields import idle_fields, override_run
 from underpaint.run.starting_encoder import require_fitting_start
 from underpaint.training.ranks import join
+
+
+class DerivedPlan(TypedDict):
+    """Values that follow from the fields of a run alone."""
+
+    steps: NotRequired[int]  # not of a budget in epochs, which needs the number of images
+    peak_lr: float
+
+
+class PlannedRun(TypedDict):
+    """A run before it starts, as ``train --plan`` prints it."""
+
+    recipe: NotRequired[str]  # not of a run that is given as such
+    run: dict[str, object]
+    derived: DerivedPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +94,7 @@ def train(
 
 def plan_run(
     recipe: str | Run, overrides: config.Overrides = (), *, out: str | Path = "", minutes: float | None = None
-) -> dict[str, object]:
+) -> PlannedRun:
     """The run that ``train`` would start with these arguments: every field, and what follows from them alone.
 
     As a file of JSON it is what ``read_plan`` reads, unless ``recipe`` is a Run.
@@ -90,11 +106,13 @@ def plan_run(
         ValueError: for input the user can mend.
     """
     asked = _asked(recipe, overrides, out, minutes)
-    run, named = asked.run, {"recipe": asked.recipe} if asked.recipe else {}
+    run = asked.run
     require_fitting_start(run, planned=True)
-    steps = {} if run.budget.epochs else {"steps": run.budget.steps}
-    peak_lr = run.optim.peak_lr(run.budget.batch_size)
-    return {**named, "run": config.record(run), "derived": {**steps, "peak_lr": peak_lr}}
+    derived: DerivedPlan = {"peak_lr": run.optim.peak_lr(run.budget.batch_size)}
+    if not run.budget.epochs:
+        derived = {"steps": run.budget.steps, **derived}
+    planned: PlannedRun = {"run": config.record(run), "derived": derived}
+    return {"recipe": asked.recipe, **planned} if asked.recipe else planned
 
 
 def require_outside(source: object, out: Path) -> None:

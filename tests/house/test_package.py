@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import zipfile
@@ -64,6 +66,12 @@ def test_no_submodule_shadows_a_verb() -> None:
             importlib.import_module(module.name)
     for verb in VERBS:
         assert callable(getattr(underpaint, verb)), verb
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "prepare"])
+def test_what_a_verb_returns_has_fields(verb: str) -> None:
+    returned = str(inspect.signature(getattr(underpaint, verb)).return_annotation)
+    assert not re.search(r"Any|\bdict\b|empty", returned), returned
 
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="stride=0"):
         ClipConfig(stride=0)
     encoder = VideoViT(CONFIG, CLIP)
-    with pytest.raises(ValueError, match=r"clip of shape \(3, 4, 24, 16\).* takes \(3, 6, 24, 16\)"):
+    with pytest.raises(ValueError, match=r"clip of shape \(1, 3, 4, 24, 16\).* floats \(b, 3, 6, 24, 16\)"):
         encoder(torch.zeros(1, 3, 4, 24, 16))
     with pytest.raises(ValueError, match="no form for blocks"):
         make_lean(encoder.blocks[0])

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from underpaint.core import ClipInput, ImageInput
 from underpaint.models.detector.window_attention import relative
 from underpaint.models.init import Scheme, Values, initialise, mae_rule, swag_rule
+from underpaint.models.input_check import require_input
 from underpaint.models.vit import Attention, Block, ViTConfig, sincos_positions
 from underpaint.models.weights import TrainedEncoder, values_to_start_from
 
@@ -151,11 +152,12 @@ class VideoViT(nn.Module):
         """Tokens, cls first, after the final norm where the config has one.
 
         Raises:
-            ValueError: if the clip has another length, size or number of channels than the config.
+            ValueError: if the clip has another layout, type, length, size or number of channels than the config.
         """
-        expected = (self.config.channels, self.clip.frames, *self.config.size)
-        if tuple(clip.shape[1:]) != expected:
-            raise ValueError(f"clip of shape {tuple(clip.shape[1:])}, but this encoder takes {expected} (c, t, h, w)")
+        (h, w), weight = self.config.size, self.patch_embed.proj.weight
+        expected = {"c": self.config.channels, "t": self.clip.frames, "h": h, "w": w}
+        fix = "its config has the number and size of frames, and their mean and std"
+        require_input(clip, expected, like=weight, name="clip", fix=fix)
         tubelets = self.patch_embed(clip) + self.pos_embed[:, None, 1:] + self.time_pos_embed[:, :, None]
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(clip), -1, -1)
         x = torch.cat([cls, tubelets.flatten(1, 2)], dim=1)

@@ -18,6 +18,7 @@ from underpaint import keyed_random
 from underpaint.config import LATER
 from underpaint.core import ImageInput, Interpolation, View
 from underpaint.models.attention import attention
+from underpaint.models.input_check import require_input
 
 Positions = Literal["sincos", "sincos_trained", "learned"]
 
@@ -260,9 +261,7 @@ class ViT(nn.Module):
         self, image: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b tokens d"]:
         """The input of the first block: the embedded patches and cls, positions added; errors as in ``forward``."""
-        expected = (self.config.channels, *self.config.size)
-        if tuple(image.shape[1:]) != expected or not image.is_floating_point():
-            raise ValueError(_refusal(image, expected))
+        self.require_image(image)
         position = self.pos_embed[:, 1:]
         if keep is not None:
             position = position[0][keep]
@@ -270,18 +269,11 @@ class ViT(nn.Module):
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         return torch.cat([cls, x], dim=1)
 
-
-def _refusal(image: Tensor, expected: tuple[int, ...]) -> str:
-    """The reason why a tensor is not a batch of images, and the way to make one of it."""
-    shape, (c, h, w) = tuple(image.shape), expected
-    if shape == expected:
-        fix = "this is one image: image[None] is a batch of one"
-    elif len(shape) == 4 and shape[1:] == (h, w, c):
-        fix = "the channels are last: use image.permute(0, 3, 1, 2)"
-    else:
+    def require_image(self, image: object) -> None:
+        """Raise ValueError, with the fix, for what is not a batch of normalised images of the config's size."""
+        (h, w), weight = self.config.size, self.patch_embed.proj.weight
         fix = "load_encoder(...).transform(image) makes such a view of an image of any size, and embed(images) features"
-    kind = str(image.dtype).removeprefix("torch.")
-    return f"image of shape {shape} and type {kind}, but this encoder takes normalised floats (b, {c}, {h}, {w}); {fix}"
+        require_input(image, {"c": self.config.channels, "h": h, "w": w}, like=weight, name="image", fix=fix)
 
 
 def drop_path_factors(key: int, position: Int64[Tensor, " b"], depth: int, rate: float) -> Float[Tensor, "b depth 2"]:

@@ -143,6 +143,7 @@ class MAE(nn.Module):
 
     def forward(self, batch: ImageBatch) -> Step:
         masks = len(self.mask_keys)
+        self.encoder.require_image(batch["image"])  # by its own shape, before it is repeated
         image = batch["image"].repeat(masks, 1, 1, 1) if masks > 1 else batch["image"]
         drawn = [self.masks(batch["position"], number) for number in range(masks)]
         keep = torch.cat([kept for kept, _ in drawn])

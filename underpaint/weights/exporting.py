@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from underpaint import files
 from underpaint.messages import say
@@ -22,12 +22,22 @@ from underpaint.weights.to_torchvision import TOOL as TORCHVISION
 TOOLS = {tool.name: tool for tool in (TIMM, HF, TORCHVISION, ONNX, SAFETENSORS, OPEN_CLIP)}
 
 
-def export_weights(folder: str | Path, to: str, out: str | Path) -> dict[str, Any]:
+class ExportSummary(TypedDict):
+    """An export, and whether the tool gives the same outputs."""
+
+    to: str
+    folder: str
+    licence: str
+    verified: bool
+    remark: str  # how it was verified, or why not
+    difference: float | None  # the largest of any output; None if it was not verified
+
+
+def export_weights(folder: str | Path, to: str, out: str | Path) -> ExportSummary:
     """Write a network for the tool ``to`` (a name of TOOLS) into ``out``, with a model card, and compare it there.
 
     ``folder`` is a run folder or an imported one, of which the classifier or both towers are taken where there are such
-    and the tool takes them, else the encoder; or its ``model/`` or ``encoder/``. Returns ``to``, ``folder``,
-    ``licence``, ``verified`` (or why not), ``difference`` (the largest of any output).
+    and the tool takes them, else the encoder; or its ``model/`` or ``encoder/``.
 
     Raises:
         ValueError: if ``folder`` holds no network, the tool cannot express it, ``out`` is not empty, or the export

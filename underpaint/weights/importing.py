@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -56,16 +56,27 @@ BESIDES = {
 }
 
 
-def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> dict[str, Any]:
+class ImportSummary(TypedDict):
+    """Imported weights, as they were recognised."""
+
+    format: str
+    encoder: dict[str, object]  # the fields of its config, as those below
+    classes: int
+    decoder: dict[str, object] | None
+    text: dict[str, object] | None
+    licence: str
+    assumed: list[str]  # settings that the file does not say
+    left_out: list[str]  # tensors and files without a place
+    folder: str
+
+
+def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = ()) -> ImportSummary:
     """Turn a foreign file or folder of weights into ``OUT/encoder``, and ``OUT/model`` where it has more than that.
 
     ``given`` supplies as ``name=value`` the settings that the file lacks: ``heads``, ``mean``, ``std`` and the others
     of OF_THE_ENCODER, ``decoder_heads``, ``norm_pix``, ``mask_ratio``, ``text_heads``, the ``licence``, ``labels``, a
     text file with the name of a class per line, and ``tokenizer``, the SentencePiece file of a text tower. Every
     assumption is printed. One tensor is in memory at a time.
-
-    Returns a description of the import: ``format``, ``encoder`` (its config), ``classes``, ``decoder``, ``text``,
-    ``licence``, ``assumed``, ``left_out``, ``folder``.
 
     Raises:
         ValueError: for a file of no known format, one that holds more or less than such a file should, values that are
@@ -96,7 +107,7 @@ def import_weights(source: str | Path, out: str | Path, given: Sequence[str] = (
         for part in parts:
             description = {**part.description, "origin": origin}
             save_tensors(folder / part.name, part.tensors, description, part.beside)
-    result = {
+    result: ImportSummary = {
         "format": recognised.title,
         "encoder": configs.record(recognised.encoder),
         "classes": recognised.classes,
@@ -305,7 +316,7 @@ def _derived(network: nn.Module, rules: dict[str, Rule], foreign: ForeignFile, s
     return Derived(info, lambda name: from_theirs(rules[prefix + name], source.read))
 
 
-def _announce(result: dict[str, Any], recognised: Recognised, *, own_licence: bool) -> None:
+def _announce(result: ImportSummary, recognised: Recognised, *, own_licence: bool) -> None:
     """Print the imported network, the assumptions made, the tensors left out, and the licence."""
     c = recognised.encoder
     say(

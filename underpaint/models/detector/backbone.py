@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from underpaint.models.detector.window_attention import WindowAttention
 from underpaint.models.init import Values, initialise, mae_rule
+from underpaint.models.input_check import require_input
 from underpaint.models.vit import Block, PatchEmbed, ViTConfig, sincos_positions
 from underpaint.models.weights import TrainedEncoder, require_same_form, resize_positions
 
@@ -47,11 +48,11 @@ class WindowedViT(nn.Module):
         """Features of the last block.
 
         Raises:
-            ValueError: if the image has another size or number of channels than the config.
+            ValueError: if the image has another layout, type, size or number of channels than the config.
         """
-        expected = (self.config.channels, *self.config.size)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(f"image of shape {tuple(image.shape[1:])}, but this encoder takes {expected} (c, h, w)")
+        (h, w), weight = self.config.size, self.patch_embed.proj.weight
+        fix = "its config has the size, mean and std"
+        require_input(image, {"c": self.config.channels, "h": h, "w": w}, like=weight, name="image", fix=fix)
         x = self.patch_embed(image) + self.pos_embed
         for index, block in enumerate(self.blocks):
             x = block(x) if drop_path is None else block(x, drop_path[:, index])
