@@ -255,7 +255,6 @@ def test_what_cannot_be_right_is_refused_with_the_true_reason() -> None:
     assert "0 is white" in refused(np.zeros((4, 4), np.int16), photometric="miniswhite")
     assert "0 is white" in refused(np.zeros((4, 4), np.float32), photometric="miniswhite")
     assert "CIELAB" in refused(np.zeros((4, 4, 3), np.uint16), photometric="cielab")
-    assert "CFA" in refused(np.zeros((4, 4), np.uint16), photometric="cfa")
     assert "NaN" in refused(np.full((4, 4), np.nan, np.float32))
     assert "NaN or infinite" in refused(np.full((4, 4), np.inf, np.float64))
     assert "4 channels, 1 are declared" in refused(np.zeros((4, 4, 4), np.uint16), photometric="rgb")

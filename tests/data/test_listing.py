@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from support.image_files import encoded, noise
+from underpaint.data.decode.formats import RAW
 from underpaint.data.folders import listing
 from underpaint.data.folders.listing import LINK, LOOP, list_folder
 from underpaint.data.open_source import open_source
@@ -43,18 +44,18 @@ def test_every_spelling_of_an_extension_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_skipped_is_counted_by_kind_with_advice(tmp_path: Path) -> None:
-    names = ["a.jpg", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "g.tar.gz", "h.jpg_large", "notes.txt", "tags.csv"]
-    written(tmp_path, *names, "IMG_0001", "sub/i.dng")
+    names = ["a.jpg", "b.CRW", "c.crw", "d.X3F", "e.jxl", "f.mov", "g.tar.gz", "h.jpg_large", "notes.txt", "tags.csv"]
+    written(tmp_path, *names, "IMG_0001", "sub/i.erf")
     (tmp_path / "README").write_text("no image")
     (tmp_path / "i.xyz").write_text("no image")
     (tmp_path / "out.jpg").symlink_to(tmp_path.parent / "elsewhere.jpg")
     found = list_folder(tmp_path)
     assert found.images == ("a.jpg",)
-    assert keys(found.unread) == ["IMG_0001", "b.CR2", "c.cr2", "d.NEF", "e.jxl", "f.mov", "h.jpg_large", "sub/i.dng"]
+    assert keys(found.unread) == ["IMG_0001", "b.CRW", "c.crw", "d.X3F", "e.jxl", "f.mov", "h.jpg_large", "sub/i.erf"]
     assert found.others == ("g.tar.gz", "i.xyz")
     raw = "(a camera's raw format: convert it to TIFF or JPEG)"
     line = found.skipped()
-    assert line.startswith(f"skipped 11 files: 2 .cr2, 1 .nef, 1 .dng {raw}, ")
+    assert line.startswith(f"skipped 11 files: 2 .crw, 1 .x3f, 1 .erf {raw}, ")
     assert "1 .jpg_large (an image by its content: rename it)" in line
     assert "1 .tar.gz (an archive" in line
     assert "1 nameless (an image without an extension: give it one)" in line
@@ -72,14 +73,34 @@ def test_many_kinds_stay_one_line(tmp_path: Path) -> None:
     assert "\n" not in found.skipped()
 
 
-def test_without_the_extra_phones_pictures_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = tuple(suffix for suffix in listing.EXTENSIONS if suffix not in (".heic", ".heif", ".hif"))
+def test_without_the_extras_pictures_of_phones_and_cameras_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tuple(suffix for suffix in listing.EXTENSIONS if suffix not in (".heic", ".heif", ".hif", *RAW))
     monkeypatch.setattr(listing, "EXTENSIONS", plain)
-    written(tmp_path, "a.jpg", *(f"{number}.heic" for number in range(8)), "x.cr2", "y.cr2", "z.cr2", "w.cr2")
+    written(tmp_path, "a.jpg", *(f"{number}.heic" for number in range(8)), "x.cr2", "y.cr2", "z.NEF", "w.crw")
     assert list_folder(tmp_path).skipped() == (
         "skipped 12 files: 8 .heic (pip install 'underpaint[heif]'), "
-        "4 .cr2 (a camera's raw format: convert it to TIFF or JPEG)"
+        "2 .cr2, 1 .nef (pip install 'underpaint[raw]' for the previews in them), "
+        "1 .crw (a camera's raw format: convert it to TIFF or JPEG)"
     )
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_raw_file_beside_its_jpeg_is_not_a_second_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_read: bool
+) -> None:
+    plain = {suffix for suffix in listing.EXTENSIONS if suffix not in RAW}
+    monkeypatch.setattr(listing, "EXTENSIONS", (*plain, *RAW) if is_read else tuple(plain))
+    written(tmp_path, "a.jpg", "a.cr2", "IMG_1.CR2", "img_1.JPG", "b.tif", "b.nef", "sub/a.nef", "c.jpg.cr2", "c.jpg")
+    found = list_folder(tmp_path)
+    assert found.paired == ("IMG_1.CR2", "a.cr2", "b.nef")
+    alone = ("c.jpg.cr2", "sub/a.nef")
+    assert found.images == tuple(sorted(("a.jpg", "b.tif", "c.jpg", "img_1.JPG", *(alone if is_read else ()))))
+    assert keys(found.unread) == ([] if is_read else [*alone])
+    line = "2 .cr2, 1 .nef (the image of the same name beside each is read)"
+    assert line in found.skipped()
+    assert found.skipped().startswith(f"skipped {3 if is_read else 5} files: {line}")
 
 
 def test_links_inside_the_folder_are_followed_and_others_told(tmp_path: Path) -> None:
@@ -130,11 +151,11 @@ def test_folders_that_programs_keep_are_passed_over_and_counted(tmp_path: Path) 
 
 
 def test_a_folder_says_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(tmp_path, "a.jpg", "b.jpg", "c.cr2")
+    written(tmp_path, "a.jpg", "b.jpg", "c.crw")
     open_source(f"{tmp_path}/")
-    assert "skipped 1 file: 1 .cr2 (a camera's raw format" in capsys.readouterr().err
-    empty = written(tmp_path / "raw", "a.nef")
-    with pytest.raises(ValueError, match=r"no images.*skipped 1 file: 1 \.nef"):
+    assert "skipped 1 file: 1 .crw (a camera's raw format" in capsys.readouterr().err
+    empty = written(tmp_path / "raw", "a.x3f")
+    with pytest.raises(ValueError, match=r"no images.*skipped 1 file: 1 \.x3f"):
         open_source(f"{empty}/")
 
 

@@ -28,6 +28,7 @@ from support.image_files import encoded, noise
 from support.lexicon_examples import lexicon
 from support.mutations import MUTATIONS, mutations
 from support.prepared_example import prepare_example, write_tar
+from support.raw_files import dng, small_and_large
 from support.report_example import make_run, make_study
 from underpaint.data.decode.embedded_tags import embedded_tags
 from underpaint.data.decode.image import decode
@@ -154,8 +155,8 @@ def read_image(file: Path) -> object:
     return decode(data, channels=3, value_range=(0.0, 65535.0) if deep or b"II*" in data[:4] else (0.0, 255.0))
 
 
-def read_heic(file: Path) -> object:
-    """Refused by its name, with the package to install, where pillow-heif is not there."""
+def read_with_extra(file: Path) -> object:
+    """Refused by its name, with the package to install, where pillow-heif or rawpy is not there."""
     try:
         return read_image(file)
     except BadImage as error:
@@ -316,7 +317,8 @@ READERS = [
         for kind in ("GIF", "BMP", "PPM", "TIFF")
     ),
     Reader("image AVIF", written("a.avif", picture("AVIF")), read_image),
-    Reader("image HEIC", written("a.heic", (EMBEDDED / "phone.heic").read_bytes()), read_heic),
+    Reader("image HEIC", written("a.heic", (EMBEDDED / "phone.heic").read_bytes()), read_with_extra),
+    Reader("image DNG", written("a.dng", dng(small_and_large(photograph(1)), orientation=6)), read_with_extra),
     Reader("image deep TIFF", written("a.tif", deep_tiff()), read_image),
     *(
         Reader(f"keywords {path.name}", written("a", path.read_bytes()), lambda f: embedded_tags(f.read_bytes()), True)

@@ -47,7 +47,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "birds/5.txt": b"owl, tree",
         "birds/cut.jpg": b"\xff\xd8\xff\xe0 cut",
         "birds/@eaDir/1.jpg": picture(1, "jpg"),
-        "birds/raw.cr2": b"raw",
+        "birds/raw.crw": b"raw",
     }
     folder = write_files(tmp_path_factory.mktemp("look") / "photos", files)
     for path in folder.rglob("*.jpg"):
@@ -59,7 +59,7 @@ def test_what_was_planted_is_counted(photos: Path) -> None:
     found = survey(photos)
     assert (found.images, dict(found.kinds), sum(found.left_out.values())) == (15, {".jpg": 15}, 1)
     assert found.short_side == (96, 96, 96)
-    assert ".cr2" in found.skipped
+    assert ".crw" in found.skipped
     assert "1 in folders that programs keep for themselves (@eaDir)" in found.skipped
     assert (found.copies.exact, found.copies.near, found.copies.same_folder) == (1, 1, 1)
     assert found.tags.origins == {"folder": 10, "inside": 1, "xmp": 2, "text": 1}

@@ -189,7 +189,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     write_files(photos, {"animals/empty.png": b"", "animals/text.jpg": b"no image", "animals/huge.png": bomb()})
     write_files(photos, {"animals/cut.png": picture(8)[:-60]})
     (photos / "animals" / "out.png").symlink_to(tmp_path / "elsewhere.png")
-    write_files(photos, {"animals/camera.CR2": picture(9), "animals/drawing.svg": b"<svg/>"})
+    write_files(photos, {"animals/camera.CRW": picture(9), "animals/drawing.svg": b"<svg/>"})
     out = prepared(tmp_path / "set", sidecar_txt(photos))
     dropped = {row["key"]: row["reason"] for row in pq.read_table(out / "dropped.parquet").to_pylist()}
     assert dropped["animals/empty.png"] == "the file is empty"
@@ -197,7 +197,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, photos: Path) -> None:
     assert dropped["animals/huge.png"] == "it has more pixels than the limit of 100000000"
     assert "symbolic link" in dropped["animals/out.png"]
     assert "truncated" in dropped["animals/cut.png"]
-    assert "camera's raw format: convert it to TIFF or JPEG" in dropped["animals/camera.CR2"]
+    assert "camera's raw format: convert it to TIFF or JPEG" in dropped["animals/camera.CRW"]
     assert dropped["animals/drawing.svg"] == ".svg is not read (convert it to JPEG or PNG)"
     assert len(dropped) == 7
     assert names_of(out) == expected()

@@ -137,7 +137,7 @@ def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
         tags = tagged.tags.get(path) if tagged else None
         sample = read_file(root, row_of(path, tags=tags, folders=names[path] if are_tags else ()), {})
         if isinstance(sample, Sample):
-            size += len(sample.data)
+            size += (root / sample.name).stat().st_size
             sample = replace(sample, data=b"")  # those of thousands would not fit into memory
         samples.append(sample)
     usable = [sample for sample in samples if isinstance(sample, Sample)]

@@ -12,6 +12,7 @@ from underpaint.data.decode import deep, tiff
 from underpaint.data.decode.formats import formats_of
 from underpaint.data.decode.image import decoding
 from underpaint.data.decode.limits import BadImage, check_pixels
+from underpaint.data.decode.raw import as_picture
 from underpaint.data.shards.tar import MAX_IMAGE_BYTES
 
 EXTENSION = {
@@ -58,10 +59,11 @@ def examine(data: bytes) -> ImageHeader:
     if len(data) > MAX_IMAGE_BYTES:
         raise BadImage(f"the file has {len(data)} bytes; at most {MAX_IMAGE_BYTES} are read")
     with decoding():
-        formats = formats_of(data)
-        if tiff.is_tiff(data) and not (header := tiff.read_header(data)).plain:
+        picture = as_picture(data)
+        formats = formats_of(picture)
+        if tiff.is_tiff(picture) and not (header := tiff.read_header(picture)).plain:
             return _of_tiff(header, data)
-        with Image.open(BytesIO(data), formats=formats) as image:
+        with Image.open(BytesIO(picture), formats=formats) as image:
             check_pixels(*image.size)
             return _of_image(image, data)
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from underpaint.data.decode.embedded_tags import Embedded, embedded_tags, packet_tags
 from underpaint.data.decode.limits import BadImage
+from underpaint.data.decode.raw import as_picture
 from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
 from underpaint.data.tables import metadata
 from underpaint.data.tables.metadata import NOTHING, Metadata
@@ -76,7 +77,7 @@ def row_of(path: str, *, tags: Sequence[str] | None = None, folders: Sequence[st
 
 
 def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]) -> Sample | LeftOut:
-    """The image of a planned row, read from the first of its paths that exists."""
+    """The image of a planned row, read from the first of its paths that exists; that of a raw file is its preview."""
     first = row["paths"][0]
     if row["problem"]:
         return LeftOut(name=first, reason=row["problem"])
@@ -90,8 +91,11 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         return LeftOut(name=first, reason="a symbolic link that leads out of the folder")
     try:
         data = _bounded(file, MAX_IMAGE_BYTES)
+        picture = as_picture(data) if len(data) <= MAX_IMAGE_BYTES else data
     except OSError as error:
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
+    except BadImage as error:
+        return LeftOut(name=path, reason=str(error))
     beside, flags = _sidecars(file)
     xmp = _xmp_sidecars(file)
     planned = Metadata(
@@ -104,12 +108,12 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
     said = of_tables.merged_with(beside).merged_with(xmp.said)
     sample = _sample(
         path,
-        data,
+        picture,
         said,
         flags=(*flags, *xmp.flags),
         refused=xmp.refused,
         folders=tuple(row["folders"]),
-        without_embedded=xmp.is_newer,
+        embedded=Embedded(tags=()) if xmp.is_newer else embedded_tags(data),
     )
     if isinstance(sample, LeftOut):
         return sample
@@ -131,7 +135,8 @@ def read_member(file: BinaryIO, sample: list[Member], joined: Mapping[str, Metad
                 said = said.merged_with(read(_content(file, member)))
             except ValueError:
                 flags = (*flags, "unread_sidecar")
-    return _sample(key, _content(file, image), said, flags=flags, offset=image.offset)
+    data = _content(file, image)
+    return _sample(key, data, said, flags=flags, embedded=embedded_tags(data), offset=image.offset)
 
 
 def _sample(
@@ -142,14 +147,13 @@ def _sample(
     flags: tuple[str, ...],
     refused: tuple[str, ...] = (),
     folders: tuple[str, ...] = (),
-    without_embedded: bool = False,
+    embedded: Embedded,
     offset: int = 0,
 ) -> Sample | LeftOut:
     try:
         header = examine(data)
     except BadImage as error:
         return LeftOut(name=name, reason=str(error))
-    embedded = Embedded(tags=()) if without_embedded else embedded_tags(data)
     refused = (*refused, *embedded.refused)
     if embedded.predicted and "predicted_tags" not in flags:
         flags = (*flags, "predicted_tags")

@@ -18,11 +18,14 @@ JPEG = ("JPEG", "MPO")
 _ALWAYS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm")
 _ALWAYS += (".tif", ".tiff", ".webp")
 _AVIF, _HEIF = (".avif", ".avifs"), (".heic", ".heif", ".hif")
+RAW = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw")
+"""Extensions of the raw files of cameras whose previews are read."""
 
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 ADVICE_ON_HEIF = "pip install 'underpaint[heif]'"
+ADVICE_ON_RAW = "pip install 'underpaint[raw]' for the previews in them"
 ADVICE_ON_AVIF = "install a Pillow that has AVIF"
 
 
@@ -36,7 +39,13 @@ def reads_heif() -> bool:
     return importlib.util.find_spec("pillow_heif") is not None
 
 
-EXTENSIONS = tuple(sorted((*_ALWAYS, *(_AVIF if reads_avif() else ()), *(_HEIF if reads_heif() else ()))))
+def reads_raw() -> bool:
+    """Whether rawpy is installed (the extra ``raw``), which has LibRaw inside."""
+    return importlib.util.find_spec("rawpy") is not None
+
+
+_OPTIONAL = ((_AVIF, reads_avif()), (_HEIF, reads_heif()), (RAW, reads_raw()))
+EXTENSIONS = tuple(sorted((*_ALWAYS, *(suffix for suffixes, is_read in _OPTIONAL if is_read for suffix in suffixes))))
 """Lower-case extensions of the files that are listed as images; the bytes decide how they are read."""
 
 

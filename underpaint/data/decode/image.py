@@ -22,6 +22,7 @@ from underpaint.data.decode import deep, tiff
 from underpaint.data.decode.deep import EIGHT_BIT
 from underpaint.data.decode.formats import JPEG, formats_of
 from underpaint.data.decode.limits import DECODER_ERRORS, MAX_PIXELS, BadImage, check_pixels
+from underpaint.data.decode.raw import as_picture
 
 
 def decode(
@@ -86,7 +87,8 @@ def preview_with_alpha(data: bytes) -> UInt8[np.ndarray, "h w 4"]:
 
     Raises BadImage for an image that cannot be read.
     """
-    with decoding(), Image.open(BytesIO(data), formats=formats_of(data)) as image:
+    picture = as_picture(data)
+    with decoding(), Image.open(BytesIO(picture), formats=formats_of(picture)) as image:
         check_pixels(*image.size)
         if deep.is_deep(image):
             raise BadImage("it has more than 8 bits per channel, which have no opacity")
@@ -125,6 +127,7 @@ def _stored(
     data: bytes, channels: int | None, value_range: tuple[float, float] | None, least: int
 ) -> Shaped[np.ndarray, "c h w"]:
     """The values, upright: uint8, or deep ones as they are stored; None accepts any number of channels or range."""
+    data = as_picture(data)
     formats = formats_of(data)
     if tiff.is_tiff(data) and not tiff.read_header(data).plain:
         return tiff.read(data, channels, value_range)

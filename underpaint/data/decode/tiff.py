@@ -33,6 +33,9 @@ _PREDICTED_FLOATS = 3
 _WHOLE_BYTES = (8, 16, 32, 64)
 _ORIENTATION = 274
 _WHITE_IS_ZERO = 0
+_DNG_VERSION = 50706
+_SENSORS = (32803, 34892)
+"""Photometric interpretations of a sensor's values: a mosaic of colour filters, and linear ones of a DNG."""
 _PLAIN_VALUES = (_WHITE_IS_ZERO, 1, 2, 5)
 """Photometric interpretations whose values are the channels themselves: grey in two directions, RGB, separated inks."""
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -102,6 +105,20 @@ def read(data: bytes, channels: int | None, value_range: tuple[float, float] | N
         if page.photometric == _WHITE_IS_ZERO:
             planes = (1 << page.bitspersample) - 1 - planes
     return planes
+
+
+def holds_sensor_values(data: bytes) -> bool:
+    """Whether a TIFF is a camera's: a DNG, or one with a sensor's values in the first image or those below it.
+
+    A damaged file is not: whoever decodes it says what is wrong.
+    """
+    try:
+        with _opened(data) as tiff:
+            first = tiff.pages.first
+            pages = [first, *(first.pages or ())]
+            return _DNG_VERSION in first.tags or any(page.keyframe.photometric in _SENSORS for page in pages)
+    except DECODER_ERRORS:
+        return False
 
 
 def stored_bytes(data: bytes, codes: Sequence[int], *, limit: int) -> dict[int, bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from underpaint.data.decode.formats import ADVICE_ON_AVIF, ADVICE_ON_HEIF, EXTENSIONS
+from underpaint.data.decode.formats import ADVICE_ON_AVIF, ADVICE_ON_HEIF, ADVICE_ON_RAW, EXTENSIONS, RAW
 from underpaint.data.folders.program_folders import files_below, is_kept_by_a_program
 from underpaint.data.source import Problem
 from underpaint.messages import counted, say
@@ -17,9 +17,9 @@ from underpaint.messages import counted, say
 _ADVICE_BY_KIND = {
     ADVICE_ON_AVIF: ".avif .avifs",
     ADVICE_ON_HEIF: ".heic .heif .hif",
+    ADVICE_ON_RAW: " ".join(RAW),
     "a camera's raw format: convert it to TIFF or JPEG": (
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf "
-        ".srw .x3f"
+        ".3fr .crw .dcr .erf .iiq .kdc .mrw .raw .rwl .sr2 .srf .x3f"
     ),
     "convert it to JPEG or PNG": (
         ".bpg .cur .dcm .dds .dib .eps .exr .fits .hdr .icns .ico .j2k .jp2 .jpf .jpx .jxl .jxr .nii .pcx .pfm .psd "
@@ -57,6 +57,7 @@ _NAMELESS = "an image without an extension: give it one"
 _MISNAMED = "an image by its content: rename it"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 _KINDS_SHOWN = 8
+_PAIRED = "the image of the same name beside each is read"
 
 LINK = "a symbolic link that leads out of the folder, or nowhere"
 LOOP = "a symbolic link to a folder that it lies in, or that another link leads to"
@@ -76,6 +77,8 @@ class Listing:
     """Symbolic links that are not followed."""
     unread: tuple[Problem, ...]
     """Files that hold images but are not read."""
+    paired: tuple[str, ...]
+    """Paths of raw files beside another image of the same name, the camera's JPEG of the same photograph."""
     others: tuple[str, ...]
     """Paths of archives and of files with unknown extensions, without tables, texts and the like."""
     sidecars: tuple[str, ...]
@@ -86,7 +89,7 @@ class Listing:
     def skipped(self) -> str:
         """A line that counts the files that are not read by kind, with advice; "" where all are read.
 
-        ``skipped 13 files: 9 .heic (pip install 'underpaint[heif]'), 3 .cr2, 1 .nef (a camera's raw format: ...)``
+        ``skipped 13 files: 9 .heic (pip install 'underpaint[heif]'), 3 .crw, 1 .x3f (a camera's raw format: ...)``
         """
         kinds: dict[str, Counter[str]] = defaultdict(Counter)
         for problem in self.unread:
@@ -94,6 +97,8 @@ class Listing:
             kinds[advice][_suffix(problem.key)] += 1
         for path in self.others:
             kinds[_advice(path)][_suffix(path)] += 1
+        for path in self.paired:
+            kinds[_PAIRED][_suffix(path)] += 1
         by_size = sorted(kinds.items(), key=lambda kind: -kind[1].total())
         parts = [f"{_shortened(suffixes)} ({advice})" for advice, suffixes in by_size]
         for reason, advice in _ADVICE_ON_LINKS.items():
@@ -102,7 +107,8 @@ class Listing:
         if self.program_files:
             names = ", ".join(sorted(self.program_files))
             parts.append(f"{sum(self.program_files.values()):,} in folders that programs keep for themselves ({names})")
-        total = len(self.unread) + len(self.others) + len(self.links) + sum(self.program_files.values())
+        total = len(self.unread) + len(self.paired) + len(self.others) + len(self.links)
+        total += sum(self.program_files.values())
         return f"skipped {counted(total, 'file')}: {', '.join(parts)}" if total else ""
 
 
@@ -139,10 +145,12 @@ def list_folder(root: Path) -> Listing:
             unread.append(Problem(key=path, reason=_MISNAMED))
         elif suffix:
             others.append(path)
+    paired = _paired(images, [problem.key for problem in unread])
     return Listing(
-        images=tuple(sorted(images)),
+        images=tuple(sorted(path for path in images if path not in paired)),
         links=_sorted(links),
-        unread=_sorted(unread),
+        unread=_sorted([problem for problem in unread if problem.key not in paired]),
+        paired=tuple(sorted(paired)),
         others=tuple(sorted(others)),
         sidecars=tuple(sorted(sidecars)),
         program_files=program_files,
@@ -234,6 +242,15 @@ def _suffix(path: str) -> str:
     if not parts or not parts[-1]:
         return ""
     return ".tar." + parts[-1] if parts[-2:-1] == ["tar"] else "." + parts[-1]
+
+
+def _paired(images: list[str], unread: list[str]) -> set[str]:
+    """The raw files beside an image whose path is the same but for the extension, whether raw files are read or not."""
+    stems = {path: path.rpartition(".")[0].lower() for path in (*images, *unread) if _suffix(path) in RAW}
+    if not stems:
+        return set()
+    named = {path.rpartition(".")[0].lower() for path in images if path not in stems}
+    return {path for path, stem in stems.items() if stem in named}
 
 
 def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:

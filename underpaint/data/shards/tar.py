@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from underpaint.data.decode.formats import EXTENSIONS
+from underpaint.data.decode.formats import EXTENSIONS, RAW
 from underpaint.data.shards.archives import packed_with
 from underpaint.data.source import Problem
 
-IMAGE_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
+IMAGE_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in EXTENSIONS if extension not in RAW)
 TEXT_EXTENSIONS = frozenset({"json", "txt", "cls"})
 """Extensions of accepted members beside images; all others are refused, among them pickles (``.pkl``, ``.pt``)."""
 
