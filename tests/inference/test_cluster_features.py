@@ -11,6 +11,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +27,9 @@ import torch
 from support.small_runs import mae_run, make_images
 from underpaint import cluster_features, inference
 from underpaint.data import view_batches
+from underpaint.data.feature_store import FeatureMaker
 from underpaint.data.source import Folder
+from underpaint.evals.feature_makers import StoredEncoder
 from underpaint.inference import embed
 from underpaint.preparation import engine as engines
 from underpaint.run import execute
@@ -189,6 +193,39 @@ def test_machines_that_do_not_share_encoder_or_cache_are_told_so(
     workers.map = lambda function, items: iter([{"images": len(json.loads(item))} for item in items])
     with pytest.raises(ValueError, match=r"39 features that other processes computed are not in .* UNDERPAINT_CACHE"):
         embed(run, images, tmp_path / "x.parquet", engine="ray")
+
+
+def test_each_gpu_of_a_worker_has_an_encoder_and_one_batch_at_a_time(
+    run: Path, images: Path, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With encoders on a CPU in the places of those on two GPUs."""
+    expected = native(run, images, tmp_path / "native.parquet", monkeypatch)
+    make, batches = StoredEncoder.maker, dict[torch.device, list[int]]()
+
+    def counted(self: StoredEncoder, device: torch.device, *, batch: int) -> FeatureMaker:
+        made = make(self, torch.device("cpu"), batch=batch)
+        if device.type == "cpu":  # the process that starts
+            return made
+        free, sizes = threading.Lock(), batches.setdefault(device, [])
+
+        def encode(image: torch.Tensor) -> torch.Tensor:
+            assert free.acquire(blocking=False), "a second batch on this GPU"
+            sizes.append(len(image))
+            time.sleep(0.05)
+            try:
+                return made.encode(image)
+            finally:
+                free.release()
+
+        return replace(made, encode=encode)
+
+    monkeypatch.setattr(StoredEncoder, "maker", counted)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    embed(run, images, tmp_path / "ray.parquet", engine="ray")
+    assert rows_of(tmp_path / "ray.parquet") == expected
+    assert batches.keys() == {torch.device("cuda", 0), torch.device("cuda", 1)}
+    assert all(batches.values()), "both have worked"
+    assert sorted(size for sizes in batches.values() for size in sizes) == [7, 8, 8, 8, 8]
 
 
 def test_what_the_user_can_mend(

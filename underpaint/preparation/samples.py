@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from underpaint.data.decode.embedded_tags import Embedded, embedded_tags, packet_tags
+from underpaint.data.decode.image import decoding
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.decode.raw import as_picture
 from underpaint.data.shards.tar import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, Member
@@ -91,7 +92,8 @@ def read_file(root: Path, row: Mapping[str, Any], joined: Mapping[str, Metadata]
         return LeftOut(name=first, reason="a symbolic link that leads out of the folder")
     try:
         data = _bounded(file, MAX_IMAGE_BYTES)
-        picture = as_picture(data) if len(data) <= MAX_IMAGE_BYTES else data
+        with decoding():
+            picture = as_picture(data) if len(data) <= MAX_IMAGE_BYTES else data
     except OSError as error:
         return LeftOut(name=first, reason=f"cannot be read: {error.strerror}")
     except BadImage as error:

@@ -87,14 +87,15 @@ def preview_with_alpha(data: bytes) -> UInt8[np.ndarray, "h w 4"]:
 
     Raises BadImage for an image that cannot be read.
     """
-    picture = as_picture(data)
-    with decoding(), Image.open(BytesIO(picture), formats=formats_of(picture)) as image:
-        check_pixels(*image.size)
-        if deep.is_deep(image):
-            raise BadImage("it has more than 8 bits per channel, which have no opacity")
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.array(image.convert("RGBA"))
+    with decoding():
+        picture = as_picture(data)
+        with Image.open(BytesIO(picture), formats=formats_of(picture)) as image:
+            check_pixels(*image.size)
+            if deep.is_deep(image):
+                raise BadImage("it has more than 8 bits per channel, which have no opacity")
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.array(image.convert("RGBA"))
 
 
 @contextmanager
