@@ -66,8 +66,11 @@ MAY_IMPORT = {
         *("config", "core", "keyed_random", "files", "messages", "progress"),
         *("data", "models", "results", "texts", "training"),
     },
-    # Proposals to mend the tags of a prepared set; the head of a run is evidence.
-    "tag_doctor": {"data", "files", "messages", "objectives", "results", "run", "tags"},
+    # Proposals to mend the tags of a prepared set, and an audit of them; the head of a run is evidence.
+    "tag_doctor": {
+        *("keyed_random", "files", "messages", "progress", "suggest"),
+        *("data", "evals", "objectives", "results", "run", "tags"),
+    },
     # Weights from and to other tools.
     "weights": {"config", "files", "messages", "models", "objectives", "run", "core", "suggest", "texts"},
     # The wiring, and what sits on top of it.

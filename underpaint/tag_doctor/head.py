@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from underpaint.objectives.classify import Classify
 
 FLOOR_OF_PAIRS = 4.0
 """Deviations above random pairs from which on rows are evidence for one meaning."""
@@ -66,10 +70,20 @@ def read_head(run: Path, names: Sequence[str]) -> Head:
     Raises:
         ValueError: if the run is not a classifier with a linear head, or knows too few of the labels.
     """
+    model = read_classifier(run)
+    return Head(names, model.labels, model.head.weight.detach().float().cpu().numpy())
+
+
+def read_classifier(run: Path) -> Classify:
+    """The classifier of a finished run, in evaluation mode.
+
+    Raises:
+        ValueError: if the run has another objective.
+    """
     from underpaint.objectives.classify import Classify
     from underpaint.run.outputs import load_model
 
     model = load_model(run)
     if not isinstance(model, Classify):
         raise ValueError(f"{run} holds a {type(model).__name__}; --run needs a run of WSP or finetuning")
-    return Head(names, model.labels, model.head.weight.detach().float().cpu().numpy())
+    return model
