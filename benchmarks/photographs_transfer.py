@@ -2,9 +2,10 @@
 
     PYTHONPATH=. python benchmarks/photographs_transfer.py --photographs DIR --from runs/mae-seed0 ... --out runs/photos
 
-Writes class folders from the shards in ``DIR/heldout`` and ``DIR/photos``, and runs three studies over them:
-``transfer`` (frozen, low-shot and finetuned on Caltech-101, CIFAR-10 and clothing), ``from_cifar10`` (finetuned on
-CIFAR-10, tested on the photographs of its classes) and ``from_photographs`` (finetuned on the photographs, tested on
+Writes class folders from the shards in ``DIR/heldout`` and ``DIR/photos``, and runs four studies over them:
+``transfer`` (frozen, low-shot and finetuned on Caltech-101, CIFAR-10 and clothing), ``prompts`` (prompts trained for
+all epochs of their preset, where ``transfer`` cuts them short), ``from_cifar10`` (finetuned longer on
+CIFAR-10, tested on the photographs of its classes) and ``from_photographs`` (on the photographs, tested on
 Caltech-101's images of their classes). It can be stopped and continued; each prints its tables of
 ``docs/results/transfer.md`` at its end.
 """
@@ -45,14 +46,12 @@ SAME = {
 }
 """Classes of Caltech-101 that are a class of the photographs in name and sense. Its panda is the giant one and its
 crayfish lives in rivers, so that names alone would match two classes that differ."""
-ROBUST = "protocols=finetune,robustness"
+ROBUST, LONGER = "protocols=finetune,robustness", "finetune.budget.samples=12_000"
 STUDIES = {
     "transfer": (HELD_OUT, ["shots=1,5,10"]),
-    "from_cifar10": (("cifar10", "photographs-of-cifar10"), [ROBUST]),
-    "from_photographs": (
-        ("photographs", "caltech101-of-photographs"),
-        [ROBUST, "finetune.budget.samples=16_000"],  # on 200 classes; on the smaller sets the recipe's own
-    ),
+    "prompts": (("cifar10", "clothing"), ["protocols=lowshot,lowshot_vpt", "prompt_images=0"]),  # all 50 epochs
+    "from_cifar10": (("cifar10", "photographs-of-cifar10"), [ROBUST, LONGER]),
+    "from_photographs": (("photographs", "caltech101-of-photographs"), [ROBUST, LONGER]),
 }
 """The datasets of each study, and what it changes in the smallest design."""
 
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="runs", nargs="+", required=True, help="runs called NAME-seed0, NAME-seed1, ...")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=0, help="parts to run in parallel")
-    parser.add_argument("--only", choices=STUDIES, help="one of the three studies")
+    parser.add_argument("--only", choices=STUDIES, help="one of the four studies")
     options = parser.parse_args(arguments)
     sets = options.out / "sets"
     write_sets(options.photographs, sets)

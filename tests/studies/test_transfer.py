@@ -128,6 +128,9 @@ def test_a_plan_lists_training_and_what_takes_long(encoders: list[str], data: Pa
     assert rows["finetune-narrow-colours-seed0"].samples == 64
     # two splits of two epochs on one image of each of three classes, and both see the 18 test images
     assert rows["lowshot_vpt-1-narrow-colours-seed0"].samples == 2 * 2 * 3 + 2 * 18
+    # and two shots have half the epochs
+    longer = verbs.plan_study("transfer", **asked(encoders, data, tmp_path / "study"), overrides=["shots=2"])
+    assert {row.part: row.samples for row in longer}["lowshot_vpt-2-narrow-colours-seed0"] == 2 * 1 * 6 + 2 * 18
     assert all(row.seconds > 0 for row in rows.values())
     assert not (tmp_path / "study").exists()
 

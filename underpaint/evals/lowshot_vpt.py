@@ -279,7 +279,10 @@ class PromptTuning:
         return row_batches(self.source, rows, format=self.format, batch_size=batch, workers=self.workers)
 
     def note(self) -> str:
-        return f"settings of the preset {self.protocol.preset}, as those of the paper are not known"
+        preset, epochs = self.protocol.preset, self.protocol.recipe.epochs
+        published = PRESETS[preset].epochs
+        shorter = f"; trained for {epochs} of its {published} epochs" if epochs < published else ""
+        return f"settings of the preset {preset}, as those of the paper are not known{shorter}"
 
 
 class Pooled(nn.Module):

@@ -119,7 +119,7 @@ def _idle_settings(design: TransferDesign, seeds: Sequence[int]) -> Idle:
     if "video" not in design.protocols:
         idle |= dict.fromkeys(("clips", "crops"), "no protocol is video; add it to protocols")
     if "lowshot_vpt" not in design.protocols:
-        idle["prompt_epochs"] = "no protocol is lowshot_vpt; add it to protocols"
+        idle["prompt_images"] = "no protocol is lowshot_vpt; add it to protocols"
     if not any(name.startswith("lowshot") for name in design.protocols):
         idle |= dict.fromkeys(("shots", "splits"), "no protocol is low-shot; add one to protocols")
     if "zeroshot" not in design.protocols:

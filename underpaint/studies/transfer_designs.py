@@ -54,7 +54,9 @@ class TransferDesign:
     splits: int = 5  # of each low-shot protocol
     attentive_epochs: int = 90
     video_attentive_epochs: int = 20
-    prompt_epochs: int = 0  # of lowshot_vpt; 0: as many as MIM-Refiner's settings have
+    # lowshot_vpt: images that are trained on for a split, repeats counted; where MIM-Refiner's 50 epochs are more, they
+    # are fewer. 0: never fewer
+    prompt_images: int = 0
     names: str = ""  # table of class names for zero-shot; "" takes the names of the classes as words
     templates: str = ""  # file of templates for zero-shot
     clips: int = 5  # of each test video, whose probabilities are averaged
@@ -89,7 +91,7 @@ def _smoke() -> TransferDesign:
         splits=2,
         attentive_epochs=2,
         video_attentive_epochs=2,
-        prompt_epochs=2,
+        prompt_images=6,
         clips=1,
         crops=1,
     )
@@ -106,7 +108,7 @@ def _tiny() -> TransferDesign:
         splits=3,
         attentive_epochs=10,
         video_attentive_epochs=10,
-        prompt_epochs=5,
+        prompt_images=1_500,
     )
 
 
@@ -163,7 +165,10 @@ def frozen_evaluations(
 
 
 def _prompts(design: TransferDesign, name: str, shots: int, images: int) -> FrozenEvaluation:
-    evaluation = LowShotVPT(dataset=name, shots=shots, splits=design.splits, epochs=design.prompt_epochs)
+    evaluation = LowShotVPT(dataset=name, shots=shots, splits=design.splits)
+    if design.prompt_images:
+        epochs = max(1, min(design.prompt_images // images, evaluation.recipe.epochs))
+        evaluation = replace(evaluation, epochs=epochs)
     return FrozenEvaluation(
         key=f"lowshot_vpt-{shots}",
         evaluation=evaluation,
