@@ -187,6 +187,8 @@ def describe(kind: object) -> str:
         return plain[kind]
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple and typing.get_origin(arguments[0]) is Literal:
+        return f"some of {', '.join(map(str, typing.get_args(arguments[0])))}, with commas"
     if origin is tuple and plain.keys() >= set(arguments) - {Ellipsis}:
         inner = [describe(a) for a in arguments if a is not Ellipsis]
         return f"a list such as 1,2 ({', '.join(inner)}{', ...' if Ellipsis in arguments else ''})"

@@ -208,7 +208,8 @@ def _dry_run(run: Run) -> RunResult:
     """Two steps with everything around them; nothing is kept."""
     batch, epochs = run.budget.batch_size, run.budget.epochs
     budget = Budget(samples=2 * batch, batch_size=batch, microbatch=run.budget.microbatch)  # too short for a warm-up
-    short = replace(run, budget=budget, cadence=Cadence(log=batch, save=batch, keep=batch, evaluate=batch))
+    cadence = Cadence(log=batch, save=batch, keep=batch, evaluate=batch)
+    short = replace(run, budget=budget, cadence=cadence, log_to=())
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="underpaint-dry-run-") as folder:
         result = execute(short, Path(folder) / "run")

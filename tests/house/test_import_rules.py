@@ -166,8 +166,12 @@ MAY_IMPORT_FORBIDDEN = {
     # It names the error that torch's weights-only loading raises; `forbidden` sees any call.
     ("underpaint.weights.pickled", "pickle"),
 }
-MAY_CATCH = {"underpaint.texts.tokenizer": {"Exception"}}
-"""The package tokenizers raises nothing narrower for a file that it cannot read."""
+MAY_CATCH = {
+    # The package tokenizers raises nothing narrower for a file that it cannot read.
+    "underpaint.texts.tokenizer": {"Exception"},
+    # Trackers raise classes of their own, of their transport and of databases, none of which may end a run.
+    "underpaint.training.log_follower": {"Exception"},
+}
 FORBIDDEN_CALLS = {
     *("eval", "exec", "hasattr", "torch.load", "os.system", "os.popen"),
     *("pickle.load", "pickle.loads", "pickle.Unpickler"),

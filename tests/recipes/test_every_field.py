@@ -39,7 +39,7 @@ OPERATIONAL = {
     *(f"budget.{name}" for name in ("microbatch",)),
     *(f"cadence.{name}" for name in ("log", "save", "keep", "save_at", "evaluate", "asynchronous")),
     *(f"data.{name}" for name in ("source", "tags", "labels", "exclude", "workers", "cache_gib")),
-    *("evals", "init_from", "branch_from", "spike_factor", "threads", "device"),
+    *("evals", "init_from", "branch_from", "spike_factor", "log_to", "threads", "device"),
     *(f"parallel.{name}" for name in ("layout", "node", "checkpoint_activations", "recompute_pointwise", "compile")),
     *(f"parallel.{name}" for name in ("hang_seconds", "slow_factor")),
 }

@@ -18,6 +18,7 @@ from underpaint.training.loop import Precision
 from underpaint.training.optim import OptimConfig
 from underpaint.training.parallel import ParallelConfig
 from underpaint.training.schedule import Schedule, ScheduleConfig
+from underpaint.training.trackers import TrackerName
 
 
 @runtime_checkable
@@ -126,6 +127,7 @@ class Run:
     spike_factor: float = field(default=math.inf, metadata=OPERATIONAL | LATER)  # of the recent median of the losses
     seed: int = 0
     cadence: Cadence = field(default_factory=Cadence)
+    log_to: tuple[TrackerName, ...] = field(default=(), metadata=OPERATIONAL | LATER)  # besides the run's own log
     threads: int = field(default_factory=usable_cpus, metadata=OPERATIONAL)  # kept from the first start
     device: Literal["any", "cuda", "mps", "cpu"] = field(default="any", metadata=OPERATIONAL)
     parallel: ParallelConfig = field(default_factory=ParallelConfig, metadata=OPERATIONAL)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from underpaint import keyed_random
+from underpaint import config, keyed_random
 from underpaint.core import Batch, DataInfo, on_device
 from underpaint.data.open_dataset import MadeForInputs, OpenDataset
 from underpaint.data.stream import Batching, Stream
@@ -36,6 +36,7 @@ from underpaint.training.monitor import RunInfo, RunMonitor
 from underpaint.training.ranks import Ranks, join
 from underpaint.training.signals import catch_signals
 from underpaint.training.spikes import WINDOW
+from underpaint.training.trackers import require_trackers
 
 DIVERGED = 0.75
 """Share of the last steps that were skipped above which a run has diverged, whatever its weights are."""
@@ -53,6 +54,7 @@ def execute(run: Run, folder: Path, *, overrides: Sequence[str] = ()) -> RunResu
         OutOfSpace: when the disk took no checkpoint several times.
     """
     ranks = join()
+    require_trackers(run.log_to)
     run.parallel.require(ranks)
     require_whole_batches(run, ranks)
     run = with_shape_of_start(run)
@@ -235,6 +237,8 @@ def _run_info(run: Run, folder: Path, data_info: DataInfo, ranks: Ranks) -> RunI
         batch_size=run.budget.batch_size,
         flops=run.objective.flops_per_sample(data_info),
         parallel=run.parallel,
+        log_to=run.log_to,
+        fields=config.record(run),
         earlier=earlier_curves(folder) if ranks.first else (),
     )
 

@@ -35,7 +35,7 @@ class RunLog:
         plain = {name: _plain(value) for name, value in values.items()}
         try:
             _append(self.path, json.dumps({"step": step, "samples": samples, **plain}).encode() + b"\n")
-            for name, value in _leaves(plain):
+            for name, value in numbers_of(plain):
                 self.board.add_scalar(name, value, step)
         except OSError as error:
             if not self.full_disk:
@@ -91,11 +91,12 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _leaves(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, float]]:
+def numbers_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers of a line with their names, which have ``/`` between the parts of a nested one."""
     leaves: list[tuple[str, float]] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            leaves += _leaves(value, f"{prefix}{name}/")
+            leaves += numbers_of(value, f"{prefix}{name}/")
         elif isinstance(value, (int, float)):
             leaves.append((prefix + name, value))
     return leaves

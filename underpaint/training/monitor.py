@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from underpaint.training.clock import TRAINING
 from underpaint.training.expected import Curve, ExpectedCurve
 from underpaint.training.health import Watchdog, stragglers
 from underpaint.training.log import RunLog, logged_curve, read_log
+from underpaint.training.log_follower import LogFollower, tracker_of
 from underpaint.training.loop import TrainState
 from underpaint.training.parallel import ParallelConfig
 from underpaint.training.signals import Interrupted
+from underpaint.training.trackers import TrackedRun, TrackerName
 
 APART = {"step", "samples", "train_flops", "seconds", "images_per_second", "clock", "skipped_window", "slow", "remark"}
 """Entries of a log line that are not metrics of the result: they have fields of their own, or depend on the machine."""
@@ -42,6 +44,8 @@ class RunInfo:
     batch_size: int
     flops: int  # of one sample
     parallel: ParallelConfig
+    log_to: Sequence[TrackerName] = ()
+    fields: Mapping[str, object] = field(default_factory=dict)  # of the run, for trackers
     earlier: Sequence[Curve] = ()  # of earlier runs of the recipe, with which this one is compared
 
 
@@ -62,15 +66,17 @@ class RunMonitor:
         self.run, self.ranks, self.checkpoints, self.evaluators = run, state.ranks, checkpoints, evaluators
         self.meet, self.signalled = meet, signalled
         self.path = run.folder / "log.jsonl"
-        self.record, self.progress = None, None
+        self.record, self.progress, self.followers = None, None, list[LogFollower]()
         self.begun = state.step * run.batch_size
         if self.ranks.first:
             self.record = RunLog(run.folder, step=state.step)
             self.expected = ExpectedCurve(run.earlier, run.samples, curve=logged_curve(read_log(self.path)))
             self.progress = Progress(run.name, total=run.samples, unit="images", done=self.begun)
+            tracked = TrackedRun(name=run.name, folder=run.folder, fields=run.fields)
+            self.followers = [LogFollower(name, tracker_of(name), tracked) for name in dict.fromkeys(run.log_to)]
         self.watchdog = Watchdog(run.parallel.hang_seconds)
         self.clock = dict(state.clock.seconds)
-        self.saving, self.failures = state.step, 0
+        self.saving, self.failures, self.written = state.step, 0, state.step
 
     def stopped(self) -> bool:
         """Whether a signal reached any rank; asked before every step."""
@@ -86,7 +92,7 @@ class RunMonitor:
             if remark := self.expected.add(seen, float(values["loss"])):
                 line["remark"] = remark
                 say(f"ALARM: {self.run.name}: {remark}")
-            self.record.write(state.step, seen, line)
+            self._write(state.step, line)
             rate = (seen - self.begun) / max(self.progress.seconds, 1e-9)
             self.progress.update(seen, f"loss {float(values['loss']):.4f}  {rate:,.0f} images/s")
 
@@ -115,7 +121,15 @@ class RunMonitor:
         for evaluator in self.evaluators:
             metrics |= evaluator(state.product)
         if self.record is not None:
-            self.record.write(state.step, state.step * self.run.batch_size, {"eval": metrics})
+            self._write(state.step, {"eval": metrics})
+
+    def _write(self, step: int, values: Mapping[str, object]) -> None:
+        """Add a line to the log of the first rank, which trackers follow."""
+        assert self.record is not None
+        self.record.write(step, step * self.run.batch_size, values)
+        self.written = step
+        for follower in self.followers:
+            follower.wake()
 
     def final_metrics(self, state: TrainState) -> dict[str, float | None]:
         """The last evaluation and the scalars of the last step, from the log, where a run continued after them.
@@ -179,3 +193,5 @@ class RunMonitor:
         if self.progress is not None and self.record is not None:
             self.progress.close()
             self.record.close()
+            for follower in self.followers:
+                follower.close(finished=self.written >= self.run.samples // self.run.batch_size)
