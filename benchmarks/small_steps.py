@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
     if not (options.earlier / "benchmarks" / "peers_steps.py").is_file():
-        parser.error(f"--earlier {options.earlier} is no checkout that has benchmarks/peers_steps.py")
+        parser.error(f"--earlier {options.earlier} is not a checkout that has benchmarks/peers_steps.py")
     print("| recipe | earlier, images/s | here, images/s | ratio | loss, earlier and here |")
     print("|---|---|---|---|---|")
     agrees = True
