@@ -7,6 +7,7 @@ with them. A test compares both.
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def contents() -> dict[str, list[tuple[str, str]]]:
         "evaluations": verbs.descriptions("EVALUATIONS"),
         "collections": [(texts["name"], texts["description"]) for texts in catalog.texts("COLLECTIONS")],
     }
+
+
+def fitted_names() -> list[str]:
+    """Names that ``train`` takes besides: recipes fitted to images."""
+    return list(_Source("underpaint.fitted_recipes").names("STAGES"))
 
 
 def published_name(function_name: str) -> str:
@@ -59,8 +65,8 @@ class _Source:
                 return node.value
         raise LookupError(name)
 
-    def names(self, name: str) -> list[str]:
-        """A list of texts."""
+    def names(self, name: str) -> Sequence[str]:
+        """A list or tuple of texts."""
         return ast.literal_eval(self.value(name))
 
     def descriptions(self, name: str) -> list[tuple[str, str]]:

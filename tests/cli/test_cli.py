@@ -440,3 +440,10 @@ def test_eval_takes_the_classes_of_a_folder_and_says_what_it_knows(here: Path, f
     missing = underpaint("eval", "knn", run, "dataset=./flat", cwd=here)
     assert missing.returncode == 2
     assert "--labels" in missing.stderr
+
+
+def test_writing_tags_beside_images_that_are_not_there_names_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "run", str(tmp_path / "photos"), "--write", "xmp"]) == 2
+    assert f"folder {tmp_path / 'photos'} is missing" in capsys.readouterr().err

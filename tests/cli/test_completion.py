@@ -65,6 +65,15 @@ def test_bash_offers_what_may_follow(begun: str, offered: set[str], script: Path
     assert set(done.stdout.split()) == offered, done.stderr
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is asked")
+@pytest.mark.parametrize(("verb", "fitted"), [("train", {"mae", "wsp"}), ("plan", set[str]())])
+def test_train_is_offered_the_fitted_recipes_too(verb: str, fitted: set[str], script: Path) -> None:
+    line = ["bash", "-c", ASK, "bash", str(script), "underpaint", verb, ""]
+    offered = set(subprocess.run(line, capture_output=True, text=True, timeout=60).stdout.split())
+    assert "mae_laptop" in offered
+    assert offered & {"mae", "wsp"} == fitted
+
+
 @pytest.mark.parametrize(("shell", "mark"), [("zsh", "#compdef underpaint"), ("fish", "complete -c underpaint")])
 def test_other_shells_have_their_script(shell: str, mark: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")

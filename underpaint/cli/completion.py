@@ -34,23 +34,26 @@ def _script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The script, for a parser that is used for nothing else afterwards."""
     import importlib
 
-    from underpaint.contents import contents
+    from underpaint.contents import contents, fitted_names
 
     shtab: Any = importlib.import_module("shtab")  # an extra that a type checker may not find
     names = {kind: [name for name, _ in entries] for kind, entries in contents().items()}
-    kinds = {**KINDS, "NAME": ("recipes", "evaluations")}  # of `list --fields`; that of `plan --device` has other names
-    for action in _actions(parser):
-        if action.metavar in kinds and action.dest != "device":
-            action.choices = [name for kind in kinds[str(action.metavar)] for name in names[kind]]
+    for verb, action in _actions(parser):
+        kinds = KINDS.get(str(action.metavar), ())
+        if (verb, action.dest) == ("list", "fields"):
+            kinds = ("recipes", "evaluations")
+        if kinds:
+            further = fitted_names() if (verb, action.dest) == ("train", "recipe") else []
+            action.choices = [*further, *(name for kind in kinds for name in names[kind])]
         if action.metavar in (*FILES, *FOLDERS):
             action.complete = shtab.FILE if action.metavar in FILES else shtab.DIRECTORY
     return shtab.complete(parser, shell)
 
 
-def _actions(parser: Any) -> Iterator[Any]:
-    """The arguments of the command and of its verbs."""
+def _actions(parser: Any, verb: str = "") -> Iterator[tuple[str, Any]]:
+    """The arguments of the command and of its verbs, each with its verb."""
     for action in parser._actions:
-        yield action
+        yield verb, action
         if isinstance(action.choices, Mapping):
-            for of_verb in action.choices.values():
-                yield from _actions(of_verb)
+            for name, of_verb in action.choices.items():
+                yield from _actions(of_verb, name)

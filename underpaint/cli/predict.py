@@ -100,6 +100,8 @@ def _write(options: argparse.Namespace, texts: dict[str, list[str]]) -> None:
     from underpaint.tagging.job import TagOptions, output_folder, undo_tags, write_tags
     from underpaint.tagging.summary import summary, summary_of_undo
 
+    if len(options.images) == 1 and not Path(options.images[0]).exists():
+        raise ValueError(f"folder {options.images[0]} is missing; --write takes an existing folder of images")
     if len(options.images) != 1 or not Path(options.images[0]).is_dir():
         raise ValueError(f"--write takes one folder of images, not {' '.join(options.images)}")
     if options.write == "csv" and (options.apply or options.undo):
