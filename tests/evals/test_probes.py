@@ -151,13 +151,15 @@ def test_neighbour_votes_equal_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("underpaint.evals.knn.CHUNK", 100)  # several chunks
     data = task(30, 9)
     votes = neighbour_votes(data.train.x, data.train.y, data.test.x, classes=K, k=5, temperature=0.1)
+    cold = neighbour_votes(data.train.x, data.train.y, data.test.x, classes=K, k=5, temperature=1e-6)
     x, query = data.train.x.double().numpy(), data.test.x.double().numpy()
     for row in range(9):
         cosine = [float(a @ query[row] / np.linalg.norm(a) / np.linalg.norm(query[row])) for a in x]
         expected = np.zeros(K)
         for i in sorted(range(30), key=lambda i: -cosine[i])[:5]:
             expected[int(data.train.y[i])] += np.exp(cosine[i] / 0.1)
-        np.testing.assert_allclose(votes[row], expected, rtol=1e-9)
+        np.testing.assert_allclose(votes[row] / votes[row].sum(), expected / expected.sum(), rtol=1e-9)
+        assert cold[row].argmax() == data.train.y[int(np.argmax(cosine))], "the nearest alone decides"
 
 
 def test_knn_takes_all_images_where_there_are_fewer_than_k() -> None:

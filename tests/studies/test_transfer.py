@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from underpaint.report.arms import SPARE
 from underpaint.report.radar import CENTRE, RADIUS, radar
 from underpaint.results.transfer import AxisValue
 from underpaint.run.outputs import load_model
+from underpaint.studies.parts import TrainPart
+from underpaint.studies.transfer_protocols import seen_in_training
 
 COLOURS = {"red": (220, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 220)}
 NARROW = ViTConfig(size=(16, 16), patch=8, width=16, depth=1, heads=2)
@@ -166,6 +169,60 @@ def test_a_folder_with_test_images_alone_only_tests(encoders: list[str], data: P
         "accuracy-narrow-colours",
         "robustness-narrow-colours-dim",
     }
+
+
+def test_near_duplicates_of_test_images_are_not_finetuned_on(encoders: list[str], tmp_path: Path) -> None:
+    """And on another dataset they are counted in a remark of its score."""
+    rng = np.random.default_rng(0)
+
+    def picture(path: Path, of: Image.Image | None = None) -> Image.Image:
+        blobs = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        shown = of or blobs.resize((48, 48), Image.Resampling.BICUBIC)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shown.save(path)
+        return shown
+
+    for name in "ab":
+        trained = [picture(tmp_path / "own" / "train" / name / f"{n}.png") for n in range(9)]
+        tested = [picture(tmp_path / "own" / "test" / name / f"{n}.png") for n in range(3)]
+        picture(tmp_path / "own" / "train" / name / "again.jpg", of=tested[0])  # other bytes, the same picture
+        picture(tmp_path / "leak" / "test" / name / "new.png")
+        for n in (0, 1):
+            picture(tmp_path / "leak" / "test" / name / f"{n}.jpg", of=trained[n])
+    options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(tmp_path / "own"), str(tmp_path / "leak")]}
+    study = verbs.build_study("transfer", **options, overrides=["protocols=finetune,robustness"])
+    run = next(part.run for part in study.parts if isinstance(part, TrainPart))
+    opened = run.data.open()
+    assert opened.images == 18
+    trained, tested = open_source(str(tmp_path / "own")), open_source(str(tmp_path / "leak"))
+    assert seen_in_training(trained, tested) == ("4 of its 6 test images are near duplicates of images trained on",)
+    assert seen_in_training(open_source(str(tmp_path / "leak")), trained) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "message"),
+    [
+        (("x", "x-y"), [], "give two parts the name knn-.*rename one"),
+        ((), ["shots=1,1"], "shots=1,1 names 1 twice"),
+        ((), ["protocols=zeroshot"], "nothing can be measured: .*zero-shot"),
+    ],
+)
+def test_parts_are_told_apart_and_there_are_some(
+    encoders: list[str], data: Path, tmp_path: Path, names: tuple[str, ...], more: list[str], message: str
+) -> None:
+    folders = [str(data / "colours")]
+    froms = encoders[:1]
+    for name in names:
+        save_encoder(tmp_path / name / "encoder", load_encoder(encoders[0]))
+        froms = [str(tmp_path / each) for each in names]
+    if names:
+        shutil.copytree(data / "colours", tmp_path / "sets" / "y-z")
+        shutil.copytree(data / "colours", tmp_path / "sets" / "z")
+        folders = [str(tmp_path / "sets" / name) for name in ("y-z", "z")]
+    with pytest.raises(ValueError, match=message):
+        verbs.build_study(
+            "transfer", size="smoke", encoders=froms, datasets=folders, overrides=["protocols=knn", *more][-1:]
+        )
 
 
 def test_bad_input_is_refused_before_anything_runs(

@@ -72,6 +72,12 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
     return _own(source) if ":" in source else catalog.open_collection(source)
 
 
+def open_sources(sources: str) -> list[Source]:
+    """The sources that a text with ``+`` between their names stands for; a folder may have one in its name."""
+    is_folder = is_two_folders(sources) or Path(sources).expanduser().is_dir()
+    return [open_source(name) for name in ([sources] if is_folder else sources.split("+"))]
+
+
 def is_folder_name(source: str) -> bool:
     """Whether a source's name means a folder."""
     return "/" in source or os.sep in source or source.startswith(".")

@@ -6,6 +6,7 @@ kept in the cache, so that parts of one encoder share them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -76,6 +77,7 @@ def transfer(
     refuse_idle(overrides, design, _idle_settings(design, seeds))
     suite = _Suite(design, open_encoders(encoders), open_sets(datasets, design), tuple(seeds) or design.seeds)
     refuse_idle(overrides, design, suite.idle(overrides))
+    suite.require_parts()
     for line in (*suite.notes, *(f"left out: {line}" for line in suite.left_out)):
         say(line)
     return Study(
@@ -237,6 +239,16 @@ class _Suite:
         by_encoder = [self._parts(encoder, seed) for encoder in self.encoders if self.has_seed(encoder, seed)]
         return [part for _, part in sorted((pair for pairs in by_encoder for pair in pairs), key=lambda pair: pair[0])]
 
+    def require_parts(self) -> None:
+        """Raise ValueError where there is nothing to measure, or two parts have one name."""
+        names = [part.name for seed in self.seeds for part in self.parts_of(seed)]
+        if not names:
+            raise ValueError(f"nothing can be measured: {'; '.join(self.left_out)}")
+        if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+            arms = ", ".join(dict.fromkeys(each.arm for each in self.encoders))
+            sets = ", ".join(self.sets.hashes)
+            raise ValueError(f"encoders {arms} and datasets {sets} give two parts the name {twice}; rename one")
+
     def scored_parts(self, encoder: Tested, seed: int) -> list[ComputePart]:
         """The parts whose outputs are the scores of an encoder."""
         if not self.has_seed(encoder, seed):
@@ -308,7 +320,9 @@ class _Suite:
         called = f"{task.source.name}→{test_set.source.name}"
         return ComputePart(
             name=part_name("robustness", encoder, f"{task.source.name}-{test_set.source.name}", seed),
-            compute=lambda folder: robustness_scores(folder / run, test_set.source, name=called, has_fewer=has_fewer),
+            compute=lambda folder: robustness_scores(
+                folder / run, test_set.source, name=called, has_fewer=has_fewer, trained=task.source
+            ),
             settings=[test_set.source.content_hash, seed],
             inputs=(run,),
             work=self._tests(encoder, task, test_set),
@@ -326,10 +340,10 @@ class _Suite:
         )
 
     def _run(self, encoder: Tested, task: Dataset, seed: int) -> Run:
-        """Finetuning of the encoder on the dataset."""
+        """Finetuning of the encoder on the dataset, without near duplicates of its test images."""
         run = encoder.baseline.finetuned(self.design.finetune)
         assert isinstance(run.data, ImageData)
-        return replace(run, seed=seed, data=replace(run.data, source=task.name, tags="", labels="", exclude=""))
+        return replace(run, seed=seed, data=replace(run.data, source=task.name, tags="", labels="", exclude=task.name))
 
     def _facts_of(self, task: Dataset) -> DataInfo:
         """Facts of the training images of a dataset, opened once."""

@@ -68,6 +68,10 @@ class TransferDesign:
             raise ValueError(f"protocols is empty; name some of {', '.join(PROTOCOLS)}")
         if "robustness" in self.protocols and "finetune" not in self.protocols:
             raise ValueError("protocols=robustness scores finetuned models: add finetune")
+        for name in ("protocols", "shots", "seeds"):
+            given = getattr(self, name)
+            if twice := next((each for each in given if given.count(each) > 1), None):
+                raise ValueError(f"{name}={','.join(map(str, given))} names {twice} twice")
         if not self.shots and any(name.startswith("lowshot") for name in self.protocols):
             raise ValueError("shots is empty; give numbers of training images, such as shots=1,5, or other protocols")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.data.detection.dataset import AnnotatedImages
+from underpaint.data.near_duplicates.removal import near_duplicates
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.class_names import read_names
@@ -42,10 +43,25 @@ def finetuned_scores(run: Path, source: Source) -> list[dict[str, object]]:
     return _records(_predictions(run, source).scores())
 
 
-def robustness_scores(run: Path, source: Source, *, name: str, has_fewer: bool) -> list[dict[str, object]]:
-    """Accuracy of a finetuned model on another dataset, by both rules where that has fewer classes."""
+def robustness_scores(
+    run: Path, source: Source, *, name: str, has_fewer: bool, trained: Source
+) -> list[dict[str, object]]:
+    """Accuracy of a finetuned model on another dataset, by both rules where that has fewer classes.
+
+    A remark counts the test images that are near duplicates of those in ``trained``, which it was finetuned on.
+    """
     scores = _predictions(run, source).scores(by_both_rules=has_fewer)
-    return _records([replace(score, dataset=name, protocol="robustness") for score in scores])
+    remarks = seen_in_training(trained, source)
+    return _records(
+        [replace(each, dataset=name, protocol="robustness", remarks=(*each.remarks, *remarks)) for each in scores]
+    )
+
+
+def seen_in_training(trained: Source, tested: Source) -> tuple[str, ...]:
+    """A sentence that counts the test images with a near duplicate in another source's training images, if any has."""
+    seen = {pair.test_path for pair in near_duplicates(trained, tested) if pair.is_duplicate}
+    of = f"{len(seen):,} of its {len(tested.rows('test')):,} test images"
+    return (f"{of} are near duplicates of images trained on",) if seen else ()
 
 
 def video_scores(run: Path, videos: Source, *, clips: int, crops: int) -> list[dict[str, object]]:

@@ -44,8 +44,9 @@ AP_IS_NOT_PAIRED = (
 )
 LEAKAGE_RULE = (
     "Images of one family (exact copies) are never on both sides of a split, and near duplicates of test images are "
-    "left out of what is trained on here; videos and annotated images are divided as their lists say. Whether the "
-    "encoders were trained on test images is not known."
+    "left out of what is trained on for them here; for robustness, remarks count near duplicates between two datasets. "
+    "Videos and annotated images are divided as their lists say. Whether the encoders were trained on test images is "
+    "not known."
 )
 
 Scores = Mapping[str, Mapping[int, Sequence[Score]]]

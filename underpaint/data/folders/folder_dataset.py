@@ -11,7 +11,7 @@ from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
-from underpaint.data.open_source import open_source
+from underpaint.data.open_source import open_source, open_sources
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.shares import in_share
 from underpaint.data.source import Problem, Source, Targets
@@ -106,7 +106,7 @@ def open_folder_dataset(config: ImageOptions) -> FolderDataset:
     """
     source = open_source(config.source, tags=config.tags, labels=config.labels, tag_rules=config.tag_rules)
     if config.exclude:
-        source, _ = without_duplicates(source, [open_source(name) for name in config.exclude.split("+")])
+        source, _ = without_duplicates(source, open_sources(config.exclude))
     share, seed = config.share, config.share_seed
     rows = tuple(row for row in source.rows(config.split) if in_share(source.family[row], share, seed=seed))
     if not rows:

@@ -16,7 +16,7 @@ from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
-from underpaint.data.open_source import open_source
+from underpaint.data.open_source import open_sources
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.prepared_source import open_shards, places_of, prepared_source
 from underpaint.data.shards.shard_files import Shards
@@ -129,6 +129,6 @@ def open_shard_dataset(config: ImageOptions) -> ShardDataset:
 def _left_out(config: ImageOptions, prepared: PreparedSet) -> frozenset[tuple[int, int]]:
     """The shard and row of each near duplicate of a test image."""
     source = prepared_source(prepared)
-    kept, _ = without_duplicates(source, [open_source(name) for name in config.exclude.split("+")])
+    kept, _ = without_duplicates(source, open_sources(config.exclude))
     gone = sorted(set(source.rows(config.split)) - set(kept.rows(config.split)))
     return frozenset(places_of(prepared, gone))
