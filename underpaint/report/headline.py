@@ -53,6 +53,11 @@ class Difference:
             return "across"
         return "above" if self.low > 0 else "below" if self.high < 0 else "across"
 
+    def turned(self) -> Difference:
+        """Second arm minus first arm."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, mean=-self.mean, low=low, high=high)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:

@@ -82,7 +82,7 @@ def _column(rows: Sequence[ScoreRow], *, classes: int) -> Column:
     by_arm: dict[str, list[float]] = {}
     for row in rows:
         by_arm.setdefault(row["arm"], []).append(row["value"])
-    top = max((round(statistics.fmean(values), 3) for values in by_arm.values()), default=math.nan)
+    best = best_of({arm: statistics.fmean(values) for arm, values in by_arm.items()})
     return Column(
         dataset=rows[0]["dataset"],
         protocol=protocol_name(rows[0]),
@@ -90,20 +90,30 @@ def _column(rows: Sequence[ScoreRow], *, classes: int) -> Column:
         key=task_key(rows[0]),
         n_test=rows[0]["n_test"],
         chance=Cell(text=f"{100 / classes:.1f}", value=1 / classes) if classes else None,
-        # Equal as printed is equal: a difference below the last shown digit is not a reason to mark one of the two.
-        cells={arm: percent(values, best=round(statistics.fmean(values), 3) == top) for arm, values in by_arm.items()},
+        cells={arm: percent(values, best=arm in best) for arm, values in by_arm.items()},
     )
+
+
+def best_of(means: Mapping[str, float]) -> set[str]:
+    """The arms with the highest of some shares; empty where no arm is below it.
+
+    Equal as printed is equal: a difference below the last shown digit is not a reason to mark one of the two.
+    """
+    shown = {arm: round(mean, 3) for arm, mean in means.items()}
+    top = max(shown.values(), default=math.nan)
+    best = {arm for arm, mean in shown.items() if mean == top}
+    return best if len(best) < len(shown) else set()
 
 
 def arm_means(study: StudyFolder) -> dict[str, Cell]:
     """The mean over tasks of each arm, with its interval; {} in results that do not hold it."""
-    top = max((round(mean["mean"], 3) for mean in study.results["arm_means"]), default=math.nan)
+    best = best_of({mean["arm"]: mean["mean"] for mean in study.results["arm_means"]})
     return {
         mean["arm"]: Cell(
             text=f"{100 * mean['mean']:.1f}",
             value=mean["mean"],
             note=f"[{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]",
-            best=round(mean["mean"], 3) == top,
+            best=mean["arm"] in best,
         )
         for mean in study.results["arm_means"]
     }

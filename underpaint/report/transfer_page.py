@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from underpaint.report import headline, html_tables
 from underpaint.report.arms import marks
 from underpaint.report.folders import StudyFolder
 from underpaint.report.frame import Key
+from underpaint.report.headline import Contrast, Difference
 from underpaint.report.html_tables import Cell
 from underpaint.report.radar import axis_name, interval_text, radar
 from underpaint.report.views import views_shown
@@ -34,7 +35,7 @@ def content(study: StudyFolder) -> dict[str, object]:
     common = {line.task for line in lines if line.task != MEAN_TASK}
     return {
         "marks": by_arm,
-        "lead": _lead(means, len(common)),
+        "lead": _lead(means, contrasts, len(common)),
         "caveat": headline.caveat(contrasts),
         "radar": radar(transfer["axes"], by_arm),
         "legend": [Key(name=mark.label, mark=mark) for mark in by_arm.values()],
@@ -52,34 +53,52 @@ def content(study: StudyFolder) -> dict[str, object]:
     }
 
 
-def _lead(means: dict[str, Cell], tasks: int) -> str:
-    """The sentence at the top: the encoder with the highest mean, and the next one."""
-    ordered = sorted(means.items(), key=lambda pair: -pair[1].value)
+def _lead(means: Mapping[str, Cell], contrasts: Sequence[Contrast], tasks: int) -> str:
+    """The sentence at the top: the encoder with the highest mean, if its difference to every other is above 0."""
+    ordered = sorted(means, key=lambda arm: -means[arm].value)
     if not tasks or len(ordered) < 2:
         return "Scores of one encoder, or of encoders without a common task: nothing is compared."
-    (first, best), (second, after), *_ = ordered
-    return (
-        f"{first} has the highest mean over the {tasks} tasks that all encoders share, {best.text} {best.note} per "
-        f"cent correct, before {second} with {after.text} {after.note}."
-    )
+    first, second, *_ = ordered
+    over = f"the mean over the {tasks} task{'s' if tasks > 1 else ''} that all encoders share"
+    scores = {arm: f"{means[arm].text} {means[arm].note} per cent correct" for arm in ordered}
+    differences = {arm: _difference(contrasts, first, arm) for arm in ordered[1:]}
+    rivals = [arm for arm, difference in differences.items() if difference is None or difference.verdict != "above"]
+    if not rivals:
+        return f"{first} is highest on {over}, {scores[first]}, {_points(differences[second])} above {second}."
+    listed = " or ".join(f"{rival} ({_points(differences[rival])})" for rival in rivals)
+    return f"{first} cannot be told from {listed} on {over}: {scores[first]}, {second} {scores[second]}."
+
+
+def _difference(contrasts: Sequence[Contrast], first: str, second: str) -> Difference | None:
+    """The difference of two means over tasks as that of ``first`` minus ``second``, whichever way it was computed."""
+    for contrast in contrasts:
+        if contrast.mean is not None and (contrast.first, contrast.baseline) == (first, second):
+            return contrast.mean
+        if contrast.mean is not None and (contrast.first, contrast.baseline) == (second, first):
+            return contrast.mean.turned()
+    return None
+
+
+def _points(difference: Difference | None) -> str:
+    """A difference with its interval, as a clause."""
+    if difference is None:
+        return "not compared: no seed in common"
+    low, high = difference.low, difference.high
+    interval = "" if low is None or high is None else f" [{headline.points(low)}, {headline.points(high)}]"
+    return f"{headline.points(difference.mean)} points{interval}"
 
 
 def _rows(lines: Sequence[TaskValue] | Sequence[AxisValue], name_of: Callable[..., str]) -> list[Row]:
-    """One row per task or protocol, with the best of those that are equal as printed in bold."""
+    """One row per task or protocol, with the best in bold unless all are equal as printed."""
     cells: dict[str, dict[str, TaskValue | AxisValue]] = {}
     for line in lines:
         cells.setdefault(name_of(line), {})[line["arm"]] = line
     rows: list[Row] = []
     for name, by_arm in cells.items():
-        top = max(round(line["mean"], 3) for line in by_arm.values())
-        rows.append((name, {arm: _cell(line, top) for arm, line in by_arm.items()}))
+        best = html_tables.best_of({arm: line["mean"] for arm, line in by_arm.items()})
+        rows.append((name, {arm: _cell(line, best=arm in best) for arm, line in by_arm.items()}))
     return rows
 
 
-def _cell(line: TaskValue | AxisValue, top: float) -> Cell:
-    return Cell(
-        text=f"{100 * line['mean']:.1f}",
-        value=line["mean"],
-        note=interval_text(line),
-        best=round(line["mean"], 3) == top,
-    )
+def _cell(line: TaskValue | AxisValue, *, best: bool) -> Cell:
+    return Cell(text=f"{100 * line['mean']:.1f}", value=line["mean"], note=interval_text(line), best=best)
