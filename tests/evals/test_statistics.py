@@ -11,6 +11,7 @@ import scipy.stats
 from underpaint.evals import statistics
 from underpaint.evals.score import Score
 from underpaint.evals.statistics import paired_bootstrap, paired_t, student_quantile, summarise
+from underpaint.studies.results import estimate_mean
 
 
 def score(correct: list[float], *, family: list[str] | None = None, dataset: str = "toy") -> Score:
@@ -62,6 +63,33 @@ def test_one_arm_is_estimated_over_seeds_or_over_its_images() -> None:
     one = statistics.estimate(seeds[:1], seed=0)
     half = 1.96 * np.std(seeds[0].correct) / np.sqrt(200)
     assert (one.low, one.high) == pytest.approx((means[0] - half, means[0] + half), abs=0.01)
+
+
+@pytest.mark.parametrize(("right", "images", "copies"), [(12, 12, 1), (0, 15, 1), (1, 1, 1), (0, 7, 3), (400, 400, 2)])
+def test_an_arm_with_all_or_no_images_right_has_wilsons_interval(right: int, images: int, copies: int) -> None:
+    correct = [float(right > 0)] * (images * copies)
+    alike = score(correct, family=[str(i // copies) for i in range(images * copies)])
+    oracle = scipy.stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
+    for seeds in ([alike], [alike] * 3):
+        interval = statistics.estimate(seeds, seed=0)
+        assert interval == pytest.approx((float(right > 0), oracle.low, oracle.high), abs=1e-6)
+    assert interval == statistics.estimate(seeds, seed=0)
+    difference = summarise([alike], [alike], seed=0)
+    assert (difference["mean"], difference["low"], difference["high"]) == (0.0, 0.0, 0.0)
+
+
+def test_a_mean_over_datasets_is_not_certain_where_one_of_them_is_all_right() -> None:
+    """The distances of independent parts add up in squares, by their weights: one task of each dataset."""
+    chance = np.random.default_rng(2)
+    easy, hard = score([1.0] * 12, dataset="easy"), score(chance.integers(0, 2, 40).tolist(), dataset="hard")
+    wilson = scipy.stats.binomtest(12, 12).proportion_ci(0.95, method="wilson")
+    alone = statistics.estimate([hard], seed=0)
+    both = estimate_mean([{"easy knn": easy, "hard knn": hard}])
+    assert both.mean == pytest.approx((1 + alone.mean) / 2)
+    assert both.low == pytest.approx(both.mean - np.hypot(1 - wilson.low, alone.mean - alone.low) / 2, abs=0.02)
+    assert both.high == pytest.approx(both.mean + (alone.high - alone.mean) / 2, abs=0.02)
+    every = estimate_mean([{"easy knn": easy, "easy linear": easy}])
+    assert every == pytest.approx((1.0, wilson.low, 1.0), abs=1e-6)
 
 
 def test_bootstrap_equals_scipy_up_to_resampling() -> None:

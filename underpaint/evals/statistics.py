@@ -1,4 +1,4 @@
-"""Confidence intervals of differences between two arms: over test images, and over seeds where there are several."""
+"""Confidence intervals of arms, and of differences between two: over test images, and over seeds where given."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ CONFIDENCE = 0.95
 POWER = 0.8
 NORMAL_CONFIDENCE, NORMAL_POWER = 1.959964, 0.841621
 """Quantiles of the normal distribution for 95% from both sides, and for POWER."""
+SAME = 1e-9
+"""Difference of two shares below which they are the same but for rounding."""
 CHUNK = 1 << 22
 """Draws held at once: 32 MiB of int64."""
 
@@ -72,12 +74,44 @@ def _detectable_by_images(test: Interval) -> float:
     return (NORMAL_CONFIDENCE + NORMAL_POWER) * error
 
 
-def estimate(scores: Sequence[Score], *, seed: int, stratum: Sequence[str] = ()) -> Interval:
-    """The accuracy of one arm with a 95% interval, which covers the same noise as ``summarise``'s."""
+def estimate(
+    scores: Sequence[Score], *, seed: int, stratum: Sequence[str] = (), most: Sequence[float] = ()
+) -> Interval:
+    """The accuracy of one arm with a 95% interval, which covers the same noise as ``summarise``'s.
+
+    A stratum whose families all have the same share of right answers, such as all or none, has no spread to resample.
+    There the interval reaches as far as Wilson's bound on the share of families that may be otherwise. ``most`` holds
+    the entries of ``correct`` if every answer were right, where they are not 1.
+    """
     assert scores, "no seed, no estimate"
     correct = np.mean([score.correct for score in scores], axis=0)
     test = paired_bootstrap(correct.tolist(), scores[0].family, seed=seed, stratum=stratum)
+    if (unseen := _of_families_unlike_all(correct, scores[0].family, stratum, most)) is not None:
+        test = with_both_noises(unseen, test)
     return with_both_noises(paired_t([score.value for score in scores]), test) if len(scores) > 1 else test
+
+
+def _of_families_unlike_all(
+    correct: np.ndarray, family: Sequence[str], stratum: Sequence[str], most: Sequence[float]
+) -> Interval | None:
+    """The interval of the mean for families of which none was seen; None if every stratum has spread.
+
+    If all of n families agree, Wilson's 95% interval of the share that does not goes from 0 to z² / (n + z²).
+    """
+    families, mean = np.asarray(family), float(np.mean(correct))
+    right = np.asarray(most) if len(most) else np.ones(len(correct))
+    strata = np.asarray(stratum if len(stratum) else [""] * len(families))
+    below, above = list[float](), list[float]()
+    for name in np.unique(strata):
+        within = strata == name
+        total, count = _per_family(correct[within], families[within])
+        if np.ptp(total / count) > SAME:
+            continue
+        share = within.mean() * NORMAL_CONFIDENCE**2 / (len(count) + NORMAL_CONFIDENCE**2)
+        value = float(correct[within].mean())
+        below.append(share * value)
+        above.append(share * (float(right[within].mean()) - value))
+    return Interval(mean, mean - math.hypot(*below), mean + math.hypot(*above)) if below else None
 
 
 def task_of(score: Score) -> tuple[str, str, int, str]:
@@ -97,7 +131,9 @@ def paired_bootstrap(
     """Percentile interval of the mean of per-image differences; families are drawn whole, within their stratum.
 
     Variants of one drawing are right or wrong together: drawn one by one they would count as independent evidence,
-    and the interval would come out too narrow.
+    and the interval would come out too narrow. If all differences are equal, the interval has no width. For two arms
+    that answered every image alike this is kept: it decides nothing, since 0 is in it, and how often they would differ
+    on further images depends on how alike they are, which these images do not tell. For one arm see ``estimate``.
     """
     values, families = np.asarray(difference, dtype=np.float64), np.asarray(family)
     strata = np.asarray(stratum if len(stratum) else [""] * len(families))
@@ -117,14 +153,18 @@ def _resampled_means(
     values: np.ndarray, family: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> np.ndarray:
     """The mean of as many families as there are, drawn with replacement, ``resamples`` times."""
-    names, group = np.unique(family, return_inverse=True)
-    total = np.bincount(group, weights=values, minlength=len(names))
-    count = np.bincount(group, minlength=len(names))
+    total, count = _per_family(values, family)
     means = []
-    for size in _chunks(resamples, CHUNK // len(names)):
-        drawn = generator.integers(len(names), size=(size, len(names)))
+    for size in _chunks(resamples, CHUNK // len(total)):
+        drawn = generator.integers(len(total), size=(size, len(total)))
         means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
     return np.concatenate(means)
+
+
+def _per_family(values: np.ndarray, family: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the values of each family, and the number of its images."""
+    names, group = np.unique(family, return_inverse=True)
+    return np.bincount(group, weights=values, minlength=len(names)), np.bincount(group, minlength=len(names))
 
 
 def paired_t(difference: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:

@@ -13,7 +13,7 @@ import numpy as np
 from underpaint.data.near_duplicates.label_overlap import remark, task_near_labels
 from underpaint.data.near_duplicates.removal import TestSet
 from underpaint.data.source import SPLITS, Source
-from underpaint.evals.score import Score, SetScore
+from underpaint.evals.score import Interval, Score, SetScore
 from underpaint.evals.statistics import estimate, summarise
 from underpaint.results.run import read_result
 from underpaint.results.study import (
@@ -172,9 +172,15 @@ class MeanOverTasks(TypedDict):
 
 def mean_over_tasks(scores: Sequence[Sequence[Score]]) -> MeanOverTasks:
     """The mean over tasks of one arm, whose scores are given per seed, with its interval."""
-    means = [mean_of(tasks_of(of_seed)) for of_seed in scores]
-    interval = estimate(means, seed=0, stratum=strata_of(means[0]))
+    interval = estimate_mean([tasks_of(of_seed) for of_seed in scores])
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def estimate_mean(tasks: Sequence[Mapping[str, Score]]) -> Interval:
+    """The mean over tasks with its interval; ``tasks`` are those of each seed."""
+    means = [mean_of(of_seed) for of_seed in tasks]
+    right = mean_of({name: replace(task, correct=(1.0,) * len(task.correct)) for name, task in tasks[0].items()})
+    return estimate(means, seed=0, stratum=strata_of(means[0]), most=right.correct)
 
 
 def strata_of(mean: Score) -> tuple[str, ...]:
@@ -200,7 +206,7 @@ def overlap_key(score: SetScore) -> str:
     return score.protocol if score.split == "box" else f"{score.protocol}_{score.split}"
 
 
-def mean_of(tasks: dict[str, Score]) -> Score:
+def mean_of(tasks: Mapping[str, Score]) -> Score:
     """The mean over tasks as one score whose "images" are the test images of all datasets.
 
     Every task weighs the same: an image's entry is scaled so that the mean of the entries is the mean of the tasks.

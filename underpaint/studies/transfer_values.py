@@ -10,7 +10,7 @@ from underpaint.evals.score import Interval, Score, SetScore
 from underpaint.evals.statistics import estimate, paired_t, with_both_noises
 from underpaint.results.study import protocol_key
 from underpaint.results.transfer import AxisValue, Estimate, TaskValue
-from underpaint.studies.results import mean_of, overlap_key, strata_of, task_of, tasks_of
+from underpaint.studies.results import estimate_mean, overlap_key, task_of, tasks_of
 
 RESTRICTED = " restricted"
 
@@ -41,8 +41,7 @@ def axis_values(arm: str, scores: Sequence[Sequence[Score]]) -> list[AxisValue]:
             by_axis.setdefault(axis, []).append(tasks)
     lines: list[AxisValue] = []
     for axis, several in by_axis.items():
-        means = [mean_of(tasks) for tasks in several]
-        interval = _interval(estimate(means, seed=0, stratum=strata_of(means[0])))
+        interval = _interval(estimate_mean(several))
         lines.append({"arm": arm, "protocol": axis, "datasets": len(several[0]), **interval})
     return lines
 
