@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from underpaint.suggest import hint
+from underpaint.suggest import hint, nearest
 
 T = TypeVar("T")
 
@@ -139,6 +139,10 @@ def _unknown(full_name: str, path: list[str], names: list[str]) -> str:
 def parse(text: str, kind: object, *, name: str) -> object:
     """One value from the command line, as the type its field declares."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return _parse_word(text, arguments, name=name)
+    if _is_words(kind):
+        return _parse_tuple(text, arguments, name=name)  # the error names the wrong word alone
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -150,13 +154,25 @@ def parse(text: str, kind: object, *, name: str) -> object:
             return text
         if kind is Path:
             return Path(text)
-        if origin is Literal and text in arguments:
-            return text
         if origin is tuple:
             return _parse_tuple(text, arguments, name=name)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{name}={text!r} is not {describe(kind)}") from error
     raise ValueError(f"{name}={text!r} is not {describe(kind)}")
+
+
+def _parse_word(text: str, known: tuple[str, ...], *, name: str) -> str:
+    if text in known:
+        return text
+    close = nearest(text, map(str, known))
+    meant = f"; did you mean {close}?" if close else ""
+    raise ValueError(f"{name}={text!r} is not one of {', '.join(map(str, known))}{meant}")
+
+
+def _is_words(kind: object) -> bool:
+    """Whether a type is a tuple of any number of words out of a list."""
+    arguments = typing.get_args(kind)
+    return arguments[1:] == (Ellipsis,) and typing.get_origin(arguments[0]) is Literal
 
 
 def _whole(text: str) -> int:
@@ -187,7 +203,7 @@ def describe(kind: object) -> str:
         return plain[kind]
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
-    if origin is tuple and typing.get_origin(arguments[0]) is Literal:
+    if _is_words(kind):
         return f"some of {', '.join(map(str, typing.get_args(arguments[0])))}, with commas"
     if origin is tuple and plain.keys() >= set(arguments) - {Ellipsis}:
         inner = [describe(a) for a in arguments if a is not Ellipsis]

@@ -18,6 +18,7 @@ from underpaint.objectives.classify_clips import ClassifyClipsConfig
 from underpaint.objectives.detect import DetectConfig
 from underpaint.objectives.lit import LitConfig
 from underpaint.objectives.mae import MAEConfig
+from underpaint.studies.transfer_designs import PROTOCOLS, transfer_design_of
 from underpaint.training.optim import OptimConfig
 
 
@@ -108,6 +109,17 @@ def test_overrides_apply_all_at_once() -> None:
 def test_override_refuses_with_a_hint(assignment: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config.override(Outer(), [assignment])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("vpt", r"; did you mean lowshot_vpt\?"), ("kn", r"; did you mean knn\?"), ("zzz", "$")],
+)
+def test_a_wrong_word_of_a_list_is_named_with_the_nearest_and_the_valid_ones(word: str, meant: str) -> None:
+    design = transfer_design_of("smoke")
+    assert config.override(design, ["protocols=linear,knn"]).protocols == ("linear", "knn")
+    with pytest.raises(ValueError, match=rf"^protocols='{word}' is not one of {', '.join(PROTOCOLS)}{meant}"):
+        config.override(design, [f"protocols=linear,{word}"])
 
 
 def test_a_field_that_no_text_can_fill_says_so() -> None:

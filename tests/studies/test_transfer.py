@@ -171,6 +171,22 @@ def test_a_folder_with_test_images_alone_only_tests(encoders: list[str], data: P
     }
 
 
+def test_a_folder_of_datasets_takes_those_that_only_test_and_names_what_is_none(
+    encoders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = tmp_path / "sets"
+    for seed, half in enumerate(("train", "test")):
+        write_images(sets / "colours" / half, ["red", "green", "blue"], 4, seed=seed)
+    write_images(sets / "noisy" / "test", ["red", "blue"], 3, seed=2)
+    write_images(sets / "drafts", ["red"], 3, seed=3)
+    options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(sets)]}
+    study = verbs.build_study("transfer", **options, overrides=["protocols=finetune,robustness"])
+    assert "robustness-narrow-colours-noisy-seed0" in {part.name for part in study.parts}
+    lines = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+    assert len(lines) == 1
+    assert f"left out: {sets / 'drafts'}: passed over" in lines[0]
+
+
 def test_near_duplicates_of_test_images_are_not_finetuned_on(encoders: list[str], tmp_path: Path) -> None:
     """And on another dataset they are counted in a remark of its score."""
     rng = np.random.default_rng(0)

@@ -195,7 +195,7 @@ class _Suite:
 
     def _left_out(self) -> list[str]:
         """Protocols that an encoder or a dataset does not allow, each with the reason."""
-        lines = list(self._no_videos)
+        lines = [*self.sets.passed_over, *self._no_videos]
         for protocols, sets in ((("video", "video_attentive"), self.sets.videos), (("detection",), self.sets.objects)):
             if not {*protocols} & {*self.design.protocols}:
                 lines += [f"{each.name}: protocols has no {' and no '.join(protocols)}" for each in sets]

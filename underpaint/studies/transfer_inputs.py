@@ -35,6 +35,10 @@ from underpaint.studies.transfer_sets import (
 
 HALVES = ("train", "val", "test")
 """Folders that say what a folder is split into."""
+PASSED_OVER = (
+    "{}: passed over, as it has neither train/ with val/ or test/, nor test/ alone with folders of classes, nor lists "
+    "of videos or annotations; if it is a dataset of another form, give it to --data by itself"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,8 @@ class Sets(NamedTuple):
     datasets: tuple[Dataset, ...]
     videos: tuple[Videos, ...]
     objects: tuple[Objects, ...]
+    passed_over: tuple[str, ...]
+    """A line for each folder beside them that is none."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -149,7 +155,8 @@ def open_sets(names: Sequence[str], design: TransferDesign) -> Sets:
         )
     opened: dict[str, Dataset | Videos | Objects] = {}
     given: dict[str, str] = {}
-    for name in chain.from_iterable(map(_datasets_in, names)):
+    inside = [_datasets_in(name) for name in names]
+    for name in chain.from_iterable(datasets for datasets, _ in inside):
         called, each = _open_set(name, design)
         if called in opened:
             raise ValueError(f"--data {given[called]} and {name} are both called {called!r}; rename one")
@@ -159,6 +166,7 @@ def open_sets(names: Sequence[str], design: TransferDesign) -> Sets:
         tuple(each for each in every if isinstance(each, Dataset)),
         tuple(each for each in every if isinstance(each, Videos)),
         tuple(each for each in every if isinstance(each, Objects)),
+        tuple(PASSED_OVER.format(path) for _, others in inside for path in others),
     )
 
 
@@ -196,26 +204,36 @@ def _called(name: str, source: Source) -> str:
     return f"{known}-{Path(folder).resolve().name}" if is_known_set(name) and not has_task else source.name
 
 
-def _datasets_in(name: str) -> list[str]:
-    """The datasets that a name of ``--data`` stands for: itself, or those in its folders."""
+def _datasets_in(name: str) -> tuple[list[str], list[Path]]:
+    """The datasets that a name of ``--data`` stands for, itself or those in its folders, and folders passed over."""
     folder = Path(name).expanduser()
     if is_known_set(name) or not folder.is_dir() or _has_lists(folder):
-        return [name]
+        return [name], []
     if not is_folder_name(name):
         name, folder = f"./{name}", Path(f"./{name}")
-    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    published = _robustness_sets_in(folder)
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     several = [path for path in inner if path.name not in HALVES and (_is_split(path) or _has_lists(path))]
-    if several and not _is_split(folder):
-        return [f"{path.parent}/{path.name}" for path in several]
+    if not several or _is_split(folder):
+        return published or [name], []
+    places = [Path(each.partition(":")[2]) for each in published]
+    several = [path for path in several if path not in places]
+    others = [path for path in inner if path not in (*several, *places)]
+    return [*(f"{path.parent}/{path.name}" for path in several), *published], others
+
+
+def _robustness_sets_in(folder: Path) -> list[str]:
     try:
         return robustness_sets(folder)
     except ValueError:
-        return [name]
+        return []
 
 
 def _is_split(folder: Path) -> bool:
-    """Whether a folder says what is trained and tested on."""
+    """Whether a folder says what is trained and tested on, or tested on alone."""
     halves = {half for half in HALVES if (folder / half).is_dir()}
+    if halves == {"test"}:
+        return any(path.is_dir() for path in (folder / "test").iterdir())
     return "train" in halves and len(halves) > 1
 
 
