@@ -88,7 +88,9 @@ def train(
     require_outside(getattr(asked.run.data, "source", ""), asked.folder)
     result = execute(asked.run, asked.folder, overrides=asked.overrides)
     if join().first:
-        write_report(asked.folder)
+        report = write_report(asked.folder)
+        kept = [f"{name}/" for name in ("encoder", "model") if (asked.folder / name).is_dir()]
+        say(f"{asked.folder}: finished, with {', '.join([*kept, report.name])}")
     return result
 
 

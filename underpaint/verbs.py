@@ -186,6 +186,7 @@ def evaluate(
     name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]])
     for ending, write in answer.beside.items():
         write(target / f"{name}{ending}")
+        say(f"written: {target / name}{ending}")
     files.write_json(target / f"{name}.json", {"format": 1, **settings, "rows": rows})
     if (target.parent / RUN_FILE).is_file():
         report = write_report(target.parent)

@@ -480,3 +480,9 @@ def test_scores_follow_from_the_file_of_predictions(tmp_path: Path) -> None:
     values = {(score.dataset, score.split): score.value for score in scores}
     objectnet = "objectnet (objectnet)"
     assert values == {(objectnet, "test"): 0.5, (objectnet, "restricted"): 1.0, ("in-v2 (v2)", "test"): 8 / 12}
+
+
+def test_robustness_of_a_folder_of_ones_own_names_the_evaluation_that_scores_it(tmp_path: Path) -> None:
+    (tmp_path / "test" / "blue").mkdir(parents=True)
+    with pytest.raises(ValueError, match=f"neither ImageNetV2 .*`underpaint eval accuracy RUN dataset={tmp_path}`"):
+        Robustness(dataset=str(tmp_path)).sources()

@@ -187,6 +187,19 @@ def test_a_folder_of_datasets_takes_those_that_only_test_and_names_what_is_none(
     assert f"left out: {sets / 'drafts'}: passed over" in lines[0]
 
 
+def test_finetuning_on_less_than_a_batch_is_left_out_and_the_rest_measured(
+    encoders: list[str], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(data / "colours"), str(data / "warm")]}
+    batch = ["finetune.budget.batch_size=20", "finetune.budget.microbatch=20", "finetune.budget.samples=80"]
+    study = verbs.build_study("transfer", **options, overrides=["protocols=knn,finetune", *batch])
+    names = {part.name for part in study.parts}  # colours has 24 images to train on, warm has 18
+    assert {"finetune-narrow-colours-seed0", "knn-narrow-warm-seed0"} <= names
+    assert "finetune-narrow-warm-seed0" not in names
+    reason = "left out: finetuning on warm: 18 training images are fewer than one batch of 20"
+    assert reason in capsys.readouterr().err
+
+
 def test_near_duplicates_of_test_images_are_not_finetuned_on(encoders: list[str], tmp_path: Path) -> None:
     """And on another dataset they are counted in a remark of its score."""
     rng = np.random.default_rng(0)

@@ -35,7 +35,11 @@ Run the same command again to continue; finished parts are skipped."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("study", metavar="STUDY", help="name from `underpaint list`")
-    add_overrides(parser, "fields of the study's recipes to set, as mae.FIELD=value, wsp.FIELD=value, ...")
+    overrides = (
+        "fields of the study's recipes to set, as mae.FIELD=value, wsp.FIELD=value, ..., or of its design, such as "
+        "protocols=linear,knn shots=1,5 splits=3 of transfer; docs/reference/studies.md lists them"
+    )
+    add_overrides(parser, overrides)
     sizes = "amount of training: smoke takes seconds, tiny minutes, small hours (default: tiny)"
     add("--size", choices=("smoke", "tiny", "small"), default="tiny", help=sizes)
     add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: set by --size)")
@@ -127,7 +131,8 @@ def print_plan(rows: Sequence[PlanRow]) -> None:
     print(
         f"{len(left)} of {len(rows)} of these parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
         f"{duration(sum(row.seconds for row in left))} on this machine, {sum(row.bytes for row in left) / 2**20:.0f} "
-        f"MiB; parts that are not listed and reading images come on top"
+        f"MiB; parts that are not listed, such as kNN and low-shot on features that are kept, the start of each part "
+        f"and reading images come on top"
     )
 
 

@@ -24,7 +24,13 @@ class Robustness(Accuracy):
         Raises:
             ValueError: if there are none, or one is not complete.
         """
-        names = robustness_sets(Path(self.dataset).expanduser())
+        try:
+            names = robustness_sets(Path(self.dataset).expanduser())
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. A folder of your own with test/ and class folders in it, also of fewer classes than the "
+                f"model's, is scored by `underpaint eval accuracy RUN dataset={self.dataset}`"
+            ) from error
         return [replace(open_known_set(name), name=_name(name)) for name in names]
 
 

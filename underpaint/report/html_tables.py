@@ -260,14 +260,14 @@ def imported_encoders(study: StudyFolder) -> list[Imported]:
     for baseline in study.results["baselines"]:
         c = baseline["encoder"]
         height, width = c["size"]
-        view = "stretched" if c.get("view", "stretch") == "stretch" else "centre cut"
+        own_crop = ", centre cut" if c.get("view") == "crop" else ""  # else the evaluation says how: ``views_shown``
         lines.append(
             Imported(
                 arm=baseline["arm"],
                 what=" ".join(filter(None, (baseline["format"], f"({baseline['file']})" if baseline["file"] else ""))),
                 network=f"width {c['width']}, depth {c['depth']}, patch {c['patch']}",
                 parameters=Cell(text=f"{baseline['parameters'] / 1e6:,.1f} M", value=baseline["parameters"]),
-                images=f"{height} x {width} px, {view}",
+                images=f"{height} x {width} px{own_crop}",
                 licence=baseline["licence"] or ("unknown" if baseline["format"] else ""),
             )
         )

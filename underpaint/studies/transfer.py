@@ -155,14 +155,14 @@ class _Suite:
         self.on_videos, self._no_videos = self._pairs_on_videos()
         detected = sets.objects if "detection" in design.protocols else ()
         self.on_objects = [(encoder, each) for encoder in self.encoders for each in detected]
+        self.finetuned, self._not_finetuned = self._finetuned()
         self.left_out = self._left_out()
         self.notes = self._notes()
 
     def idle(self, overrides: Sequence[str]) -> Idle:
         """Fields of the recipes that no run reads."""
-        finetuned = self.tasks if "finetune" in self.design.protocols else ()
         runs = {
-            "finetune": [self._run(encoder, task, 0) for encoder in self.encoders for task in finetuned],
+            "finetune": [self._run(encoder, task, 0) for encoder in self.encoders for task in self.finetuned],
             "video": [video_run(self.design, encoder, videos, 0) for encoder, videos in self.on_videos],
             "detect": [detection_run(self.design, encoder, objects, 0) for encoder, objects in self.on_objects],
         }
@@ -195,7 +195,7 @@ class _Suite:
 
     def _left_out(self) -> list[str]:
         """Protocols that an encoder or a dataset does not allow, each with the reason."""
-        lines = [*self.sets.passed_over, *self._no_videos]
+        lines = [*self.sets.passed_over, *self._no_videos, *self._not_finetuned]
         for protocols, sets in ((("video", "video_attentive"), self.sets.videos), (("detection",), self.sets.objects)):
             if not {*protocols} & {*self.design.protocols}:
                 lines += [f"{each.name}: protocols has no {' and no '.join(protocols)}" for each in sets]
@@ -205,12 +205,12 @@ class _Suite:
                 lines.append(f"zero-shot of {', '.join(blind)}: no text tower; give runs of LiT for it")
             if len(blind) < len(self.encoders):
                 lines += [f"zero-shot on {each.source.name}: {why}" for each, why in self._unnamed()]
-        if "robustness" in self.design.protocols and not any(map(self.tested_by, self.tasks)):
-            lines.append("robustness: no dataset has only classes that another one trains")
-        tested = {each.source.name for task in self.tasks for each in self.tested_by(task)}
+        if "robustness" in self.design.protocols and not any(map(self.tested_by, self.finetuned)):
+            lines.append("robustness: no dataset has only classes of a model finetuned on another one")
+        tested = {each.source.name for task in self.finetuned for each in self.tested_by(task)}
         for each in self.datasets:
             if not each.has_task and each.source.name not in tested:
-                lines.append(f"{each.source.name}: it has no training images, and no dataset trains its classes")
+                lines.append(f"{each.source.name}: it has no training images, and no model is finetuned on its classes")
         return lines
 
     def _pairs_on_videos(self) -> tuple[list[tuple[Tested, Videos]], list[str]]:
@@ -223,6 +223,19 @@ class _Suite:
                 else:
                     pairs.append((encoder, videos))
         return pairs, lines
+
+    def _finetuned(self) -> tuple[list[Dataset], list[str]]:
+        """The datasets with a batch of training images or more, and a line for each with fewer."""
+        batch = self.design.finetune.budget.batch_size
+        datasets, lines = list[Dataset](), list[str]()
+        for task in self.tasks if "finetune" in self.design.protocols else ():
+            if (images := self._facts_of(task).images) < batch:
+                reason = f"{images} training images are fewer than one batch of {batch}"
+                fix = "give more, or set finetune.budget.batch_size and finetune.budget.microbatch"
+                lines.append(f"finetuning on {task.source.name}: {reason}; {fix}")
+            else:
+                datasets.append(task)
+        return datasets, lines
 
     def _unnamed(self) -> list[tuple[Dataset, str]]:
         reasons = [(task, zero_shot_evaluation(self.design, task)) for task in self.tasks]
@@ -268,7 +281,7 @@ class _Suite:
             frozen = self._frozen(encoder, task)
             parts += [(place, self._frozen_part(asked, encoder, task, seed)) for place, asked in enumerate(frozen)]
             after = len(frozen)
-            if "finetune" in self.design.protocols:
+            if task in self.finetuned:
                 parts += [(after + place, part) for place, part in enumerate(self._finetuning(encoder, task, seed))]
             if "zeroshot" in self.design.protocols and encoder.texts is not None:
                 zero_shot = zero_shot_evaluation(self.design, task)
