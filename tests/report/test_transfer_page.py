@@ -11,7 +11,7 @@ import pytest
 from support.html_page import Page
 from support.report_example import bare_data, environment_entry, meaning, write_json
 from underpaint.report import write_report
-from underpaint.report.html_tables import best_of
+from underpaint.report.html_tables import best_of, thousands
 
 SCORES = {
     "first": {"linear": 0.5, "knn": 1.0, "finetune": 0.25},
@@ -19,6 +19,18 @@ SCORES = {
     "third": {"linear": 0.25, "knn": 1.0, "finetune": 0.125},
 }
 MEANS = {arm: sum(of_arm.values()) / len(of_arm) for arm, of_arm in SCORES.items()}
+
+TOY = {
+    "images": 20,
+    "splits": {"pretrain": 11, "heldout": 1, "train": 12, "test": 8},
+    "families": 20,
+    "tagged": 0,
+    "classes": 3,
+    "licence": "your own images",
+    "attribution": "sets/toy",
+    "content_hash": "6f1d0c9b2a7e4f53",
+    "problems": {},
+}
 
 
 def results(*half_widths: float) -> dict[str, Any]:
@@ -41,7 +53,13 @@ def results(*half_widths: float) -> dict[str, Any]:
         **meaning(tuple(SCORES), pairs),
         "rows": [{"arm": a, "protocol": p, "split": "test", "value": score, **common} for a, p, score in scores],
         "stages": [],
-        "baselines": [],
+        "baselines": [
+            {
+                "arm": arm, "format": "", "file": "", "folder": f"runs/{arm}", "licence": "", "parameters": 32_224,
+                "encoder": {"size": [32, 32], "width": 32, "depth": 2, "patch": 8},
+            }
+            for arm in SCORES
+        ],
         "arm_means": [{"arm": arm, "mean": mean, "low": 0.4, "high": 0.9} for arm, mean in MEANS.items()],
         "summary": summary,
         "dataset_summary": [],
@@ -51,9 +69,9 @@ def results(*half_widths: float) -> dict[str, Any]:
             "axes": [{"arm": a, "protocol": p, "datasets": 1, **one} for a, p, one in shown],
             "left_out": [],
         },
-        "data": bare_data(),
-        "environment": environment_entry(["underpaint", "study", "transfer"]),
-    }
+        "data": bare_data() | {"collections": {"toy": TOY}},
+        "environment": environment_entry(["__main__.py", "study", "transfer"]),
+    }  # fmt: skip
 
 
 def page_of(folder: Path, content: dict[str, Any]) -> Page:
@@ -90,3 +108,29 @@ def test_encoders_that_are_all_equal_are_not_marked_as_best(tmp_path: Path) -> N
     assert marked["toy kNN"] == set()
     assert marked["toy finetuned"] == {"first", "second"}
     assert best_of({"alone": 0.5}) == best_of({}) == set()
+
+
+def test_the_user_s_own_runs_and_sets_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    page = page_of(tmp_path, results(0.05, 0.05, 0.05))
+    cells = {name: [[cell[2] for cell in row] for row in table] for name, table in page.tables.items()}
+    assert cells["baselines-table"][:2] == [
+        ["Encoder", "Network", "Parameters", "Images", "Folder"],
+        ["first", "width 32, depth 2, patch 8", "32.2 k", "32 x 32 px", "runs/first"],
+    ]
+    assert "Measured encoders" in page.text
+    assert "Baselines" not in page.text
+    (data,) = [table for table in cells.values() if table[0][0] == "Collection"]
+    assert data == [
+        ["Collection", "Images", "Train", "Test", "Families", "Classes", "Unusable"],
+        ["toy", "20", "12", "8", "20", "3", "0"],
+    ]
+    assert [row[:2] for row in cells["tasks-table"][:2]] == [["Task", "Tested on"], ["toy linear", "8"]]
+    assert "underpaint study transfer" in page.text
+    assert "__main__.py study" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(12, "12"), (32_224, "32.2 k"), (85_798_656, "85.8 M"), (6_444_000_000, "6.4 G")]
+)
+def test_a_number_of_parameters_has_a_unit_that_leaves_digits(number: int, text: str) -> None:
+    assert thousands(number) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import groupby
 
 from underpaint.cli.verb import Verb, add_overrides, add_workers
 
@@ -50,9 +51,11 @@ def call(options: argparse.Namespace) -> None:
     from underpaint.results.run import describe_score
 
     given = {name: getattr(options, name) for name in ("seed", "objective", "labels", "tags", "workers")}
-    for row in verbs.evaluate(options.evaluation, options.folder, options.overrides, **given):
-        print(describe_score(row))
-        for remark in row.get("remarks", ()):
+    rows = verbs.evaluate(options.evaluation, options.folder, options.overrides, **given)
+    for (_, remarks), alike in groupby(rows, key=lambda row: (row["dataset"], row.get("remarks", []))):
+        for row in alike:
+            print(describe_score(row))
+        for remark in dict.fromkeys(remarks):
             print(f"  {remark}")
 
 

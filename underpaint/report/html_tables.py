@@ -247,6 +247,7 @@ class Imported:
     """Description of an imported encoder, for a line of a table."""
 
     arm: str
+    folder: str  # "" where an older release did not record it
     what: str
     network: str
     parameters: Cell
@@ -264,9 +265,10 @@ def imported_encoders(study: StudyFolder) -> list[Imported]:
         lines.append(
             Imported(
                 arm=baseline["arm"],
+                folder=baseline.get("folder", ""),
                 what=" ".join(filter(None, (baseline["format"], f"({baseline['file']})" if baseline["file"] else ""))),
                 network=f"width {c['width']}, depth {c['depth']}, patch {c['patch']}",
-                parameters=Cell(text=f"{baseline['parameters'] / 1e6:,.1f} M", value=baseline["parameters"]),
+                parameters=Cell(text=thousands(baseline["parameters"]), value=baseline["parameters"]),
                 images=f"{height} x {width} px{own_crop}",
                 licence=baseline["licence"] or ("unknown" if baseline["format"] else ""),
             )
@@ -340,6 +342,12 @@ def flat_patches(runs: Iterable[RunFolder]) -> float | None:
 
 def count(number: float) -> str:
     return f"{number:,.0f}"
+
+
+def thousands(number: float) -> str:
+    """A number in the unit that leaves digits before the point: ``512``, ``32.2 k``, ``86.6 M``, ``6.5 G``."""
+    power, unit = next(((p, u) for p, u in ((9, "G"), (6, "M"), (3, "k")) if number >= 10**p), (0, ""))
+    return f"{number / 10**power:,.1f} {unit}" if unit else count(number)
 
 
 def flops(number: float) -> str:

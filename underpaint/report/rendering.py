@@ -46,4 +46,7 @@ def _environment() -> jinja2.Environment:
 
 def _command(start: EnvironmentEntry) -> str:
     """The command of a recorded start, as it can be pasted into a shell; "" where none was recorded."""
-    return shlex.join(start.get("command", ()))
+    command = list(start.get("command", ()))
+    if command[:1] == ["__main__.py"]:  # as earlier releases recorded `python -m underpaint`
+        command[0] = "underpaint"
+    return shlex.join(command)

@@ -12,7 +12,7 @@ from underpaint.report.headline import Contrast, Difference
 from underpaint.report.html_tables import Cell
 from underpaint.report.radar import axis_name, interval_text, radar
 from underpaint.report.views import views_shown
-from underpaint.results.study import MEAN_TASK
+from underpaint.results.study import MEAN_TASK, ScoreRow
 from underpaint.results.transfer import AxisValue, TaskValue
 
 Row = tuple[str, dict[str, Cell]]
@@ -41,6 +41,7 @@ def content(study: StudyFolder) -> dict[str, object]:
         "legend": [Key(name=mark.label, mark=mark) for mark in by_arm.values()],
         "axes": _rows(transfer["axes"], lambda line: axis_name(line["protocol"])),
         "rows": _rows(transfer["tasks"], lambda line: html_tables.task_name(line["task"])),
+        "tested": _test_images(study.results["rows"]),
         "means": means,
         "common": len(common),
         "contrasts": contrasts,
@@ -86,6 +87,17 @@ def _points(difference: Difference | None) -> str:
     low, high = difference.low, difference.high
     interval = "" if low is None or high is None else f" [{headline.points(low)}, {headline.points(high)}]"
     return f"{headline.points(difference.mean)} points{interval}"
+
+
+def _test_images(rows: Sequence[ScoreRow]) -> dict[str, int]:
+    """The number of test images or videos of each task, by the task's name on the page."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        task = f"{row['dataset']} {row['protocol']}_mask" if row["split"] == "mask" else html_tables.task_key(row)
+        if row["split"] == "restricted":
+            task += " restricted"
+        counts.setdefault(html_tables.task_name(task), row["n_test"])
+    return counts
 
 
 def _rows(lines: Sequence[TaskValue] | Sequence[AxisValue], name_of: Callable[..., str]) -> list[Row]:

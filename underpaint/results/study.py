@@ -153,6 +153,7 @@ class BaselineEntry(TypedDict):
     arm: str
     format: str
     file: str
+    folder: NotRequired[str]  # that it was copied from, as it was given
     licence: str
     parameters: int
     encoder: EncoderEntry

@@ -234,9 +234,11 @@ def environment() -> EnvironmentEntry:
     import torch
 
     packages = ("torchvision", "numpy", "pillow", "safetensors")
+    started = Path(sys.argv[0])  # of `python -m underpaint` the path of its __main__.py
+    program = started.parent.name if started.name == "__main__.py" else started.name
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [program, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor_name(),

@@ -46,7 +46,9 @@ class Baseline:
         encoder = load_encoder(self.folder)
         encoder.config = self.config
         save_encoder(study / self.part / "encoder", encoder, self.origin or None)
-        return self.describe() | {"parameters": sum(p.numel() for p in encoder.parameters())}
+        outer = self.folder.parent if self.folder.name == "encoder" else self.folder
+        counted = sum(p.numel() for p in encoder.parameters())
+        return self.describe() | {"folder": str(outer), "parameters": counted}
 
     def describe(self) -> dict[str, object]:
         """Description for the report, and the identity of the file that the copy is made from."""

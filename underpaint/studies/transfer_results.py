@@ -10,7 +10,6 @@ from underpaint.evals.score import Score, SetScore
 from underpaint.results.study import BaselineEntry, CollectionEntry, ContrastRow, ScoreRow, StudyResults
 from underpaint.results.study_file import FORMAT
 from underpaint.run import record
-from underpaint.studies.baselines import REMARK
 from underpaint.studies.designs import Contrast, arm_entries, imported_arm
 from underpaint.studies.parts import are_there, read_output
 from underpaint.studies.remarks import Remarks
@@ -31,6 +30,7 @@ from underpaint.studies.transfer_values import (
     task_values,
 )
 
+TRAINING_IMAGES = "Training images of the measured encoders ({}): they may hold the test images of these tasks."
 NOT_MEASURED = (
     "Semantic segmentation.",
     "Training of the encoders: the interval of an arm with one encoder says nothing of another training of it.",
@@ -105,7 +105,7 @@ def collect(
             "collections": dict(collections),
             "leakage_rule": LEAKAGE_RULE,
             "not_measured": [
-                REMARK.format(", ".join(scores)),
+                TRAINING_IMAGES.format(", ".join(scores)),
                 *map(_sentence, left_out),
                 *([] if protocols & {"video", "video_attentive"} else [NO_VIDEO]),
                 *([AP_IS_NOT_PAIRED] if "detection" in protocols else [NO_DETECTION]),
@@ -154,12 +154,17 @@ def _rows(scores: Scores | Precisions) -> list[ScoreRow]:
 
 
 def _baselines(folder: Path, encoders: Sequence[Tested]) -> list[BaselineEntry]:
-    """The first encoder of each arm."""
-    first = {encoder.arm: encoder for encoder in reversed(encoders)}
+    """The first encoder of each arm; its folder says how many more there are."""
+    by_arm: dict[str, list[Tested]] = {}
+    for encoder in encoders:
+        by_arm.setdefault(encoder.arm, []).append(encoder)
     lines: list[BaselineEntry] = []
-    for arm in dict.fromkeys(encoder.arm for encoder in encoders):
-        entry: BaselineEntry = read_output(first[arm].baseline.part, folder)
-        lines.append({**entry, "arm": arm})
+    for arm, (first, *further) in by_arm.items():
+        entry: BaselineEntry = read_output(first.baseline.part, folder)
+        entry["arm"] = arm
+        if "folder" in entry and further:
+            entry["folder"] += f" and {len(further)} more"
+        lines.append(entry)
     return lines
 
 
