@@ -176,7 +176,7 @@ def test_a_folder_of_datasets_takes_those_that_only_test_and_names_what_is_none(
 ) -> None:
     sets = tmp_path / "sets"
     for seed, half in enumerate(("train", "test")):
-        write_images(sets / "colours" / half, ["red", "green", "blue"], 4, seed=seed)
+        write_images(sets / "colours" / half, ["red", "green", "blue"], 6, seed=seed)
     write_images(sets / "noisy" / "test", ["red", "blue"], 3, seed=2)
     write_images(sets / "drafts", ["red"], 3, seed=3)
     options = {"size": "smoke", "encoders": encoders[:1], "datasets": [str(sets)]}
