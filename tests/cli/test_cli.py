@@ -447,3 +447,28 @@ def test_writing_tags_beside_images_that_are_not_there_names_the_folder(
 ) -> None:
     assert main(["predict", "run", str(tmp_path / "photos"), "--write", "xmp"]) == 2
     assert f"folder {tmp_path / 'photos'} is missing" in capsys.readouterr().err
+
+
+def test_a_remark_of_several_rows_is_printed_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(dataset: str, *remarks: str) -> list[dict[str, object]]:
+        common = {"protocol": "lowshot_vpt", "shots": 1, "language": "", "metric": "top1", "value": 0.5, "n_test": 8}
+        return [
+            {"dataset": dataset, "split": split, "remarks": list(remarks), **common} for split in ("0", "1", "mean")
+        ]
+
+    evaluated = [*rows("one", "no preset", "few images", "few images"), *rows("two", "no preset", "few images")]
+    monkeypatch.setattr(verbs, "evaluate", lambda *_, **__: evaluated)
+    assert main(["eval", "lowshot_vpt", "run", "dataset=one"]) == 0
+    printed = [
+        line if line.startswith(" ") else line.partition(":")[0] for line in capsys.readouterr().out.splitlines()
+    ]
+    of_one = [f"one lowshot_vpt 1-shot {split}" for split in ("0", "1", "mean")] + ["  no preset", "  few images"]
+    assert printed == [*of_one, *(line.replace("one", "two") for line in of_one)]
+
+
+def test_a_start_by_the_module_is_recorded_as_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("/home/somebody/underpaint/__main__.py", "/usr/bin/underpaint"):
+        monkeypatch.setattr(sys, "argv", [program, "study", "transfer"])
+        assert record.environment().get("command") == ["underpaint", "study", "transfer"]
