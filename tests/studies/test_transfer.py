@@ -309,11 +309,17 @@ def test_a_radar_goes_from_zero_to_the_best_of_each_axis() -> None:
     assert [spoke.best for spoke in drawn.spokes] == ["40.0", "40.0", "10.0", "90.0"]
     x, y = CENTRE
     assert [tip.at for tip in drawn.tips if tip.mark.label == "a"] == [
-        (x, y - RADIUS), (x + RADIUS / 2, y), (x, y + RADIUS), (x - RADIUS, y),
+        (x, y - RADIUS), (x + RADIUS / 2, y), (x + 4.5, y + RADIUS), (x - RADIUS, y),
     ]  # fmt: skip
     assert [tip.at for tip in drawn.tips if tip.mark.label == "b"] == [
-        (x, y - RADIUS / 2), (x + RADIUS, y), (x, y + RADIUS),
+        (x, y - RADIUS / 2), (x + RADIUS, y), (x - 4.5, y + RADIUS),
     ], "no corner where it was not measured"  # fmt: skip
+    assert len({line.dash for line in drawn.polygons}) == 2, "the first is seen through the gaps of the second"
+    assert len({(line.mark.shape, line.mark.colour) for line in drawn.polygons}) == 2
+    assert SPARE[0].shape != SPARE[1].shape
+    bottom = drawn.spokes[2]
+    assert bottom.text[1] - 12 > y + RADIUS + 6, "the text is below the corner's marker"
+    assert drawn.spokes[0].text[1] + 14 < y - RADIUS - 6, "and above it at the top"
     assert radar(values[:2], marks) is None
 
 

@@ -44,9 +44,10 @@ MARKS: dict[Role, Mark] = {
 """The arms of these roles look the same in every study, in this order."""
 SPARE = tuple(
     Mark(colour=colour, shape=shape)
-    for shape, colours in (("plus", ("rust", "blue", "green")), ("hourglass", ("rose", "amber", "rust")))
-    for colour in colours
+    for colours in (("rust", "blue"), ("green", "rose"), ("amber", "rust"))
+    for colour, shape in zip(colours, ("plus", "hourglass"), strict=True)
 )
+"""Neighbours differ in colour and shape."""
 UNKNOWN = Mark(colour="grey", shape="hourglass")
 """An arm that is named but was not measured."""
 STAGES: dict[str, Mark] = {"mae": MARKS["mae"], "wsp": MARKS["wsp"]}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from underpaint.report.arms import Mark
-from underpaint.report.frame import WIDTH, Line, Point, path_through
+from underpaint.report.frame import WIDTH, Point, path_through
 from underpaint.report.html_tables import PROTOCOLS
 from underpaint.results.transfer import AxisValue, Estimate
 
@@ -18,6 +18,10 @@ HEIGHT = 376
 RINGS = (0.25, 0.5, 0.75, 1.0)
 LEAST_AXES = 3
 """Axes without which a polygon has no area."""
+DASHES = ("", "9 5", "2 4", "12 3 2 3", "5 9", "2 9")
+"""Dashes of the polygons in turn: through the gaps of one the line below it is seen where encoders tie."""
+BESIDE = 9.0
+"""Distance of markers that would cover each other, which stand side by side across the axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,16 @@ class Spoke:
     anchor: str  # of the text: start, middle or end
     label: str
     best: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polygon:
+    """The line through an encoder's corners."""
+
+    name: str
+    mark: Mark
+    path: str
+    dash: str  # of the stroke; "" for none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +61,7 @@ class Radar:
     title: str
     spokes: tuple[Spoke, ...]
     rings: tuple[str, ...]  # paths
-    polygons: tuple[Line, ...]
+    polygons: tuple[Polygon, ...]
     tips: tuple[Tip, ...]
     centre: Point = CENTRE
     width: int = WIDTH
@@ -64,7 +78,7 @@ def radar(values: Sequence[AxisValue], marks: Mapping[str, Mark]) -> Radar | Non
     if len(axes) < LEAST_AXES:
         return None
     best = {axis: max(value["mean"] for value in values if value["protocol"] == axis) for axis in axes}
-    polygons, tips = list[Line](), list[Tip]()
+    polygons, tips = list[Polygon](), list[Tip]()
     for arm, mark in marks.items():
         of_arm = {value["protocol"]: value for value in values if value["arm"] == arm}
         corners: list[Point] = []
@@ -73,9 +87,11 @@ def radar(values: Sequence[AxisValue], marks: Mapping[str, Mark]) -> Radar | Non
             share = value["mean"] / best[axis] if best[axis] else 0.0
             corners.append(_point(axes.index(axis), len(axes), RADIUS * share))
             shown = f"{100 * value['mean']:.1f} {interval_text(value)}".strip()
-            tips.append(Tip(at=corners[-1], mark=mark, text=f"{mark.label}, {axis_name(axis)}: {shown}"))
+            at = _beside(corners[-1], axes.index(axis), len(axes), _alike(values, value, best[axis]))
+            tips.append(Tip(at=at, mark=mark, text=f"{mark.label}, {axis_name(axis)}: {shown}"))
         if corners:
-            polygons.append(Line(name=mark.label, mark=mark, path=_closed(corners)))
+            dash = DASHES[len(polygons) % len(DASHES)]
+            polygons.append(Polygon(name=mark.label, mark=mark, path=_closed(corners), dash=dash))
     return Radar(
         title="Mean over datasets of each protocol",
         spokes=tuple(_spoke(number, len(axes), axis, best[axis]) for number, axis in enumerate(axes)),
@@ -102,6 +118,20 @@ def _point(number: int, count: int, radius: float) -> Point:
     return round(CENTRE[0] + radius * math.sin(angle), 1), round(CENTRE[1] - radius * math.cos(angle), 1)
 
 
+def _alike(values: Sequence[AxisValue], value: AxisValue, best: float) -> tuple[int, int]:
+    """The place of an encoder among those whose markers would cover each other on an axis, and their number."""
+    near = BESIDE / 2 / RADIUS * best
+    arms = [v["arm"] for v in values if v["protocol"] == value["protocol"] and abs(v["mean"] - value["mean"]) <= near]
+    return arms.index(value["arm"]), len(arms)
+
+
+def _beside(corner: Point, number: int, count: int, alike: tuple[int, int]) -> Point:
+    """A corner, moved across its axis to its place among those that are alike."""
+    place, together = alike
+    angle, shift = 2 * math.pi * number / count, BESIDE * (place - (together - 1) / 2)
+    return round(corner[0] + shift * math.cos(angle), 1), round(corner[1] + shift * math.sin(angle), 1)
+
+
 def _ring(radius: float, count: int) -> str:
     return _closed([_point(number, count, radius) for number in range(count)])
 
@@ -113,5 +143,7 @@ def _closed(points: Sequence[Point]) -> str:
 def _spoke(number: int, count: int, axis: str, best: float) -> Spoke:
     end, text = _point(number, count, RADIUS), _point(number, count, LABELS)
     side = text[0] - CENTRE[0]
+    # two lines: above the end at the top, and below it at the bottom, so that no corner is covered
+    text = text[0], round(text[1] - 2 - 8 * (CENTRE[1] - text[1]) / LABELS, 1)
     anchor = "middle" if abs(side) < 1 else "start" if side > 0 else "end"
     return Spoke(end=end, text=text, anchor=anchor, label=axis_name(axis), best=f"{100 * best:.1f}")
