@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from underpaint.evals.detection.evaluation import write_answers
 from underpaint.evals.detection.pictures import best_threshold, compare
 from underpaint.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='hacked'</script>"
 
 
@@ -128,7 +125,6 @@ def test_the_page_shows_what_the_file_says(run: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [1200, 380])
 def test_the_page_in_a_browser(run: Path, browser: Any, width: int) -> None:
     """Pictures are decoded, boxes lie on them, the page is as wide as the window, and nothing is asked for or run."""
@@ -149,12 +145,3 @@ def test_the_page_in_a_browser(run: Path, browser: Any, width: int) -> None:
     }).length"""
     assert page.eval_on_selector_all(".detected figure:first-child rect", outside) == 0
     assert not complaints
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()

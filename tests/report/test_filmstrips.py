@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from underpaint.evals.predictions import Predictions
 from underpaint.models.video import ClipConfig
 from underpaint.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='hacked'</script>"
 LABELS = ("left", HOSTILE)
 FORM = ClipConfig(frames=8, sampling="uniform").input_of(ENCODER.image_input)
@@ -86,7 +83,6 @@ def test_the_page_says_what_the_file_says(run: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize(("width", "columns"), [(1200, 6), (380, 3)])
 def test_the_page_in_a_browser(run: Path, browser: Any, width: int, columns: int) -> None:
     """Frames are decoded and lie in rows, the page is as wide as the window, and nothing is asked for or run."""
@@ -104,12 +100,3 @@ def test_the_page_in_a_browser(run: Path, browser: Any, width: int, columns: int
     tops = [images.nth(place).bounding_box()["y"] for place in range(6)]
     assert tops.count(tops[0]) == columns
     assert not complaints
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from underpaint.search.page_pieces import page_pieces
 from underpaint.search.page_tower import PageTower, page_tower
 from underpaint.texts.tokenizer import JsonTokenizer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=x onerror=document.title='hacked'>.png"
 STRANGE = (
     *(
@@ -50,7 +48,7 @@ STRANGE = (
     *("ｶﾞ ｱﾊﾟｰﾄ", "tab\there\u3000and\u2028there", "x" * 120, "red " * 60, "\u0007bell", "a\ue000b\ufffdc"),
 )
 """Texts that tokenizers normalise, part or do not know."""
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +71,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder(root: Path) -> Path:
     return root / "page"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Opened:

@@ -6,8 +6,7 @@ import csv
 import importlib
 import json
 import re
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +27,6 @@ from underpaint.tag_doctor.audit.labels import chosen_labels
 from underpaint.tag_doctor.labelled_set import LabelledSet
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
 
 
@@ -309,17 +307,7 @@ def test_scores_are_the_probabilities_of_the_run(folder: Path, tmp_path: Path) -
     assert len(design["labels"][0]["parts"]) > 2
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_page_saves_what_is_answered(
     browser: Any, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
