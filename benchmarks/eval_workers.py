@@ -1,6 +1,6 @@
 """How many images an evaluation encodes per second with decoding workers and without.
 
-    python benchmarks/eval_workers.py [--images 320] [--repeats 3] [--workers 2]
+    python benchmarks/eval_workers.py [--images 512] [--repeats 3] [--workers 2]
 
 Images are JPEGs of photo size (3,000 x 2,000 pixels, quality 90, smooth noise drawn by seed) and of 500 x 375 pixels,
 as ImageNet's. The encoders are a ViT of width 128 at 64 pixels and a ViT-S at 224 pixels with random weights, and no
@@ -28,7 +28,7 @@ from underpaint.core import ImageInput
 from underpaint.data.feature_store import Staff
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
-from underpaint.data.view_batches import view_batches
+from underpaint.data.view_batches import IMAGES_OF_WORKER, view_batches
 from underpaint.evals.engine import Engine
 from underpaint.models.vit import ViT, ViTConfig
 
@@ -84,10 +84,12 @@ class _Read:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    if options.images < options.workers * IMAGES_OF_WORKER:
+        parser.error(f"--images {options.images}: {options.workers * IMAGES_OF_WORKER} or more start all workers")
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"| images | encoder | images/s, 0 workers | images/s, {options.workers} workers | ratio |")
     print("|---|---|---|---|---|")

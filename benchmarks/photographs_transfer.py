@@ -46,9 +46,10 @@ SAME = {
 }
 """Classes of Caltech-101 that are a class of the photographs in name and sense. Its panda is the giant one and its
 crayfish lives in rivers, so that names alone would match two classes that differ."""
+IMAGES = "linear,knn,attentive,lowshot,lowshot_linear,lowshot_vpt,finetune,robustness"
 ROBUST, LONGER = "protocols=finetune,robustness", "finetune.budget.samples=12_000"
 STUDIES = {
-    "transfer": (HELD_OUT, ["shots=1,5,10"]),
+    "transfer": (HELD_OUT, ["shots=1,5,10", f"protocols={IMAGES}", "prompt_images=1_500"]),
     "prompts": (("cifar10", "clothing"), ["protocols=lowshot,lowshot_vpt", "prompt_images=0"]),  # all 50 epochs
     "from_cifar10": (("cifar10", "photographs-of-cifar10"), [ROBUST, LONGER]),
     "from_photographs": (("photographs", "caltech101-of-photographs"), [ROBUST, LONGER]),

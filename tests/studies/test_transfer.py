@@ -28,6 +28,7 @@ from underpaint.report.radar import CENTRE, RADIUS, radar
 from underpaint.results.transfer import AxisValue
 from underpaint.run.outputs import load_model
 from underpaint.studies.parts import TrainPart
+from underpaint.studies.transfer import transfer
 from underpaint.studies.transfer_protocols import seen_in_training
 
 COLOURS = {"red": (220, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 220)}
@@ -329,3 +330,20 @@ def test_data_info_is_what_finetuning_trains_on(encoders: list[str], data: Path,
     study = verbs.build_study("transfer", **options)
     (part,) = [part for part in study.parts if part.name == "finetune-narrow-warm-seed0"]
     assert part.data_info == DataInfo(seed=0, labels=("green", "red"), images=18)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_tiny_size_says_that_it_has_no_prompts(
+    encoders: list[str], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs: Any = {"size": "tiny", "encoders": encoders, "datasets": [str(data / "warm")]}
+    batch = ["finetune.budget.batch_size=8", "finetune.budget.microbatch=8"]
+    names = [part.name for part in transfer(**inputs, overrides=batch).parts]
+    assert not any("vpt" in name for name in names)
+    assert "left out: lowshot_vpt: the published 50 epochs of prompts" in capsys.readouterr().err
+    transfer(**inputs, overrides=["protocols=lowshot"])
+    assert "lowshot_vpt" not in capsys.readouterr().err, "who names protocols knows what is left out"
+    parts = transfer(**inputs, overrides=["protocols=lowshot_vpt", "shots=2"]).parts
+    assert [part.name for part in parts if "vpt" in part.name] == [
+        "lowshot_vpt-2-narrow-warm-seed0",
+        "lowshot_vpt-2-wide-warm-seed0",
+    ]

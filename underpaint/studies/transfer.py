@@ -27,6 +27,7 @@ from underpaint.studies.transfer_designs import (
     FrozenEvaluation,
     TransferDesign,
     frozen_evaluations,
+    left_out_by_size,
     transfer_design_of,
 )
 from underpaint.studies.transfer_inputs import Dataset, Sets, Tested, open_encoders, open_sets, part_name
@@ -78,6 +79,7 @@ def transfer(
     suite = _Suite(design, open_encoders(encoders), open_sets(datasets, design), tuple(seeds) or design.seeds)
     refuse_idle(overrides, design, suite.idle(overrides))
     suite.require_parts()
+    suite.left_out += left_out_by_size(size, design)
     for line in (*suite.notes, *(f"left out: {line}" for line in suite.left_out)):
         say(line)
     return Study(

@@ -108,11 +108,11 @@ def _tiny() -> TransferDesign:
         finetune=recipes.finetune_laptop(),
         video=replace(recipes.video_laptop(), budget=budget),
         detect=replace(recipes.detect_laptop(), budget=budget),
+        protocols=tuple(name for name in PROTOCOLS if name != "lowshot_vpt"),
         shots=(1, 5),
         splits=3,
         attentive_epochs=10,
         video_attentive_epochs=10,
-        prompt_images=1_500,
     )
 
 
@@ -124,6 +124,14 @@ def _small() -> TransferDesign:
 
 
 _DESIGNS: dict[Size, Callable[[], TransferDesign]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}
+
+
+def left_out_by_size(size: Size, design: TransferDesign) -> list[str]:
+    """A line for each protocol that a size lacks, unless the protocols were chosen by the user."""
+    if design.protocols != _DESIGNS[size]().protocols or "lowshot_vpt" in design.protocols:
+        return []
+    reason = f"the published 50 epochs of prompts do not fit into size {size}, and a few epochs are of no use"
+    return [f"lowshot_vpt: {reason}; name it in protocols, or take --size small"]
 
 
 @dataclass(frozen=True, kw_only=True)
