@@ -24,8 +24,9 @@ THIN = 16
 its middle, since the line of pixels that a broken scan leaves would take gigabytes."""
 
 
-LARGE = 16_000_000
-"""Number of pixels above which channels are resized one by one, since all of them as floats would take gigabytes."""
+STRIP = 1 << 19
+"""Number of pixels above which an image is resized in strips of rows: as floats, large ones would take gigabytes, and
+those of some megapixels memory that the system clears anew for each."""
 
 
 def train_view(
@@ -120,16 +121,22 @@ def _resized_by_pillow(
 def _resized(
     image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation = "bicubic"
 ) -> Float[Tensor, "c out_h out_w"]:
-    if image[0].numel() > LARGE:
-        return torch.cat([_resized_at_once(plane[None], size, interpolation) for plane in image])
-    return _resized_at_once(image, size, interpolation)
+    if image[0].numel() > STRIP:  # the same bits, as rows are resized across before they have to do with each other
+        strips = image.split(max(1, STRIP // image.shape[-1]), dim=-2)
+        image = torch.cat([_across(strip, size[1], interpolation) for strip in strips], dim=-2)
+    return _interpolated(_floats(image), size, interpolation).clamp_(0, 1)  # bicubic overshoots at edges
 
 
-def _resized_at_once(
-    image: Num[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation
-) -> Float[Tensor, "c out_h out_w"]:
+def _across(strip: Num[Tensor, "c h w"], width: int, interpolation: Interpolation) -> Float[Tensor, "c h out_w"]:
+    return _interpolated(_floats(strip), (strip.shape[-2], width), interpolation)
+
+
+def _floats(image: Num[Tensor, "c h w"]) -> Float[Tensor, "c h w"]:
     values = image.to(torch.float32)
-    if image.dtype == torch.uint8:
-        values = values.div_(255)
-    view = F.interpolate(values[None], size=size, mode=interpolation, align_corners=False, antialias=True)
-    return view[0].clamp_(0, 1)  # bicubic overshoots at edges
+    return values.div_(255) if image.dtype == torch.uint8 else values
+
+
+def _interpolated(
+    values: Float[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation
+) -> Float[Tensor, "c out_h out_w"]:
+    return F.interpolate(values[None], size=size, mode=interpolation, align_corners=False, antialias=True)[0]
