@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from underpaint.data.folders.folder import images_in
-from underpaint.fitted_recipes import MINUTES, READ, Fitted, fewest_images, fit, name_of, seen
+from underpaint.data.reading_time import READ, seen
+from underpaint.fitted_recipes import MINUTES, Fitted, fewest_images, fit, name_of
 from underpaint.messages import duration
 from underpaint.preparation.folder_survey import FolderSurvey, survey
 

@@ -14,27 +14,23 @@ two batches in the images; the warm-up is a tenth. The state is saved and the he
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from underpaint import config, recipes
-from underpaint.core import DataInfo, ImageInput
+from underpaint.core import DataInfo
 from underpaint.data.dataset import ImageData
-from underpaint.data.decode.transforms import train_view
-from underpaint.data.loader import CACHE_BYTES, read_image
+from underpaint.data.reading_time import Images
 from underpaint.data.shards.lanes import Lanes
 from underpaint.models.weights import FORM, read_encoder_config
 from underpaint.run import Run
 from underpaint.run.declare import encoder_of
 from underpaint.run.idle_fields import idle_fields, override_run
-from underpaint.studies.parts import measure
+from underpaint.studies.cost import measure
 from underpaint.training.devices import choose_device, usual_workers
 
 Stage = Literal["mae", "wsp"]
@@ -57,8 +53,6 @@ PATIENCE = 30.0
 MIN_COUNT = 5
 """Fewest images of a label, as in the recipe `wsp_laptop`."""
 FEW_LABELS = 10
-READ = 12
-"""Images that are read to measure how long reading takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,28 +84,6 @@ NETWORKS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
-    """Images to train on, as far as a recipe is fitted to them."""
-
-    count: int
-    side: int
-    """Median length of the shorter side in pixels."""
-    decoding: float
-    """Seconds to read and decode one."""
-    cropping: float
-    """Seconds to make a training view of one that is decoded."""
-    labels: int = 0
-    """Number of different labels, for WSP."""
-    cached: float = 0.0
-    """Share of the images that stay decoded in memory."""
-
-    @property
-    def seconds(self) -> float:
-        """Mean time to make a view in one process."""
-        return self.cropping + (1 - self.cached) * self.decoding
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A recipe with fields that fit it to images, and the time that they take here."""
 
@@ -121,32 +93,6 @@ class Fitted:
     device: str
     seconds: float
     """Expected seconds of training on this machine, with the reading of images, without evaluations."""
-
-
-def seen(reads: Sequence[Callable[[], bytes]], *, count: int, labels: int = 0) -> Images:
-    """``count`` images, of which some are read here: their size, and how long reading takes.
-
-    Raises:
-        ValueError: if none of those can be read.
-    """
-    format = ImageInput(size=(48, 48), channels=3, value_range=(0.0, 255.0), mean=(0.0,) * 3, std=(1.0,) * 3)
-    started = time.perf_counter()
-    images = [image for image in (read_image(read, format) for read in reads) if isinstance(image, Tensor)]
-    decoded = time.perf_counter()
-    if not images:
-        raise ValueError(f"none of {len(reads)} images can be read; `underpaint look` on their folder says why")
-    for seed, image in enumerate(images):
-        train_view(image, size=format.size, scale=(0.2, 1.0), flip=True, seed=seed)
-    cropped = time.perf_counter()
-    size = sum(image.nbytes for image in images) / len(images)
-    return Images(
-        count=count,
-        side=round(statistics.median(min(image.shape[-2:]) for image in images)),
-        decoding=(decoded - started) / len(reads),
-        cropping=(cropped - decoded) / len(images),
-        labels=labels,
-        cached=min(1.0, CACHE_BYTES / (size * count)),
-    )
 
 
 def stage_of(name: str) -> Stage:

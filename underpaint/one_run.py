@@ -7,23 +7,20 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from underpaint import config, files, recipes
 from underpaint.data.open_dataset import ImageDataset
+from underpaint.data.reading_time import Images, images_of
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.fitted_recipes import (
     MINUTES,
     NETWORKS,
-    READ,
     STAGES,
-    Images,
     fewest_images,
     fit,
     name_of,
-    seen,
     stage_of,
 )
 from underpaint.messages import counted, duration, say
@@ -200,10 +197,8 @@ def _images(stage: str, given: tuple[str, ...]) -> tuple[Images, list[str]]:
         counts = [f"data.min_count={fewest_images(every.vocabulary.count)}"]
         opened = config.override(run, counts).data.open()
         assert isinstance(opened, ImageDataset)
-    index = opened.sample_index(batch_size=opened.config.lanes.count * opened.config.views, seed=0)
-    reads = [partial(index.read, index.at(position)) for position in range(min(READ, index.images))]
     labels = len(opened.vocabulary.labels) if stage == "wsp" else 0
-    return seen(reads, count=index.images, labels=labels), counts
+    return images_of(opened, labels=labels), counts
 
 
 def _dry_run(run: Run) -> RunResult:

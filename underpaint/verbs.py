@@ -54,7 +54,7 @@ from underpaint.run.idle_fields import idle_fields
 from underpaint.run.outputs import load_model
 from underpaint.run.record import digest, lock
 from underpaint.run.towers import load_towers
-from underpaint.studies import parts
+from underpaint.studies import cost, parts
 from underpaint.studies.ablations import ablations
 from underpaint.studies.claims import claims
 from underpaint.studies.convergence import convergence
@@ -253,7 +253,7 @@ def judge_claims(folders: files.OneOrMany, *, out: str | Path = "") -> Path:
     return folder
 
 
-def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[parts.PlanRow]:
+def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[cost.PlanRow]:
     """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine.
 
     Unless the study is short, it measures whether parts side by side are faster here, and says it.
@@ -262,7 +262,7 @@ def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]
     folder = _study_folder(name, out, asked)
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     study = build_study(name, **asked)
-    rows = parts.plan(study, folder)
+    rows = cost.plan(study, folder)
     if (compared := measure_side_by_side(study, rows, jobs=usual_jobs(study))) is not None:
         say(compared.sentence(sum(row.seconds for row in rows if not row.done)))
     return rows

@@ -14,7 +14,8 @@ from support.small_runs import make_textures
 from underpaint import fitted_recipes
 from underpaint.cli.main import main
 from underpaint.core import DataInfo
-from underpaint.fitted_recipes import NETWORKS, Images, fewest_images, fit, seen
+from underpaint.data.reading_time import Images, seen
+from underpaint.fitted_recipes import NETWORKS, fewest_images, fit
 from underpaint.recipes import find_recipe
 from underpaint.run import Run
 from underpaint.run.idle_fields import override_run

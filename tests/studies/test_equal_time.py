@@ -12,9 +12,10 @@ from underpaint import verbs
 from underpaint.core import DataInfo
 from underpaint.recipes import mae_smoke
 from underpaint.run import Run
-from underpaint.studies import parts, stages
+from underpaint.studies import cost, parts, stages
+from underpaint.studies.cost import relative_seconds
 from underpaint.studies.designs import EQUAL_TIME, MAE, MAE_WSP, RANDOM, WSP, Design, Size, design_of
-from underpaint.studies.parts import Study, TrainPart, relative_seconds
+from underpaint.studies.parts import Study, TrainPart
 
 pytestmark = pytest.mark.usefixtures("images_opened_once")
 
@@ -30,7 +31,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
         return (0.75 if run.objective.stage == "mae" else 1.0), 1
 
     monkeypatch.setattr(stages, "design_of", design)
-    monkeypatch.setattr(parts, "measure", measure)
+    monkeypatch.setattr(cost, "measure", measure)
 
 
 def samples_of(study: Study, part: str) -> int:
@@ -56,7 +57,7 @@ def test_a_folder_keeps_what_was_measured_first(images: Path, tmp_path: Path, mo
     out = tmp_path / "study"
     verbs.run_study("stages", size="smoke", images=str(images), out=out, only=["random-*"])
     assert json.loads((out / "study.json").read_text())["measured"] == {"mae_seconds": 0.75}
-    monkeypatch.setattr(parts, "measure", lambda run, info: pytest.fail("it was measured again"))
+    monkeypatch.setattr(cost, "measure", lambda run, info: pytest.fail("it was measured again"))
     verbs.run_study("stages", size="smoke", images=str(images), out=out, only=["random-*"])
 
 

@@ -11,7 +11,8 @@ from support.part_examples import build
 from underpaint.core import DataInfo
 from underpaint.recipes import mae_smoke
 from underpaint.studies import side_by_side
-from underpaint.studies.parts import PlanRow, Study, TrainPart
+from underpaint.studies.cost import PlanRow
+from underpaint.studies.parts import Study, TrainPart
 from underpaint.studies.side_by_side import SideBySide, measure_side_by_side
 
 

@@ -11,10 +11,12 @@ from support.small_runs import make_textures
 from underpaint import verbs
 from underpaint.core import DataInfo
 from underpaint.data.open_source import open_source
+from underpaint.data.reading_time import Images
 from underpaint.run import Run
-from underpaint.studies import parts
+from underpaint.studies import cost, parts
+from underpaint.studies.cost import PlanRow
 from underpaint.studies.designs import design_of
-from underpaint.studies.parts import PlanRow, TrainPart
+from underpaint.studies.parts import TrainPart
 from underpaint.studies.stages import stages
 
 ARMS = {"random", "mae", "wsp", "mae_wsp", "wsp_equal_compute"}
@@ -207,13 +209,22 @@ def test_a_plan_times_equal_work_once(images: Path, tmp_path: Path, monkeypatch:
         timed.append(run.name)
         return float(len(timed)), 100
 
-    monkeypatch.setattr(parts, "measure", measure)
+    monkeypatch.setattr(cost, "measure", measure)
     labels = str(images / "labels.csv")
     rows = verbs.plan_study("stages", size="smoke", out=tmp_path / "study", images=str(images), labels=labels)
     speed = {row.part: row.seconds / row.samples for row in rows}
     assert len(timed) == len(set(speed.values())) == 4
     assert speed["wsp-seed0"] == speed["mae_wsp-seed0"] == speed["wsp_equal_compute-seed0"] != speed["mae-seed0"]
     assert speed["finetune-mae-images-seed0"] == speed["finetune-random-images-seed0"]
+
+
+def test_a_plan_counts_the_reading_of_images(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: (2.0, 10))
+    monkeypatch.setattr(cost, "images_of", lambda *_, **__: Images(count=9, side=24, decoding=3.0, cropping=0.5))
+    asked = {"size": "smoke", "out": tmp_path / "study", "images": str(images), "labels": str(images / "labels.csv")}
+    rows = {row.part: row for row in verbs.plan_study("stages", **asked)}
+    assert {row.seconds / row.samples for row in rows.values()} == {2.0 + 3.0 + 0.5}
+    assert "finetune-mae-images-seed0" in rows
 
 
 @pytest.mark.parametrize(
@@ -224,7 +235,7 @@ def test_stages_that_do_not_fit_are_found_before_anything_runs(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     monkeypatch.setattr(parts, "execute", lambda *_, **__: pytest.fail("a part was trained"))
-    monkeypatch.setattr(parts, "measure", lambda *_, **__: pytest.fail("a part was timed"))
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: pytest.fail("a part was timed"))
     out = tmp_path / "study"
     arguments = {"size": "smoke", "images": str(images), "labels": str(images / "labels.csv"), "overrides": [change]}
     field = change.rpartition(".")[2]
@@ -240,7 +251,7 @@ def test_a_batch_larger_than_the_images_of_a_later_stage_is_found_before_anythin
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "execute", lambda *_, **__: pytest.fail("a part was trained"))
-    monkeypatch.setattr(parts, "measure", lambda *_, **__: pytest.fail("a part was timed"))
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: pytest.fail("a part was timed"))
     out = tmp_path / "study"
     change = ["finetune.budget.batch_size=512", "finetune.budget.microbatch=64", "finetune.budget.samples=1024"]
     for verb in (verbs.plan_study, verbs.run_study):
@@ -257,7 +268,7 @@ def test_another_image_size_of_a_later_stage_is_planned(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Positions are resized, so it fits."""
-    monkeypatch.setattr(parts, "measure", lambda *_, **__: (1.0, 10))
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: (1.0, 10))
     larger = ["finetune.objective.encoder.size=48,48"]
     given = {"size": "smoke", "images": str(images), "out": tmp_path / "study"}
     assert verbs.plan_study("stages", overrides=larger, **given)

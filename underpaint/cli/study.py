@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from underpaint.cli.verb import Verb, add_overrides
 
 if TYPE_CHECKING:
-    from underpaint.studies.parts import PlanRow
+    from underpaint.studies.cost import PlanRow
 
 OVERRIDE = re.compile(r"(?!train=)[a-z_][a-z0-9_.]*=")
 """Start of an override; ``train=DIR,val=DIR`` is a dataset."""
@@ -131,8 +131,8 @@ def print_plan(rows: Sequence[PlanRow]) -> None:
     print(
         f"{len(left)} of {len(rows)} of these parts left: {sum(row.flops for row in left):.2e} FLOPs, about "
         f"{duration(sum(row.seconds for row in left))} on this machine, {sum(row.bytes for row in left) / 2**20:.0f} "
-        f"MiB; parts that are not listed, such as kNN and low-shot on features that are kept, the start of each part "
-        f"and reading images come on top"
+        f"MiB; parts that are not listed, such as kNN and low-shot on features that are kept, and the start of each "
+        f"part come on top"
     )
 
 

@@ -15,7 +15,8 @@ from underpaint.core import DataInfo
 from underpaint.messages import duration
 from underpaint.run import Run
 from underpaint.run.bare_steps import example_state, take_steps
-from underpaint.studies.parts import PlanRow, Study, TrainPart
+from underpaint.studies.cost import PlanRow
+from underpaint.studies.parts import Study, TrainPart
 
 SECONDS = 1.0
 """Time of training in each measurement."""

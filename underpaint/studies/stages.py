@@ -19,11 +19,12 @@ from underpaint.run import Budget, Run, encoder_of
 from underpaint.run.idle_fields import Idle, override_run, refuse_idle
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
+from underpaint.studies.cost import relative_seconds
 from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
 from underpaint.studies.encoder_parts import finetuning_parts, frozen_part, untrained_part
 from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
-from underpaint.studies.parts import ComputePart, Part, Study, TrainPart, relative_seconds
+from underpaint.studies.parts import ComputePart, Part, Study, TrainPart
 from underpaint.studies.pretraining_images import (
     normalised_encoder,
     recipe_on,
