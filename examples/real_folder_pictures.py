@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+UNKNOWN = "see the package's copyright file"
 LANGUAGES = ("en", "de", "fr", "es")
 PACKAGES = (
     "tuxpaint-stamps-default",
@@ -211,11 +212,12 @@ def _licences(copyright_file: Path) -> list[tuple[str, str]]:
 
 
 def _licence(licences: list[tuple[str, str]], path: str) -> str:
-    """The licence of the last pattern that fits."""
-    name = str(PurePosixPath(path).with_suffix(""))
-    fitting = [
+    """The licence of the last pattern that fits; packages put files into other folders than their sources have."""
+    name = PurePosixPath(path).with_suffix("")
+    whole = [
         licence
         for pattern, licence in licences
-        if name.endswith(pattern) or ("*" in pattern and fnmatch.fnmatchcase(name, f"*{pattern}"))
+        if str(name).endswith(pattern) or ("*" in pattern and fnmatch.fnmatchcase(str(name), f"*{pattern}"))
     ]
-    return fitting[-1] if fitting else "see the package's copyright file"
+    by_name = [licence for pattern, licence in licences if PurePosixPath(pattern).name == name.name]
+    return [UNKNOWN, *by_name, *whole][-1]

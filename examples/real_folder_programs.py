@@ -82,7 +82,7 @@ def _sidecar(image: Tagged) -> list[str]:
     if image.program == "darktable":
         flat = [f"-XMP-dc:Subject={tag}" for tag in image.words]
         tree = [f"-XMP-lr:HierarchicalSubject={tag}" for tag in bars]
-        return [*flat, *tree, f"-XMP-xmpMM:DerivedFrom={Path(image.path).name}", "-XMP-xmp:Rating=1"]
+        return [*flat, *tree, "-XMP-xmp:Rating=1"]
     slashes = [bar.replace("|", "/") for bar in bars]
     return [
         *(f"-XMP-digiKam:TagsList={tag}" for tag in slashes),
