@@ -78,7 +78,7 @@ SURROUNDINGS = {
     "sky": "bird airplane planet landscape flag monument",
     "school": "people sport music computer holiday toy",
 }
-"""What stands beside topics as a further tag, and the topics."""
+"""Further tags of images: surroundings, and the topics beside which they stand."""
 
 MISSPELT = {
     "bird": "brid",
