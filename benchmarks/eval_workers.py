@@ -7,8 +7,9 @@ as ImageNet's. The encoders are a ViT of width 128 at 64 pixels and a ViT-S at 2
 encoder at all, which is the limit that decoding sets. Each number is the whole of ``Engine.features`` without a cache,
 the start of the worker processes included: the median of alternating repeats.
 
-With workers decoding runs beside the encoder. They cannot help an encoder that keeps all cores busy itself, and on a
-machine with other work the ratios say little.
+No worker is started where it would save less time than its start takes, as with few small images. With workers
+decoding runs beside the encoder. They cannot help an encoder that keeps all cores busy itself, and on a machine with
+other work the ratios say little.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from underpaint.core import ImageInput
 from underpaint.data.feature_store import Staff
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
-from underpaint.data.view_batches import IMAGES_OF_WORKER, view_batches
+from underpaint.data.view_batches import view_batches
 from underpaint.evals.engine import Engine
 from underpaint.models.vit import ViT, ViTConfig
 
@@ -87,9 +88,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="rows whose images and encoder contain this")
     options = parser.parse_args()
-    if options.images < options.workers * IMAGES_OF_WORKER:
-        parser.error(f"--images {options.images}: {options.workers * IMAGES_OF_WORKER} or more start all workers")
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"| images | encoder | images/s, 0 workers | images/s, {options.workers} workers | ratio |")
     print("|---|---|---|---|---|")
@@ -97,6 +97,8 @@ def main() -> None:
         for title, size in SIZES.items():
             source = make_images(Path(folder) / title.replace(" ", ""), options.images, size)
             for name, config in ENCODERS.items():
+                if options.only not in f"{title} {name}":
+                    continue
                 encoder = None if config is None else ViT(config)
                 times: dict[int, list[float]] = {0: [], options.workers: []}
                 for _ in range(options.repeats):

@@ -121,7 +121,7 @@ def test_views_in_memory_are_not_decoded_again_and_stay_within_their_bytes(
 
 @pytest.mark.slow
 def test_workers_change_no_bit(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view_batches, "IMAGES_OF_WORKER", 1)
+    monkeypatch.setattr(view_batches, "WORTHWHILE", 0.0)
     reads = [partial(source.files.read, path) for path in source.path]
     of_none, of_two = (
         list(view_batches.view_batches(reads, format=ENCODER.image_input, batch_size=8, workers=workers))
@@ -132,6 +132,28 @@ def test_workers_change_no_bit(source: Source, monkeypatch: pytest.MonkeyPatch) 
         assert torch.equal(image, other_image)
         assert problems == other_problems
     assert sum(bool(problem) for _, problems in of_two for problem in problems) == 1
+
+
+@pytest.mark.parametrize(("seconds", "workers", "started"), [(2.0, 2, True), (0.3, 2, False), (2.0, 0, False)])
+def test_workers_are_started_where_they_save_more_time_than_their_start_takes(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, workers: int, started: bool
+) -> None:
+    """Nine batches of so many seconds each; the first is read in this process, whatever the others need."""
+    clock, processes = [0.0], list[int]()
+
+    def read(batch: Any) -> int:
+        clock[0] += seconds
+        return sum(part() for part in batch)
+
+    def loader(batches: Any, **how: Any) -> list[int]:
+        processes.append(how["num_workers"])
+        return [batches[number] for number in range(len(batches))]
+
+    monkeypatch.setattr(view_batches.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(view_batches, "DataLoader", loader)
+    answers = list(view_batches.read_batches([lambda: 1] * 17, read, batch_size=2, workers=workers))  # type: ignore[list-item]
+    assert answers == [2] * 8 + [1]
+    assert processes == [workers] * started
 
 
 def test_an_engine_that_was_killed_goes_on_with_the_same_bits(

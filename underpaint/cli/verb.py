@@ -28,7 +28,7 @@ def add_overrides(parser: argparse.ArgumentParser, help: str, *, form: str = "fi
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Take the number of processes that decode images."""
-    help = "processes that read and decode images (default: one per core, at most 8, and none for few images)"
+    help = "processes that read and decode images (default: one per core, at most 8, none where they save no time)"
     parser.add_argument("--workers", metavar="N", type=int, help=help)
 
 

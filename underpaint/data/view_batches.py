@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -23,15 +24,15 @@ Read = Callable[[], bytes]
 Views = tuple[Float[Tensor, "b c h w"], list[str]]
 """A batch of normalised views, zeros for an image that cannot be read, and the reason for each such image, else ""."""
 
-IMAGES_OF_WORKER = 128
-"""Fewest images that a worker process is started for: it takes about a second to start."""
+WORTHWHILE = 5.0
+"""Seconds that worker processes have to save: the first ones of a command import torch for so long."""
 
 
 def view_batches(reads: Sequence[Read], *, format: ImageInput, batch_size: int, workers: int = 0) -> Iterator[Views]:
     """The evaluation views of images in order, which are the same in every bit with any number of workers.
 
-    ``reads`` return the bytes of a file, or raise OSError or BadImage. Fewer than ``workers`` processes are started for
-    few images, and none for less than ``IMAGES_OF_WORKER``.
+    ``reads`` return the bytes of a file, or raise OSError or BadImage. No process is started where that would take
+    longer than it saves, as the time of the first batch shows.
     """
     read = partial(read_encoded, format=format)
     for image, problems in read_batches(reads, read, batch_size=batch_size, workers=workers):
@@ -43,8 +44,13 @@ def read_batches(
 ) -> Iterator[T]:
     """The answers of ``read``, which worker processes get pickled, to ``batch_size`` images at a time, in order."""
     batches = [reads[start : start + batch_size] for start in range(0, len(reads), batch_size)]
-    workers = min(workers, len(reads) // IMAGES_OF_WORKER)
-    if not workers:
+    each = 0.0
+    if workers and batches:  # the first batch shows how long the others take in this process
+        started = time.perf_counter()
+        answer = read(batches.pop(0))
+        each = time.perf_counter() - started
+        yield answer
+    if each * len(batches) * workers / (workers + 1) <= WORTHWHILE:
         yield from map(read, batches)
         return
     yield from DataLoader(

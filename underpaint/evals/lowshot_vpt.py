@@ -24,7 +24,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.source import Source
 from underpaint.data.stream import Batching
-from underpaint.data.view_batches import IMAGES_OF_WORKER, row_batches
+from underpaint.data.view_batches import row_batches
 from underpaint.evals.choosing import Accuracies, choose
 from underpaint.evals.class_splits import hold_out, labelled_images
 from underpaint.evals.engine import Engine
@@ -51,6 +51,8 @@ from underpaint.training.optim import OptimConfig
 
 TUNING_SHARE = 0.2
 """Share of the first split's images by which one of several rates is chosen."""
+IMAGES_OF_WORKER = 512
+"""Fewest images to train on that a worker process is started for."""
 UNREADABLE = -2
 """Prediction for a test image that could not be read: never right."""
 
