@@ -37,7 +37,7 @@ test: $(STAMP) ## run the fast tests, at most 5 minutes on 2 cores
 	$(BIN)/python -m pytest $(PROCESSES)
 
 test-slow: $(STAMP) ## run the tests that take more than five seconds each
-	$(BIN)/python -m pytest $(PROCESSES) -m "slow and not cuda"
+	$(BIN)/python -m pytest $(PROCESSES) -m "slow and not cuda" --durations 60 --durations-min 10
 
 check: $(STAMP) ## lint, format, types, and who may import whom
 	$(BIN)/ruff check .
