@@ -112,7 +112,7 @@ def run_parts(names: list[str], setting: gpu_parts.Setting, deadline: float) -> 
             ended, code = False, -1
         last = gpu_parts.read(setting.out)[-1:]
         if not last or last[0]["state"] != "begun":
-            if code:
+            if ended and code:
                 print(f"the process of the parts ended with {code} before a part began", flush=True)
             return
         problem = f"its process ended with {code}" if ended else "cut off when the minutes were over"

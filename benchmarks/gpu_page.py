@@ -8,7 +8,9 @@ from typing import Any
 GIB = 1 << 30
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+table { display: block; overflow-x: auto; margin: 1rem 0 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+code { overflow-wrap: anywhere }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
 .bar { display: inline-block; height: .7rem; background: #3a6ea5 } .bad { color: #a11 } small { color: #666 }
@@ -25,7 +27,10 @@ def page(content: dict[str, Any]) -> str:
         f"{escape(versions)}; {machine['processors']} processors. <code>{escape(machine['command'])}</code></p>",
         _failures(content),
         _tests(results.get("tests")),
-        _steps([result for result in results.values() if isinstance(result, dict) and "flops_per_second" in result]),
+        _steps(
+            [result for result in results.values() if isinstance(result, dict) and "flops_per_second" in result],
+            dry=content["dry"],
+        ),
         *(_peers(name, result) for name, result in results.items() if name.startswith("peers ")),
         *(_pairs(name, results[name]) for name in ("loader", "ceilings") if name in results),
         *(_pairs(name, result) for name, result in results.items() if name.startswith("graphs ")),
@@ -39,7 +44,7 @@ def page(content: dict[str, Any]) -> str:
 def _failures(content: dict[str, Any]) -> str:
     lines = [f'<li class="bad">{escape(name)}: {escape(problem)}</li>' for name, problem in content["failed"].items()]
     if content["left_out"]:
-        lines.append(f"<li>left out, since the minutes were over: {escape(', '.join(content['left_out']))}</li>")
+        lines.append(f"<li>left out, and done by the same command again: {escape(', '.join(content['left_out']))}</li>")
     return f"<h2>Failed or left out</h2><ul>{''.join(lines)}</ul>" if lines else ""
 
 
@@ -51,7 +56,8 @@ def _tests(tests: dict[str, Any] | None) -> str:
     return f"<h2>Tests</h2><p>{counts}.</p><ul>{skipped}</ul>"
 
 
-def _steps(cases: list[dict[str, Any]]) -> str:
+def _steps(cases: list[dict[str, Any]], *, dry: bool) -> str:
+    """A row for each case; a rehearsal has no deviations from the plan, which is for a GPU."""
     if not cases:
         return ""
     rows = []
@@ -64,7 +70,7 @@ def _steps(cases: list[dict[str, Any]]) -> str:
                 escape(name),
                 f"{result['images_per_second']:,.0f}<br><small>{min(result['rates']):,.0f} to "
                 f"{max(result['rates']):,.0f}</small>",
-                f"{plan['images_per_second'] / result['images_per_second'] - 1:+.0%}",
+                "" if dry else f"{plan['images_per_second'] / result['images_per_second'] - 1:+.0%}",
                 f'{tera:.0f} <span class="bar" style="width:{tera / 100:.2f}rem"></span>',
                 f"{result['peak_bytes'] / GIB:.2f}",
                 f"{plan['peak_bytes'] / max(result['peak_bytes'], 1) - 1:+.0%}" if result["peak_bytes"] else "",
@@ -79,7 +85,7 @@ def _peers(name: str, result: dict[str, Any]) -> str:
     best = max((row.get("images_per_second", 0) for row in result["rows"] if row["name"] != "ours"), default=0)
     rows = []
     for row in result["rows"]:
-        contender = escape(f"{row['name']} {row['version']}, {row['variant']}")
+        contender = escape(f"{row['name']} {row['version']}".strip() + f", {row['variant']}")
         if "problem" in row:
             rows.append([contender, escape(row["problem"]), "", ""])
             continue

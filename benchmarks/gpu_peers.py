@@ -113,6 +113,6 @@ def _peer(name: str, stage: str, variant: str, device: str, batch: int, dry: boo
                 loss = forward()
             loss.backward()
             optimizer.step()
-        float(loss)  # waits for the device
+        float(loss.detach())  # waits for the device
 
     return more

@@ -205,6 +205,6 @@ def plan_device() -> str:
 def release(device: str) -> None:
     """Give memory and compiled code of the case before back."""
     gc.collect()
-    torch.compiler.reset()
-    if device == "cuda":
+    if device == "cuda":  # nothing is compiled on a processor, where this would only import the compiler
+        torch.compiler.reset()
         torch.cuda.empty_cache()
