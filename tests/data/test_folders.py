@@ -234,12 +234,46 @@ def test_every_class_of_two_families_is_tested(tmp_path: Path) -> None:
     assert {source.label[row] for row in source.rows("train")} == {"a", "b", "c"}
 
 
-def test_a_second_class_is_a_problem(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,class\na.png,x\nb.png,y\n\n./a.png,y\n",
+            r"lists 'a.png' twice: line 2 says class 'x', line 5 says class 'y'; delete one of the two",
+        ),
+        (
+            'path,class,split,title\nb.png,y,test,"two\nlines"\na.png,x,test,\na.png,x,train,\n',
+            r"'a.png' twice: line 4 says class 'x' and split 'test', line 5 says class 'x' and split 'train'; delete",
+        ),
+        ("path\tclass\ra.png\tx\rb.png\ty\ra.png\tz\r", r"line 2 says class 'x', line 4 says class 'z'"),
+    ],
+)
+def test_an_image_of_which_two_rows_say_different_things_is_refused(tmp_path: Path, text: str, message: str) -> None:
     folder(tmp_path, "a.png", "b.png")
-    (tmp_path / "labels.csv").write_text("path,class\na.png,x\na.png,x\na.png,y\nb.png,y\nc.png,y\n")
+    (tmp_path / "labels.csv").write_bytes(text.encode())
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, labels=str(tmp_path / "labels.csv"))
+
+
+def test_rows_of_parquet_are_named_by_their_number(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    table = pyarrow.table({"path": ["a.png", "b.png", "a.png"], "class": ["x", "y", "y"]})
+    pyarrow.parquet.write_table(table, tmp_path / "l.parquet")
+    with pytest.raises(ValueError, match=r"'a.png' twice: row 1 says class 'x', row 3 says class 'y'"):
+        opened(tmp_path, labels=str(tmp_path / "l.parquet"))
+
+
+def test_equal_rows_and_rows_without_an_image_are_told(tmp_path: Path) -> None:
+    folder(tmp_path, "a.png", "b.png")
+    rows = ["a.png,x,train", "a.png,x,training", "b.png,y,val", "c.png,y,val", "../d.png,y,val"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class,split", *rows]) + "\n")
     source = opened(tmp_path, labels=str(tmp_path / "labels.csv"))
     assert source.label == ("x", "y")
-    assert [problem.key for problem in source.problems] == ["a.png", "c.png"]
+    assert [problem.key for problem in source.problems] == ["c.png", "../d.png"]
+    assert source.notes[:2] == (
+        "1 row of labels.csv repeats an earlier one",
+        "2 rows of labels.csv name no image, such as 'c.png' (missing file)",
+    )
 
 
 def test_splits_do_not_depend_on_where_or_under_which_names_the_images_lie(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 from underpaint.data.source import Problem
 from underpaint.data.splits import split_of_name
@@ -31,7 +32,7 @@ class LabelsFile:
     """The transfer task of a folder's images."""
 
     label: Mapping[str, str]
-    """Class by path; the first where a file gives several."""
+    """Class by path."""
     split: Mapping[str, str]
     """Split (``train``, ``test`` or "") by path; empty where the file has no column of splits."""
     problems: tuple[Problem, ...]
@@ -66,25 +67,44 @@ def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
 def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
     """The classes, and perhaps the splits, of the ``known`` images of ``root``.
 
+    A row that says of an image what an earlier one says counts once, and a note says so.
+
     Raises:
-        ValueError: if the file is not a table of classes, names an unknown split, or names no image.
+        ValueError: if the file is not a table of classes, names an unknown split, says two things of one image, or
+            names no image.
     """
     table = _opened(file, "class")
-    label: dict[str, str] = {}
-    split: dict[str, str] = {}
+    said: dict[str, tuple[int, tuple[str, str]]] = {}
     problems: list[Problem] = []
-    by_end = 0
-    for row, match in _matched(table, known):
+    repeats = by_end = 0
+    for number, (row, match) in enumerate(_matched(table, known)):
         path = match.path
         if not path:
             problems.append(_problem(row, match, root))
-        elif label.setdefault(path, row.label) != row.label:
-            problems.append(Problem(key=path, reason=f"a second class, {row.label!r} after {label[path]!r}"))
-        elif "split" in table.columns:
-            split[path] = split_of_name(row.split, file)
+            continue
+        split = split_of_name(row.split, file) if "split" in table.columns else ""
+        first, earlier = said.setdefault(path, (number, (row.label, split)))
+        if earlier != (row.label, split):
+            _refuse_second(table, path, {first: earlier, number: (row.label, split)})
+        repeats += first != number
         by_end += match.by_end
-    _require_any(file, root, label)
-    return LabelsFile(label=label, split=split, problems=tuple(problems), notes=tuple(_notes_on_ends(file, by_end)))
+    _require_any(file, root, said)
+    notes = [*_notes_on_ends(file, by_end), *_notes_on_repeats(file, repeats), *_notes_on_problems(file, problems)]
+    return LabelsFile(
+        label={path: label for path, (_, (label, _)) in said.items()},
+        split={path: split for path, (_, (_, split)) in said.items()} if "split" in table.columns else {},
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _refuse_second(table: TagTable, path: str, said: Mapping[int, tuple[str, str]]) -> NoReturn:
+    """Raise ValueError for an image of which two rows, given by their numbers, say different classes or splits."""
+    named = [
+        f"{table.place_of(number)} says class {label!r}" + f" and split {split!r}" * ("split" in table.columns)
+        for number, (label, split) in said.items()
+    ]
+    raise ValueError(f"{table.file} lists {path!r} twice: {', '.join(named)}; delete one of the two")
 
 
 def caption_rows(
@@ -139,6 +159,22 @@ def _notes_on_ends(file: Path, by_end: int) -> list[str]:
     if not by_end:
         return []
     return [f"{counted(by_end, 'row')} of {file.name} {'is' if by_end == 1 else 'are'} matched by the end of the path"]
+
+
+def _notes_on_repeats(file: Path, repeats: int) -> list[str]:
+    if not repeats:
+        return []
+    return [f"{counted(repeats, 'row')} of {file.name} {'repeats' if repeats == 1 else 'repeat'} an earlier one"]
+
+
+def _notes_on_problems(file: Path, problems: Sequence[Problem]) -> list[str]:
+    """A sentence about rows that name no image, with the first of them."""
+    if not problems:
+        return []
+    named = f"{problems[0].key!r} ({problems[0].reason})"
+    if len(problems) == 1:
+        return [f"1 row of {file.name} names no image: {named}"]
+    return [f"{len(problems):,} rows of {file.name} name no image, such as {named}"]
 
 
 def _require_any(file: Path, root: Path, matched: Collection[str]) -> None:

@@ -54,9 +54,8 @@ def open_folder(
     Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
     If the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these are
     the splits (and the second folders the classes: ImageNet's layout; ``test`` alone only tests models); else splits
-    are drawn. ``Source.notes`` says which. Exact copies are one family. Rows without an image, files that cannot be
-    read, and a second class for one image are problems of the source, not errors. Symbolic links that lead out of the
-    folder are skipped.
+    are drawn. ``Source.notes`` says which. Exact copies are one family. Rows without an image and files that cannot be
+    read are problems of the source, not errors. Symbolic links that lead out of the folder are skipped.
     """
     root, listing = folder.resolve(), listing or images_in(folder)
     family, unreadable = hash_files(root, listing.images)

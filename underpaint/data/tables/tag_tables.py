@@ -110,6 +110,14 @@ class TagTable:
             values = zip(*block.values(), strict=True)
             yield [_row(dict(zip(meanings, row, strict=True)), self.separator) for row in values]
 
+    def place_of(self, number: int) -> str:
+        """The place of a row, given by its number from 0, for people: its line in a CSV file, else ``row 4``."""
+        kind = _kind(self.file)
+        if self.is_yfcc or kind == ".parquet" or kind in _JSON_LINES:
+            return f"row {number + 1}"
+        line, _ = next(islice(_numbered_csv_rows(self.file), number + 1, None))  # the first is the header
+        return f"line {line}"
+
     def _blocks(self, names: list[str]) -> Iterator[Block]:
         kind = _kind(self.file)
         read = _parquet_blocks if kind == ".parquet" else _json_blocks if kind in _JSON_LINES else _csv_blocks
@@ -268,10 +276,12 @@ def _csv_blocks(file: Path, names: list[str]) -> Iterator[Block]:
 
 
 def _csv_rows(file: Path) -> Iterator[list[str]]:
-    """The header and the rows that are not empty; raises ValueError for a quote that is never closed.
+    """The header and the rows that are not empty; raises ValueError for a quote that is never closed."""
+    return (row for _, row in _numbered_csv_rows(file))
 
-    Lines may end as on Unix, Windows or an old Mac.
-    """
+
+def _numbered_csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The same with the number of the line that each begins in; lines may end as on Unix, Windows or an old Mac."""
     with _opened_text(file) as text:
         delimiter = _delimiter(file)
         reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -283,9 +293,9 @@ def _csv_rows(file: Path) -> Iterator[list[str]]:
                         f"{file} line {reader.line_num} has more fields than the header: put values with a "
                         f"{_WORDS[delimiter]} in double quotes, and another character between tags"
                     )
-                lines = reader.line_num
                 if row:
-                    yield row
+                    yield lines + 1, row
+                lines = reader.line_num
         except csv.Error as error:
             # its word for a quote that is never closed is the end of the file
             text_of_error = str(error)
