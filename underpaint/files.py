@@ -50,6 +50,11 @@ def write_json(path: Path, value: object) -> None:
     write_bytes(path, text.encode(errors="backslashreplace") + b"\n")
 
 
+def as_utf8(name: str) -> str:
+    r"""The name of a file as UTF-8 can hold it: bytes that are not UTF-8 (surrogates in Python) become ``\udcff``."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def read_json(path: Path) -> Any:
     """The parsed file.
 

@@ -278,8 +278,7 @@ def _table(paths: Sequence[Path], x: Float[Tensor, "n d"], problems: Sequence[st
     import pyarrow
     import pyarrow.parquet
 
-    # a table holds UTF-8 alone, a file name any bytes
-    names = [str(path).encode(errors="backslashreplace").decode() for path in paths]
+    names = [files.as_utf8(str(path)) for path in paths]
     embedding = [None if problem else row for row, problem in zip(x.numpy(), problems, strict=True)]
     rows = {"path": names, "embedding": embedding, "problem": list(problems)}
     numbers = pyarrow.list_(pyarrow.float32())  # of fixed length, pyarrow 25 reads no null of it back

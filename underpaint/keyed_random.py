@@ -20,9 +20,12 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def key(*parts: int | str) -> int:
-    """A 63-bit integer from names and numbers, the same on every machine and for ever: ``key(seed, "mae", "mask")``."""
+    """A 63-bit integer from names and numbers, the same on every machine and for ever: ``key(seed, "mae", "mask")``.
+
+    Names of files that are not UTF-8 count by their bytes.
+    """
     text = "\x1f".join(f"{type(part).__name__[0]}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "little") >> 1
 
 
 def mix(key_: int, counter: int) -> int:

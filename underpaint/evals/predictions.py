@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from underpaint.evals.score import Score
+from underpaint.files import as_utf8, write_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,11 +67,11 @@ class Predictions:
         ]
 
     def table(self) -> pa.Table:
-        """The rows, for a Parquet file."""
+        r"""The rows, for a Parquet file; bytes of names that are not UTF-8 are written as ``\udcff``."""
         import pyarrow as pa
 
         texts = {
-            name: pa.array(values, pa.string())
+            name: pa.array([value and as_utf8(value) for value in values], pa.string())
             for name, values in (
                 ("dataset", [self.dataset] * len(self.image)),
                 ("view", [self.view] * len(self.image)),
@@ -81,15 +82,14 @@ class Predictions:
                 ("restricted", self.restricted),
             )
         }
-        return pa.table({**texts, "accepted": pa.array(map(list, self.accepted), pa.list_(pa.string()))})
+        accepted = [list(map(as_utf8, names)) for names in self.accepted]
+        return pa.table({**texts, "accepted": pa.array(accepted, pa.list_(pa.string()))})
 
 
 def write_predictions(path: Path, predictions: Sequence[Predictions]) -> None:
     """Write the predictions on several datasets as one Parquet file, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from underpaint.files import write_bytes
 
     content = BytesIO()
     pq.write_table(pa.concat_tables([each.table() for each in predictions]), content, compression="zstd")

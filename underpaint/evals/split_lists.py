@@ -1,10 +1,13 @@
 """Lists of the training images of a low-shot split: text files with one image name a line, as MSN's are.
 
 MSN's ``imagenet_subsets1/5imgs_class.txt`` has names without folders (``n01440764_10026.JPEG``), ours have paths.
+Names that a line of text cannot hold (with a line break, a space at an end, bytes that are not UTF-8) are in quotes, as
+JSON.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ def read_split_list(file: str) -> list[str]:
     Raises:
         ValueError: if the file cannot be read, is empty, or names an image twice.
     """
-    names = files.read_lines(Path(file).expanduser())
+    names = [_name_in(line, file) for line in files.read_lines(Path(file).expanduser())]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise ValueError(f"the list {file} has {name!r} {count} times; remove the repeated lines")
@@ -66,5 +69,21 @@ def write_split_lists(folder: Path, lists: Sequence[tuple[str, Sequence[str]]]) 
     """Write each list, given by its name and its images, as ``NAME.txt`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in lists:
-        text = "".join(f"{image}\n" for image in images)
-        files.write_bytes(folder / f"{name}.txt", text.encode(errors="backslashreplace"))
+        text = "".join(f"{_line_of(image)}\n" for image in images)
+        files.write_bytes(folder / f"{name}.txt", text.encode())
+
+
+def _line_of(image: str) -> str:
+    is_line = image.isprintable() and image == image.strip() and not image.startswith('"')
+    return image if is_line else json.dumps(image)
+
+
+def _name_in(line: str, file: str) -> str:
+    if not line.startswith('"'):
+        return line
+    try:
+        name = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{file} has {line!r}, which begins with a quote and is not text in JSON: {error}") from None
+    assert isinstance(name, str)
+    return name

@@ -212,7 +212,7 @@ def _named(
             yield (
                 path,
                 {
-                    "path": str(path).encode(errors="backslashreplace").decode(),
+                    "path": files.as_utf8(str(path)),
                     "predicted_tags": [kept[number].label for number in numbers],
                     "probabilities": [float(chosen[row, number]) for number in numbers],
                     "problem": problem,
