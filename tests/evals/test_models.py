@@ -190,14 +190,18 @@ def test_a_class_that_no_training_image_has_counts_as_wrong(source: Source) -> N
     row = source.rows("test")[0]
     label = tuple("grey" if i == row else name for i, name in enumerate(source.label))
     odd = replace(source, label=label)
-    for evaluation, model in (
-        (Knn(dataset="colours"), PatchMeans()),
-        (Accuracy(dataset="colours"), ColourClassifier()),
+    for evaluation, model, lacks in (
+        (Knn(dataset="colours"), PatchMeans(), "no training image has"),
+        (Accuracy(dataset="colours"), ColourClassifier(), "the model does not have"),
     ):
         (score,) = evaluation(model, source=odd, device=CPU, seed=0)
         assert score.correct[0] == 0
         assert sum(score.correct) == 13
-        assert score.remarks[0] == "1 of 15 test images have a class that no training image has"
+        assert score.remarks[0] == (
+            f"1 of 15 test images have a class that {lacks}, and count as wrong: 'grey' (1 image); correct the labels, "
+            f"or train on such images"
+        )
+    assert Accuracy(dataset="colours").check(odd)[0].startswith("1 of 15 test images have a class that no training")
 
 
 def test_a_classifier_of_other_classes_is_refused(source: Source) -> None:

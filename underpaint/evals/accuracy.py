@@ -13,11 +13,7 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.data.source import Source
 from underpaint.evals.engine import Engine
-from underpaint.evals.features import (
-    labelled_rows,
-    transfer_classes,
-    unseen_classes,
-)
+from underpaint.evals.features import labelled_rows, lacking_classes, transfer_classes, unseen_classes
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
@@ -57,6 +53,10 @@ class Accuracy:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more")
 
+    def check(self, source: Source) -> list[str]:
+        """Remarks on the labels, before any image is read."""
+        return unseen_classes(source)
+
     def __call__(
         self, classifier: FinishedClassifier, *, source: Source, device: torch.device, seed: int
     ) -> list[Score]:
@@ -86,7 +86,10 @@ class Accuracy:
         if not any(answers):
             raise ValueError(f"none of the {len(rows)} test images of '{source.name}' could be read; check its files")
         unread = [source.path[row] for row, answer in zip(rows, answers, strict=True) if answer is None]
-        remarks = [*unseen_classes(source), *unreadable_images(unread, total=len(rows), what="test", wrong=True)]
+        remarks = unreadable_images(unread, total=len(rows), what="test", wrong=True)
+        if not source.accepted:
+            labels = [source.label[row] for row in rows]
+            remarks = [*lacking_classes(labels, classifier.labels, what="the model does not have"), *remarks]
         return Predictions(
             dataset=source.name,
             view=view_name(classifier_input(classifier.image_input, self.view)),

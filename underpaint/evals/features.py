@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -15,10 +16,12 @@ from underpaint.data.source import Source
 from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
+from underpaint.messages import counted
 from underpaint.models.pooling import Pooling
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import at_size
 
+_SHOWN = 3
 UNKNOWN_CLASS = -1
 """No evaluation predicts it, so such a test image counts as wrong."""
 
@@ -196,6 +199,18 @@ def unseen_classes(source: Source) -> list[str]:
     trained = {source.label[row] for row in source.rows("train")}
     if not trained:  # a dataset to test on
         return []
-    rows = source.rows("test")
-    unseen = sum(source.label[row] not in trained for row in rows)
-    return [f"{unseen} of {len(rows)} test images have a class that no training image has"] if unseen else []
+    return lacking_classes([source.label[row] for row in source.rows("test")], trained, what="no training image has")
+
+
+def lacking_classes(labels: Sequence[str], known: Collection[str], *, what: str) -> list[str]:
+    """A remark about test images, given by their labels, whose class is not ``known``; none without any."""
+    count = Counter(name for name in labels if name not in known)
+    if not count:
+        return []
+    ordered = sorted(count, key=lambda name: (-count[name], name))
+    shown = ", ".join(f"{name!r} ({counted(count[name], 'image')})" for name in ordered[:_SHOWN])
+    named = f"such as {shown}" if len(count) > _SHOWN else shown
+    return [
+        f"{count.total()} of {len(labels)} test images have a class that {what}, and count as wrong: {named}; "
+        "correct the labels, or train on such images"
+    ]
