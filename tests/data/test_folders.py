@@ -456,7 +456,7 @@ def test_a_copy_of_a_tested_image_is_not_trained_on(tmp_path: Path) -> None:
     shutil.copy(root / "val" / "cat" / "0.png", root / "train" / "cat" / "copy.png")
     source = open_folder(root, tags="", labels="")
     assert source.splits[source.path.index("train/cat/copy.png")] == ()
-    assert source.notes[1:] == ("1 images of train/ are left out",)
+    assert source.notes[1:] == ("1 images of train/ are left out as exact copies of test images",)
 
 
 def test_a_labels_file_names_the_classes_and_the_folders_the_splits(tmp_path: Path) -> None:

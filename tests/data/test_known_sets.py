@@ -29,6 +29,7 @@ from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.engine import Engine
+from underpaint.evals.features import transfer_classes
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.scoring import scored
@@ -486,3 +487,27 @@ def test_robustness_of_a_folder_of_ones_own_names_the_evaluation_that_scores_it(
     (tmp_path / "test" / "blue").mkdir(parents=True)
     with pytest.raises(ValueError, match=f"neither ImageNetV2 .*`underpaint eval accuracy RUN dataset={tmp_path}`"):
         Robustness(dataset=str(tmp_path)).sources()
+
+
+def test_copies_of_test_images_are_told_and_refused_where_nothing_else_is_left(tmp_path: Path) -> None:
+    name = two_folders(tmp_path)
+    train, test = tmp_path / "a/train", tmp_path / "b/heldout"
+    assert open_source(name).name == f"{tmp_path.name}-a_train+b_heldout"
+    (train / "class 0/copy.png").write_bytes((test / "class 0/2.png").read_bytes())
+    assert open_source(name).notes == ("1 training image left out as exact copies of test images",)
+    for path in train.rglob("*.png"):
+        path.write_bytes((test / "class 0/2.png").read_bytes())
+    refused = (
+        r"all 7 training images are exact copies of test images, such as a/train/class 0/0.png of b/heldout/class 0/2"
+    )
+    with pytest.raises(ValueError, match=refused):
+        open_source(name)
+    image(train / "class 1/9.png", 90)
+    with pytest.raises(
+        ValueError, match=r"has 1 classes among its .*; 7 images with a class are left out, as exact copies"
+    ):
+        transfer_classes(open_source(name))
+    with pytest.raises(
+        ValueError, match="names one folder twice; name one with training images and one with test images"
+    ):
+        open_source(f"train={train},val={train}/")

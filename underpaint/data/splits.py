@@ -8,6 +8,7 @@ from pathlib import Path
 
 from underpaint import keyed_random
 from underpaint.data.source import Split
+from underpaint.messages import counted
 
 TESTED_SHARE = 0.3
 """Share of the families of each class that become test images, where the user gives no splits."""
@@ -118,11 +119,15 @@ def given_splits(
 
     The first of TESTED_FOLDERS whose images have classes provides the test images; the others are in no split, nor are
     exact copies of test images, as in ``own_splits``. Images without a given split ("") serve pretraining.
+
+    Raises:
+        ValueError: if all training images are exact copies of test images.
     """
     with_class = {folder[path] for path in folder if label[path]}
     tested_name = next((name for name in TESTED_FOLDERS if name in with_class), "-")
     tested = {family[path] for path in folder if folder[path] == tested_name}
     trained = [path for path in folder if folder[path] in ("train", "") and family[path] not in tested]
+    _require_own_training_images(folder, family, tested_name)
     sizes = {name: len(paths) for name, paths in by_family(trained, family.__getitem__).items()}
     heldout = heldout_families(sizes)
 
@@ -135,6 +140,22 @@ def given_splits(
         return (stage, "train") if label[path] and folder[path] else (stage,)
 
     return {path: splits(path) for path in family}
+
+
+def copies_left_out(folder: Mapping[str, str], splits: Mapping[str, tuple[Split, ...]]) -> list[str]:
+    """The training images, by the given split, that ``given_splits`` puts in no split."""
+    return [path for path, names in splits.items() if folder[path] == "train" and not names]
+
+
+def _require_own_training_images(folder: Mapping[str, str], family: Mapping[str, str], tested_name: str) -> None:
+    """Raise ValueError where each training image is an exact copy of a test image."""
+    test_image = {family[path]: path for path in folder if folder[path] == tested_name}
+    trained = [path for path in folder if folder[path] == "train"]
+    if trained and all(family[path] in test_image for path in trained):
+        raise ValueError(
+            f"all {counted(len(trained), 'training image')} are exact copies of test images, such as {trained[0]} of "
+            f"{test_image[family[trained[0]]]}, and such copies are not trained on: give other images for either"
+        )
 
 
 def _shuffled(families: Iterable[str], purpose: str) -> list[str]:

@@ -108,9 +108,16 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
     """
     classes = tuple(sorted({source.label[row] for row in source.rows("train")} - {""}))
     if len(classes) < 2:
+        left_out = sum(bool(label) and not names for label, names in zip(source.label, source.splits, strict=True))
         raise ValueError(
-            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer task needs two or "
-            f"more; give a labels file with the columns path and class (--labels FILE)"
+            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer "
+            f"task needs two or more; "
+            + (
+                f"{counted(left_out, 'image')} with a class are left out, as exact copies of test images are: give "
+                f"other images"
+                if left_out
+                else "give a labels file with the columns path and class (--labels FILE)"
+            )
         )
     return classes
 

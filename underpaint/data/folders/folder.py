@@ -12,7 +12,8 @@ from underpaint.data.decode.formats import EXTENSIONS
 from underpaint.data.folders.annotations import LabelsFile, TagsFile, read_labels, read_tags
 from underpaint.data.folders.listing import Listing, list_folder, say_skipped
 from underpaint.data.source import Record, Source, Split, make_source
-from underpaint.data.splits import TESTED_SHARE, given_splits, own_splits, split_folders
+from underpaint.data.splits import TESTED_SHARE, copies_left_out, given_splits, own_splits, split_folders
+from underpaint.messages import counted
 from underpaint.tags.label_names import TagRulesName, label_names
 
 TAGS_FILES = ("tags.csv", "tags.parquet", "tags.tsv", "tags.jsonl")
@@ -106,13 +107,20 @@ def _notes(
         return (f"{share}: there are no folders train/ and val/",) * drawn
     if named_by:
         counts = Counter(split for names in splits.values() for split in names)
-        return (f"{named_by} says what is trained and tested on: {counts['train']:,} and {counts['test']:,} images",)
+        copies = len(copies_left_out(split_of, splits))
+        return (
+            f"{named_by} says what is trained and tested on: {counts['train']:,} and {counts['test']:,} images",
+            *([f"{counted(copies, 'training image')} left out as exact copies of test images"] if copies else []),
+        )
     tested = sorted({split_of[path] for path, names in splits.items() if "test" in names})
     if "train" not in split_of.values():
         return ("all images lie in test/: models of its classes are tested on them, and none is trained",)
     notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
-    notes += [f"{count:,} images of {name}/ are left out" for name, count in sorted(left_out.items())]
+    reason = {"train": " as exact copies of test images"}
+    notes += [
+        f"{count:,} images of {name}/ are left out{reason.get(name, '')}" for name, count in sorted(left_out.items())
+    ]
     return (*notes, *_notes_on_classes(split_of, splits, label_of))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from underpaint.data.cache import hash_files
 from underpaint.data.folders.listing import list_folder
 from underpaint.data.source import Record, Source, make_source
-from underpaint.data.splits import given_splits
+from underpaint.data.splits import copies_left_out, given_splits
+from underpaint.messages import counted
 
 FORM = "train=DIR,val=DIR"
 
@@ -23,7 +25,8 @@ def open_two_folders(source: str) -> Source:
     Exact copies of test images are not trained on.
 
     Raises:
-        ValueError: if the name has another form, a folder is missing, or the classes of the two differ.
+        ValueError: if the name has another form, a folder is missing, the classes of the two differ, or all training
+            images are exact copies of test images.
     """
     first, comma, second = source.removeprefix("train=").partition(",val=")
     if not (first and comma and second):
@@ -33,7 +36,9 @@ def open_two_folders(source: str) -> Source:
         if not place.is_dir():
             raise ValueError(f"{place} is not a folder")
     resolved = {half: place.resolve() for half, place in places.items()}
-    if any(a == b or a in b.parents for a, b in (tuple(resolved.values()), tuple(resolved.values())[::-1])):
+    if resolved["train"] == resolved["val"]:
+        raise ValueError(f"{source} names one folder twice; name one with training images and one with test images")
+    if any(a in b.parents for a, b in (tuple(resolved.values()), tuple(resolved.values())[::-1])):
         raise ValueError(f"{source}: the folders lie in each other; training images would be test images")
     root = Path(os.path.commonpath(list(resolved.values())))
     half_of: dict[str, str] = {}
@@ -51,14 +56,23 @@ def open_two_folders(source: str) -> Source:
         Record(path=path, tags=(), label=label[path], family=family[path], splits=splits[path], flip=True)
         for path in family
     ]
-    return make_source(
-        f"{resolved['train'].name}+{resolved['val'].name}",
+    source_of_both = make_source(
+        _name(root, resolved),
         root,
         records=records,
         problems=unreadable,
         licence="your own images",
         attribution=source,
     )
+    copies = copies_left_out(half_of, splits)
+    note = f"{counted(len(copies), 'training image')} left out as exact copies of test images"
+    return replace(source_of_both, notes=(note,) if copies else ())
+
+
+def _name(root: Path, resolved: dict[str, Path]) -> str:
+    """A name that tells such sources apart: the parent of both folders, and their paths below it."""
+    inner = ["_".join(place.relative_to(root).parts) for place in resolved.values()]
+    return "-".join([*([root.name] if root.name else []), "+".join(inner)])
 
 
 def _require_same_classes(places: dict[str, Path], half_of: dict[str, str], label: dict[str, str]) -> None:
