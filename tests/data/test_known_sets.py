@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from underpaint import verbs
 from underpaint.core import ImageInput
 from underpaint.data.decode.image import decode
+from underpaint.data.folders.folder_dataset import open_folder_dataset
+from underpaint.data.image_options import ImageOptions
 from underpaint.data.known_sets import catalog, imagenet
 from underpaint.data.known_sets.class_table import ClassTable, imagenet_classes
 from underpaint.data.known_sets.imagenet import objectnet_map, read_imagenet, real_labels
@@ -29,7 +31,7 @@ from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.engine import Engine
-from underpaint.evals.features import transfer_classes
+from underpaint.evals.features import labelled_rows, transfer_classes
 from underpaint.evals.predictions import write_predictions
 from underpaint.evals.robustness import Robustness
 from underpaint.evals.scoring import scored
@@ -141,6 +143,40 @@ def test_imagenet_with_faults_is_refused_before_anything_else(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("small")
+def test_lists_of_a_flat_val_in_other_forms(tmp_path: Path) -> None:
+    root = imagenet_tree(tmp_path / "imagenet", flat=True)
+    names = [f"ILSVRC2012_val_{number + 1:08d}" for number in range(12)]
+    right = {f"val/{name}.JPEG": wnid for name, wnid in zip(names, WNIDS, strict=True)}
+    file = root / "val.txt"
+    file.write_text("\r\n".join(f"{name}.JPEG {number}" for number, name in enumerate(names)), encoding="utf-8-sig")
+    assert halves(open_source(f"in1k:{root}")) == right
+    file.write_text("\n".join(f"{name}.JPEG" for name in names))
+    with pytest.raises(
+        ValueError, match=r"val.txt has 'ILSVRC2012_val_00000001.JPEG', an image without a class; write"
+    ):
+        open_source(f"in1k:{root}")
+    file.write_text("a.JPEG 0", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"val.txt is not UTF-8 text"):
+        open_source(f"in1k:{root}")
+    file.unlink()
+    rows = "\n".join(f"{name},{wnid} 1 2 3 4" for name, wnid in zip(names, WNIDS, strict=True))
+    (root / "LOC_val_solution.csv").write_text(rows)
+    assert halves(open_source(f"in1k:{root}")) == right, "without its header"
+
+
+@pytest.mark.parametrize("inner", ["101_ObjectCategories", "images"])
+def test_one_folder_around_the_class_folders_is_named(tmp_path: Path, inner: str) -> None:
+    for name in ("ant", "bee"):
+        for number in range(3):
+            image(tmp_path / inner / name / f"{number}.jpg", 10 * number)
+    outer = f"all images lie in {tmp_path / inner}; give this folder, if those in it are classes"
+    with pytest.raises(ValueError, match=f"{outer}, or a published dataset as NAME:FOLDER"):
+        labelled_rows(open_source(str(tmp_path)), "train")
+    with pytest.raises(ValueError, match=f"has no images in its split 'train': {outer}"):
+        open_folder_dataset(ImageOptions(source=str(tmp_path), split="train", targets="class"))
+
+
+@pytest.mark.usefixtures("small")
 def test_a_part_of_a_set_is_refused_with_its_counts(tmp_path: Path) -> None:
     root = imagenet_tree(tmp_path / "imagenet")
     (root / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").unlink()
@@ -223,6 +259,10 @@ def test_objectnet_maps_many_classes_to_one_and_loses_its_border(tmp_path: Path)
     pixels = decode(source.files.read("images/chair/0.png"), channels=3, value_range=(0.0, 255.0))
     assert tuple(pixels.shape) == (3, 6, 8)
     assert int(pixels.max()) == 2
+    for number in ("5000", "-1", "x"):
+        (root / "mappings" / "pytorch_to_imagenet_2012_id.json").write_text(json.dumps({number: 0}))
+        with pytest.raises(ValueError, match=f"2012_id.json has the class '{number}'; its numbers go from 0 to 11"):
+            open_source(f"objectnet:{root}")
     (root / "mappings" / "pytorch_to_imagenet_2012_id.json").write_text('{"5": 0}')
     with pytest.raises(ValueError, match=r"'Chair' is 'barber chair; folding chair' in one file, and 'barber chair' i"):
         open_source(f"objectnet:{root}")
@@ -357,7 +397,34 @@ def test_inaturalist_is_read_from_its_annotations(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has 1 images without an annotation"):
         read_annotations(file)
     changed(file, lambda c: c.pop("categories"))
-    with pytest.raises(ValueError, match=r"is not a file of annotations: 'categories' is missing"):
+    with pytest.raises(ValueError, match=r"is not a file of annotations: it must be an object with the list 'categor"):
+        read_annotations(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: [], "it must be an object with the list 'images'"),
+        (
+            lambda c: c | {"images": ["a.jpg"]},
+            "entry 0 of 'images' must be an object with the numbers or texts 'id' and",
+        ),
+        (lambda c: c | {"categories": [{"id": [0], "name": "a"}]}, "entry 0 of 'categories' must be"),
+        (lambda c: c | {"annotations": [{"image_id": 100}]}, "entry 0 of 'annotations' must be .*'category_id'"),
+        (
+            lambda c: c | {"categories": c["categories"][:1]},
+            "an annotation has the category 1, which is not among its category ids",
+        ),
+        (
+            lambda c: c | {"images": c["images"][1:]},
+            "an annotation has the image 100, which is not among its image ids",
+        ),
+    ],
+)
+def test_annotations_of_another_shape_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    file = inaturalist(tmp_path / "inat") / "train2018.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(ValueError, match=f"train2018.json.*{message}"):
         read_annotations(file)
 
 

@@ -128,6 +128,13 @@ class Source:
         return [row for row, splits in enumerate(self.splits) if split in splits]
 
 
+def one_outer_folder(source: Source) -> Path | None:
+    """The folder that all images lie in, where it holds two folders or more of them: those may be classes."""
+    parts = [path.split("/") for path in source.path]
+    is_inner = all(len(each) > 2 for each in parts) and len({each[0] for each in parts}) == 1
+    return source.root / parts[0][0] if is_inner and len({each[1] for each in parts}) > 1 else None
+
+
 def make_source(
     name: str,
     root: Path,

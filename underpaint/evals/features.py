@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
-from underpaint.data.source import Source
+from underpaint.data.source import Source, one_outer_folder
 from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
@@ -191,9 +191,15 @@ def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
     """
     rows = source.rows(split)
     if not rows:
+        outer = None if any(source.label) else one_outer_folder(source)
         raise ValueError(
-            f"'{source.name}' has no images in its split '{split}'; a transfer task needs "
-            "train and test: give the classes as --labels FILE (path,class), or use folders train/CLASS and test/CLASS"
+            f"'{source.name}' has no images in its split '{split}'; a transfer task needs train and test: "
+            + (
+                f"all images lie in {outer}; give this folder, if those in it are classes, or a published dataset as "
+                f"NAME:FOLDER"
+                if outer
+                else "give the classes as --labels FILE (path,class), or use folders train/CLASS and test/CLASS"
+            )
         )
     for row in rows:
         if not source.label[row]:

@@ -15,7 +15,7 @@ from underpaint.data.known_sets.known_set import (
     require_classes,
     require_once,
 )
-from underpaint.files import read_json
+from underpaint.files import read_json, read_lines
 
 NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 LISTS = ("LOC_val_solution.csv", "val.txt", "imagenet_2012_validation_synset_labels.txt")
@@ -56,16 +56,17 @@ def validation(root: Path) -> dict[str, str]:
 
 
 def _listed(file: Path, images: list[str], wnids: tuple[str, ...]) -> dict[str, str]:
-    lines = file.read_text(encoding="utf-8").split("\n")
-    rows = [line.strip() for line in lines if line.strip()]
-    if file.suffix == ".csv":
-        rows = rows[1:]  # its header
+    rows = read_lines(file)
+    if rows[0].startswith("ImageId"):  # Kaggle's header
+        rows = rows[1:]
     if len(rows) != len(images):
         raise ValueError(f"{file} has {len(rows):,} lines for {len(images):,} images of val/; it is another list")
     if file.name == LISTS[2]:
         classes = dict(zip(images, rows, strict=True))
     else:
         pairs = [re.split(r"[,\s]+", row)[:2] for row in rows]
+        if short := next((row for row, pair in zip(rows, pairs, strict=True) if len(pair) < 2 or not pair[1]), ""):
+            raise ValueError(f"{file} has {short!r}, an image without a class; write both in each line")
         require_once([name for name, _ in pairs], where=str(file))
         by_stem = {Path(name).stem: _wnid(text, wnids, file) for name, text in pairs}
         missing = [path for path in images if Path(path).stem not in by_stem]
@@ -77,7 +78,7 @@ def _listed(file: Path, images: list[str], wnids: tuple[str, ...]) -> dict[str, 
 
 
 def _wnid(text: str, wnids: tuple[str, ...], file: Path) -> str:
-    if not text.isdigit():
+    if not text.isdecimal():
         return text
     if int(text) >= len(wnids):
         raise ValueError(
@@ -127,7 +128,7 @@ def real_labels(file: Path) -> list[list[int]]:
         raise ValueError(f"{file} is not there: it is real.json of google-research/reassessed-imagenet")
     rows = read_json(file)
     valid = isinstance(rows, list) and all(
-        isinstance(row, list) and all(isinstance(label, int) and 0 <= label < 1000 for label in row) for row in rows
+        isinstance(row, list) and all(type(label) is int and 0 <= label < 1000 for label in row) for row in rows
     )
     if not valid:
         raise ValueError(f"{file} is not ReaL's list: it must hold a list of class numbers for each image")
@@ -156,7 +157,7 @@ def objectnet_map(mappings: Path) -> dict[str, list[int]]:
     """The numbers of ImageNet's classes that each folder of ObjectNet shows, from ObjectNet's own files.
 
     Raises:
-        ValueError: if one is missing, or names a class that another lacks.
+        ValueError: if one is missing, names a class that another lacks, or a number that is not a class of ImageNet.
     """
     names = ("folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json", "pytorch_to_imagenet_2012_id.json")
     texts = mappings / "imagenet_to_label_2012_v2"
@@ -165,11 +166,13 @@ def objectnet_map(mappings: Path) -> dict[str, list[int]]:
             raise ValueError(f"{file} is not there; it comes with ObjectNet")
     label_of, imagenet_of, place_of = (_texts(mappings / name) for name in names)
     folder_of = {label: folder for folder, label in label_of.items()}
+    classes = len(imagenet_classes().wnids)
+    wrong = [number for number in place_of if not number.isdecimal() or int(number) >= classes]
+    if wrong:
+        raise ValueError(f"{mappings / names[2]} has the class {wrong[0]!r}; its numbers go from 0 to {classes - 1}")
     number_of = {place: int(number) for number, place in place_of.items()}
-    lines = texts.read_text(encoding="utf-8").splitlines()
-    number_of_text = {
-        line.strip(): number_of[str(place)] for place, line in enumerate(lines) if str(place) in number_of
-    }
+    lines = read_lines(texts)
+    number_of_text = {line: number_of[str(place)] for place, line in enumerate(lines) if str(place) in number_of}
     numbers: dict[str, list[int]] = {}
     for label, text in imagenet_of.items():
         parts = text.split("; ")

@@ -16,7 +16,7 @@ from underpaint.data.known_sets.known_set import (
     require_once,
 )
 from underpaint.data.source import Record
-from underpaint.files import read_json
+from underpaint.files import read_json, read_lines
 
 CALTECH_TRAIN = 30
 """Training images of each class of Caltech-101, as in Fei-Fei et al.'s protocol; they are drawn by a hash."""
@@ -43,13 +43,17 @@ def read_annotations(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise ValueError(f"{file} is not there")
     content: Any = read_json(file)
-    try:
-        require_once([str(image["file_name"]) for image in content["images"]], where=str(file))
-        path_of = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        name_of = {category["id"]: str(category["name"]) for category in content["categories"]}
-        labelled = [(path_of[row["image_id"]], name_of[row["category_id"]]) for row in content["annotations"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a file of annotations: {error} is missing") from None
+    images = _objects(content, "images", ("id", "file_name"), file)
+    categories = _objects(content, "categories", ("id", "name"), file)
+    annotations = _objects(content, "annotations", ("image_id", "category_id"), file)
+    require_once([str(name) for _, name in images], where=str(file))
+    path_of = {number: str(name) for number, name in images}
+    name_of = {number: str(name) for number, name in categories}
+    for image, category in annotations:
+        if image not in path_of or category not in name_of:
+            what, number = ("image", image) if image not in path_of else ("category", category)
+            raise ValueError(f"{file}: an annotation has the {what} {number}, which is not among its {what} ids")
+    labelled = [(path_of[image], name_of[category]) for image, category in annotations]
     require_once([path for path, _ in labelled], where=f"{file} (annotations)")
     outside = [path for path, _ in labelled if path.startswith("/") or ".." in path.split("/")]
     if outside:
@@ -59,6 +63,21 @@ def read_annotations(file: Path) -> dict[str, str]:
     return dict(labelled)
 
 
+def _objects(content: Any, field: str, keys: tuple[str, str], file: Path) -> list[tuple[Any, Any]]:
+    """Two values of each object in a list of an annotation file; the first is a number or a text."""
+    rows = content.get(field) if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError(f"{file} is not a file of annotations: it must be an object with the list {field!r}")
+    for number, row in enumerate(rows):
+        values = [row.get(key) for key in keys] if isinstance(row, dict) else []
+        if not values or not all(isinstance(value, (int, str)) for value in values):
+            raise ValueError(
+                f"{file} is not a file of annotations: entry {number} of {field!r} must be an object with the numbers "
+                f"or texts {keys[0]!r} and {keys[1]!r}"
+            )
+    return [(row[keys[0]], row[keys[1]]) for row in rows]
+
+
 def read_food(root: Path) -> Images:
     """``images/CLASS/`` with the lists ``meta/train.txt`` and ``meta/test.txt``."""
     records: list[Record] = []
@@ -66,7 +85,7 @@ def read_food(root: Path) -> Images:
         file = root / "meta" / f"{half}.txt"
         if not file.is_file():
             raise ValueError(f"{file} is not there")
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = read_lines(file)
         require_once(names, where=str(file))
         if any(not re.fullmatch(r"[\w-]+/[\w-]+", name) for name in names):
             raise ValueError(f"{file} must hold CLASS/IMAGE without extension in each line")
