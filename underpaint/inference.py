@@ -232,20 +232,21 @@ def find_images(images: files.OneOrMany) -> list[Path]:
     Raises:
         ValueError: if one does not exist, or there are no images at all.
     """
-    paths: dict[Path, None] = {}
+    paths: dict[Path, Path] = {}  # as they are named, by their place
     named = files.paths_of(images)
     for given in named:
         if given.is_dir():
             listing = list_folder(given.resolve())
             say_skipped(given, listing)
-            paths |= dict.fromkeys(given / path for path in listing.images)
+            for path in listing.images:
+                paths.setdefault(given.resolve() / path, given / path)
         elif given.is_file():
-            paths[given] = None
+            paths.setdefault(given.parent.resolve() / given.name, given)
         else:
             raise ValueError(f"{given} does not exist; name image files or folders of images")
     if not paths:
         raise ValueError(f"no images in {', '.join(map(str, named))}; name image files or folders of images")
-    return list(paths)
+    return list(paths.values())
 
 
 def _engine(paths: Sequence[Path], workers: int | None) -> Engine:

@@ -12,6 +12,7 @@ from typing import NotRequired, TypedDict
 
 from underpaint import config, files, recipes
 from underpaint.data.open_dataset import ImageDataset
+from underpaint.data.open_source import folders_of
 from underpaint.data.reading_time import Images, images_of
 from underpaint.data.shards.prepared_source import is_prepared_name
 from underpaint.fitted_recipes import (
@@ -116,8 +117,8 @@ def plan_run(
 
 def require_outside(source: object, out: Path) -> None:
     """Refuse an output folder among the images, whose pictures would be images of the run when it goes on."""
-    if isinstance(source, str) and source and Path(source).is_dir() and not is_prepared_name(source):
-        require_apart([source], out)
+    if isinstance(source, str) and not is_prepared_name(source):
+        require_apart(folders_of(source), out)
 
 
 def _asked(recipe: str | Run, overrides: config.Overrides, out: str | Path, minutes: float | None) -> _Asked:

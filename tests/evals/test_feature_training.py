@@ -19,6 +19,7 @@ from underpaint.evals.linear import Linear
 from underpaint.evals.linear_sgd import LinearSGD
 from underpaint.evals.lowshot_linear import LowShotLinear
 from underpaint.evals.scoring import row_of
+from underpaint.evals.token_probe import token_folder
 from underpaint.models.attentive_pooling import AttentivePooling
 from underpaint.results.run import describe_score
 from underpaint.training.loop import NonFiniteLoss
@@ -211,6 +212,17 @@ def test_predictions_in_pieces_are_those_of_the_whole(monkeypatch: pytest.Monkey
 def test_wrong_values_are_named(kind: type, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(dataset="toy", **options)
+
+
+def test_a_head_that_diverges_names_its_rate() -> None:
+    with pytest.raises(NonFiniteLoss, match=r"^training diverged with base_lr=1e\+30: lower base_lr$"):
+        LowShotLinear(dataset="toy", shots=2, base_lr=(1e30,), epochs=5).score(task(), seed=0)
+
+
+def test_a_folder_for_tokens_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = token_folder(1, 1, of="a test", less="less", scratch=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=r"scratch=.*none is not a folder; make it, or leave it out"), folder:
+        pass
 
 
 def test_a_head_whose_last_step_diverged_is_not_scored() -> None:

@@ -11,6 +11,7 @@ import underpaint
 from underpaint import files
 from underpaint.config import record
 from underpaint.inference import find_images
+from underpaint.one_run import require_outside
 from underpaint.verbs import plan_run
 
 
@@ -24,6 +25,27 @@ def test_a_text_is_one_folder_and_not_its_letters(tmp_path: Path) -> None:
     assert find_images(str(tmp_path)) == find_images([tmp_path]) == [tmp_path / "a.png"]
     with pytest.raises(ValueError, match="nowhere does not exist"):
         find_images("nowhere")
+
+
+def test_an_image_that_two_paths_name_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pets").mkdir()
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / f"{name}.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    given = ["pets", "./pets/b.png", tmp_path / "pets" / "a.png", "pets/../pets/a.png", "linked"]
+    assert find_images(given) == [Path("pets/a.png"), Path("pets/b.png")]
+
+
+@pytest.mark.parametrize("source", ["train=pets/train,val=pets/test", "caltech101:pets", "pets"])
+def test_an_output_folder_among_the_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "pets" / "train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"--out pets/train/out and the source .*pets.* lie in each other"):
+        require_outside(source, Path("pets/train/out"))
+    require_outside(source, Path("out"))
 
 
 def test_a_dict_sets_the_fields_that_texts_set() -> None:

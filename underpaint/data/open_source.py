@@ -10,7 +10,7 @@ import xxhash
 
 from underpaint.data.collections import catalog
 from underpaint.data.folders import folder
-from underpaint.data.folders.two_folders import is_two_folders, open_two_folders
+from underpaint.data.folders.two_folders import is_two_folders, open_two_folders, two_folders_of
 from underpaint.data.known_sets.catalog import is_known_set, open_known_set
 from underpaint.data.pictures import Indexed
 from underpaint.data.shards.prepared_set import PreparedSet
@@ -70,6 +70,18 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
     if "+" in source:
         return join([open_source(name) for name in source.split("+")])
     return _own(source) if ":" in source else catalog.open_collection(source)
+
+
+def folders_of(source: str) -> list[Path]:
+    """The folders that a source's name means; none for a collection or a function.
+
+    Raises:
+        ValueError: if a name of two folders has another form.
+    """
+    if is_two_folders(source):
+        return list(two_folders_of(source).values())
+    folder = source.partition(":")[2] if is_known_set(source) else source
+    return [Path(folder).expanduser()] if folder and Path(folder).expanduser().is_dir() else []
 
 
 def open_sources(sources: str) -> list[Source]:

@@ -76,8 +76,8 @@ def hold_out(half: Labelled, *, share: float, key: int) -> tuple[list[int], list
                 owed, spare = owed - size, spare - size
     if not tuning:
         raise ValueError(
-            f"the penalty of a linear probe is tuned on a part of the training images, but {len(members)} unrelated "
-            f"images in {len(by_class)} classes are too few to spare any; label more images, or use lowshot or knn"
+            f"a probe is tuned on a part of the training images, but {len(members)} unrelated images in "
+            f"{len(by_class)} classes are too few to spare any: label two or more of each class, or use lowshot or knn"
         )
     return [row for row in range(len(half.y)) if row not in tuning], sorted(tuning)
 

@@ -93,16 +93,19 @@ def fit(objective: nn.Module, batches: Iterator[Batch], settings: Fit, *, device
         evaluate_every=settings.steps,
         max_skipped=3,
     )
-    train(
-        TrainState(objective, optimizer),
-        (on_device(batch, device) for batch in batches),
-        config=config,
-        schedule=schedule,
-        log=lambda state, values: None,
-        save=lambda state: None,
-        evaluate=lambda state: None,
-        stopped=lambda: False,
-    )
+    try:
+        train(
+            TrainState(objective, optimizer),
+            (on_device(batch, device) for batch in batches),
+            config=config,
+            schedule=schedule,
+            log=lambda state, values: None,
+            save=lambda state: None,
+            evaluate=lambda state: None,
+            stopped=lambda: False,
+        )
+    except NonFiniteLoss as error:  # its advice names the fields of a run
+        raise NonFiniteLoss(f"training diverged with base_lr={settings.optim.base_lr:g}: lower base_lr") from error
     objective.eval()
 
 

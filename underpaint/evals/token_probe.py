@@ -124,8 +124,12 @@ def token_folder(tokens: int, width: int, *, of: str, less: str, scratch: str) -
     A message names what they are tokens ``of``, and what takes ``less``.
 
     Raises:
-        ValueError: if the disk has no room for them.
+        ValueError: if ``scratch`` is not a folder, or the disk has no room for them.
     """
+    if scratch and not Path(scratch).is_dir():
+        raise ValueError(
+            f"scratch={scratch} is not a folder; make it, or leave it out for the system's temporary folder"
+        )
     needed = 2 * tokens * width
     with tempfile.TemporaryDirectory(prefix="underpaint-tokens-", dir=scratch or None) as folder:
         free = shutil.disk_usage(folder).free

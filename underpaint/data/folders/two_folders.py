@@ -19,6 +19,18 @@ def is_two_folders(source: str) -> bool:
     return source.startswith("train=")
 
 
+def two_folders_of(source: str) -> dict[str, Path]:
+    """The folders of ``train=DIR,val=DIR``.
+
+    Raises:
+        ValueError: if the name has another form.
+    """
+    first, comma, second = source.removeprefix("train=").partition(",val=")
+    if not (first and comma and second):
+        raise ValueError(f"{source!r} must name two folders, as {FORM}")
+    return {"train": Path(first).expanduser(), "val": Path(second).expanduser()}
+
+
 def open_two_folders(source: str) -> Source:
     """The images of ``train=DIR,val=DIR``; their classes are the first folders in each.
 
@@ -28,10 +40,7 @@ def open_two_folders(source: str) -> Source:
         ValueError: if the name has another form, a folder is missing, the classes of the two differ, or all training
             images are exact copies of test images.
     """
-    first, comma, second = source.removeprefix("train=").partition(",val=")
-    if not (first and comma and second):
-        raise ValueError(f"{source!r} must name two folders, as {FORM}")
-    places = {"train": Path(first).expanduser(), "val": Path(second).expanduser()}
+    places = two_folders_of(source)
     for place in places.values():
         if not place.is_dir():
             raise ValueError(f"{place} is not a folder")
