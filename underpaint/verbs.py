@@ -181,7 +181,10 @@ def evaluate(
     drawn = {"seed": seed or 0} if draws else {}
     tables = [score.versions for score in answer.scores if isinstance(score, Score)]
     versions = {"versions": tables} if any(tables) else {}
-    settings = {"evaluation": config.record(chosen), **drawn, **versions, "data": answer.content_hash}
+    recorded = config.record(chosen)
+    for field in getattr(chosen, "idle", ()):
+        del recorded[field]
+    settings = {"evaluation": recorded, **drawn, **versions, "data": answer.content_hash}
     of_one = answer.datasets if len(answer.datasets) == 1 else []
     name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]])
     for ending, write in answer.beside.items():

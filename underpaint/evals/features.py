@@ -77,6 +77,10 @@ class TaskFeatures:
     def __post_init__(self) -> None:
         assert not set(self.train.family) & set(self.test.family), f"{self.dataset}: a family is in train and in test"
 
+    def train_classes(self) -> list[str]:
+        """The name of the class of each training image."""
+        return [self.classes[label] for label in self.train.y.tolist()]
+
 
 def extract(
     encoder: Encoder,

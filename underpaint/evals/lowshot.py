@@ -6,7 +6,6 @@ constant penalty that nothing is tuned on, as K images leave nothing to tune wit
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from underpaint.data.source import Source
 from underpaint.evals.features import Encoder, TaskFeatures
-from underpaint.evals.few_shots import FewShots, short_classes
+from underpaint.evals.few_shots import FewShots
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
@@ -40,18 +39,24 @@ class LowShot(FewShots):
         if self.l2 <= 0:
             raise ValueError(f"l2={self.l2} must be positive: without a penalty few images have no unique fit")
 
+    @property
+    def draws(self) -> bool:
+        """Whether a seed decides anything: the fit is exact, and lists leave nothing to draw."""
+        return not self.lists
+
     def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
         return transfer(encoder, source, protocols=(self,), seed=seed, device=device)
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
         hits, training, remarks = [], [], list(task.remarks)
-        for split, rows in enumerate(self.drawn(task.train, seed=seed)):
+        splits = self.drawn(task.train, seed=seed)
+        for split, rows in enumerate(splits):
             model, predicted = self.predict(task, rows)
             hits.append((predicted == task.test.y).double())
             training.append(tuple(task.train.image[row] for row in rows))
             remarks += [f"split {split}: {remark}" for remark in model.remarks()]
-        if not self.lists:
-            remarks += short_classes(Counter(task.classes[label] for label in task.train.y.tolist()), self.shots)
+        named = task.train_classes()
+        remarks += self.remarks(task.classes, named, [[named[row] for row in rows] for rows in splits])
         settings = {"l2": self.l2}
         return self.scores(task.dataset, task.test, hits, training=training, settings=settings, remarks=remarks)
 

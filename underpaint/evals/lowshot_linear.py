@@ -5,7 +5,6 @@ They train on random crops (KMnP/vpt, configs/linear); here each image has one f
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar, Literal
@@ -19,7 +18,7 @@ from underpaint.evals.choosing import Accuracies, Choice, choose
 from underpaint.evals.class_splits import LabelledImages, hold_out
 from underpaint.evals.feature_training import Candidate, FeatureHeads, HeadRecipe, head_device, predict, require_rates
 from underpaint.evals.features import Encoder, TaskFeatures
-from underpaint.evals.few_shots import FewShots, require_choice, short_classes
+from underpaint.evals.few_shots import FewShots, require_choice
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
 from underpaint.training.optim import OptimConfig
@@ -82,9 +81,9 @@ class LowShotLinear(FewShots):
                 (predict(model, task.test.x, torch.arange(len(task.test.y)), heads.device) == task.test.y).double()
             )
             training.append(tuple(task.train.image[row] for row in rows.tolist()))
-        remarks = list(task.remarks)
-        if not self.lists:
-            remarks += short_classes(Counter(task.classes[label] for label in task.train.y.tolist()), self.shots)
+        named = task.train_classes()
+        of_splits = [[named[row] for row in rows.tolist()] for rows in splits]
+        remarks = [*task.remarks, *self.remarks(task.classes, named, of_splits)]
         settings = {**chosen._asdict(), "epochs": float(self.epochs), **settings}
         return self.scores(task.dataset, task.test, hits, training=training, settings=settings, remarks=remarks)
 

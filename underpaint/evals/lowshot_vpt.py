@@ -143,10 +143,10 @@ class LowShotVPT(FewShots):
 
     def measure(self, encoder: Encoder, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine, whose workers decode images; no features are kept, as crops differ in each epoch."""
-        remarks = self.check(source)
+        self.check(source)
         if not isinstance(encoder, ViT):
             raise ValueError(f"prompts are put into a ViT, and this encoder is a {type(encoder).__name__}")
-        return PromptTuning(self, encoder, source, engine, seed).scores(remarks)
+        return PromptTuning(self, encoder, source, engine, seed).scores()
 
 
 class PromptTuning:
@@ -159,7 +159,7 @@ class PromptTuning:
         self.vit = encoder if self.format.size == encoder.config.size else at_size(encoder, self.format.size)
         self.classes = transfer_classes(source)
 
-    def scores(self, remarks: list[str]) -> list[Score]:
+    def scores(self) -> list[Score]:
         source, protocol = self.source, self.protocol
         splits, bad = self.readable_splits()
         tested = labelled_rows(source, "test")
@@ -173,7 +173,7 @@ class PromptTuning:
                 unread = [test.image[place] for place in (predicted == UNREADABLE).nonzero().flatten().tolist()]
         if len(unread) == len(tested):
             raise ValueError(f"none of the {len(tested)} test images of '{source.name}' could be read; check its files")
-        remarks += unseen_classes(source)
+        remarks = self.remarks(splits, bad) + unseen_classes(source)
         remarks += unreadable_images(bad, total=len(labelled_rows(source, "train")), what="train")
         remarks += unreadable_images(unread, total=len(tested), what="test", wrong=True)
         recipe = protocol.recipe
@@ -207,6 +207,12 @@ class PromptTuning:
             rows = [row for row in rows if row not in bad]
             if not rows:
                 raise ValueError(f"none of the training images of '{self.source.name}' could be read; check its files")
+
+    def remarks(self, splits: list[list[int]], bad: list[str]) -> list[str]:
+        """Remarks on classes with too few images beside those that could not be read."""
+        label, unread = self.source.label, set(bad)
+        half = [label[row] for row in labelled_rows(self.source, "train") if self.source.path[row] not in unread]
+        return self.protocol.remarks(self.classes, half, [[label[row] for row in rows] for rows in splits])
 
     def choose(self, rows: list[int]) -> tuple[Candidate, dict[str, float]]:
         """The candidate that is best on held-out images of a split, and its accuracy there where there is a choice."""

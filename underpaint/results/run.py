@@ -58,7 +58,7 @@ class EvaluationRow(ScoreEntry):
     high: NotRequired[float]
     settings: NotRequired[dict[str, float]]  # values chosen or measured, such as a penalty or the number of captions
     chance: NotRequired[float]  # of answers drawn at random
-    versions: NotRequired[dict[str, str]]  # hashes of the tables of names, templates or captions
+    versions: NotRequired[dict[str, str]]  # hashes of the tables of names, templates, captions or lists
 
 
 class EvaluationFile(TypedDict):
