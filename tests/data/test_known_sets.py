@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,9 @@ def test_one_folder_around_the_class_folders_is_named(tmp_path: Path, inner: str
         for number in range(3):
             image(tmp_path / inner / name / f"{number}.jpg", 10 * number)
     outer = f"all images lie in {tmp_path / inner}; give this folder, if those in it are classes"
-    with pytest.raises(ValueError, match=f"{outer}, or a published dataset as NAME:FOLDER"):
-        labelled_rows(open_source(str(tmp_path)), "train")
+    for needed in (transfer_classes, partial(labelled_rows, split="train")):
+        with pytest.raises(ValueError, match=f"{outer}, or a set as NAME:FOLDER"):
+            needed(open_source(str(tmp_path)))
     with pytest.raises(ValueError, match=f"has no images in its split 'train': {outer}"):
         open_folder_dataset(ImageOptions(source=str(tmp_path), split="train", targets="class"))
 
@@ -571,7 +573,7 @@ def test_copies_of_test_images_are_told_and_refused_where_nothing_else_is_left(t
         open_source(name)
     image(train / "class 1/9.png", 90)
     with pytest.raises(
-        ValueError, match=r"has 1 classes among its .*; 7 images with a class are left out, as exact copies"
+        ValueError, match=r"has 1 classes among its .*: 7 images with a class left out, as exact copies"
     ):
         transfer_classes(open_source(name))
     with pytest.raises(

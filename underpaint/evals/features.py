@@ -112,16 +112,9 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
     """
     classes = tuple(sorted({source.label[row] for row in source.rows("train")} - {""}))
     if len(classes) < 2:
-        left_out = sum(bool(label) and not names for label, names in zip(source.label, source.splits, strict=True))
         raise ValueError(
-            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer "
-            f"task needs two or more; "
-            + (
-                f"{counted(left_out, 'image')} with a class are left out, as exact copies of test images are: give "
-                f"other images"
-                if left_out
-                else "give a labels file with the columns path and class (--labels FILE)"
-            )
+            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer task needs two or "
+            f"more: {_advice(source)}"
         )
     return classes
 
@@ -195,20 +188,27 @@ def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
     """
     rows = source.rows(split)
     if not rows:
-        outer = None if any(source.label) else one_outer_folder(source)
         raise ValueError(
             f"'{source.name}' has no images in its split '{split}'; a transfer task needs train and test: "
-            + (
-                f"all images lie in {outer}; give this folder, if those in it are classes, or a published dataset as "
-                f"NAME:FOLDER"
-                if outer
-                else "give the classes as --labels FILE (path,class), or use folders train/CLASS and test/CLASS"
-            )
+            f"{_advice(source)}"
         )
     for row in rows:
         if not source.label[row]:
             raise ValueError(f"{source.path[row]} of '{source.name}' is a {split} image without a class; label it")
     return rows
+
+
+def _advice(source: Source) -> str:
+    """The likely reason why a source has no transfer task, and the fix."""
+    left_out = sum(bool(label) and not splits for label, splits in zip(source.label, source.splits, strict=True))
+    if left_out:
+        return f"{counted(left_out, 'image')} with a class left out, as exact copies of test images are; give others"
+    outer = None if any(source.label) else one_outer_folder(source)
+    if outer:
+        return f"all images lie in {outer}; give this folder, if those in it are classes, or a set as NAME:FOLDER"
+    return (
+        "give a labels file (--labels FILE, with the columns path and class), or use folders train/CLASS and test/CLASS"
+    )
 
 
 def unseen_classes(source: Source) -> list[str]:
