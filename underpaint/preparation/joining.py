@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from underpaint.data.splits import split_of_name
+from underpaint.data.tables.classes import classes_by_name
 from underpaint.data.tables.matching import Match, match_rows, spellings
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.data.tables.separators import describe
@@ -108,7 +109,8 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
     table, or a path that it is matched with, changed; its name is a hash of its content.
 
     Raises:
-        ValueError: if the file is not a table that names images, or lacks a column of tags or classes (``is_of``).
+        ValueError: if the file is not a table that names images, lacks a column of tags or classes (``is_of``), or says
+            two classes or splits of one image.
     """
     inputs = [
         _FORMAT,
@@ -127,6 +129,8 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
     _require_column(table, is_of)
     rows = [row for block in table.rows() for row in block]
     matches = match_rows(rows, known)
+    if is_of == "classes":
+        classes_by_name(table, [(_image_of(row, match), row) for row, match in zip(rows, matches, strict=True)])
     named = list(_named_rows(rows, matches, table, by_key=images is not None, is_of=is_of))
     if images is not None:
         repeated = images.repeated({name for name, _ in named})
@@ -145,6 +149,11 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
     )
     write_json(about, asdict(made) | {"file": target.name})
     return made
+
+
+def _image_of(row: TableRow, match: Match) -> str:
+    """The image that a row is about, as the folder or the row spells it."""
+    return match.path or next(iter((*row.paths, *row.keys)), "")
 
 
 def _require_column(table: TagTable, is_of: str) -> None:

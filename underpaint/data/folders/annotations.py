@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from underpaint.data.source import Problem
-from underpaint.data.splits import split_of_name
+from underpaint.data.tables.classes import classes_by_name
 from underpaint.data.tables.matching import Match, match_rows
 from underpaint.data.tables.metadata import Metadata
 from underpaint.data.tables.separators import describe
@@ -74,37 +73,18 @@ def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
             names no image.
     """
     table = _opened(file, "class")
-    said: dict[str, tuple[int, tuple[str, str]]] = {}
-    problems: list[Problem] = []
-    repeats = by_end = 0
-    for number, (row, match) in enumerate(_matched(table, known)):
-        path = match.path
-        if not path:
-            problems.append(_problem(row, match, root))
-            continue
-        split = split_of_name(row.split, file) if "split" in table.columns else ""
-        first, earlier = said.setdefault(path, (number, (row.label, split)))
-        if earlier != (row.label, split):
-            _refuse_second(table, path, {first: earlier, number: (row.label, split)})
-        repeats += first != number
-        by_end += match.by_end
+    matched = list(_matched(table, known))
+    said, repeats = classes_by_name(table, [(match.path, row) for row, match in matched])
     _require_any(file, root, said)
+    problems = [_problem(row, match, root) for row, match in matched if not match.path]
+    by_end = sum(match.by_end for _, match in matched)
     notes = [*_notes_on_ends(file, by_end), *_notes_on_repeats(file, repeats), *_notes_on_problems(file, problems)]
     return LabelsFile(
-        label={path: label for path, (_, (label, _)) in said.items()},
-        split={path: split for path, (_, (_, split)) in said.items()} if "split" in table.columns else {},
+        label={path: label for path, (label, _) in said.items()},
+        split={path: split for path, (_, split) in said.items()} if "split" in table.columns else {},
         problems=tuple(problems),
         notes=tuple(notes),
     )
-
-
-def _refuse_second(table: TagTable, path: str, said: Mapping[int, tuple[str, str]]) -> NoReturn:
-    """Raise ValueError for an image of which two rows, given by their numbers, say different classes or splits."""
-    named = [
-        f"{table.place_of(number)} says class {label!r}" + f" and split {split!r}" * ("split" in table.columns)
-        for number, (label, split) in said.items()
-    ]
-    raise ValueError(f"{table.file} lists {path!r} twice: {', '.join(named)}; delete one of the two")
 
 
 def caption_rows(
