@@ -1,10 +1,10 @@
 """Run underpaint on a folder of ``real_folder.py``, and compare its numbers with what was planted there.
 
-    python examples/real_folder_check.py real                         # look, prepare, doctor
-    python examples/real_folder_check.py real --only predict --run real/runs/wsp
+    python examples/real_folder_check.py real                              # look, prepare, doctor
+    python examples/real_folder_check.py real --only study train predict
 
-Prints the commands, what they print, and a line per number that was compared. ``predict`` needs a finished run on
-``real/sets/photos``. Writes ``sets/`` and ``check.json`` beside the photos.
+Prints the commands, what they print, and a line per number that was compared. Writes ``sets/``, ``runs/``, ``tags/``
+and ``check.json`` beside the photos; ``predict`` writes tags into sidecars, and takes them back.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 import tarfile
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from real_folder_words import chain
 
 MERGES = ("spelling", "inflection", "synonym")
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder that real_folder.py made")
     parser.add_argument("--only", nargs="+", choices=list(CHECKS), default=["look", "prepare", "doctor"])
-    parser.add_argument("--run", type=Path, help="predict, doctor: finished run of WSP on sets/photos")
+    parser.add_argument("--run", type=Path, help="doctor, predict: finished run of WSP (predict: that of train)")
     options = parser.parse_args()
     check = Check(options.folder, options.run)
     for name in options.only:
@@ -67,6 +68,11 @@ class Check:
         return [other["path"] for other in self.truth["others"] if other["kind"] in kinds]
 
 
+def show(what: str, lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"   {what}: {line}")
+
+
 def look(check: Check) -> None:
     check.underpaint("look", check.photos, "--minutes", "20")
     truth = check.truth
@@ -80,9 +86,9 @@ def look(check: Check) -> None:
 
 
 def prepare(check: Check) -> None:
-    tables = [check.folder / "flickr.csv", check.folder / "captureone.csv"]
+    tables = ["--tags", check.folder / "flickr.csv", "--tags", check.folder / "captureone.csv"]
     labels = ["--labels", check.folder / "classes.csv"]
-    words = ["prepare", check.photos, *tables, "--out", check.set, *labels, "--min-count", "3"]
+    words = ["prepare", check.photos, "--out", check.set, *tables, *labels, "--min-count", "3"]
     check.underpaint(*words)
     _tags(check)
     check.underpaint(*words, "--dedupe", "near")
@@ -106,8 +112,8 @@ def _tags(check: Check) -> None:
     for program in planted:
         check.say(f"tags of {program} that were read", found[program], planted[program])
         check.say(f"tags of {program} that nobody wrote", len(foreign[program]), 0)
-        print(*(f"   missing {each}" for each in missing[program][:5]), sep="\n")
-        print(*(f"   foreign {each}" for each in foreign[program][:5]), sep="\n")
+        show("missing", missing[program][:5])
+        show("foreign", foreign[program][:5])
     check.say("images that were read", len(read), len(check.truth["images"]) + len(check.truth["copies"]))
 
 
@@ -130,25 +136,20 @@ def _plain(word: str) -> str:
 
 def _copies(check: Check) -> None:
     """Copies that were left out, beside the planted ones; groups are an image with all its copies."""
-    original = {copy["path"]: copy["of"] for copy in check.truth["copies"]}
-    kinds = {copy["path"]: copy["kind"] for copy in check.truth["copies"]}
     names = _paths_by_place(check.set)
-    groups: dict[str, set[str]] = defaultdict(set)
-    others = []
-    for row in pq.read_table(check.set / "copies.parquet").to_pylist():
-        left, kept = (names[(row[side]["shard"], row[side]["offset"])] for side in ("copy", "kept"))
-        if original.get(left, left) == original.get(kept, kept):
-            groups[original.get(left, left)].add(left)
-        else:
-            others.append((left, kept, row["distance"], round(row["difference"] or 0, 3)))
+    rows = pq.read_table(check.set / "copies.parquet").to_pylist()
+    pairs = [[names[(row[side]["shard"], row[side]["offset"])] for side in ("copy", "kept")] for row in rows]
+    left = {copy for copy, _ in pairs}
+    original = {copy["path"]: copy["of"] for copy in check.truth["copies"]}
+    kinds = {copy["of"]: copy["kind"] for copy in check.truth["copies"]}
     for kind in dict.fromkeys(kinds.values()):
-        members = Counter(original[path] for path in kinds if kinds[path] == kind)
-        found = sum(min(count, len(groups[image])) for image, count in members.items())
-        check.say(f"{kind} copies that were left out", found, sum(members.values()))
-        missed = [image for image, count in members.items() if len(groups[image]) < count]
-        print(*(f"   missed {image}" for image in missed[:8]), sep="\n")
-    check.say("copies left out beside the planted ones", len(others), "unknown")
-    print(*(f"   {left} for {kept}, {bits} bits, {gap}" for left, kept, bits, gap in others), sep="\n")
+        copies = {of: [path for path in original if original[path] == of] for of in kinds if kinds[of] == kind}
+        found = {of: min(len(paths), len(left & {of, *paths})) for of, paths in copies.items()}
+        check.say(f"{kind} copies that were left out", sum(found.values()), sum(map(len, copies.values())))
+        show("missed", [of for of in copies if found[of] < len(copies[of])])
+    others = [(copy, kept) for copy, kept in pairs if original.get(copy, copy) != original.get(kept, kept)]
+    check.say("pairs of copies that nobody planted", len(others), "unknown: the packages share pictures")
+    show("pair", [f"{copy} for {kept}" for copy, kept in others])
 
 
 def _paths_by_place(folder: Path) -> dict[tuple[str, int], str]:
@@ -168,40 +169,75 @@ def _paths_by_place(folder: Path) -> dict[tuple[str, int], str]:
 def doctor(check: Check) -> None:
     run = ["--run", check.run] if check.run else []
     check.underpaint("tags", "doctor", check.set, *run)
+    concept_of = {_plain(word): concept for word, concept in check.truth["variants"].items()}
+
+    def concept(tags: Iterable[str]) -> str:
+        counts = Counter(concept_of[_plain(tag)] for tag in tags if _plain(tag) in concept_of)
+        return counts.most_common(1)[0][0] if counts else ""
+
     labels = pq.read_table(check.set / "vocabulary.parquet").to_pylist()
-    concept_of = {word.lower(): concept for word, concept in check.truth["variants"].items()}
-    by_label = {
-        label["name"]: Counter(concept_of[tag.lower()] for tag in label["tags"] if tag.lower() in concept_of)
-        for label in labels
-    }
-    concept = {name: counts.most_common(1)[0][0] for name, counts in by_label.items() if counts}
-    check.say("labels of two concepts before the doctor", sum(len(counts) > 1 for counts in by_label.values()), 0)
+    of_label = {label["synset"] or f"text:{label['name']}": concept(label["tags"]) for label in labels}
     proposals = pq.read_table(check.set / "tag_doctor/proposals.parquet").to_pylist()
-    merges = [(each["name"], each["becomes"]) for each in proposals if each["kind"] in MERGES]
-    judged = [pair for pair in merges if pair[0] in concept or pair[1] in concept]
-    right = [pair for pair in judged if concept.get(pair[0], 0) == concept.get(pair[1], 1)]
-    check.say("merges of planted words that are right", len(right), f"{len(judged)} proposed")
-    print(*(f"   wrong: {source} -> {target}" for source, target in judged if (source, target) not in right), sep="\n")
-    print(*(f"   not planted: {source} -> {target}" for source, target in merges if (source, target) not in judged))
-    forms: dict[str, list[str]] = defaultdict(list)
-    for name, of in concept.items():
-        forms[of].append(name)
-    variants = [(name, of) for of, names in forms.items() for name in names[1:]]  # the most frequent label stays
-    wrong_spelling = {_plain(word) for word in check.truth["misspelt"]}
-    for kind, some in (
-        ("misspellings", [pair for pair in variants if _plain(pair[0]) in wrong_spelling]),
-        ("words of other languages", [pair for pair in variants if _plain(pair[0]) not in wrong_spelling]),
-    ):
-        merged = [name for name, _ in some if any(name in pair for pair in right)]
-        check.say(f"{kind} that the doctor found", len(merged), len(some))
-        counts = {label["name"]: label["count"] for label in labels}
-        print("   missed:", *(f"{name} ({counts[name]})" for name, _ in some if name not in merged))
+    merges = [each for each in proposals if each["kind"] in MERGES]
+    planted = [each for each in merges if concept(each["tags"]) or of_label[each["label"]]]
+    right = [each for each in planted if concept(each["tags"]) == of_label[each["label"]]]
+    check.say("merges of planted words that are right", len(right), f"{len(planted)} proposed")
+    show("wrong", [f"{each['name']} -> {each['becomes']}" for each in planted if each not in right])
+    show("not planted", [f"{each['name']} -> {each['becomes']}" for each in merges if each not in planted])
+    forms: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for label in labels:
+        if concept(label["tags"]):
+            forms[concept(label["tags"])].append(label)
+    variants = [label for some in forms.values() for label in some[1:]]  # the most frequent label stays
+    misspelt = {_plain(word) for word in check.truth["misspelt"]}
+    merged = {_plain(tag) for each in right for tag in each["tags"]}
+    merged |= {_plain(tag) for each in right for label in labels if _is(label, each["label"]) for tag in label["tags"]}
+    for kind, is_of_kind in (("misspellings", True), ("words of other languages", False)):
+        some = [label for label in variants if (_plain(label["tags"][0]) in misspelt) == is_of_kind]
+        missed = [label for label in some if _plain(label["tags"][0]) not in merged]
+        check.say(f"{kind} that the doctor found", len(some) - len(missed), len(some))
+        show("missed", [f"{label['name']} ({label['count']})" for label in missed])
+    above = {(child, parent) for path in check.truth["images"].values() for child, parent in _steps(path["concepts"])}
+    implied = [each for each in proposals if each["kind"] == "implication"]
+    pairs = [(each, (concept(each["tags"]), of_label.get(each["also"], ""))) for each in implied]
+    known = [(each, pair) for each, pair in pairs if all(pair)]
+    check.say("implications that were planted", sum(pair in above for _, pair in known), f"{len(known)} proposed")
+    show("other", [f"{each['name']} -> {pair[1]}" for each, pair in known if pair not in above])
+    show(
+        "split or dead", [f"{each['kind']}: {each['name']}" for each in proposals if each["kind"] in ("split", "dead")]
+    )
+
+
+def _is(label: dict[str, Any], given: str) -> bool:
+    return (label["synset"] or f"text:{label['name']}") == given
+
+
+def _steps(concepts: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a concept and one above it."""
+    return [(each, parent) for each in concepts for parent in chain(each)[:-1]]
+
+
+def study(check: Check) -> None:
+    out = check.folder / "runs/study"
+    check.underpaint("study", "stages", "--size", "smoke", "--data", check.set, "--out", out)
+
+
+def train(check: Check) -> None:
+    """A run on the parts of three programs; those of the other two are its held-out images."""
+    runs, sets = check.folder / "runs", check.folder / "sets"
+    learned = [check.photos / name for name in ("Lightroom", "Bilder", "Images")]
+    others = [check.photos / name for name in ("Output", "Descargas")]
+    tables = ["--tags", check.folder / "flickr.csv", "--tags", check.folder / "captureone.csv"]
+    check.underpaint("prepare", *learned, "--out", sets / "learned", "--min-count", "5", "--dedupe", "near")
+    check.underpaint("prepare", *others, "--out", sets / "heldout", *tables, "--dedupe", "near")
+    data = [f"data={sets / 'learned'}", "data.views=4", "budget.samples=6400", "budget.warmup=640"]
+    check.underpaint("train", "wsp_laptop", *data, "--out", runs / "wsp")
 
 
 def predict(check: Check) -> None:
-    if check.run is None:
-        raise SystemExit("predict needs --run, a finished run of WSP on sets/photos")
-    tags = ["predict", check.run, check.photos, "--write", "xmp", "--precision", "0.8", "--out", check.folder / "tags"]
+    run = check.run or check.folder / "runs/wsp"
+    given = ["--heldout", check.folder / "sets/heldout", "--precision", "0.5", "--out", check.folder / "tags"]
+    tags = ["predict", run, check.photos, "--write", "xmp", *given]
     before = digests(check.photos)
     check.underpaint(*tags)
     check.say("files changed by the dry run", _changed(before, digests(check.photos)), 0)
@@ -251,6 +287,8 @@ CHECKS: dict[str, Callable[[Check], None]] = {
     "look": look,
     "prepare": prepare,
     "doctor": doctor,
+    "study": study,
+    "train": train,
     "predict": predict,
 }
 

@@ -195,6 +195,15 @@ def test_keys_are_paths_without_extension() -> None:
     assert match_rows([row_of(keys=("7",))], known)[0] == Match(path="a/7.jpg", by_end=True)
 
 
+def test_a_long_number_is_that_of_all_copies_of_a_photograph() -> None:
+    known = ["web/lake_48000071271_o.jpg", "web/lake_48000071271_b.jpg", "Backup/lake_48000071271_o.jpg"]
+    dates = ["2019/p_20190612_1.jpg", "2019/p_20190612_2.jpg"]
+    photo, day = match_rows([row_of(keys=("48000071271",)), row_of(keys=("20190612",))], [*known, *dates])
+    assert {photo.path, *photo.copies} == set(known)
+    assert (day.path, day.copies) == ("", ())
+    assert day.reason == "may be 2019/p_20190612_1 or 2019/p_20190612_2"
+
+
 @pytest.mark.parametrize(
     ("text", "caption"),
     [

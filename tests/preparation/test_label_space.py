@@ -165,6 +165,39 @@ def test_rows_that_fit_nothing_are_allowed_by_name(tmp_path: Path, photos: Path)
     ]
 
 
+def test_tables_of_two_programs_are_joined_to_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One names images by Flickr's number, the other by their file name alone."""
+    names = ("web/heron-at-lake_48000071271_o.png", "phone/heron_48000071271_b.png", "studio/Session #4 - 0003.png")
+    images = pictures(names)
+    photos = write_files(tmp_path / "photos", images)
+    (tmp_path / "flickr.csv").write_text("id,title,tags\n48000071271,heron,heron lake\n")
+    (tmp_path / "studio.csv").write_text("Filename;Rating;Keywords\nSession #4 - 0003.png;3;car, street\n")
+    tables = ["--tags", str(tmp_path / "flickr.csv"), "--tags", str(tmp_path / "studio.csv")]
+    assert main(["prepare", str(photos), "--out", str(tmp_path / "set"), *tables]) == 0
+    found = sorted(map(sorted, names_of(tmp_path / "set").values()))
+    assert found == [["car", "street"], ["heron", "lake"], ["heron", "lake"]]
+    assert capsys.readouterr().out.count("1 of 1 row fit an image") == 2
+    assert main(["prepare", str(photos), "--out", str(tmp_path / "set")]) == 0  # the tables are kept
+    assert {len(labels) for labels in names_of(tmp_path / "set").values()} == {2}
+
+
+def test_a_table_about_another_source_is_not_a_source(tmp_path: Path, photos: Path) -> None:
+    table = write_csv(tmp_path / "names only.csv", {path.rpartition("/")[2]: tags for path, tags in TAGS.items()})
+    with pytest.raises(ValueError, match=r"no row of .* names an image file in .*; .* with --tags '.*names only.csv'"):
+        underpaint.prepare([photos, table], tmp_path / "set")
+
+
+def test_a_record_with_one_table_is_continued(tmp_path: Path, photos: Path) -> None:
+    """Sets of earlier releases name it, or "", instead of a list."""
+    out = prepared(tmp_path / "set", photos, tags=str(write_csv(tmp_path / "t.csv", TAGS)))
+    expected = names_of(out)
+    record = json.loads((out / "prepare.json").read_text())
+    record["settings"] |= {name: record["settings"][name][0] for name in ("tags", "tags_hash")}
+    (out / "prepare.json").write_text(json.dumps(record))
+    underpaint.prepare([photos], out)
+    assert names_of(out) == expected
+
+
 @pytest.mark.parametrize("share", [float("nan"), -0.1, 1.5])
 def test_a_share_of_rows_is_a_share(tmp_path: Path, photos: Path, share: float) -> None:
     with pytest.raises(ValueError, match=r"max_unmatched=.* must be a share between 0 and 1"):

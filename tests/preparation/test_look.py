@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import underpaint
 from support.image_copies import jpeg, photograph
 from support.image_files import encoded
 from support.prepare_examples import picture, write_files
@@ -70,6 +72,19 @@ def test_what_was_planted_is_counted(photos: Path) -> None:
     for line in ("15 images (15 .jpg)", "14 of 14 images have tags, from names of folders alone 10", "1 exact copies"):
         assert line in told
     assert "most tags say in which folder an image lies" in told
+
+
+def test_images_that_were_cut_off_are_told_as_prepare_tells_them(tmp_path: Path) -> None:
+    """Their header is whole; an image that shows nothing is none of them."""
+    whole, plain = encoded(photograph(1), "JPEG"), encoded(Image.new("RGB", (40, 40)), "PNG")
+    half = whole[: len(whole) // 2]
+    files = {"a/1.jpg": whole, "a/cut.jpg": half, "b/again.jpg": half, "b/black.png": plain}
+    photos = write_files(tmp_path / "photos", files)
+    found = survey(photos)
+    record = underpaint.prepare(photos, tmp_path / "set")
+    assert (found.usable, record["counts"]["images"]) == (2, 2)
+    assert dict(found.left_out) == record["counts"]["reasons"] == {"cannot be decoded: the file is truncated": 2}
+    assert (found.copies.exact, found.tags.images) == (0, 2)
 
 
 def test_a_folder_is_listed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

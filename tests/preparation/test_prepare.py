@@ -497,7 +497,7 @@ def test_keywords_that_are_not_read_are_said(tmp_path: Path, capsys: pytest.Capt
     images = {f"{len(one)}.jpg": encoded(photograph(0), "JPEG", xmp=one) for one in (packet, damaged + b" ")}
     folder = write_files(tmp_path / "photos", images)
     assert main(["prepare", str(folder), "--out", str(tmp_path / "set")]) == 0
-    assert "not read 1 times: an XMP keyword with bytes that are not text" in capsys.readouterr().out
+    assert "not read 1 time: an XMP keyword with bytes that are not text" in capsys.readouterr().out
     assert sorted(map(len, names_of(tmp_path / "set").values())) == [1, 2]
 
 

@@ -69,7 +69,9 @@ def write_tars(folder: Path, files: Mapping[str, bytes], tags: Mapping[str, Sequ
 
 
 def prepared(out: Path, *sources: Path, **settings: object) -> Path:
-    """A set in ``out``."""
+    """A set in ``out``; ``tags`` may be one table."""
+    if isinstance(table := settings.get("tags"), str):
+        settings["tags"] = (table,)
     prepare_set(Preparation(sources=tuple(map(str, sources)), **settings), out)  # type: ignore[arg-type]
     return out
 

@@ -97,6 +97,14 @@ def test_near_spellings_are_those_of_all_pairs() -> None:
     assert len(wanted) > 10
 
 
+def test_words_with_other_numbers_are_other_things() -> None:
+    words = ["session3", "session8", "sesion8", "boeing737", "boing737", "boeing747"]
+    assert {(words[i], words[j]) for i, j, _ in near_spellings(words)} == {
+        ("session8", "sesion8"),
+        ("boeing737", "boing737"),
+    }
+
+
 def test_letters_are_folded() -> None:
     assert {folded(word) for word in ("Café-Crème", "cafe creme", "CAFÉCRÈME")} == {"cafecreme"}
     assert folded("Straße") == folded("strasse")

@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
-    add("--tags", metavar="FILE", help="table with the columns path (or key) and tags, for the images of all sources")
+    tags = "table with the columns path (or key) and tags, for the images of all sources; repeatable"
+    add("--tags", metavar="FILE", action="append", help=tags)
     labels = "table of classes for a transfer task, with the columns path (or key), class and optionally split"
     add("--labels", metavar="FILE", help=labels)
     unmatched = "largest share of the rows of a table that may match no image (default: 0.05)"

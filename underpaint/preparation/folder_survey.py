@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from underpaint.data.decode.image import preview
+from underpaint.data.decode.limits import BadImage
 from underpaint.data.folders.annotations import read_tags
 from underpaint.data.folders.folder import images_in, open_folder
 from underpaint.data.folders.listing import Listing
@@ -104,7 +106,10 @@ class FolderSurvey:
             f"{self.folder}: {images}, {self.bytes / 2**20:,.0f} MiB",
             f"  short side: {low:,} to {high:,} pixels, half of them from {middle:,} on",
             *([f"  {self.skipped}"] if self.skipped else []),
-            *(f"  cannot be used {count:,} times: {why}" for why, count in Counter(self.left_out).most_common(SHOWN)),
+            *(
+                f"  cannot be used {counted(count, 'time')}: {why}"
+                for why, count in Counter(self.left_out).most_common(SHOWN)
+            ),
             *([f"  {self.table}"] if self.table else []),
             *_about_tags(self.tags, self.usable),
             _about_copies(self.copies),
@@ -143,17 +148,18 @@ def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
     usable = [sample for sample in samples if isinstance(sample, Sample)]
     sides = sorted(min(sample.header.width, sample.header.height) for sample in usable) or [0]
     pixels = {sample.name: sample.header.width * sample.header.height for sample in usable}
+    copies, damaged = _copies_and_damaged(source, pixels)
     return FolderSurvey(
         folder=str(folder),
         images=len(listing.images),
         kinds=Counter(Path(path).suffix.lower() for path in listing.images),
         short_side=(sides[0], round(statistics.median(sides)), sides[-1]),
         bytes=size,
-        left_out=Counter(sample.reason for sample in samples if isinstance(sample, LeftOut)),
+        left_out=Counter([*(each.reason for each in samples if isinstance(each, LeftOut)), *damaged.values()]),
         skipped=listing.skipped(),
         table="; ".join(tagged.notes) if tagged else "",
-        tags=_tags(usable),
-        copies=_copies(source, pixels),
+        tags=_tags([sample for sample in usable if sample.name not in damaged]),
+        copies=copies,
         classes=Counter(label for label in source.label if label),
         notes=source.notes,
     )
@@ -178,17 +184,35 @@ def _tags(samples: Sequence[Sample]) -> TagSurvey:
     )
 
 
-def _copies(source: Source, pixels: Mapping[str, int]) -> Copies:
-    """Copies as ``prepare --dedupe`` finds them: of each group the best image is kept."""
+def _copies_and_damaged(source: Source, pixels: Mapping[str, int]) -> tuple[Copies, dict[str, str]]:
+    """Copies as ``prepare --dedupe`` finds them, keeping the best image of each group; and the images without pixels.
+
+    The latter have a header that can be read, as a file that was cut off does; with the reason.
+    """
     first_of = {family: row for row, family in reversed(list(enumerate(source.family))) if source.path[row] in pixels}
     rows = sorted(first_of.values(), key=lambda row: (-pixels[source.path[row]], row))
     prints = perceptual_hashes(source, rows)
     paths = [source.path[row] for row in rows]
+    damaged = _damaged(source, [paths[n] for n in np.flatnonzero(prints.flat.all(axis=1))])
     near = list(near_copies(prints, lambda some: read_views([partial(source.files.read, paths[n]) for n in some])))
     folders = np.array([path.rpartition("/")[0] for path in paths], dtype=object)
     beside = sum(folders[copy.row] == folders[copy.kept] for copy in near)
-    usable = sum(path in pixels for path in source.path)
-    return Copies(exact=usable - len(rows), near=len(near), same_folder=beside)
+    usable = sum(path in pixels and path not in damaged for path in source.path)
+    kept = sum(path not in damaged for path in paths)
+    return Copies(exact=usable - kept, near=len(near), same_folder=beside), damaged
+
+
+def _damaged(source: Source, flat: Sequence[str]) -> dict[str, str]:
+    """Images without a hash that cannot be decoded, with their exact copies; the others show nothing."""
+    reasons: dict[str, str] = {}
+    for path in flat:
+        try:
+            preview(source.files.read(path))
+        except (BadImage, OSError) as error:
+            reasons[path] = str(error)
+    family = dict(zip(source.path, source.family, strict=True))
+    by_family = {family[path]: reason for path, reason in reasons.items()}
+    return {path: by_family[family[path]] for path in source.path if family[path] in by_family} if by_family else {}
 
 
 def _about_tags(tags: TagSurvey, usable: int) -> list[str]:

@@ -38,7 +38,7 @@ JOINED = pa.schema(
         "split": pa.string(),
     }
 )
-_FORMAT = 2
+_FORMAT = 3
 """Version of the joined tables, raised with every change of their content: older ones are made again."""
 ROWS_OF_GROUP = 65_536
 _AMBIGUOUS = "\0"
@@ -182,7 +182,7 @@ def _named_rows(
             "class": row.label if is_of == "classes" else "",
             "split": split_of_name(row.split, table.file) if is_of == "classes" and "split" in table.columns else None,
         }
-        names = [as_path(match.path)] if match.path else []
+        names = [as_path(path) for path in (match.path, *match.copies) if path]
         names += [as_path(path) for path in row.paths]
         if by_key:
             # of a shard's sample only the key is known, which often is the last word of the path

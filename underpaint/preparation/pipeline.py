@@ -22,7 +22,7 @@ from underpaint._version import __version__
 from underpaint.data.folders.listing import list_folder
 from underpaint.data.shards.index import CLASSES, PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
-from underpaint.messages import say
+from underpaint.messages import counted, say
 from underpaint.preparation import deduplication, labelling
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.engine import Engine, EngineName, open_engine
@@ -97,10 +97,9 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     of_all = [
         join_table(_table(option, given, needs), work_folders.joined, known=known, images=images, is_of=is_of)
         for option, given, is_of, needs in (
-            ("--tags", wanted.tags, "tags", "tags"),
-            ("--labels", wanted.labels, "classes", "class"),
+            *(("--tags", table, "tags", "tags") for table in wanted.tags),
+            *([("--labels", wanted.labels, "classes", "class")] if wanted.labels else []),
         )
-        if given
     ]
     tables = {source.name: (*of_all, *_own_table(source, paths, work_folders)) for source in sources}
     return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
@@ -266,7 +265,7 @@ def _vocabulary(work: LabelWork, wanted: Preparation, fits: Sequence[TableFit]) 
     vocabulary = work.vocabulary()
     if wanted.tags and not len(vocabulary.table):
         raise ValueError(
-            f"no image has a label, though --tags {wanted.tags} is given; {'; '.join(map(str, fits))}. "
+            f"no image has a label, though --tags {' '.join(wanted.tags)} is given; {'; '.join(map(str, fits))}. "
             f"{work.folder / AUDIT} gives the decision on each tag"
         )
     return vocabulary
@@ -290,7 +289,7 @@ def _require_images(files: Sequence[Path], sizes: Sequence[int]) -> None:
     if sum(sizes):
         return
     reasons = Counter(reason for file in files for _, _, reason in problems(file))
-    most_frequent = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+    most_frequent = "; ".join(f"{counted(count, 'time')}: {reason}" for reason, count in reasons.most_common(3))
     raise ValueError(f"no image can be used ({most_frequent or 'the sources are empty'})")
 
 

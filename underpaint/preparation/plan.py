@@ -8,6 +8,7 @@ more or less changes the one partition that it lies in. A tar is a partition by 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +95,19 @@ def cut(
     if source.kind == "tars":
         yield from _tars(source, given)
         return
-    any_chunk = False
+    any_chunk = any_file = False
     planned = _of_table(source) if listing is None else _of_folder(source, listing, folder_tags)
     for chunk in _chunks(planned, images):
         any_chunk = True
+        any_file |= any(image.stamp for image in chunk)
         yield _write(chunk, source, folder=folder, given=given)
     if not any_chunk:
         raise ValueError(f"{source.path} holds no images; name a folder of images, a table of them, or tar shards")
+    if not any_file and source.kind == "table":
+        raise ValueError(
+            f"no row of {source.path} names an image file in {source.root}; if the table is about images of other "
+            f"sources, give it with --tags {shlex.quote(source.path)}"
+        )
 
 
 def _tars(source: PreparedFrom, given: str) -> Iterator[Partition]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
 from underpaint._version import __version__
-from underpaint.files import xxh3
+from underpaint.files import OneOrMany, paths_of, xxh3
+from underpaint.messages import counted
 from underpaint.preparation.families import Dedupe
 from underpaint.preparation.inputs import PreparedFrom
 from underpaint.preparation.labelling import Resampling
@@ -30,7 +31,7 @@ class Preparation:
     """All settings that determine the content of a prepared set; the engine does not change it."""
 
     sources: tuple[str, ...]
-    tags: str = ""  # a table that is joined to the images of all sources
+    tags: tuple[str, ...] = ()  # tables that are joined to the images of all sources
     labels: str = ""  # a table of the images' classes, and perhaps splits, for the transfer task
     exclude: tuple[str, ...] = ()  # folders of evaluation images whose near duplicates are left out
     rules: TagRules = field(default_factory=TagRules)
@@ -56,8 +57,8 @@ class Preparation:
 class PrepareOptions(TypedDict, total=False):
     """Options of a prepared set; one that is missing or None keeps its recorded value, or takes its default."""
 
-    tags: str | None
-    """Table of tags for the images of all sources."""
+    tags: OneOrMany | None
+    """Table of tags for the images of all sources, or several, whose tags are taken together; "" is none."""
     labels: str | None
     """Table of the images' classes, and perhaps splits, for the transfer task."""
     mapping: str | None
@@ -90,6 +91,8 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
         given["dedupe"] = _kind_of_copies(given["dedupe"])
     before = _restored(record["settings"]) if record else Preparation(sources=())
     mapping, exclude = given.pop("mapping", None), given.pop("exclude", None)
+    if "tags" in given:
+        given["tags"] = _absolute(paths_of(given["tags"])) if given["tags"] else ()
     plain = {name: given.pop(name) for name in ("tags", "labels", "shard_images", "folders", "dedupe") if name in given}
     known = [field.name for field in fields(TagRules) if field.name not in ("mapping", "implied")]
     if unknown := given.keys() - set(known):
@@ -110,7 +113,7 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
 def _restored(settings: PrepareSettings) -> Preparation:
     return Preparation(
         sources=tuple(source["path"] for source in settings["sources"]),
-        tags=settings["tags"],
+        tags=_tables(settings["tags"]),
         labels=settings.get("labels", ""),
         exclude=tuple(settings["exclude"]),
         rules=TagRules(**_rules(settings["rules"])),
@@ -125,6 +128,11 @@ def _restored(settings: PrepareSettings) -> Preparation:
 def _kind_of_copies(given: Dedupe | bool) -> Dedupe:
     """Older sets say whether copies of both kinds are left out."""
     return given if isinstance(given, str) else "near" if given else "none"
+
+
+def _tables(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Older sets name one table of tags, or ""."""
+    return ((given,) if given else ()) if isinstance(given, str) else tuple(given)
 
 
 def _rules(settings: dict[str, object]) -> dict[str, Any]:
@@ -142,14 +150,14 @@ def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
 
 def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSettings:
     """The settings as ``prepare.json`` records them, with absolute paths and the hashes of the tables."""
-    tags = str(Path(wanted.tags).expanduser().resolve()) if wanted.tags else ""
+    tags = _absolute(wanted.tags)
     settings: PrepareSettings = {
         "underpaint": __version__,
         "sources": [
             {"name": source.name, "path": source.path, "kind": source.kind, "table": source.table} for source in sources
         ],
-        "tags": tags,
-        "tags_hash": xxh3(Path(tags)) if tags else "",
+        "tags": list(tags),
+        "tags_hash": [xxh3(Path(table)) for table in tags],
         "labels": "",
         "exclude": list(wanted.exclude),
         "rules": asdict(wanted.rules),
@@ -172,7 +180,7 @@ def summary(record: PrepareRecord, out: str | Path) -> str:
         f"{out}: {counts['images']:,} images, {counts['labels']:,} labels, {counts['dropped']:,} left out",
         *(f"  {fit}" for fit in record.get("tables", ())),
         *([f"  {classes:,} classes to transfer to"] if (classes := counts.get("classes")) else []),
-        *(f"  left out {count:,} times: {reason}" for reason, count in _most(counts["reasons"], 5)),
+        *(f"  left out {counted(count, 'time')}: {reason}" for reason, count in _most(counts["reasons"], 5)),
         *(
             f"  {tested['removed']:,} near duplicates of {tested['duplicated']:,} of {tested['images']:,} images of "
             f"{tested['name']} left out"
@@ -181,7 +189,7 @@ def summary(record: PrepareRecord, out: str | Path) -> str:
         *_copies(record.get("copies", {}), out),
         *_origins(record["counts"]),
         *(
-            f"  keywords inside an image not read {count:,} times: {reason}"
+            f"  keywords inside an image not read {counted(count, 'time')}: {reason}"
             for reason, count in _most(record["refused"], 3)
         ),
         f"train with data={out}",

@@ -26,8 +26,8 @@ class PrepareSettings(TypedDict):
 
     underpaint: str
     sources: list[SourceRecord]
-    tags: str
-    tags_hash: str
+    tags: list[str] | str  # tables; in older sets one, or ""
+    tags_hash: list[str] | str
     labels: NotRequired[str]
     labels_hash: NotRequired[str]
     exclude: list[str]

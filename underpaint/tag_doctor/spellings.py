@@ -32,7 +32,8 @@ def folded(name: str) -> str:
 def near_spellings(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
     """Pairs of places of words that differ in at most one letter, long ones in two, with their distance.
 
-    Words that differ by one of ENDINGS alone have the distance 1.
+    Words that differ by one of ENDINGS alone have the distance 1. Words with different numbers are left apart: ``boeing
+    737`` is another thing than ``boeing 747``, and ``session 3`` than ``session 8``.
     """
     hashes, owners = array("q"), array("i")
     for place, word in enumerate(words):
@@ -43,6 +44,7 @@ def near_spellings(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
     order = np.lexsort((owner, hashed))
     hashed, owner = hashed[order], owner[order]
     bounds = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] - 1, append=hashed[-1:] + 1))
+    digits = ["".join(filter(str.isdigit, word)) for word in words]
     pairs: set[tuple[int, int]] = {
         pair
         for start, end in pairwise(bounds.tolist())
@@ -50,7 +52,7 @@ def near_spellings(words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         for pair in combinations(owner[start:end].tolist(), 2)
     }
     for first, second in sorted(pairs):
-        if first == second:
+        if first == second or digits[first] != digits[second]:
             continue
         if words[first] == words[second]:
             yield first, second, 0

@@ -1,6 +1,7 @@
 """The tag that the name of a folder gives: ``2019-05 Bergen`` gives ``Bergen``, ``100CANON`` and ``Fotos 2021`` none.
 
-Words for albums (``album_words.txt``) say nothing of the picture in any language.
+Words for albums and names of programs (``album_words.txt``) say nothing of the picture in any language, nor do the
+numbers of albums (``Fotos 3``). Other numbers stay: ``class 12`` is not ``class 13``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def tag_of_folder(name: str) -> str:
         del words[0]
     while words and _is_bookkeeping(words[-1]):
         del words[-1]
-    return " ".join(words)
+    tag = " ".join(words)
+    return tag if tag == name or any(letter.isalpha() for letter in tag) else ""
 
 
 def _is_bookkeeping(word: str) -> bool:

@@ -113,6 +113,8 @@ def decoding() -> Iterator[None]:
         raise BadImage(f"it has more pixels than the limit of {MAX_PIXELS}") from error
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__  # libheif's messages have line ends
+        if "truncated" in reason.lower():  # one reason for all, whatever number of bytes each message names
+            reason = "the file is truncated"
         raise BadImage(f"cannot be decoded: {reason}") from error
 
 

@@ -118,7 +118,10 @@ def _opened(file: Path, column: str) -> TagTable:
 
 def _matched(table: TagTable, known: Collection[str]) -> Iterator[tuple[TableRow, Match]]:
     rows = [row for block in table.rows() for row in block]
-    return zip(rows, match_rows(rows, sorted(known)), strict=True)
+    for row, match in zip(rows, match_rows(rows, sorted(known)), strict=True):
+        yield row, match
+        for path in match.copies:
+            yield row, Match(path=path)
 
 
 def _problem(row: TableRow, match: Match, root: Path) -> Problem:

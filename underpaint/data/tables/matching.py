@@ -6,7 +6,7 @@ import re
 import unicodedata
 import urllib.parse
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,7 +14,9 @@ from underpaint.data.tables.tag_tables import TableRow
 
 _ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
 LEAST_DIGITS = 6
-"""Fewest digits of a key that is looked for within names: shorter ones are dates and counters of cameras."""
+"""Fewest digits of a key that is looked for within names: shorter ones are counters of cameras."""
+DIGITS_OF_COPIES = 9
+"""Fewest digits of a key that several names may have: sizes and copies of one photograph. Shorter ones may be dates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,18 +29,23 @@ class Match:
     """Whether only the ends of the two paths agree, as in a table written for another parent folder."""
     reason: str = ""
     """Reason why no image matches; "" where one does."""
+    copies: tuple[str, ...] = ()
+    """Further images that the row is about: those with the same number in their name."""
 
 
 def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
     """The match of each row of a table among the ``known`` images, by its paths, else by its keys.
 
-    A key is a path without its extension, or the end of one; else a number within one name alone, as Flickr's files
-    have it (``lake_5678901234_o.jpg``).
+    A key is a path without its extension, or the end of one; else a number within a name, as Flickr's files have it
+    (``lake_5678901234_o.jpg``). Several names may have a long number: they are sizes and copies of one photograph.
     """
     by_path = match_paths([row.paths[0] if row.paths else "" for row in rows], known)
     # YFCC100M's rows name several places: the first that is there counts
     known_set = set(known)
-    further = [next((path for path in row.paths[1:] if path in known_set), "") for row in rows]
+    further = [
+        "" if match.path else next((path for path in row.paths[1:] if path in known_set), "")
+        for row, match in zip(rows, by_path, strict=True)
+    ]
     stems: dict[str, list[str]] = defaultdict(list)
     for path in known:
         stems[str(PurePosixPath(path).with_suffix(""))].append(path)
@@ -46,13 +53,18 @@ def match_rows(rows: Sequence[TableRow], known: Sequence[str]) -> list[Match]:
     by_key = match_paths(open_keys, stems) if any(open_keys) else [Match(path="")] * len(rows)
     by_key = _by_further_keys(rows, by_key, stems)
     return [
-        path_match
-        if path_match.path or not (another or key_match.path)
-        else Match(path=another)
-        if another
-        else _of_stem(key_match, stems[key_match.path])
-        for path_match, another, key_match in zip(by_path, further, by_key, strict=True)
+        _best(row, Match(path=another) if another else path_match, key_match, stems)
+        for row, path_match, another, key_match in zip(rows, by_path, further, by_key, strict=True)
     ]
+
+
+def _best(row: TableRow, by_path: Match, by_key: Match, stems: Mapping[str, Sequence[str]]) -> Match:
+    """The match by a path if there is one, else that by a key; where there is none, the one with the reason."""
+    if by_path.path:
+        return by_path
+    if by_key.path:
+        return _of_stems(by_key, [stems[stem] for stem in (by_key.path, *by_key.copies)])
+    return by_path if row.paths else by_key
 
 
 def _by_further_keys(rows: Sequence[TableRow], by_key: Sequence[Match], stems: Iterable[str]) -> list[Match]:
@@ -66,17 +78,22 @@ def _by_further_keys(rows: Sequence[TableRow], by_key: Sequence[Match], stems: I
     def match_of(row: TableRow, match: Match) -> Match:
         numbers = [key for key in row.keys[:1] if re.fullmatch(f"[0-9]{{{LEAST_DIGITS},}}", key)]
         for key in (*row.keys[1:], *numbers):
-            if not match.path and len(stems_of := within.get(key, ())) == 1:
-                return Match(path=next(iter(stems_of)), by_end=True)
+            stems_of = sorted(within.get(key, ()))
+            if match.path or not stems_of:
+                continue
+            if len(stems_of) == 1 or (key in numbers and len(key) >= DIGITS_OF_COPIES):
+                return Match(path=stems_of[0], by_end=True, copies=tuple(stems_of[1:]))
+            match = Match(path="", reason=f"may be {stems_of[0]} or {stems_of[1]}")
         return match
 
     return [match_of(row, match) for row, match in zip(rows, by_key, strict=True)]
 
 
-def _of_stem(match: Match, paths: list[str]) -> Match:
-    if len(paths) > 1:
+def _of_stems(match: Match, of_stems: Sequence[Sequence[str]]) -> Match:
+    paths = [path for of_stem in of_stems for path in of_stem]
+    if len(paths) > 1 and not match.copies:
         return Match(path="", reason=f"may be {paths[0]} or {paths[1]}")
-    return Match(path=paths[0], by_end=match.by_end)
+    return Match(path=paths[0], by_end=match.by_end, copies=tuple(paths[1:]))
 
 
 def match_paths(written: Sequence[str], known: Iterable[str]) -> list[Match]:
