@@ -157,7 +157,7 @@ def test_lists_of_a_flat_val_in_other_forms(tmp_path: Path) -> None:
     ):
         open_source(f"in1k:{root}")
     file.write_text("a.JPEG 0", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"val.txt is not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"val.txt is not UTF-8 text: .*; save it as UTF-8"):
         open_source(f"in1k:{root}")
     file.unlink()
     rows = "\n".join(f"{name},{wnid} 1 2 3 4" for name, wnid in zip(names, WNIDS, strict=True))
@@ -451,6 +451,9 @@ def test_food_caltech_and_cifar(tmp_path: Path) -> None:
     assert sorted(tested) == ["Faces", "ant", "ant", "ant"]
     assert len(records) == 64
     assert read_caltech(tmp_path / "caltech").records == records
+    part = tmp_path / "caltech" / "101_ObjectCategories"
+    with pytest.raises(ValueError, match=rf"name the folder alone \(data={part}\) to use the part that is there"):
+        open_source(f"caltech101:{tmp_path / 'caltech'}")
     for half in ("train", "test"):
         for name in CIFAR10:
             image(tmp_path / "cifar" / half / name / "1.png")

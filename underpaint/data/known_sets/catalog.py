@@ -10,7 +10,7 @@ from underpaint.data.known_sets.borders import WithoutBorder
 from underpaint.data.known_sets.imagenet import last_folder, read_imagenet, read_objectnet, read_real, read_v2
 from underpaint.data.known_sets.known_set import KnownSet
 from underpaint.data.known_sets.other_sets import read_caltech, read_cifar, read_food, read_inaturalist
-from underpaint.data.source import Source, make_source
+from underpaint.data.source import Source, make_source, one_outer_folder
 
 RESEARCH = "non-commercial research and education (image-net.org)"
 KNOWN_SETS = (
@@ -112,5 +112,5 @@ def require_counts(known: KnownSet, source: Source, root: Path) -> None:
     if wrong:
         raise ValueError(
             f"{root} is not all of {known.title}: it has {', '.join(wrong)}. Complete it, or name the folder alone "
-            f"(data={root}) to use the part that is there"
+            f"(data={one_outer_folder(source) or root}) to use the part that is there"
         )
