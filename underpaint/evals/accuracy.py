@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.data.source import Source
 from underpaint.evals.engine import Engine
-from underpaint.evals.features import labelled_rows, lacking_classes, transfer_classes, unseen_classes
+from underpaint.evals.features import labelled_rows, lacking_classes, transfer_classes
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
@@ -55,7 +55,9 @@ class Accuracy:
 
     def check(self, source: Source) -> list[str]:
         """Remarks on the labels, before any image is read."""
-        return unseen_classes(source)
+        trained = {source.label[row] for row in source.rows("train")}
+        labels = [source.label[row] for row in source.rows("test")] if trained else []
+        return lacking_classes(labels, trained, what="no training image has, and are wrong if the model lacks it too")
 
     def __call__(
         self, classifier: FinishedClassifier, *, source: Source, device: torch.device, seed: int
@@ -89,7 +91,8 @@ class Accuracy:
         remarks = unreadable_images(unread, total=len(rows), what="test", wrong=True)
         if not source.accepted:
             labels = [source.label[row] for row in rows]
-            remarks = [*lacking_classes(labels, classifier.labels, what="the model does not have"), *remarks]
+            lacking = lacking_classes(labels, classifier.labels, what="the model does not have, and count as wrong")
+            remarks = [*lacking, *remarks]
         return Predictions(
             dataset=source.name,
             view=view_name(classifier_input(classifier.image_input, self.view)),

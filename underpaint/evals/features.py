@@ -216,18 +216,23 @@ def unseen_classes(source: Source) -> list[str]:
     trained = {source.label[row] for row in source.rows("train")}
     if not trained:  # a dataset to test on
         return []
-    return lacking_classes([source.label[row] for row in source.rows("test")], trained, what="no training image has")
+    labels = [source.label[row] for row in source.rows("test")]
+    return lacking_classes(labels, trained, what="no training image has, and count as wrong")
 
 
 def lacking_classes(labels: Sequence[str], known: Collection[str], *, what: str) -> list[str]:
-    """A remark about test images, given by their labels, whose class is not ``known``; none without any."""
-    count = Counter(name for name in labels if name not in known)
+    """A remark about test images, given by their labels, whose class is not ``known``; none without any.
+
+    ``what`` says who does not have it, and what follows.
+    """
+    unknown = set(labels) - set(known)
+    count = Counter(name for name in labels if name in unknown)
     if not count:
         return []
     ordered = sorted(count, key=lambda name: (-count[name], name))
     shown = ", ".join(f"{name!r} ({counted(count[name], 'image')})" for name in ordered[:_SHOWN])
     named = f"such as {shown}" if len(count) > _SHOWN else shown
     return [
-        f"{count.total()} of {len(labels)} test images have a class that {what}, and count as wrong: {named}; "
+        f"{count.total()} of {len(labels)} test images have a class that {what}: {named}; "
         "correct the labels, or train on such images"
     ]
