@@ -389,7 +389,7 @@ def test_a_run_names_what_it_excludes(tmp_path: Path, capsys: pytest.CaptureFixt
     everything = data.open()
     rows = {row for row in everything.rows if everything.source.path[row] not in ("1.png", "2.png")}
     assert set(replace(data, exclude=f"{one}+{two}").open().rows) == rows
-    assert "1 images of images are near duplicates of test images of one" in capsys.readouterr().err
+    assert "1 image of images is a near duplicate of test images of one" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no images in its split"):
         replace(data, exclude=str(images)).open()
 

@@ -17,7 +17,7 @@ from support.all_pairs import all_near_copies
 from support.html_page import Page
 from support.image_copies import drawing, photograph, scaled
 from support.image_files import encoded
-from support.prepare_examples import index_of, outputs, prepared, write_csv, write_files, write_tars
+from support.prepare_examples import index_of, names_of, outputs, prepared, write_csv, write_files, write_tars
 from underpaint.__main__ import main
 from underpaint.data.near_duplicates.fingerprints import fingerprint
 from underpaint.preparation import deduplication, pipeline
@@ -238,3 +238,20 @@ def test_a_record_of_an_older_release_means_both_kinds(tmp_path: Path) -> None:
         (out / "prepare.json").write_text(json.dumps(record))
         assert continued(out, [], {}).dedupe == meant
         assert continued(out, [], {"dedupe": older}).dedupe == meant
+
+
+def test_names_of_folders_are_no_tags_of_an_image_whose_copy_has_tags(tmp_path: Path) -> None:
+    """Whichever of the two is kept; and only images of the set are counted as named by folders."""
+    own, album, other = (encoded(photograph(number)) for number in (1, 2, 3))
+    files = {"trip/1.png": own, "trip/1.txt": b"owl, tree", "heron/1.png": own}
+    files |= {
+        "harbour/2.png": album,
+        "trip/2.png": album,
+        "trip/2.txt": b"boat",
+        "heron/3.png": other,
+        "heron/4.png": other,
+    }
+    photos = write_files(tmp_path / "photos", files)
+    record = underpaint.prepare(photos, tmp_path / "set", dedupe="exact")
+    assert sorted(map(sorted, names_of(tmp_path / "set").values())) == [["boat"], ["heron"], ["owl", "tree"]]
+    assert record["counts"]["folder_tags"] == 1

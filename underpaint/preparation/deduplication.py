@@ -31,11 +31,12 @@ from underpaint.messages import say
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.families import FAMILIES, FAMILIES_SCHEMA, Dedupe
 from underpaint.preparation.partition_reader import ROWS
+from underpaint.preparation.samples import FOLDER_TAGS
 
 COPIES = "copies.parquet"
 REASONS = {"exact": "an exact copy of an image that is kept", "near": "a near copy of an image that is kept"}
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of the rules for copies, raised with every change: copies found by older rules are sought again."""
 _COLUMNS = ("key", "source", "shard", "offset", "size", "width", "height", "tags", "caption")
 _IMAGE = pa.struct([ROWS.field(name) for name in _COLUMNS])
@@ -73,6 +74,7 @@ class ImageRow(TypedDict):
     class_name: str | None
     given_split: str | None
     problem: str | None
+    flags: list[str]
 
 
 class CopyRow(TypedDict):
@@ -262,12 +264,22 @@ def _merged(rows: dict[int, ImageRow], copies: dict[int, _Copy]) -> dict[int, Im
     }
     for image, copy in sorted(copies.items()):
         kept = changed.setdefault(copy.kept, {**rows[copy.kept]})
-        said = _said(kept).merged_with(_said(rows[image]))
+        copied: ImageRow = {**rows[image]}
+        if _is_named_by_folder(kept) and copied["tags"] and not _is_named_by_folder(copied):
+            kept["tags"], kept["flags"] = [], [flag for flag in kept["flags"] if flag != FOLDER_TAGS]
+        elif _is_named_by_folder(copied) and kept["tags"] and not _is_named_by_folder(kept):
+            copied["tags"] = []
+        said = _said(kept).merged_with(_said(copied))
         kept["tags"], kept["caption"] = list(said.tags or ()), said.caption or None
-        kept["keyword_paths"] = list(dict.fromkeys([*kept["keyword_paths"], *rows[image]["keyword_paths"]]))
+        kept["keyword_paths"] = list(dict.fromkeys([*kept["keyword_paths"], *copied["keyword_paths"]]))
         kept["language"] = said.language or None
         kept["class_name"], kept["given_split"] = said.label or None, said.split
     return changed
+
+
+def _is_named_by_folder(row: ImageRow) -> bool:
+    """Whether its tags are names of folders, which are tags only where nobody gave others."""
+    return FOLDER_TAGS in row["flags"]
 
 
 def _shown(row: ImageRow) -> str:

@@ -72,10 +72,9 @@ def refusals(files: Sequence[Path]) -> dict[str, int]:
 
 
 def tag_origins(files: Sequence[Path]) -> TagOrigins:
-    """Numbers of images by the flags that say where tags come from."""
-    flags = Counter(
-        flag for file in files for row in read_table(file, ["flags"])["flags"].to_pylist() for flag in row or ()
-    )
+    """Numbers of images of the set by the flags that say where tags come from."""
+    rows = (row for file in files for row in read_table(file, ["flags", "problem"]).to_pylist())
+    flags = Counter(flag for row in rows if row["problem"] is None for flag in row["flags"] or ())
     return {
         "folder_tags": flags["folder_tags"],
         "newer_sidecar": flags["newer_sidecar"],

@@ -28,6 +28,8 @@ ORIGINS = {
     "folder": "names of folders alone",
 }
 """Places where tags come from, in words."""
+FOLDER_TAGS = "folder_tags"
+"""Flag of an image whose tags are names of folders alone."""
 
 
 def origins_in_words(origins: Mapping[str, int]) -> str:
@@ -165,7 +167,7 @@ def _sample(
         said = Metadata(tags=metadata.hashtags(said.caption)).merged_with(said)
         origins = ("caption",) if said.tags else ()
     if not said.tags and folders:
-        said, flags, origins = replace(said, tags=folders), (*flags, "folder_tags"), ("folder",)
+        said, flags, origins = replace(said, tags=folders), (*flags, FOLDER_TAGS), ("folder",)
     words, paths = words_and_paths(said.tags or ())
     return Sample(
         name=name,

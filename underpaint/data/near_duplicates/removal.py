@@ -31,7 +31,7 @@ from underpaint.data.near_duplicates.fingerprints import PerceptualHashes, Views
 from underpaint.data.near_duplicates.pixels import DUPLICATE, differences
 from underpaint.data.source import Files, Source, Split
 from underpaint.files import read_json, write_bytes
-from underpaint.messages import say
+from underpaint.messages import counted, say
 
 BORDERLINE = 2.0
 """Largest difference of pairs that are reported for inspection, though those above DUPLICATE are kept."""
@@ -176,7 +176,8 @@ def _compared(train: Source, test: Source) -> tuple[tuple[Pair, ...], int]:
         _remember(store, pairs)
     count = len({pair.path for pair in pairs if pair.is_duplicate})
     if count:
-        say(f"{count} images of {train.name} are near duplicates of test images of {test.name}")
+        are = "is a near duplicate" if count == 1 else "are near duplicates"
+        say(f"{counted(count, 'image')} of {train.name} {are} of test images of {test.name}")
     return pairs, int(tested.prints.flat.all(axis=1).sum())
 
 
