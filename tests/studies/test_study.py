@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,14 +256,16 @@ def test_a_batch_larger_than_the_images_of_a_later_stage_is_found_before_anythin
     monkeypatch.setattr(cost, "measure", lambda *_, **__: pytest.fail("a part was timed"))
     out = tmp_path / "study"
     change = ["finetune.budget.batch_size=512", "finetune.budget.microbatch=64", "finetune.budget.samples=1024"]
+    message = r"finetune-\S+ has \d+ images to train on, fewer than one batch of 512; give more images, or add (.*)"
+    asked: Any = {"size": "smoke", "out": out, "images": str(images), "labels": str(images / "labels.csv")}
     for verb in (verbs.plan_study, verbs.run_study):
-        with pytest.raises(
-            ValueError, match=r"finetune-\S+ has \d+ images to train on, fewer than one batch of 512; give"
-        ):
-            verb(
-                "stages", size="smoke", out=out, images=str(images), labels=str(images / "labels.csv"), overrides=change
-            )
+        with pytest.raises(ValueError, match=message) as raised:
+            verb("stages", overrides=change, **asked)
     assert not out.exists()
+    named = re.fullmatch(message, str(raised.value))
+    assert named is not None
+    monkeypatch.setattr(parts, "measure", lambda *_, **__: (1.0, 10))
+    assert verbs.plan_study("stages", overrides=[*change, *named[1].split()], **asked), "the fields named mend it"
 
 
 def test_another_image_size_of_a_later_stage_is_planned(

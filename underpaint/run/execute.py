@@ -178,10 +178,10 @@ def _train(
     branch: Path | None,
 ) -> RunResult:
     """Build, resume and train, then save the outputs."""
+    stream, heldout = _open_batches(run, folder, opened, ranks)  # first, since it refuses a batch larger than the data
     state = build_state(run, data_info, device, ranks)
     checkpoints = _checkpoints(run, folder, ranks)
     _resume(run, state, checkpoints, ranks, branch)
-    stream, heldout = _open_batches(run, folder, opened, ranks)
     stream.position = state.step * run.budget.batch_size
     with ExitStack() as around:
         signalled = around.enter_context(catch_signals(repeated=ranks.world > 1))

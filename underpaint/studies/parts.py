@@ -95,13 +95,7 @@ def require_sound_runs(study: Study) -> None:
     """Raises ValueError if a run of the study has fewer images than one batch, or another architecture than the part
     that it starts from.
     """
-    for part in (part for part in study.parts if isinstance(part, TrainPart)):
-        batch, images = part.run.budget.batch_size, part.data_info.images * getattr(part.run.data, "views", 1)
-        if images < batch:
-            raise ValueError(
-                f"{part.name} has {images} images to train on, fewer than one batch of {batch}; give more images, or "
-                f"set {part.run.objective.stage}.budget.batch_size and {part.run.objective.stage}.budget.microbatch"
-            )
+    _require_batches(study)
     encoders = {part.name: _encoder_of(part) for part in study.parts}
     for part in (part for part in study.parts if isinstance(part, TrainPart) and part.init_from):
         source, target = encoders[part.init_from], encoders[part.name]
@@ -109,6 +103,22 @@ def require_sound_runs(study: Study) -> None:
             part.run.objective.require_start(source, start=part.init_from)
         elif source is not None and target is not None:
             require_same_form(target, source, start=part.init_from, run=f"{part.name}, which starts from it,")
+
+
+def _require_batches(study: Study) -> None:
+    """Raises ValueError if a run has fewer images than one batch, with fields that mend all of them."""
+    first, fits = "", dict[str, int]()
+    for part in (part for part in study.parts if isinstance(part, TrainPart)):
+        batch, images = part.run.budget.batch_size, part.data_info.images * getattr(part.run.data, "views", 1)
+        if images < batch:
+            first = first or f"{part.name} has {images} images to train on, fewer than one batch of {batch}"
+            stage = part.run.objective.stage
+            fits[stage] = min(fits.get(stage, batch), 1 << max(0, images.bit_length() - 1))
+    if fits:
+        fields = (
+            f"{stage}.budget.{name}={size}" for stage, size in fits.items() for name in ("batch_size", "microbatch")
+        )
+        raise ValueError(f"{first}; give more images, or add {' '.join(fields)}")
 
 
 def _encoder_of(part: Part) -> ViTConfig | None:
