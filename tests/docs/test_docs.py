@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.shown_commands import PAGES, all_commands, shell
 from underpaint import config, recipes, verbs
 from underpaint.cli.main import main
-from underpaint.cli.parser import VERBS, parse
+from underpaint.cli.parser import parse
 from underpaint.fitted_recipes import STAGES
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXAMPLES = {name: verb.examples for name, verb in VERBS.items()}
-COMMAND = re.compile(r"^ *(underpaint [^\n`]+)$", re.MULTILINE)
-
-
-def commands() -> Iterator[tuple[str, str]]:
-    for where, text in {**{page: shell(page) for page in PAGES}, **EXAMPLES}.items():
-        for command in COMMAND.findall(text):
-            yield str(where.relative_to(ROOT)) if isinstance(where, Path) else where, command
-
-
-def shell(page: Path) -> str:
-    """The text of all blocks of commands of a page."""
-    return "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
-
-
-COMMANDS = sorted(set(commands()))
+COMMANDS = sorted(set(all_commands()))
 
 FIRST_README = """\
 make demo
