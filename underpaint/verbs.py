@@ -1,4 +1,4 @@
-"""The verbs of the package as Python functions; the command line calls these and nothing else."""
+"""The verbs of the package as Python functions; the command line calls these, and `train` where it is made."""
 
 from __future__ import annotations
 

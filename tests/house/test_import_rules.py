@@ -111,6 +111,8 @@ MAY_IMPORT = {
         "tagging",
         "tag_doctor",
         "first_look",
+        "one_run",
+        "printed_plan",
         "verbs",
     },
     "__main__": {"cli"},

@@ -118,7 +118,7 @@ def test_adamw_steps_as_torchs_with_the_same_values() -> None:
     config = OptimConfig(base_lr=1e-3, weight_decay=0.3, betas=(0.8, 0.9))
     ours, theirs = mae(), mae()
     optimizer = build_optimizer(ours, config, layer_of=ours.layer_of)
-    assert type(optimizer) is torch.optim.AdamW
+    assert isinstance(optimizer, torch.optim.AdamW)
     trained = {name: p for name, p in theirs.named_parameters() if p.requires_grad}
     reference = torch.optim.AdamW(
         [
@@ -204,3 +204,39 @@ def test_lars_is_timms_where_the_definitions_agree() -> None:
         optimizer.step()
         reference.step()
     torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_an_optimizer_without_the_compilers_wrappers_has_the_bits_and_the_state_of_torchs(name: str) -> None:
+    config = OptimConfig(name=name, weight_decay=0.1)  # type: ignore[arg-type]
+    mine, theirs = (nn.Linear(4, 3) for _ in range(2))
+    theirs.load_state_dict(mine.state_dict())
+    optimizer = build_optimizer(mine, config, layer_of=lambda name: 0)
+    kind = type(optimizer).__mro__[1]
+    fields = {"adamw": {"betas": config.betas, "fused": True}, "sgd": {"momentum": 0.9}, "lars": {"momentum": 0.9}}[
+        name
+    ]
+    groups = [{"params": [theirs.bias], "weight_decay": 0.0}, {"params": [theirs.weight], "weight_decay": 0.1}]
+    reference: Any = kind(groups, **({"trust": config.trust} if name == "lars" else {"lr": 0.0}), **fields)
+    for step in range(4):
+        for made, network in ((optimizer, mine), (reference, theirs)):
+            for group in made.param_groups:
+                group["lr"] = 0.1 * step
+            for parameter in network.parameters():
+                parameter.grad = draw(*parameter.shape, seed=step)
+            made.step()
+            made.zero_grad()
+            assert all(parameter.grad is None for parameter in network.parameters())
+        again = build_optimizer(mine, config, layer_of=lambda name: 0)
+        again.load_state_dict(optimizer.state_dict())
+        optimizer = again
+    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert one.requires_grad
+    assert_equal_states(optimizer.state_dict()["state"], reference.state_dict()["state"])
+
+
+def assert_equal_states(one: dict[int, dict[str, Tensor]], other: dict[int, dict[str, Tensor]]) -> None:
+    assert one.keys() == other.keys()
+    for place, values in one.items():
+        assert all(torch.equal(values[key], other[place][key]) for key in values)

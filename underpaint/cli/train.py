@@ -32,20 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> None:
-    from underpaint import verbs
+    from underpaint.one_run import plan_run, train  # not by `verbs`, which imports what other verbs need
+    from underpaint.printed_plan import read_plan
 
     data = options.data if "/" in options.data else f"./{options.data}"  # a bare word would be the name of a collection
     words = [options.recipe, *options.overrides] if "=" in options.recipe else options.overrides
     recipe = "" if "=" in options.recipe else options.recipe
     if bool(recipe) == bool(options.config):
         raise ValueError("train needs a RECIPE, or a --config FILE that --plan printed, and not both")
-    recipe, planned = verbs.read_plan(options.config) if options.config else (recipe, [])
+    recipe, planned = read_plan(options.config) if options.config else (recipe, [])
     overrides = [*planned, *words, *([f"data={data}"] if options.data else [])]
     where = {"out": options.out, "minutes": options.minutes}
     if options.plan:
-        print(json.dumps(verbs.plan_run(recipe, overrides, **where), indent=2))
+        print(json.dumps(plan_run(recipe, overrides, **where), indent=2))
         return
-    verbs.train(recipe, overrides, **where, dry_run=options.dry_run)
+    train(recipe, overrides, **where, dry_run=options.dry_run)
 
 
 TRAIN = Verb(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from underpaint import files
 from underpaint.data.cache import cache_folder
 from underpaint.models.attention import attention
+from underpaint.training.optim import AdamW
 
 FORMAT = 1
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -185,7 +186,7 @@ def _pointwise() -> dict[str, tuple[int, Callable[[], object]]]:
     unit = torch.ones(1, requires_grad=True)
     parameter = torch.nn.Parameter(x.clone())
     parameter.grad = y.clone()
-    optimizer = torch.optim.AdamW([parameter], fused=True)
+    optimizer = AdamW([parameter], fused=True)
 
     def gelu() -> object:
         return torch.autograd.grad(F.gelu(leaf), leaf, y)

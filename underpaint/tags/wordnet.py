@@ -66,10 +66,7 @@ class WordNet:
             self._table: Any = opened.read(use_threads=False).combine_chunks()
         ids, lemmas = self._column("id"), self._column("lemmas")
         compute: Any = pyarrow.compute  # its functions are made when it is imported
-        letter = compute.utf8_slice_codeunits(ids, 0, 1)
-        part = compute.index_in(letter, value_set=pyarrow.array(_PARTS)).cast(pyarrow.int64())
-        offset = compute.utf8_slice_codeunits(ids, 1).cast(pyarrow.int64())
-        self._codes = part.to_numpy() * _OFFSETS + offset.to_numpy()
+        self._codes = _codes(ids)
         """Code of each row's id (``_code``); ascending, as the table is written."""
         encoded = compute.dictionary_encode(compute.ascii_lower(lemmas.flatten()))
         word = encoded.indices.to_numpy()
@@ -160,13 +157,16 @@ class WordNet:
         Raises:
             ValueError: for an id that WordNet 3.0 does not have.
         """
-        self._row_of(id_)
         children, parents = self._links
-        reached = frontier = np.array([_code(id_)])
-        while len(frontier):
-            frontier = np.setdiff1d(children[np.isin(parents, frontier)], reached)
-            reached = np.concatenate([reached, frontier])
-        return frozenset(map(_id, reached.tolist()))
+        reached = np.zeros(len(self._codes), dtype=bool)
+        reached[self._row_of(id_)] = True
+        frontier = reached.copy()
+        while frontier.any():
+            lower = np.zeros_like(reached)
+            lower[children[frontier[parents]]] = True
+            frontier = lower & ~reached
+            reached |= frontier
+        return frozenset(self._column("id").filter(reached).to_pylist())
 
     @cached_property
     def _written_small(self) -> frozenset[str]:
@@ -175,13 +175,13 @@ class WordNet:
 
     @cached_property
     def _links(self) -> tuple[np.ndarray, np.ndarray]:
-        """The codes of the lower and of the upper end of every link to something more general."""
+        """The rows of the lower and of the upper end of every link to something more general."""
         ends: list[np.ndarray] = []
+        rows = np.arange(len(self._codes))
         for name in ("hypernyms", "instance_hypernyms"):
             column = self._column(name)
-            lower = np.repeat(self._codes, np.diff(column.offsets.to_numpy()))
-            upper = np.array([_code(id_) for id_ in column.flatten().to_pylist()], dtype=np.int64)
-            ends.append(np.stack([lower, upper]))
+            lower = np.repeat(rows, np.diff(column.offsets.to_numpy()))
+            ends.append(np.stack([lower, np.searchsorted(self._codes, _codes(column.flatten()))]))
         lower, upper = np.concatenate(ends, axis=1)
         return lower, upper
 
@@ -205,6 +205,17 @@ def _code(id_: str) -> int:
     letter, digits = id_[:1], id_[1:]
     good = letter in _PARTS and len(digits) == 8 and digits.isascii() and digits.isdigit()
     return _PARTS.index(letter) * _OFFSETS + int(digits) if good else -1
+
+
+def _codes(ids: Any) -> np.ndarray:
+    """The numbers for an array of ids."""
+    import pyarrow
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute
+    part = compute.index_in(compute.utf8_slice_codeunits(ids, 0, 1), value_set=pyarrow.array(_PARTS))
+    offset = compute.utf8_slice_codeunits(ids, 1).cast(pyarrow.int64())
+    return part.to_numpy().astype(np.int64) * _OFFSETS + offset.to_numpy()
 
 
 def _id(code: int) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,15 @@ class RunLog:
     def __init__(self, folder: Path, *, step: int) -> None:
         self.path = folder / "log.jsonl"
         self._truncate(step)
-        self.board = _tensorboard(folder / "tensorboard", step)
+        self._board_folder, self._step = folder / "tensorboard", step
         self.full_disk = False
+
+    @cached_property
+    def board(self) -> Any:
+        """TensorBoard's writer, begun with the first line, since its import would delay the first step."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self._board_folder), purge_step=self._step + 1)
 
     def _truncate(self, step: int) -> None:
         kept = [line for line in read_log(self.path) if line["step"] <= step]
@@ -43,6 +51,8 @@ class RunLog:
             self.full_disk = True
 
     def close(self) -> None:
+        if "board" not in vars(self):
+            return
         try:
             self.board.close()
         except OSError as error:
@@ -100,9 +110,3 @@ def numbers_of(values: Mapping[str, object], prefix: str = "") -> list[tuple[str
         elif isinstance(value, (int, float)):
             leaves.append((prefix + name, value))
     return leaves
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from underpaint import keyed_random
 
@@ -42,6 +41,8 @@ def pool_regions(
 
     A box of 14 strides a side belongs to the third level, one of twice the side to the next (FPN, equation 1).
     """
+    from torchvision.ops import roi_align  # its package imports torch's compiler: seconds, for runs without boxes too
+
     image = [torch.full((len(part), 1), float(index), device=part.device) for index, part in enumerate(boxes)]
     rois = torch.cat([torch.cat([number, part], dim=1) for number, part in zip(image, boxes, strict=True)])
     level = level_of(rois[:, 1:], middle_stride=strides[2], count=len(levels))
