@@ -10,7 +10,6 @@ and ``check.json`` beside the photos; ``predict`` writes tags into sidecars, and
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import subprocess
@@ -251,18 +250,17 @@ def predict(check: Check) -> None:
 
 
 def _predicted(check: Check) -> None:
-    """Predicted tags beside the concepts of the topics, also of images whose tags name others."""
-    above = {path: set(image["concepts"]) | {image["topic"]} for path, image in check.truth["images"].items()}
-    above |= {copy["path"]: above[copy["of"]] for copy in check.truth["copies"]}
-    concept_of = {word.lower(): concept for word, concept in check.truth["variants"].items()}
-    right = total = 0
-    with (check.folder / "tags/predicted.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for tag in filter(None, row["predicted_tags"].split(";")):
-                if concept_of.get(tag.strip().lower()) is not None and row["path"] in above:
-                    total += 1
-                    right += concept_of[tag.strip().lower()] in above[row["path"]]
-    check.say("predicted tags that are true", right, f"{total} predicted")
+    """Predicted tags beside the topics and the concepts of tags; surroundings that nobody tagged count as wrong."""
+    images = check.truth["images"].items()
+    true = {path: {*image["concepts"], *chain(image["topic"])} for path, image in images}
+    true |= {copy["path"]: true[copy["of"]] for copy in check.truth["copies"]}
+    concept_of = {_plain(word): concept for word, concept in check.truth["variants"].items()}
+    labels = pq.read_table(check.folder / "sets/learned/vocabulary.parquet").to_pylist()
+    of_label = {label["name"]: concept_of.get(_plain(label["tags"][0]), "") for label in labels}
+    rows = pq.read_table(check.folder / "tags/predicted.parquet").to_pylist()
+    named = [(row["path"], of_label[tag]) for row in rows for tag in row["predicted_tags"] if row["path"] in true]
+    right = sum(concept in true[path] for path, concept in named)
+    check.say("predicted tags that are true", right, f"{len(named)} predicted")
 
 
 def digests(folder: Path) -> dict[str, str]:
