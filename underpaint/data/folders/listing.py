@@ -126,16 +126,16 @@ def list_folder(root: Path) -> Listing:
     others: list[str] = []
     sidecars: list[str] = []
     program_files: Counter[str] = Counter()
-    for path in _walk(root, links, program_files):
-        file, suffix = os.path.join(root, path), _suffix(path)  # a Path for each of a million files takes half a minute
-        is_link = os.path.islink(file)
+    for path, entry in _walk(root, links, program_files):
+        # an entry knows its kind: asking the system, or making a Path, takes half a minute for a million files
+        file, suffix, is_link = entry.path, _suffix(entry.name), entry.is_symlink()
         if suffix in _SIDECARS and not is_link:
             sidecars.append(path)
         if suffix in _NO_IMAGES:
             continue
         if is_link and not _stays_inside(Path(file), root):
             links.append(Problem(key=path, reason=LINK))
-        elif not os.path.isfile(file):
+        elif not (os.path.isfile(file) if is_link else entry.is_file()):
             continue
         elif suffix in EXTENSIONS:
             images.append(path)
@@ -173,34 +173,58 @@ def refuse_unreadable(error: OSError) -> None:
     raise ValueError(f"{error.filename} cannot be read: {error.strerror}; correct its permissions or move it away")
 
 
-def _walk(root: Path, links: list[Problem], program_files: Counter[str]) -> Iterator[str]:
-    """Yield the paths of files and of links to files.
+def _walk(root: Path, links: list[Problem], program_files: Counter[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield files and links to files with their paths.
 
     Links to folders that are not followed go into ``links``, the files of programs are counted in ``program_files``.
     """
-    waiting, linked = [root], set[Path]()
-    while waiting:
-        for folder, folders, files in os.walk(waiting.pop(), onerror=refuse_unreadable):
-            base = Path(folder)
-            visible = sorted(name for name in folders if not name.startswith("."))
-            kept = [name for name in visible if is_kept_by_a_program(base / name)]
-            for name in kept:
-                program_files[name] += files_below(base / name)
-            folders[:] = [name for name in visible if name not in kept]
-            for name in folders:
-                link = base / name
-                if not link.is_symlink():
-                    continue
-                target, path = link.resolve(), link.relative_to(root).as_posix()
-                if not target.is_relative_to(root):
-                    links.append(Problem(key=path, reason=LINK))
-                elif target in linked or base.resolve().is_relative_to(target):
-                    links.append(Problem(key=path, reason=LOOP))
+    waiting, linked, below = list[Path](), set[Path](), [root]
+    while below or waiting:
+        base = below.pop() if below else waiting.pop()
+        folders, files = _entries(base)
+        visible = sorted(name for name in folders if not name.startswith("."))
+        kept = [name for name in visible if is_kept_by_a_program(base / name)]
+        for name in kept:
+            program_files[name] += files_below(base / name)
+        inner: list[Path] = []
+        for folder in (base / name for name in visible if name not in kept):
+            if not folder.is_symlink():
+                inner.append(folder)
+                continue
+            target, path = folder.resolve(), folder.relative_to(root).as_posix()
+            if not target.is_relative_to(root):
+                links.append(Problem(key=path, reason=LINK))
+            elif target in linked or base.resolve().is_relative_to(target):
+                links.append(Problem(key=path, reason=LOOP))
+            else:
+                linked.add(target)
+                waiting.append(folder)
+        below += reversed(inner)
+        inside = "" if base == root else f"{base.relative_to(root).as_posix()}/"
+        yield from ((f"{inside}{file.name}", file) for file in files if not file.name.startswith("."))
+
+
+def _entries(folder: Path) -> tuple[list[str], list[os.DirEntry[str]]]:
+    """The names of the folders in a folder, links to folders among them, and all other entries."""
+    folders: list[str] = []
+    files: list[os.DirEntry[str]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    folders.append(entry.name)
                 else:
-                    linked.add(target)
-                    waiting.append(link)
-            inside = "" if base == root else f"{base.relative_to(root).as_posix()}/"
-            yield from (f"{inside}{name}" for name in files if not name.startswith("."))
+                    files.append(entry)
+    except OSError as error:
+        refuse_unreadable(error)
+    return folders, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
 def _stays_inside(link: Path, root: Path) -> bool:
@@ -246,7 +270,8 @@ def _suffix(path: str) -> str:
 
 def _paired(images: list[str], unread: list[str]) -> set[str]:
     """The raw files beside an image whose path is the same but for the extension, whether raw files are read or not."""
-    stems = {path: path.rpartition(".")[0].lower() for path in (*images, *unread) if _suffix(path) in RAW}
+    suffixes = tuple(RAW)
+    stems = {path: path.rpartition(".")[0].lower() for path in (*images, *unread) if path.lower().endswith(suffixes)}
     if not stems:
         return set()
     named = {path.rpartition(".")[0].lower() for path in images if path not in stems}
