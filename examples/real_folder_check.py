@@ -258,7 +258,9 @@ def _predicted(check: Check) -> None:
     labels = pq.read_table(check.folder / "sets/learned/vocabulary.parquet").to_pylist()
     of_label = {label["name"]: concept_of.get(_plain(label["tags"][0]), "") for label in labels}
     rows = pq.read_table(check.folder / "tags/predicted.parquet").to_pylist()
-    named = [(row["path"], of_label[tag]) for row in rows for tag in row["predicted_tags"] if row["path"] in true]
+    paths = [Path(row["path"]).resolve().relative_to(check.photos.resolve()).as_posix() for row in rows]
+    tagged = zip(paths, rows, strict=True)
+    named = [(path, of_label[tag]) for path, row in tagged for tag in row["predicted_tags"] if path in true]
     right = sum(concept in true[path] for path, concept in named)
     check.say("predicted tags that are true", right, f"{len(named)} predicted")
 
