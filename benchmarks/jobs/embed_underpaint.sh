@@ -1,0 +1,1 @@
+underpaint embed runs/mae ./pictures --out features.parquet

@@ -1,0 +1,1 @@
+underpaint export runs/mae --to safetensors --out exported

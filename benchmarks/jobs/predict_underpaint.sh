@@ -1,0 +1,1 @@
+underpaint predict runs/finetuned ./pictures --json predictions.json

@@ -1,0 +1,1 @@
+lightly-train train out=out/pretrained data=pictures model=dinov2/_vittest14 method=dino epochs=1 batch_size=32 transform_args.image_size=[56,56] transform_args.local_view.view_size=[28,28] num_workers=0 accelerator=cpu

@@ -1,0 +1,1 @@
+underpaint eval linear runs/mae dataset=./pictures
