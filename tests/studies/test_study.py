@@ -264,7 +264,7 @@ def test_a_batch_larger_than_the_images_of_a_later_stage_is_found_before_anythin
     assert not out.exists()
     named = re.fullmatch(message, str(raised.value))
     assert named is not None
-    monkeypatch.setattr(parts, "measure", lambda *_, **__: (1.0, 10))
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: (1.0, 10))
     assert verbs.plan_study("stages", overrides=[*change, *named[1].split()], **asked), "the fields named mend it"
 
 
