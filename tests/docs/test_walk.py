@@ -111,8 +111,12 @@ def make_pictures(folder: Path) -> None:
     photos = make_textures(folder / "photos")
     with (photos / "tags.csv").open(newline="") as table:
         tags = {row["path"]: row["tags"].split(";") for row in csv.DictReader(table)}
-    for copy, original in (("tags.csv", "tags.csv"), ("posts.csv", "tags.csv"), ("labels.csv", "labels.csv")):
-        shutil.copy(photos / original, folder / copy)
+    for table in ("tags.csv", "labels.csv"):
+        shutil.copy(photos / table, folder / table)
+    posts = (
+        f"photos/{name},{';'.join(words)}\n" for name, words in tags.items()
+    )  # a source names images from its place
+    (folder / "posts.csv").write_text("".join(("path,tags\n", *posts)))
     shutil.copy(photos / next(iter(tags)), folder / "photo.jpg")
     for number, name in enumerate(tags):
         copies = [folder / "animals" / list(COLOURS)[number % 4], folder / "birds" / list(COLOURS)[number % 4]]
