@@ -134,15 +134,15 @@ def test_workers_change_no_bit(source: Source, monkeypatch: pytest.MonkeyPatch) 
     assert sum(bool(problem) for _, problems in of_two for problem in problems) == 1
 
 
-@pytest.mark.parametrize(("seconds", "workers", "started"), [(2.0, 2, True), (0.3, 2, False), (2.0, 0, False)])
+@pytest.mark.parametrize(("seconds", "workers", "started"), [(1.0, 2, True), (0.2, 2, False), (1.0, 0, False)])
 def test_workers_are_started_where_they_save_more_time_than_their_start_takes(
     monkeypatch: pytest.MonkeyPatch, seconds: float, workers: int, started: bool
 ) -> None:
-    """Nine batches of so many seconds each; the first is read in this process, whatever the others need."""
+    """Seventeen images of so many seconds each."""
     clock, processes = [0.0], list[int]()
 
     def read(batch: Any) -> int:
-        clock[0] += seconds
+        clock[0] += seconds * len(batch)
         return sum(part() for part in batch)
 
     def loader(batches: Any, **how: Any) -> list[int]:

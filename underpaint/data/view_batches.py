@@ -26,13 +26,15 @@ Views = tuple[Float[Tensor, "b c h w"], list[str]]
 
 WORTHWHILE = 5.0
 """Seconds that worker processes have to save: the first ones of a command import torch for so long."""
+PROBED = 2
+"""Images that are read to know how long all of them take."""
 
 
 def view_batches(reads: Sequence[Read], *, format: ImageInput, batch_size: int, workers: int = 0) -> Iterator[Views]:
     """The evaluation views of images in order, which are the same in every bit with any number of workers.
 
     ``reads`` return the bytes of a file, or raise OSError or BadImage. No process is started where that would take
-    longer than it saves, as the time of the first batch shows.
+    longer than it saves, as the time of the first images shows.
     """
     read = partial(read_encoded, format=format)
     for image, problems in read_batches(reads, read, batch_size=batch_size, workers=workers):
@@ -44,13 +46,8 @@ def read_batches(
 ) -> Iterator[T]:
     """The answers of ``read``, which worker processes get pickled, to ``batch_size`` images at a time, in order."""
     batches = [reads[start : start + batch_size] for start in range(0, len(reads), batch_size)]
-    each = 0.0
-    if workers and batches:  # the first batch shows how long the others take in this process
-        started = time.perf_counter()
-        answer = read(batches.pop(0))
-        each = time.perf_counter() - started
-        yield answer
-    if each * len(batches) * workers / (workers + 1) <= WORTHWHILE:
+    alone = _seconds_of_one(reads, read) * len(reads) if workers else 0.0
+    if alone * workers / (workers + 1) <= WORTHWHILE:
         yield from map(read, batches)
         return
     yield from DataLoader(
@@ -62,6 +59,13 @@ def read_batches(
         multiprocessing_context=process_context(__name__),
         generator=torch.Generator(),  # else the loader would draw its base seed from the global generator
     )
+
+
+def _seconds_of_one(reads: Sequence[Read], read: Callable[[Sequence[Read]], object]) -> float:
+    """How long an image takes in this process: the mean of the first ones, which are read once more for it."""
+    started = time.perf_counter()
+    read(reads[:PROBED])
+    return (time.perf_counter() - started) / max(1, len(reads[:PROBED]))
 
 
 def row_batches(
