@@ -122,6 +122,7 @@ def test_views_in_memory_are_not_decoded_again_and_stay_within_their_bytes(
 @pytest.mark.slow
 def test_workers_change_no_bit(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view_batches, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(view_batches, "FEWEST", 1)
     reads = [partial(source.files.read, path) for path in source.path]
     of_none, of_two = (
         list(view_batches.view_batches(reads, format=ENCODER.image_input, batch_size=8, workers=workers))
@@ -151,8 +152,12 @@ def test_workers_are_started_where_they_save_more_time_than_their_start_takes(
 
     monkeypatch.setattr(view_batches.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(view_batches, "DataLoader", loader)
+    monkeypatch.setattr(view_batches, "FEWEST", 17)
     answers = list(view_batches.read_batches([lambda: 1] * 17, read, batch_size=2, workers=workers))  # type: ignore[list-item]
     assert answers == [2] * 8 + [1]
+    assert processes == [workers] * started
+    few = [lambda: 1] * 16
+    assert list(view_batches.read_batches(few, read, batch_size=2, workers=workers)) == [2] * 8  # type: ignore[list-item]
     assert processes == [workers] * started
 
 

@@ -26,6 +26,8 @@ Views = tuple[Float[Tensor, "b c h w"], list[str]]
 
 WORTHWHILE = 5.0
 """Seconds that worker processes have to save: the first ones of a command import torch for so long."""
+FEWEST = 64
+"""Images below which no worker process is started: even large photographs take some seconds only."""
 PROBED = 2
 """Images that are read to know how long all of them take."""
 
@@ -46,7 +48,8 @@ def read_batches(
 ) -> Iterator[T]:
     """The answers of ``read``, which worker processes get pickled, to ``batch_size`` images at a time, in order."""
     batches = [reads[start : start + batch_size] for start in range(0, len(reads), batch_size)]
-    alone = _seconds_of_one(reads, read) * len(reads) if workers else 0.0
+    many = workers and len(reads) >= FEWEST
+    alone = _seconds_of_one(reads, read) * len(reads) if many else 0.0
     if alone * workers / (workers + 1) <= WORTHWHILE:
         yield from map(read, batches)
         return
@@ -65,7 +68,7 @@ def _seconds_of_one(reads: Sequence[Read], read: Callable[[Sequence[Read]], obje
     """How long an image takes in this process: the mean of the first ones, which are read once more for it."""
     started = time.perf_counter()
     read(reads[:PROBED])
-    return (time.perf_counter() - started) / max(1, len(reads[:PROBED]))
+    return (time.perf_counter() - started) / len(reads[:PROBED])
 
 
 def row_batches(
