@@ -66,12 +66,15 @@ def test_prompts_learn_few_images_and_leave_the_encoder_as_it_was(source: Source
 
 
 @pytest.mark.slow
-def test_workers_read_the_training_crops_and_change_no_bit(source: Source, encoder: ViT) -> None:
+def test_workers_read_the_training_crops_and_change_no_bit(
+    source: Source, encoder: ViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lowshot_vpt, "IMAGES_OF_WORKER", 180)
     protocol = LowShotVPT(dataset="colours", **QUICK)
     engine = Engine(device=CPU, staff=Staff(workers=1))
     tuning = lowshot_vpt.PromptTuning(protocol, encoder, source, engine, 0)
     rows = source.rows("train")[:9]
-    assert tuning.stream(rows, 9, 0).batching.workers == 1, "180 crops are enough for a worker"
+    assert tuning.stream(rows, 9, 0).batching.workers == 1, "180 crops are a worker's"
     scores = protocol.measure(encoder, source=source, engine=engine, seed=0)
     assert scores == protocol(encoder, source=source, device=CPU, seed=0)
 
