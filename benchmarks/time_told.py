@@ -31,8 +31,8 @@ COMMAND = [sys.executable, "-m", "underpaint"]
 
 
 def write_images(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
-    """JPEGs in a folder for each class."""
-    rng = np.random.default_rng(0)
+    """JPEGs in a folder for each class, and beside them a table with their class as tag."""
+    rng, rows = np.random.default_rng(0), ["path,tags"]
     for number in range(count):
         hue = number % CLASSES
         colour = 255 * np.array(colorsys.hsv_to_rgb(hue / CLASSES, 0.6, 0.8))
@@ -43,6 +43,8 @@ def write_images(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
         place = folder / f"hue{hue:02d}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number:05d}.jpg", quality=90)
+        rows.append(f"{place.name}/{number:05d}.jpg,{place.name}")
+    folder.with_suffix(".csv").write_text("\n".join(rows) + "\n")
     return folder
 
 
@@ -110,7 +112,7 @@ def cases(folder: Path, minutes: float) -> dict[str, list[str]]:
     return {
         "MAE, 500 x 375": ["mae", "--data", small, *fitted, trained[0]],
         "MAE, 3,000 x 2,000": ["mae", "--data", large, *fitted, str(runs / "mae_large")],
-        "WSP, 500 x 375": ["wsp", "--data", small, *fitted, trained[1]],
+        "WSP, 500 x 375": ["wsp", f"data.tags={small}.csv", "--data", small, *fitted, trained[1]],
         "transfer, tiny": ["transfer", "--from", *trained, "--data", small, "--out", str(runs / "transfer")],
         "stages, tiny": ["stages", "--size", "tiny", "--out", str(runs / "stages")],
     }
