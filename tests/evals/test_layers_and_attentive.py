@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from support.colour_images import BROKEN, colour_source, small_vit
+from support.colour_images import BROKEN
 from underpaint.data.loader import read_images
 from underpaint.data.source import Source
 from underpaint.evals.attentive import Attentive
@@ -22,16 +22,6 @@ from underpaint.evals.view import evaluation_input
 from underpaint.models.vit import ViT
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    return colour_source(tmp_path)
-
-
-@pytest.fixture
-def encoder() -> ViT:
-    return small_vit()
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.colour_images import colour_source, small_vit
 from underpaint.data.feature_store import Staff
 from underpaint.data.source import Source
 from underpaint.evals import lowshot_vpt
@@ -25,16 +24,6 @@ from underpaint.results.run import describe_score
 from underpaint.training.loop import NonFiniteLoss
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    return colour_source(tmp_path)
-
-
-@pytest.fixture
-def encoder() -> ViT:
-    return small_vit()
 
 
 QUICK = {"epochs": 20, "base_lr": (0.5,), "splits": 2, "shots": 3}

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from support.colour_images import colour_source, small_vit
+from support.colour_images import colour_source
 from underpaint import verbs
 from underpaint.data.source import Source
 from underpaint.evals.lowshot import LowShot
@@ -28,16 +28,6 @@ PROTOCOLS: list[tuple[Any, dict[str, int]]] = [
     (LowShotLinear, {"epochs": 1}),
     (LowShotVPT, {"epochs": 1}),
 ]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    return colour_source(tmp_path)
-
-
-@pytest.fixture
-def encoder() -> ViT:
-    return small_vit()
 
 
 def test_lists_whose_images_cannot_be_read_are_named(source: Source, encoder: ViT, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.data.source import Source
 from underpaint.evals.engine import Engine
-from underpaint.evals.features import labelled_rows, lacking_classes, transfer_classes
+from underpaint.evals.features import labelled_rows, lacking_classes, transfer_classes, unseen_classes
 from underpaint.evals.predictions import Predictions
 from underpaint.evals.score import Score
 from underpaint.evals.unreadable import unreadable_images
@@ -55,9 +55,7 @@ class Accuracy:
 
     def check(self, source: Source) -> list[str]:
         """Remarks on the labels, before any image is read."""
-        trained = {source.label[row] for row in source.rows("train")}
-        labels = [source.label[row] for row in source.rows("test")] if trained else []
-        return lacking_classes(labels, trained, what="no training image has, and are wrong if the model lacks it too")
+        return unseen_classes(source, what="no training image has, and are wrong if the model lacks it too")
 
     def __call__(
         self, classifier: FinishedClassifier, *, source: Source, device: torch.device, seed: int

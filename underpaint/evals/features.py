@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
-from underpaint.data.source import Source, one_outer_folder
+from underpaint.data.source import Source, outer_folder_advice
 from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
@@ -203,21 +203,20 @@ def _advice(source: Source) -> str:
     left_out = sum(bool(label) and not splits for label, splits in zip(source.label, source.splits, strict=True))
     if left_out:
         return f"{counted(left_out, 'image')} with a class left out, as exact copies of test images are; give others"
-    outer = None if any(source.label) else one_outer_folder(source)
-    if outer:
-        return f"all images lie in {outer}; give this folder, if those in it are classes, or a set as NAME:FOLDER"
+    if not any(source.label) and (advice := outer_folder_advice(source)):
+        return advice
     return (
         "give a labels file (--labels FILE, with the columns path and class), or use folders train/CLASS and test/CLASS"
     )
 
 
-def unseen_classes(source: Source) -> list[str]:
-    """A remark about test images that no classifier of this task can get right, if there are any."""
+def unseen_classes(source: Source, *, what: str = "no training image has, and count as wrong") -> list[str]:
+    """A remark about test images of classes that are not trained on, if there are any; ``what`` as below."""
     trained = {source.label[row] for row in source.rows("train")}
     if not trained:  # a dataset to test on
         return []
     labels = [source.label[row] for row in source.rows("test")]
-    return lacking_classes(labels, trained, what="no training image has, and count as wrong")
+    return lacking_classes(labels, trained, what=what)
 
 
 def lacking_classes(labels: Sequence[str], known: Collection[str], *, what: str) -> list[str]:

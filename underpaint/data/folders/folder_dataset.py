@@ -14,7 +14,7 @@ from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
 from underpaint.data.open_source import open_source, open_sources
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.shares import in_share
-from underpaint.data.source import Problem, Source, Targets, one_outer_folder
+from underpaint.data.source import Problem, Source, Targets, outer_folder_advice
 from underpaint.messages import counted
 from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
@@ -95,8 +95,8 @@ def _classes_missing(source: Source, split: str) -> str:
     """Advice if no image has a class, since only images with classes are split into train and test."""
     if split not in ("train", "test") or source.rows("train") or source.rows("test"):
         return ""
-    if outer := one_outer_folder(source):
-        return f": all images lie in {outer}; give this folder, if those in it are classes, or a set as NAME:FOLDER"
+    if advice := outer_folder_advice(source):
+        return f": {advice}"
     return ": no image has a class; a folder of images takes data.labels=FILE (path,class) or a folder per class"
 
 
