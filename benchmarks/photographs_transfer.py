@@ -83,8 +83,7 @@ def write_sets(photographs: Path, out: Path) -> None:
     """The datasets as folders ``train/CLASS`` and ``test/CLASS``; those that are there stay."""
     held = photographs / "heldout"
     for name in HELD_OUT:
-        shards = {"train": held / f"{name}-train.tar", "test": held / f"{name}-test.tar"}
-        _write(out / name, ((half, shard, _own_class) for half, shard in shards.items()))
+        write_held_out(name, photographs, out)
     seen = sorted((photographs / "photos").glob("*.tar"))
     halves = [("train" if shard.name.startswith("train") else "test", shard) for shard in seen]
     above = _synsets_above(files.read_json(photographs / "photos" / "classes.json"))
@@ -101,6 +100,13 @@ def write_sets(photographs: Path, out: Path) -> None:
             for half in ("train", "test")
         ),
     )
+
+
+def write_held_out(name: str, photographs: Path, out: Path) -> Path:
+    """One of ``HELD_OUT`` as a folder ``train/CLASS`` and ``test/CLASS``; it stays if it is there."""
+    shards = {half: photographs / "heldout" / f"{name}-{half}.tar" for half in ("train", "test")}
+    _write(out / name, ((half, shard, _own_class) for half, shard in shards.items()))
+    return out / name
 
 
 def table(results: dict[str, Any]) -> str:

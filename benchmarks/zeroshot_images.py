@@ -98,7 +98,7 @@ def _unseen(sets: Sequence[str], name: str) -> Source:
     joined = join([open_source(each) for each in sets])
     label = tuple(classes().of_name.get(_english(captions), "") for captions in joined.captions)
     splits = tuple(("test",) if each else () for each in label)
-    return _changed(joined, name, label=label, family=label, splits=splits)
+    return with_columns(joined, name, label=label, family=label, splits=splits)
 
 
 def _drawings(emoji: Sequence[str], others: Sequence[str], name: str) -> Source:
@@ -114,7 +114,7 @@ def _drawings(emoji: Sequence[str], others: Sequence[str], name: str) -> Source:
             return ("pretrain",) if joined.captions[row] else ()
         return joined.splits[row]
 
-    return _changed(joined, name, splits=tuple(map(splits_of, range(len(joined.path)))))
+    return with_columns(joined, name, splits=tuple(map(splits_of, range(len(joined.path)))))
 
 
 def phrases() -> Phrases:
@@ -150,7 +150,7 @@ def _has_phrase(words: list[str], phrases: set[tuple[str, ...]]) -> bool:
     )
 
 
-def _changed(source: Source, name: str, **columns: tuple[object, ...]) -> Source:
+def with_columns(source: Source, name: str, **columns: tuple[object, ...]) -> Source:
     """The source under another name, with other columns, and a hash of its own."""
     state = xxhash.xxh3_128(source.content_hash.encode())
     for column in columns.values():
