@@ -47,7 +47,7 @@ STUDIES = {
     "bccd": ["protocols=detection"],
     "motions": ["protocols=video,video_attentive", "clips=1", "crops=1"],
 }
-"""What each study changes in the smallest design."""
+"""Changes of each study in the smallest design."""
 UNTRAINED = "random"
 OBJECTS = "benchmarks.scenes_and_motions:objects"
 VENDORS = ("openmoji", "emoji-google", "emoji-twitter")

@@ -24,6 +24,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:,.1f} days"
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 image`` or ``1,200 images``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 image`` or ``1,200 images``; ``plural`` is that of a noun which takes more than an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or f'{noun}s'}"

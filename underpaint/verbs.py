@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,9 +13,10 @@ from typing import Any, Unpack
 from underpaint import config, files, recipes
 from underpaint.contents import contents
 from underpaint.data.shards.label_pictures import write_examples
-from underpaint.evals.accuracy import Accuracy
+from underpaint.evals.accuracy import Accuracy, FinishedClassifier
 from underpaint.evals.attentive import Attentive
 from underpaint.evals.average_precision import TagPrecision
+from underpaint.evals.detection.detections import FinishedDetector
 from underpaint.evals.detection.evaluation import DetectionPrecision
 from underpaint.evals.features import Encoder
 from underpaint.evals.knn import Knn
@@ -30,10 +32,10 @@ from underpaint.evals.score import Score
 from underpaint.evals.scoring import measured, row_of
 from underpaint.evals.tags import TagRecall
 from underpaint.evals.text_features import Towers
-from underpaint.evals.video import VideoAccuracy
+from underpaint.evals.video import ClipClassifier, VideoAccuracy
 from underpaint.evals.video_attentive import VideoAttentive
 from underpaint.evals.zeroshot_transfer import ZeroShotTransfer
-from underpaint.field_comments import Field, fields_of
+from underpaint.field_comments import Field, comments_of, fields_of
 from underpaint.messages import say
 from underpaint.models.weights import encoder_folder, load_encoder
 from underpaint.one_run import plan_run, require_outside, train
@@ -49,6 +51,7 @@ from underpaint.results.preparation import RECORD, PrepareRecord
 from underpaint.results.run import EVALUATIONS_FOLDER, RUN_FILE, EvaluationRow
 from underpaint.results.study import OLD_NAMES
 from underpaint.results.study_file import write_results
+from underpaint.run import Run
 from underpaint.run.evaluation_engine import engine_for
 from underpaint.run.idle_fields import idle_fields
 from underpaint.run.outputs import load_model
@@ -56,14 +59,18 @@ from underpaint.run.record import digest, lock
 from underpaint.run.towers import load_towers
 from underpaint.studies import cost, parts
 from underpaint.studies.ablations import ablations
+from underpaint.studies.ablations_designs import ablations_design_of
 from underpaint.studies.claims import claims
 from underpaint.studies.convergence import convergence
-from underpaint.studies.designs import StudyOptions, options_of
+from underpaint.studies.convergence_designs import convergence_design_of
+from underpaint.studies.designs import Size, StudyOptions, design_of, options_of
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.scaling import scaling
+from underpaint.studies.scaling_designs import scaling_design_of
 from underpaint.studies.side_by_side import measure_side_by_side
 from underpaint.studies.stages import stages
 from underpaint.studies.transfer import transfer
+from underpaint.studies.transfer_designs import transfer_design_of
 from underpaint.suggest import hint
 from underpaint.training.devices import usable_cpus
 from underpaint.training.ranks import join
@@ -107,6 +114,19 @@ TABLES = {"claims": claims}
 STUDIES = {
     "stages": stages, "ablations": ablations, "convergence": convergence, "scaling": scaling, "transfer": transfer,
 }  # fmt: skip
+DESIGNS: dict[str, Callable[[Size], Any]] = {
+    "stages": design_of,
+    "ablations": ablations_design_of,
+    "convergence": convergence_design_of,
+    "scaling": scaling_design_of,
+    "transfer": transfer_design_of,
+}
+NEEDED = {
+    FinishedClassifier: "a classifier, as finetuning makes it (`underpaint train finetune_laptop init_from=RUN`)",
+    ClipClassifier: "a classifier of videos (`underpaint train video_laptop init_from=RUN`)",
+    FinishedDetector: "a detector (`underpaint train detect_laptop init_from=RUN`)",
+}
+"""Things that evaluations need and runs of pretraining do not hold, with the way to make them."""
 
 
 def prepare(
@@ -170,7 +190,8 @@ def evaluate(
     frozen = chosen.needs is Encoder
     network: Any = _network(chosen.needs, folder, objective)
     if not isinstance(network, chosen.needs):
-        raise ValueError(f"{type(chosen).__name__} needs a {chosen.needs.__name__}, and {folder} holds none")
+        needed = NEEDED.get(chosen.needs, f"a {chosen.needs.__name__}")
+        raise ValueError(f"{type(chosen).__name__} needs {needed}, and {folder} holds none")
     answer = measured(chosen, network, labels=labels, tags=tags, engine=engine, seed=seed or 0)
     join().leave()
     if not engine.first:
@@ -318,18 +339,35 @@ def source_of(recipe: str) -> list[tuple[str, str, int]]:
 
 
 def settable_fields(name: str) -> list[Field]:
-    """The fields of a recipe, or of an evaluation, with their values there and the words about them.
+    """The fields of a recipe, an evaluation or a study's design, with their values there and the words about them.
 
-    A field that has no effect with the values of the others has the reason in place of the words.
+    A field that has no effect with the values of the others has the reason in place of the words. A study has the
+    values of its default size.
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: for a name that is none of these.
     """
     if name in EVALUATIONS:
         return list(fields_of(_build_evaluation(name, ())))
+    if OLD_NAMES.get(name, name) in DESIGNS:
+        return _fields_of_design(DESIGNS[OLD_NAMES.get(name, name)]("tiny"))
     run = recipes.find_recipe(name)()
     idle = idle_fields(run)
     return [
         field._replace(comment=f"no effect: {reason}") if (reason := idle.get(field.name)) else field
         for field in fields_of(run)
     ]
+
+
+def _fields_of_design(design: Any) -> list[Field]:
+    """The fields of a study's design that can be written on a command line; one line for those of each of its runs."""
+    comments = comments_of(type(design))
+    listed: list[Field] = []
+    for field in dataclasses.fields(design):
+        value = getattr(design, field.name)
+        if isinstance(value, Run):
+            words = f"Any field of this run; `underpaint list --fields {value.name}` lists them."
+            listed.append(Field(f"{field.name}.FIELD", "value", words))
+        elif not any(dataclasses.is_dataclass(each) for each in (value if isinstance(value, tuple) else (value,))):
+            listed.append(Field(field.name, value, comments.get(field.name, "")))
+    return listed

@@ -143,6 +143,18 @@ def test_the_fields_of_an_evaluation_are_listed(capsys: pytest.CaptureFixture[st
     assert "unknown recipe 'lowshots'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("study", verbs.STUDIES)
+def test_the_fields_of_a_study_are_listed(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is an override of its design that changes nothing; a run in it stands for its fields."""
+    assert main(["list", "--fields", study]) == 0
+    fields = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    runs = [line for line in fields if line.endswith(".FIELD=value")]
+    design = verbs.DESIGNS[study]("tiny")
+    assert config.override(design, [line for line in fields if line not in runs]) == design
+    assert runs
+    assert any(line.startswith("seeds=") for line in fields)
+
+
 @pytest.mark.slow
 def test_list_source_names_the_lines(here: Path) -> None:
     """In a process of its own, where no type checker has wrapped the functions."""

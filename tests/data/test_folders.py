@@ -21,6 +21,7 @@ from underpaint.data.open_source import join, open_source
 from underpaint.data.quarantine import TooManyBadRecords
 from underpaint.data.source import SPLITS, Problem, Source
 from underpaint.data.stream import Batching
+from underpaint.evals.features import transfer_classes
 
 
 @pytest.fixture(autouse=True)
@@ -441,14 +442,14 @@ def test_the_test_folder_without_classes_is_left_out_and_val_tested_on(tmp_path:
     source = open_folder(root, tags="", labels="")
     assert splits_of(source)["test"] == {"val"}
     assert [source.splits[row] for row, path in enumerate(source.path) if path.startswith("test/")] == [()] * 3
-    assert source.notes[1:] == ("3 images of test/ are left out",)
+    assert source.notes[1:] == ("3 images of test/ left out",)
 
 
 def test_both_test_and_val_with_classes_leave_val_out(tmp_path: Path) -> None:
     counts = {f"{split}/{name}": 3 for split in ("train", "val", "test") for name in ("cat", "dog")}
     source = open_folder(split_root(tmp_path / "inet", counts), tags="", labels="")
     assert splits_of(source)["test"] == {"test"}
-    assert source.notes[1:] == ("6 images of val/ are left out",)
+    assert source.notes[1:] == ("6 images of val/ left out",)
 
 
 def test_a_copy_of_a_tested_image_is_not_trained_on(tmp_path: Path) -> None:
@@ -456,7 +457,7 @@ def test_a_copy_of_a_tested_image_is_not_trained_on(tmp_path: Path) -> None:
     shutil.copy(root / "val" / "cat" / "0.png", root / "train" / "cat" / "copy.png")
     source = open_folder(root, tags="", labels="")
     assert source.splits[source.path.index("train/cat/copy.png")] == ()
-    assert source.notes[1:] == ("1 images of train/ are left out as exact copies of test images",)
+    assert source.notes[1:] == ("1 image of train/ left out as exact copies of test images",)
 
 
 def test_a_labels_file_names_the_classes_and_the_folders_the_splits(tmp_path: Path) -> None:
@@ -466,6 +467,72 @@ def test_a_labels_file_names_the_classes_and_the_folders_the_splits(tmp_path: Pa
     source = open_folder(root, tags="", labels=str(tmp_path / "labels.csv"))
     assert set(source.label) == {"a", "b"}
     assert splits_of(source)["test"] == {"val"}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "beside", "reason"),
+    [
+        ("Training", "Testing", "", "folders of classes are looked for in train/ and val/ or test/"),
+        ("Train", "val", "", "folders of classes are looked for in train/ and val/ or test/"),
+        ("train", "test", "unlabeled/0.png", "unlabeled/ lies beside them"),
+        ("train", "val", "logo.png", "logo.png lies beside them"),
+    ],
+)
+def test_halves_that_are_not_read_as_such_are_no_classes(
+    tmp_path: Path, train: str, test: str, beside: str, reason: str
+) -> None:
+    """Else the classes would be training and testing, and their accuracy a number that looks like a score."""
+    root = split_root(tmp_path / "set", {f"{half}/{name}": 3 for half in (train, test) for name in ("cat", "dog")})
+    if beside:
+        paint(root / beside, 99)
+    source = open_folder(root, tags="", labels="")
+    assert set(source.label) == {""}
+    assert len(source.rows("pretrain")) + len(source.rows("heldout")) == len(source.path), "MAE needs no classes"
+    fix = f"train={root / train},val={root / test}"
+    advice = rf"0 classes among .*: {train}/ and {test}/ may be .*{reason}; name the two as {fix}, or"
+    with pytest.raises(ValueError, match=advice):
+        transfer_classes(source)
+    with pytest.raises(ValueError, match=reason):
+        open_folder_dataset(ImageOptions(source=str(root), split="train", targets="class"))
+    named = open_source(fix)
+    assert (set(named.label), len(named.rows("train")), len(named.rows("test"))) == ({"cat", "dog"}, 6, 6)
+
+
+def test_one_folder_of_classes_is_named(tmp_path: Path) -> None:
+    source = open_folder(split_root(tmp_path / "set", {"train/cat": 3, "val/cat": 2}), tags="", labels="")
+    with pytest.raises(ValueError, match="it has one folder of classes, 'cat', and needs two or more"):
+        transfer_classes(source)
+
+
+def test_images_without_a_class_are_told(tmp_path: Path) -> None:
+    root = split_root(tmp_path / "set", {"train/cat": 3, "train/dog": 3, "val/cat": 3, "val/dog": 3})
+    paint(root / "val" / "stray.png", 98)
+    paint(root / "train" / "stray.png", 99)
+    assert open_folder(root, tags="", labels="").notes[1:] == (
+        "1 image of val/ left out for want of a class",
+        "1 image of train/ without a class, 'train/stray.png' left out of the transfer task",
+    )
+    rows = [f"{half}/{name}/{number}.png,{name * (half == 'train')},{half}" for half in ("train", "val")
+            for name in ("cat", "dog") for number in range(3)]  # fmt: skip
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,class,split", *rows[:-3], *(row.replace(",,", ",dog,") for row in rows[-3:])]))
+    notes = open_folder(root, tags="", labels=str(table)).notes
+    assert notes[1:] == (
+        f"3 images of {table} without a class, such as 'val/cat/0.png', left out of the transfer task",
+    )
+
+
+def test_copies_with_another_class_are_named(tmp_path: Path) -> None:
+    """One of the two is a wrong label, and a test image that no model can get right."""
+    root = split_root(tmp_path / "set", {"train/cat": 3, "train/dog": 3, "val/cat": 3, "val/dog": 3})
+    assert len(open_folder(root, tags="", labels="").notes) == 1
+    shutil.copy(root / "val" / "cat" / "0.png", root / "val" / "dog" / "same.png")
+    said = (
+        "1 image has an exact copy in another class, such as val/cat/0.png and val/dog/same.png, of which one class "
+        "is wrong: delete the image there"
+    )
+    assert open_folder(root, tags="", labels="").notes[1:] == (said,)
+    assert open_source(f"train={root / 'train'},val={root / 'val'}").notes == (said,)
 
 
 def test_a_class_called_train_beside_others_is_a_class(tmp_path: Path) -> None:

@@ -515,7 +515,7 @@ def test_training_and_test_images_in_two_folders(tmp_path: Path) -> None:
         open_source(name, labels="labels.csv")
     image(tmp_path / "b/heldout/class 9/1.png", 99)
     with pytest.raises(
-        ValueError, match=r"heldout has 1 classes that .*train lacks, such as 'class 9'; make the folders"
+        ValueError, match=r"heldout has 1 class that .*train lacks, such as 'class 9'; make the folders"
     ):
         open_source(name)
     image(tmp_path / "b/heldout/1.png", 99)
@@ -575,9 +575,7 @@ def test_copies_of_test_images_are_told_and_refused_where_nothing_else_is_left(t
     with pytest.raises(ValueError, match=refused):
         open_source(name)
     image(train / "class 1/9.png", 90)
-    with pytest.raises(
-        ValueError, match=r"has 1 classes among its .*: 7 images with a class left out, as exact copies"
-    ):
+    with pytest.raises(ValueError, match=r"has 1 class among its .*: 7 images with a class left out, as exact copies"):
         transfer_classes(open_source(name))
     with pytest.raises(
         ValueError, match="names one folder twice; name one with training images and one with test images"

@@ -12,11 +12,12 @@ EXAMPLES = """\
   underpaint list
   underpaint list --fields mae_vit_b16
   underpaint list --fields knn
+  underpaint list --fields transfer
   underpaint list --source mae_vit_b16"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    fields = "print the fields that can be set for this recipe or evaluation, with their values"
+    fields = "print the fields that can be set for this recipe, evaluation or study, with their values"
     parser.add_argument("--fields", metavar="NAME", default="", help=fields)
     source = "print where the code of this recipe and of its loss is (file and line)"
     parser.add_argument("--source", metavar="RECIPE", default="", help=source)

@@ -135,13 +135,6 @@ def one_outer_folder(source: Source) -> Path | None:
     return source.root / parts[0][0] if is_inner and len({each[1] for each in parts}) > 1 else None
 
 
-def outer_folder_advice(source: Source) -> str:
-    """A sentence that names the folder to give instead, if all images lie in an outer one; "" if they do not."""
-    outer = one_outer_folder(source)
-    advice = "give this folder, if those in it are classes, or a set as NAME:FOLDER"
-    return f"all images lie in {outer}; {advice}" if outer else ""
-
-
 def make_source(
     name: str,
     root: Path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from underpaint import keyed_random
@@ -82,7 +82,7 @@ TESTED_FOLDERS = ("test", "val", "valid", "validation")
 """Names of folders beside ``train`` that are splits; the first with classes provides the test images."""
 
 
-SPLIT_NAMES = {"train": "train", "training": "train", "": ""} | dict.fromkeys(TESTED_FOLDERS, "test")
+SPLIT_NAMES = {"train": "train", "training": "train", "": ""} | dict.fromkeys((*TESTED_FOLDERS, "testing"), "test")
 """Words of a column of splits, in lower case, and their meaning; an image with "" is not in the transfer task."""
 
 
@@ -110,6 +110,18 @@ def split_folders(paths: Iterable[str]) -> dict[str, str]:
     if names == {"test"} and all(path.count("/") > 1 for path in first):
         return first
     return first if "train" in names and len(names) > 1 and names <= {"train", *TESTED_FOLDERS} else {}
+
+
+def unread_halves(paths: Collection[str]) -> tuple[str, str] | None:
+    """The first folders that are named as training and test images where ``split_folders`` finds no splits.
+
+    They are spelled otherwise, or other images lie beside them. None where there are no such folders.
+    """
+    if split_folders(paths):
+        return None
+    folders = sorted({path.partition("/")[0] for path in paths if "/" in path})
+    train, test = ([name for name in folders if SPLIT_NAMES.get(name.lower()) == half] for half in ("train", "test"))
+    return (train[0], test[0]) if train and test else None
 
 
 def given_splits(
@@ -145,6 +157,25 @@ def given_splits(
 def copies_left_out(folder: Mapping[str, str], splits: Mapping[str, tuple[Split, ...]]) -> list[str]:
     """The training images, by the given split, that ``given_splits`` puts in no split."""
     return [path for path, names in splits.items() if folder[path] == "train" and not names]
+
+
+def copies_of_two_classes(
+    family: Mapping[str, str], label: Mapping[str, str], splits: Mapping[str, tuple[Split, ...]]
+) -> list[str]:
+    """A sentence about images in a split whose exact copies have another class; none without any."""
+    classes: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, name in family.items():
+        if label[path] and splits[path]:
+            classes[name].setdefault(label[path], path)
+    unlike = [sorted(path_of.values()) for path_of in classes.values() if len(path_of) > 1]
+    if not unlike:
+        return []
+    has = "has an exact copy" if len(unlike) == 1 else "have exact copies"
+    first, second = unlike[0][:2]
+    return [
+        f"{counted(len(unlike), 'image')} {has} in another class, such as {first} and {second}, of which one class is "
+        f"wrong: delete the image there"
+    ]
 
 
 def _require_own_training_images(folder: Mapping[str, str], family: Mapping[str, str], tested_name: str) -> None:

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
-from underpaint.data.source import Source, outer_folder_advice
+from underpaint.data.folders.advice import layout_advice
+from underpaint.data.source import Source
 from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
@@ -112,9 +113,10 @@ def transfer_classes(source: Source) -> tuple[str, ...]:
     """
     classes = tuple(sorted({source.label[row] for row in source.rows("train")} - {""}))
     if len(classes) < 2:
+        number = counted(len(classes), "class", "classes")
         raise ValueError(
-            f"'{source.name}' has {len(classes)} classes among its training images, and a transfer task needs two or "
-            f"more: {_advice(source)}"
+            f"'{source.name}' has {number} among its training images, and a transfer task needs two or more: "
+            f"{_advice(source)}"
         )
     return classes
 
@@ -139,6 +141,7 @@ def extract_task(
         unread = [source.path[row] for row, kept in zip(rows, features.kept.tolist(), strict=True) if not kept]
         remarks += unreadable_images(unread, total=len(rows), what=split, wrong=split == "test")
         halves[split] = _half(source, rows, features, number, tested=split == "test")
+    remarks += _unreadable_classes(source, classes, halves["train"])
     return TaskFeatures(
         dataset=source.name,
         classes=classes,
@@ -172,6 +175,13 @@ def _half(
     )
 
 
+def _unreadable_classes(source: Source, classes: tuple[str, ...], train: LabelledFeatures) -> list[str]:
+    """A remark about test images of a class whose training images could all not be read; none without any."""
+    unread = set(classes) - {classes[label] for label in train.y.tolist()}
+    labels = [source.label[row] for row in source.rows("test")]
+    return lacking_classes(labels, set(labels) - unread, what="no readable training image has, and count as wrong")
+
+
 def _resized(encoder: Encoder, size: tuple[int, int]) -> Encoder:
     if not isinstance(encoder, ViT):
         raise ValueError(
@@ -203,7 +213,7 @@ def _advice(source: Source) -> str:
     left_out = sum(bool(label) and not splits for label, splits in zip(source.label, source.splits, strict=True))
     if left_out:
         return f"{counted(left_out, 'image')} with a class left out, as exact copies of test images are; give others"
-    if not any(source.label) and (advice := outer_folder_advice(source)):
+    if not any(source.label) and (advice := layout_advice(source)):
         return advice
     return (
         "give a labels file (--labels FILE, with the columns path and class), or use folders train/CLASS and test/CLASS"

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from underpaint.data.detection.dataset import DetectionData
+from underpaint.data.folders.advice import layout_advice
 from underpaint.data.known_sets.catalog import is_known_set, robustness_sets
 from underpaint.data.near_duplicates.removal import without_duplicates
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.source import Source
+from underpaint.data.splits import TESTED_FOLDERS
 from underpaint.data.video.dataset import VideoData
 from underpaint.evals.accuracy import needed_classes
 from underpaint.evals.features import transfer_classes
@@ -33,7 +35,7 @@ from underpaint.studies.transfer_sets import (
     video_lists,
 )
 
-HALVES = ("train", "val", "test")
+HALVES = ("train", *TESTED_FOLDERS)
 """Folders that say what a folder is split into."""
 PASSED_OVER = (
     "{}: passed over, as it has neither train/ with val/ or test/, nor test/ alone with folders of classes, nor lists "
@@ -245,9 +247,9 @@ def _has_lists(folder: Path) -> bool:
 def _require_measurable(dataset: Dataset) -> None:
     source = dataset.source
     if not any(source.label[row] for row in source.rows("test")):
+        usual = "its folders must be train/ and val/ or test/, with a folder for each class in both"
         raise ValueError(
-            f"--data {dataset.name} has no test images of two classes or more; its folders must be train/ and val/ or "
-            "test/, with a folder for each class in both"
+            f"--data {dataset.name} has no test images of two classes or more; {layout_advice(source) or usual}"
         )
     if dataset.has_task:
         transfer_classes(source)

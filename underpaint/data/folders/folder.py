@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,15 @@ from underpaint.data.decode.formats import EXTENSIONS
 from underpaint.data.folders.annotations import LabelsFile, TagsFile, read_labels, read_tags
 from underpaint.data.folders.listing import Listing, list_folder, say_skipped
 from underpaint.data.source import Record, Source, Split, make_source
-from underpaint.data.splits import TESTED_SHARE, copies_left_out, given_splits, own_splits, split_folders
+from underpaint.data.splits import (
+    TESTED_SHARE,
+    copies_left_out,
+    copies_of_two_classes,
+    given_splits,
+    own_splits,
+    split_folders,
+    unread_halves,
+)
 from underpaint.messages import counted
 from underpaint.tags.label_names import TagRulesName, label_names
 
@@ -89,10 +97,11 @@ def open_folder(
         licence="your own images",
         attribution=str(folder),
     )
+    notes = _notes(split_of, splits, label_of, named_by=labels if labelled.split else "")
     return replace(
         source,
         skipped=listing.links,
-        notes=(*labelled.notes, *_notes(split_of, splits, label_of, named_by=labels if labelled.split else "")),
+        notes=(*labelled.notes, *notes, *copies_of_two_classes(family, label_of, splits)),
         notes_on_tags=(*tagged.notes, *notes_on_tags),
     )
 
@@ -111,17 +120,31 @@ def _notes(
         return (
             f"{named_by} says what is trained and tested on: {counts['train']:,} and {counts['test']:,} images",
             *([f"{counted(copies, 'training image')} left out as exact copies of test images"] if copies else []),
+            *_without_class([path for path, split in split_of.items() if split], label_of, whose=named_by),
         )
     tested = sorted({split_of[path] for path, names in splits.items() if "test" in names})
     if "train" not in split_of.values():
         return ("all images lie in test/: models of its classes are tested on them, and none is trained",)
     notes = [f"the folders say what is trained and tested on: train/ and {tested[0] + '/' if tested else 'nothing'}"]
     left_out = Counter(split_of[path] for path, names in splits.items() if not names)
-    reason = {"train": " as exact copies of test images"}
+    reason = {"train": " as exact copies of test images"} | dict.fromkeys(tested, " for want of a class")
     notes += [
-        f"{count:,} images of {name}/ are left out{reason.get(name, '')}" for name, count in sorted(left_out.items())
+        f"{counted(count, 'image')} of {name}/ left out{reason.get(name, '')}"
+        for name, count in sorted(left_out.items())
     ]
+    trained = [path for path, names in splits.items() if names and split_of[path] == "train"]
+    if any("train" in names for names in splits.values()):
+        notes += _without_class(trained, label_of, whose="train/")
     return (*notes, *_notes_on_classes(split_of, splits, label_of))
+
+
+def _without_class(paths: Iterable[str], label_of: Mapping[str, str], *, whose: str) -> list[str]:
+    """A sentence about images of a transfer task's splits that have no class; none without any."""
+    lacking = [path for path in paths if not label_of[path]]
+    if not lacking:
+        return []
+    named = f"{lacking[0]!r} left out of" if len(lacking) == 1 else f"such as {lacking[0]!r}, left out of"
+    return [f"{counted(len(lacking), 'image')} of {whose} without a class, {named} the transfer task"]
 
 
 def _notes_on_classes(
@@ -134,7 +157,7 @@ def _notes_on_classes(
     for half, folder, missing_in in (("test", tested, "train"), ("train", "train", tested)):
         only = sorted(classes[half] - classes["test" if half == "train" else "train"])
         if only and tested:
-            number = "1 class" if len(only) == 1 else f"{len(only):,} classes"
+            number = counted(len(only), "class", "classes")
             notes.append(f"{folder}/ has {number} that {missing_in}/ lacks, such as {only[0]!r}")
     return notes
 
@@ -160,8 +183,11 @@ def _class_folders(paths: Collection[str], *, below: dict[str, str]) -> dict[str
     """The class of each path: its first folder's name, if every image lies in one and there are at least two.
 
     If the first folders are splits (``below`` is not empty), the class is the second folder's name, for images that
-    have one: a test folder without classes is common.
+    have one: a test folder without classes is common. Folders that are named like splits, and are not read as such,
+    are not classes either: ``layout_advice`` says what to do.
     """
+    if not below and unread_halves(paths):
+        return {}
     names = {path: path.split("/")[1 if below else 0] for path in paths if path.count("/") > bool(below)}
     complete = below or len(names) == len(paths)
     return names if complete and len(set(names.values())) > 1 else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from underpaint.core import Inputs, LabelBatch
+from underpaint.data.folders.advice import layout_advice
 from underpaint.data.image_options import ImageOptions
 from underpaint.data.loader import read_heldout
 from underpaint.data.near_duplicates.removal import without_duplicates
@@ -14,7 +15,7 @@ from underpaint.data.open_dataset import HELDOUT_IMAGES, ImageDataset
 from underpaint.data.open_source import open_source, open_sources
 from underpaint.data.sample_index import SourceSampleIndex
 from underpaint.data.shares import in_share
-from underpaint.data.source import Problem, Source, Targets, outer_folder_advice
+from underpaint.data.source import Problem, Source, Targets
 from underpaint.messages import counted
 from underpaint.tags.sampling import repeat_factors
 from underpaint.tags.vocabulary import Vocabulary, count_vocabulary
@@ -95,7 +96,7 @@ def _classes_missing(source: Source, split: str) -> str:
     """Advice if no image has a class, since only images with classes are split into train and test."""
     if split not in ("train", "test") or source.rows("train") or source.rows("test"):
         return ""
-    if advice := outer_folder_advice(source):
+    if advice := layout_advice(source):
         return f": {advice}"
     return ": no image has a class; a folder of images takes data.labels=FILE (path,class) or a folder per class"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from underpaint.data.cache import hash_files
 from underpaint.data.folders.listing import list_folder
 from underpaint.data.source import Record, Source, make_source
-from underpaint.data.splits import copies_left_out, given_splits
+from underpaint.data.splits import copies_left_out, copies_of_two_classes, given_splits
 from underpaint.messages import counted
 
 FORM = "train=DIR,val=DIR"
@@ -74,8 +74,8 @@ def open_two_folders(source: str) -> Source:
         attribution=source,
     )
     copies = copies_left_out(half_of, splits)
-    note = f"{counted(len(copies), 'training image')} left out as exact copies of test images"
-    return replace(source_of_both, notes=(note,) if copies else ())
+    notes = [f"{counted(len(copies), 'training image')} left out as exact copies of test images"] if copies else []
+    return replace(source_of_both, notes=(*notes, *copies_of_two_classes(family, label, splits)))
 
 
 def _name(root: Path, resolved: dict[str, Path]) -> str:
@@ -90,7 +90,8 @@ def _require_same_classes(places: dict[str, Path], half_of: dict[str, str], labe
         if not classes[half] or "" in classes[half]:
             raise ValueError(f"{places[half]} must hold class folders, with all images in them")
         if only := sorted(classes[half] - classes[other_half]):
+            number = counted(len(only), "class", "classes")
             raise ValueError(
-                f"{places[half]} has {len(only)} classes that {places[other_half]} lacks, such as {only[0]!r}; make "
+                f"{places[half]} has {number} that {places[other_half]} lacks, such as {only[0]!r}; make "
                 f"the folders equal, or give a table path,class,split with data.labels"
             )

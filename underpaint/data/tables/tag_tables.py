@@ -184,6 +184,8 @@ def _require_readable(file: Path, name: str, kind: pyarrow.DataType) -> None:
 
 
 def _columns(file: Path) -> dict[str, str]:
+    if _kind(file) == ".json":
+        raise ValueError(f"{file} is one JSON value, and a table has a row a line; {JSON_ADVICE}, and call it .jsonl")
     there = _header(file)
     lower = {_plain(name): name for name in reversed(there) if isinstance(name, str)}
     chosen = {what: lower[name] for what, names in COLUMNS.items() for name in reversed(names) if name in lower}
