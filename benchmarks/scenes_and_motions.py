@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast, get_args
 
 from photographs_transfer import write_held_out
@@ -42,12 +43,30 @@ from underpaint.training.devices import choose_device
 
 SCENES, MOTIONS = 1_500, 100
 """Scenes to train on, and videos of each motion to train on."""
+DETECTION = (
+    "protocols=detection",
+    "detect.objective.encoder.patch=16",  # 8 x 8 patches, as the encoders were trained with
+    "detect.objective.detector.window=4",
+    "detect.objective.detector.anchor_sides=20,40,64,100,128",
+    "detect.objective.detector.convolutions=0",
+    "detect.objective.detector.sampled_regions=32",
+    "detect.budget.batch_size=4",
+    "detect.budget.microbatch=4",
+    "detect.optim.base_lr=6.4e-2",  # 1e-3 at a batch of 4
+    "detect.data.scale=0.9,1.2",
+)
 STUDIES = {
-    "scenes": ["protocols=detection"],
-    "bccd": ["protocols=detection"],
-    "motions": ["protocols=video,video_attentive", "clips=1", "crops=1"],
+    "scenes": DETECTION,
+    "bccd": DETECTION,
+    "motions": ("protocols=video,video_attentive", "clips=1", "crops=1"),
 }
 """Changes of each study in the smallest design."""
+PROMISED = 0.12
+"""Smallest AP50 of boxes that MAE's encoder should reach on scenes; written down before the runs.
+
+A pilot of another seed reached 0.157 with 4,800 samples; 3,600 are about four minutes of two cores. With batches of 16
+it had 0.025, at twice the rate 0.102, and without layer-wise rates 0.084.
+"""
 UNTRAINED = "random"
 OBJECTS = "benchmarks.scenes_and_motions:objects"
 VENDORS = ("openmoji", "emoji-google", "emoji-twitter")
@@ -71,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=0, help="parts to run in parallel")
     parser.add_argument("--only", choices=STUDIES, help="one of the three sets")
-    parser.add_argument("--detection", type=int, default=4_800, help="samples that a detector trains on")
+    parser.add_argument("--detection", type=int, default=3_600, help="samples that a detector trains on")
     parser.add_argument("--video", type=int, default=4_800, help="samples that a classifier of videos trains on")
     options = parser.parse_args(arguments)
     out = options.out.absolute()
@@ -88,14 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = motion_tables(folder, dataset, rows) if name == "motions" else precision_tables(rows)
         for title, values in tables.items():
             print(table(title, values))
+        if name == "scenes" and "mae" in tables["AP50 of box"]:
+            reached = fmean(tables["AP50 of box"]["mae"].values())
+            print(f"AP50 of MAE's encoder: {100 * reached:.1f}%, {100 * PROMISED:.0f}% were promised")
     return 0
 
 
 def objects() -> Source:
     """Emoji of three vendors in five classes; a thing is on one side of the division, whoever drew it."""
-    joined = join([open_source(vendor) for vendor in VENDORS])
+    drawn = [open_source(vendor) for vendor in VENDORS]
     named = {category: name for name, categories in CLASSES.items() for category in categories}
-    return with_columns(joined, "objects", label=tuple(named.get(label, "") for label in joined.label))
+    label = tuple(named.get(each, "") for vendor in drawn for each in vendor.label)
+    splits = tuple(each for vendor in drawn for each in vendor.splits)
+    return with_columns(join(drawn), "objects", label=label, splits=splits)
 
 
 def _run_of(name: str) -> str:
