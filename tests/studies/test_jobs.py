@@ -30,7 +30,7 @@ from underpaint.core import DataInfo
 from underpaint.recipes import mae_smoke
 from underpaint.studies import jobs
 from underpaint.studies.jobs import LOCKS, LOGS, Agenda, ProcessEnded, run_parts, usual_jobs
-from underpaint.studies.parts import ComputePart, Study, TrainPart, is_done, output_of, read_output
+from underpaint.studies.parts import ComputePart, Study, TrainPart, Work, is_done, output_of, read_output
 
 COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
 
@@ -188,6 +188,17 @@ def test_short_studies_have_one_job_and_longer_ones_one_a_core(monkeypatch: pyte
     assert usual_jobs(trained(10_000_000)) == 6
     monkeypatch.setattr(jobs, "JOB_MEMORY", 2**60)
     assert usual_jobs(trained(10_000_000)) == 1
+
+
+@pytest.mark.parametrize(("flops", "count", "expected"), [(1e9, 10, 1), (1e13, 0, 6), (0.0, 1_000_000, 6)])
+def test_evaluations_and_the_images_that_they_read_make_a_study_long(
+    flops: float, count: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "usable_cpus", lambda: 6)
+    monkeypatch.setattr(jobs, "JOB_MEMORY", 1)
+    work = Work(images=count, flops=flops, like=(replace(mae_smoke(), threads=1), DataInfo(seed=0)))
+    part = ComputePart(name="linear", compute=lambda folder: {}, settings=[], work=work)
+    assert usual_jobs(replace(build(), parts=(part,), parts_of=lambda seed: (part,))) == expected
 
 
 @pytest.mark.parametrize("count", [-1, 7, 10_000])

@@ -26,6 +26,7 @@ from underpaint import files
 from underpaint.messages import duration, say
 from underpaint.progress import Progress
 from underpaint.studies.parts import (
+    ComputePart,
     Part,
     Study,
     TrainPart,
@@ -44,7 +45,9 @@ LOCKS, LOGS = ".locks", "logs"
 RETRY_AFTER = 5.0
 """Seconds until a part that another command works on is looked at again."""
 SHORT = 1e12
-"""FLOPs of training, some 15 seconds on one core: less is done before further processes have started."""
+"""FLOPs, some 15 seconds on one core: less is done before further processes have started."""
+READ_FLOPS = 3e8
+"""FLOPs that are done in the time in which a photograph of some hundred pixels is read, about 5 ms."""
 JOB_MEMORY = 2 * 2**30
 """Bytes of memory assumed for a part."""
 LOOK_EVERY = 1.0
@@ -76,10 +79,13 @@ def run_parts(
 def usual_jobs(study: Study) -> int:
     """As many jobs as there are cores for the threads of a run, and memory; one for a short study or an accelerator."""
     trained = [part for part in study.parts if isinstance(part, TrainPart)]
+    works = [part.work for part in study.parts if isinstance(part, ComputePart) and part.work is not None]
     flops = sum(part.run.budget.samples * part.run.objective.flops_per_sample(part.data_info) for part in trained)
-    if flops < SHORT or any(choose_device(part.run.device).type != "cpu" for part in trained):
+    flops += sum(work.flops + work.images * READ_FLOPS for work in works)
+    runs = [*(part.run for part in trained), *(work.like[0] for work in works)]
+    if flops < SHORT or any(choose_device(run.device).type != "cpu" for run in runs):
         return 1
-    cores = usable_cpus() // max(part.run.threads for part in trained)
+    cores = usable_cpus() // max(run.threads for run in runs)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # free memory is small where files are cached
     return max(1, min(cores, memory // JOB_MEMORY))
 

@@ -16,7 +16,7 @@ from underpaint.messages import duration
 from underpaint.run import Run
 from underpaint.run.bare_steps import example_state, take_steps
 from underpaint.studies.cost import PlanRow
-from underpaint.studies.parts import Study, TrainPart
+from underpaint.studies.parts import ComputePart, Study, TrainPart
 
 SECONDS = 1.0
 """Time of training in each measurement."""
@@ -49,18 +49,25 @@ class SideBySide:
 
 
 def measure_side_by_side(study: Study, rows: Sequence[PlanRow], *, jobs: int) -> SideBySide | None:
-    """Train the part that takes longest in one process and in ``jobs`` of them; None where nothing is left or asked."""
+    """Train as the part that takes longest in one process and in ``jobs`` of them; None if nothing is left or asked.
+
+    Without a part that trains, it is the training that an evaluation's FLOPs are as fast as.
+    """
     left = {row.part: row.seconds for row in rows if not row.done}
-    parts = [part for part in study.parts if isinstance(part, TrainPart) and part.name in left]
-    if jobs < 2 or not parts:
+    named = [part for part in study.parts if part.name in left]
+    trained = {part.name: (part.run, part.data_info) for part in named if isinstance(part, TrainPart)}
+    computed = {part.name: part.work.like for part in named if isinstance(part, ComputePart) and part.work is not None}
+    works = trained or computed
+    if jobs < 2 or not works:
         return None
-    longest = max(parts, key=lambda part: left[part.name])
+    longest = works[max(works, key=left.__getitem__)]
     context = multiprocessing.get_context("spawn")
     barriers = (context.Barrier(1), context.Barrier(jobs))
     with ProcessPoolExecutor(jobs, context, initializer=_keep, initargs=barriers) as pool:
-        work = (longest.run, longest.data_info)
-        _speed(pool, work, processes=jobs)  # all of them start and import
-        ratios = sorted(_speed(pool, work, processes=jobs) / _speed(pool, work, processes=1) for _ in range(ROUNDS))
+        _speed(pool, longest, processes=jobs)  # all of them start and import
+        ratios = sorted(
+            _speed(pool, longest, processes=jobs) / _speed(pool, longest, processes=1) for _ in range(ROUNDS)
+        )
     return SideBySide(jobs=jobs, speedup=ratios[ROUNDS // 2])
 
 
