@@ -242,7 +242,6 @@ def test_every_field_of_a_detector_acts_or_is_refused(objects: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["dense", "uniform"])
 def test_every_field_of_videos_acts_or_is_refused(videos: Path, sampling: str, tmp_path: Path) -> None:
     """Those that images have too are seen above."""
