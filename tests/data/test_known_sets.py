@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -553,6 +554,23 @@ def test_scores_follow_from_the_file_of_predictions(tmp_path: Path) -> None:
     values = {(score.dataset, score.split): score.value for score in scores}
     objectnet = "objectnet (objectnet)"
     assert values == {(objectnet, "test"): 0.5, (objectnet, "restricted"): 1.0, ("in-v2 (v2)", "test"): 8 / 12}
+
+
+@pytest.mark.usefixtures("small")
+def test_robustness_refuses_a_set_without_its_last_class(tmp_path: Path) -> None:
+    """Passed over, it would be missing among the scores without a word."""
+    objectnet_tree(tmp_path / "objectnet")
+    v2 = v2_tree(tmp_path / "v2")
+    shutil.rmtree(v2 / "11")
+    with pytest.raises(ValueError, match=r"v2 must have .* classes: 1 missing"):
+        Robustness(dataset=str(tmp_path)).sources()
+
+
+@pytest.mark.usefixtures("small")
+def test_images_outside_the_folders_of_v2_are_named(tmp_path: Path) -> None:
+    image(v2_tree(tmp_path / "v2") / "stray.png", 9)
+    with pytest.raises(ValueError, match=r"1 unknown \(images outside the folders\)"):
+        open_source(f"in-v2:{tmp_path / 'v2'}")
 
 
 def test_robustness_of_a_folder_of_ones_own_names_the_evaluation_that_scores_it(tmp_path: Path) -> None:

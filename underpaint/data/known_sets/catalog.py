@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from underpaint.data.known_sets.borders import WithoutBorder
-from underpaint.data.known_sets.imagenet import last_folder, read_imagenet, read_objectnet, read_real, read_v2
+from underpaint.data.known_sets.imagenet import last_folders, read_imagenet, read_objectnet, read_real, read_v2
 from underpaint.data.known_sets.known_set import KnownSet
 from underpaint.data.known_sets.other_sets import read_caltech, read_cifar, read_food, read_inaturalist
 from underpaint.data.source import Source, make_source, one_outer_folder
@@ -88,8 +88,13 @@ def robustness_sets(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name one with ImageNetV2, ReaL and ObjectNet in it")
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    marks = {"in-v2": last_folder(), "in-real": "real.json", "objectnet": "mappings"}
-    names = [f"{name}:{place}" for place in places for name, mark in marks.items() if (place / mark).exists()]
+    marks = {"in-v2": last_folders(), "in-real": ("real.json",), "objectnet": ("mappings",)}
+    names = [
+        f"{name}:{place}"
+        for place in places
+        for name, several in marks.items()
+        if any((place / mark).exists() for mark in several)
+    ]
     if not names:
         raise ValueError(
             f"{folder} has neither ImageNetV2 (folders 0 to 999) nor ReaL (real.json and val/) nor ObjectNet (images/ "

@@ -87,9 +87,10 @@ def _wnid(text: str, wnids: tuple[str, ...], file: Path) -> str:
     return wnids[int(text)]
 
 
-def last_folder() -> str:
-    """Name of the folder of the last class in ImageNetV2."""
-    return str(len(imagenet_classes().wnids) - 1)
+def last_folders() -> tuple[str, str]:
+    """Names of the folders of the last two classes in ImageNetV2: a set that lacks one of them is refused by name."""
+    classes = len(imagenet_classes().wnids)
+    return str(classes - 2), str(classes - 1)
 
 
 def read_v2(root: Path) -> Images:

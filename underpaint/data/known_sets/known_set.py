@@ -85,7 +85,8 @@ def require_once(paths: Sequence[str], *, where: str) -> None:
 
 def named(names: Sequence[str]) -> str:
     """The first of some names, for a message."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    shown = [name or "images outside the folders" for name in names[:SHOWN]]
+    return ", ".join(shown) + (", ..." if len(names) > SHOWN else "")
 
 
 def require_files(root: Path, paths: Iterable[str], *, where: str) -> None:
