@@ -18,6 +18,7 @@ from underpaint import verbs
 from underpaint.__main__ import main
 from underpaint.core import DataInfo
 from underpaint.data.open_source import open_source
+from underpaint.data.reading_time import Images
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.knn import Knn
 from underpaint.evals.lowshot_vpt import LowShotVPT
@@ -27,6 +28,7 @@ from underpaint.report.arms import SPARE
 from underpaint.report.radar import CENTRE, RADIUS, radar
 from underpaint.results.transfer import AxisValue
 from underpaint.run.outputs import load_model
+from underpaint.studies import cost
 from underpaint.studies.parts import TrainPart
 from underpaint.studies.transfer import transfer
 from underpaint.studies.transfer_protocols import seen_in_training
@@ -137,6 +139,22 @@ def test_a_plan_lists_training_and_what_takes_long(encoders: list[str], data: Pa
     assert {row.part: row.samples for row in longer}["lowshot_vpt-2-narrow-colours-seed0"] == 2 * 1 * 6 + 2 * 18
     assert all(row.seconds > 0 for row in rows.values())
     assert not (tmp_path / "study").exists()
+
+
+def test_a_plan_counts_the_reading_of_evaluations(
+    encoders: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of all images are made once, and those of the tests for a finetuned model."""
+    read = Images(count=9, side=24, decoding=3.0, cropping=0.5, resizing=2.0)
+    monkeypatch.setattr(cost, "measure", lambda run, info: (1e-9, 10))
+    monkeypatch.setattr(cost, "images_of", lambda *_, **__: read)
+    options = asked(encoders, data, tmp_path / "study")
+    rows = {row.part: row for row in verbs.plan_study("transfer", **options, overrides=["protocols=linear,finetune"])}
+    task = open_source(str(data / "warm"))
+    tested, every = len(task.rows("test")), len(task.rows("test")) + len(task.rows("train"))
+    assert rows["linear-wide-warm-seed0"].seconds == pytest.approx(every * 5.0, abs=1e-3)
+    assert rows["accuracy-wide-warm-seed0"].seconds == pytest.approx(tested * 5.0, abs=1e-3)
+    assert rows["finetune-wide-warm-seed0"].seconds == pytest.approx(64 * 3.5, abs=1e-3)
 
 
 def test_seeds_of_a_name_are_one_arm(encoders: list[str], data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long it takes to read images for training, measured on some of them."""
+"""How long it takes to read images for training and evaluation, measured on some of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from torch import Tensor
 
 from underpaint.core import ImageInput
-from underpaint.data.decode.transforms import train_view
+from underpaint.data.decode.transforms import eval_view, train_view
 from underpaint.data.loader import CACHE_BYTES, read_image
 from underpaint.data.open_dataset import ImageDataset
 
@@ -36,11 +36,18 @@ class Images:
     """Number of different labels, for WSP."""
     cached: float = 0.0
     """Share of the images that stay decoded in memory."""
+    resizing: float = 0.0
+    """Seconds to make an evaluation view of one that is decoded."""
 
     @property
     def seconds(self) -> float:
-        """Mean time to make a view in one process."""
+        """Mean time to make a training view in one process."""
         return self.cropping + (1 - self.cached) * self.decoding
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """Mean time to make an evaluation view in one process; evaluations read every image."""
+        return self.decoding + self.resizing
 
 
 def images_of(dataset: ImageDataset, *, labels: int = 0, size: tuple[int, int] = USUAL_SIZE) -> Images:
@@ -67,6 +74,9 @@ def seen(
     for seed, image in enumerate(images):
         train_view(image, size=format.size, scale=(0.2, 1.0), flip=True, seed=seed)
     cropped = time.perf_counter()
+    for image in images:
+        eval_view(image, size=format.size)
+    resized = time.perf_counter()
     decoded_bytes = sum(image.nbytes for image in images) / len(images)
     return Images(
         count=count,
@@ -75,4 +85,5 @@ def seen(
         cropping=(cropped - decoded) / len(images),
         labels=labels,
         cached=min(1.0, CACHE_BYTES / (decoded_bytes * count)),
+        resizing=(resized - cropped) / len(images),
     )

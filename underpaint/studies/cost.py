@@ -12,13 +12,13 @@ import torch
 from underpaint import config
 from underpaint.core import DataInfo
 from underpaint.data.open_dataset import ImageDataset
-from underpaint.data.reading_time import USUAL_SIZE, images_of
+from underpaint.data.reading_time import USUAL_SIZE, Images, images_of
 from underpaint.messages import say
 from underpaint.run import Run, record
 from underpaint.run.bare_steps import example_state, take_steps
 from underpaint.run.declare import HasEncoder
 from underpaint.run.precision import with_fastest_precision
-from underpaint.studies.parts import ComputePart, Study, TrainPart, is_done, require_sound_runs
+from underpaint.studies.parts import Study, TrainPart, Work, is_done, require_sound_runs
 from underpaint.training.devices import choose_device
 
 BYTES_PER_PARAMETER = 4
@@ -39,76 +39,75 @@ class PlanRow:
 def plan(study: Study, folder: Path) -> list[PlanRow]:
     """Cost of each part that trains or says its work: FLOPs in closed form, seconds from a few timed steps here.
 
-    Parts that do the same work are timed once: most of a study differ only in where they start. Training reads its
-    images, which is timed on some of them; evaluations, most of which use features that are kept, do not count it.
+    Parts that do the same work are timed once: most of a study differ only in where they start. Training and the
+    evaluations that say their work read images, which is timed on some of them.
 
     Raises:
         ValueError: for runs that cannot work, as ``require_sound_runs`` says.
     """
     require_sound_runs(study)
-    rows = []
-    measured: dict[str, tuple[float, int]] = {}
-    reading: dict[str, float] = {}
-
-    def read(run: Run) -> float:
-        key = record.digest([config.record(run.data), _size(run)])
-        if key not in reading:
-            reading[key] = _reading_seconds(run)
-        return reading[key]
-
-    def timed(run: Run, data_info: DataInfo, name: str) -> tuple[float, int]:
-        work = _work(run, data_info)
-        if work not in measured:
-            say(f"timing a few steps of {name}")
-            measured[work] = measure(run, data_info)
-        return measured[work]
-
+    timings = _Timings()
+    rows = list[PlanRow]()
     for part in study.parts:
-        if isinstance(part, ComputePart) and part.work is not None:
-            run, data_info = part.work.like
-            speed = run.objective.flops_per_sample(data_info) / timed(run, data_info, run.name)[0]
-            rows.append(
-                PlanRow(
-                    part=part.name,
-                    samples=part.work.images,
-                    flops=part.work.flops,
-                    seconds=part.work.flops / speed,
-                    bytes=0,
-                    done=is_done(part, folder),
-                )
-            )
         if isinstance(part, TrainPart):
-            budget, data_info = part.run.budget, part.data_info
-            samples = budget.steps * budget.batch_size - part.branch_at
-            seconds, parameters = timed(part.run, data_info, part.name)
-            rows.append(
-                PlanRow(
-                    part=part.name,
-                    samples=samples,
-                    flops=float(samples * part.run.objective.flops_per_sample(data_info)),
-                    seconds=samples * (seconds + read(part.run)),
-                    # checkpoints of weights and AdamW's two moments, the model and the encoder
-                    bytes=parameters * BYTES_PER_PARAMETER * (3 * (2 + len(part.run.cadence.save_at)) + 2),
-                    done=is_done(part, folder),
-                )
-            )
+            rows.append(timings.of_training(part, done=is_done(part, folder)))
+        elif part.work is not None:
+            rows.append(timings.of_work(part.name, part.work, done=is_done(part, folder)))
     return rows
+
+
+class _Timings:
+    """What was timed for the parts of a study, each kind of step and each set of images once."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, tuple[float, int]] = {}
+        self._images: dict[str, Images | None] = {}
+
+    def of_training(self, part: TrainPart, *, done: bool) -> PlanRow:
+        run, budget = part.run, part.run.budget
+        samples = budget.steps * budget.batch_size - part.branch_at
+        step, parameters = self._step(run, part.data_info, part.name)
+        images = self._images_of(run)
+        return PlanRow(
+            part=part.name,
+            samples=samples,
+            flops=float(samples * run.objective.flops_per_sample(part.data_info)),
+            seconds=samples * (step + (images.seconds if images else 0.0)),
+            # checkpoints of weights and AdamW's two moments, the model and the encoder
+            bytes=parameters * BYTES_PER_PARAMETER * (3 * (2 + len(run.cadence.save_at)) + 2),
+            done=done,
+        )
+
+    def of_work(self, name: str, work: Work, *, done: bool) -> PlanRow:
+        run, data_info = work.like
+        speed = run.objective.flops_per_sample(data_info) / self._step(run, data_info, run.name)[0]
+        images = self._images_of(run)
+        reading = work.images * images.evaluation_seconds if images else 0.0
+        seconds = work.flops / speed + reading
+        return PlanRow(part=name, samples=work.images, flops=work.flops, seconds=seconds, bytes=0, done=done)
+
+    def _step(self, run: Run, data_info: DataInfo, name: str) -> tuple[float, int]:
+        """Seconds of a training sample without reading, and the number of parameters."""
+        work = _work(run, data_info)
+        if work not in self._steps:
+            say(f"timing a few steps of {name}")
+            self._steps[work] = measure(run, data_info)
+        return self._steps[work]
+
+    def _images_of(self, run: Run) -> Images | None:
+        """The images of the run, some of which are read; None for videos and annotated images."""
+        size = run.objective.encoder.size if isinstance(run.objective, HasEncoder) else USUAL_SIZE
+        key = record.digest([config.record(run.data), size])
+        if key not in self._images:
+            opened = run.data.open()
+            self._images[key] = images_of(opened, size=size) if isinstance(opened, ImageDataset) else None
+        return self._images[key]
 
 
 def relative_seconds(first: tuple[Run, DataInfo], second: tuple[Run, DataInfo]) -> float:
     """Wall time of a training sample of the first run in samples of the second: the median of alternating repeats."""
     ratios = sorted(measure(*first)[0] / measure(*second)[0] for _ in range(TIMINGS))
     return round(ratios[TIMINGS // 2], 3)
-
-
-def _reading_seconds(run: Run) -> float:
-    """Seconds to read an image of the run and to make a view of it; 0 for videos and annotated images."""
-    opened = run.data.open()
-    return images_of(opened, size=_size(run)).seconds if isinstance(opened, ImageDataset) else 0.0
-
-
-def _size(run: Run) -> tuple[int, int]:
-    return run.objective.encoder.size if isinstance(run.objective, HasEncoder) else USUAL_SIZE
 
 
 def _work(run: Run, data_info: DataInfo) -> str:

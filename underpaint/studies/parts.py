@@ -63,7 +63,7 @@ class ComputePart:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Images that pass a network in a part that is computed, for the plan and the time that is left."""
+    """Images that are read and pass a network in a part that is computed, for the plan and the time that is left."""
 
     images: int
     flops: float
