@@ -9,7 +9,9 @@ The rule. NETWORKS are tried from small to large, each timed for some steps on t
 
 The budget fills the time. A batch is the recipe's, or the largest power of two with ``STEPS`` steps in the budget and
 two batches in the images; the warm-up is a tenth. The state is saved and the held-out loss measured at least every
-``SAVE_SECONDS``. Labels need ``MIN_COUNT`` images, or one where fewer than ``FEW_LABELS`` labels have so many.
+``SAVE_SECONDS``. JPEGs are decoded small (``data.decoding=scaled``) where that takes less time for the images that are
+tried and their views stay within its bound (``Images.by_rule``). Labels need ``MIN_COUNT`` images, or one where fewer
+than ``FEW_LABELS`` labels have so many.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Fitted:
     network: Network
     device: str
     seconds: float
-    """Expected seconds of training on this machine, with the reading of images, without evaluations."""
+    """Expected seconds of training on this machine, with the reading of images and the held-out losses."""
 
 
 def stage_of(name: str) -> Stage:
@@ -128,6 +130,7 @@ def fit(
     """
     if images.count < 2:
         raise ValueError(f"{images.count} images are too few to train on; give at least 2")
+    images = _decoded(stage, images, given)
     chosen: tuple[Network, Run, float] | None = None
     flop_seconds = 0.0
     data_info = DataInfo(seed=0, labels=tuple(map(str, range(max(images.labels, 2)))))
@@ -153,13 +156,25 @@ def fit(
     network, run, each = chosen
     usual = recipes.find_recipe(f"{stage}_{network.recipe}")()
     budget, samples = _budget(usual, run, images, each=each, seconds=seconds, given=given)
+    often = _number("cadence.evaluate", (*given, *budget)) or usual.cadence.evaluate
+    step = flop_seconds * run.objective.flops_per_sample(data_info)
     return Fitted(
         recipe=f"{stage}_{network.recipe}",
         fields=(*_not_given(network.fields(stage), given), *budget),
         network=network,
         device=choose_device(run.device).type,
-        seconds=samples * each,
+        seconds=samples * each + images.heldout_seconds(-(-samples // often), step),
     )
+
+
+def _decoded(stage: Stage, images: Images, given: Sequence[str]) -> Images:
+    """The images with the decoding that is given; else scaled decoding by its rule, where it can be set."""
+    if asked := _value("data.decoding", given):
+        return replace(images, uses="scaled" if asked == "scaled" else "full")
+    run = override_run(
+        recipes.find_recipe(f"{stage}_laptop")(), [g for g in given if g.startswith("objective.encoder.value_range=")]
+    )
+    return images if "data.decoding" in idle_fields(run) else images.by_rule()
 
 
 def _startable(stage: Stage, networks: Sequence[Network], given: Sequence[str]) -> list[Network]:
@@ -225,6 +240,8 @@ def _budget(
     if often < min(usual.cadence.save, samples):
         fields += [f"cadence.save={often}", f"cadence.evaluate={often}"]
         fields.append(f"cadence.log={min(usual.cadence.log, max(1, often // 30))}")
+    if images.uses != "full":
+        fields.append(f"data.decoding={images.uses}")
     assert isinstance(run.data, ImageData)
     if (workers := _workers(run)) != run.data.workers:
         fields.append(f"data.workers={workers}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from support.small_runs import make_textures
 from underpaint import fitted_recipes
 from underpaint.cli.main import main
 from underpaint.core import DataInfo
-from underpaint.data.reading_time import Images, seen
+from underpaint.data.reading_time import BOUND, Images, seen
 from underpaint.fitted_recipes import NETWORKS, fewest_images, fit
 from underpaint.recipes import find_recipe
 from underpaint.run import Run
@@ -135,6 +138,40 @@ def test_reading_is_measured_and_small_images_stay_in_memory(tmp_path: Path) -> 
     assert seen(reads, count=10**9).cached < 0.001
     with pytest.raises(ValueError, match="none of 1 images can be read"):
         seen([lambda: b"no image"], count=1)
+
+
+def test_jpegs_are_decoded_small_where_that_is_quicker_and_within_the_bound(tmp_path: Path) -> None:
+    """A gentle gradient, and hard squares, whose edges a small decoding moves."""
+    rng, difference = np.random.default_rng(0), list[float]()
+    gentle, hard = rng.integers(100, 156, (6, 9, 3)), 255 * rng.integers(0, 2, (24, 36, 3))
+    for pixels, how in ((gentle, Image.Resampling.BICUBIC), (hard, Image.Resampling.NEAREST)):
+        file = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).resize((1_800, 1_200), how).save(file, "JPEG", quality=90)
+        difference.append(seen([file.getvalue], count=1).difference)
+    assert difference[0] < BOUND < difference[1]
+    timed = replace(PHOTOS, scaled=0.005, difference=difference[0])
+    assert (timed.by_rule().uses, timed.by_rule().seconds) == ("scaled", 0.005)
+    assert replace(timed, difference=difference[1]).by_rule().uses == "full"
+    assert replace(timed, scaled=0.0095).by_rule().uses == "full", "5% are not worth it"
+    assert replace(timed, cached=1.0).by_rule().uses == "full", "nothing is decoded again"
+    textures = make_textures(tmp_path / "photos", 1)
+    assert seen([path.read_bytes for path in textures.rglob("*.png")], count=10**9).by_rule().uses == "full"
+
+
+def test_the_decoding_is_a_field_and_the_time_has_the_heldout_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitted_recipes, "measure", lambda run, data_info: (0.01, 10**9))
+    large = replace(PHOTOS, scaled=0.001, difference=0.001)
+    fitted = fit("mae", large, seconds=1_000.0, given=[DATA])
+    assert "data.decoding=scaled" in fitted.fields
+    assert fitted.seconds == pytest.approx(chosen(fitted.fields).budget.samples * 0.011)
+    kept = fit("mae", large, seconds=1_000.0, given=[DATA, "data.decoding=full"])
+    assert kept.seconds == pytest.approx(chosen(kept.fields).budget.samples * 0.02)
+    held = fit("mae", replace(PHOTOS, heldout=300), seconds=1_000.0, given=[DATA])
+    run = chosen(held.fields)
+    every = run.cadence.steps(run.cadence.evaluate, run.budget)
+    times = len([step for step in range(1, run.budget.steps + 1) if step % every == 0 or step == run.budget.steps])
+    assert held.seconds == pytest.approx(run.budget.samples * 0.02 + 300 * (0.008 + times * 0.01 / 3))
+    assert run.cadence.evaluations(run.budget) == times
 
 
 def test_labels_of_few_images_are_kept_where_there_are_few_labels() -> None:

@@ -97,6 +97,11 @@ class ImageDataset(ABC):
     def all_images(self) -> int:
         """Number of images of which ``data.max_bad`` is a share."""
 
+    @property
+    @abstractmethod
+    def heldout_images(self) -> int:
+        """Number of images in the batches of ``heldout``."""
+
     @abstractmethod
     def sample_index(self, *, batch_size: int, seed: int) -> SampleIndex:
         """The sample at each position of the stream."""

@@ -113,6 +113,10 @@ class Cadence:
     def steps(self, samples: int, budget: Budget) -> int:
         return max(1, samples // budget.batch_size)
 
+    def evaluations(self, budget: Budget) -> int:
+        """Number of evaluations: one at every interval and one at the end."""
+        return -(-budget.steps // self.steps(self.evaluate, budget))
+
     def save_at_steps(self, budget: Budget) -> frozenset[int]:
         """Steps of ``save_at``: the last whole batch of each."""
         return frozenset(self.steps(samples, budget) for samples in self.save_at)

@@ -57,7 +57,7 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
 
 
 class _Timings:
-    """What was timed for the parts of a study, each kind of step and each set of images once."""
+    """Times measured for the parts of a study, each kind of step and each set of images once."""
 
     def __init__(self) -> None:
         self._steps: dict[str, tuple[float, int]] = {}
@@ -68,11 +68,12 @@ class _Timings:
         samples = budget.steps * budget.batch_size - part.branch_at
         step, parameters = self._step(run, part.data_info, part.name)
         images = self._images_of(run)
+        heldout = images.heldout_seconds(run.cadence.evaluations(budget), step) if images else 0.0
         return PlanRow(
             part=part.name,
             samples=samples,
             flops=float(samples * run.objective.flops_per_sample(part.data_info)),
-            seconds=samples * (step + (images.seconds if images else 0.0)),
+            seconds=samples * (step + (images.seconds if images else 0.0)) + heldout,
             # checkpoints of weights and AdamW's two moments, the model and the encoder
             bytes=parameters * BYTES_PER_PARAMETER * (3 * (2 + len(run.cadence.save_at)) + 2),
             done=done,

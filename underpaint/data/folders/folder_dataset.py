@@ -79,17 +79,23 @@ class FolderDataset(ImageDataset):
             self.source, self.rows, targets=self.targets, batch_size=batch_size, seed=seed, factors=self.factors
         )
 
+    @property
+    def heldout_images(self) -> int:
+        return len(self._heldout_targets())
+
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[LabelBatch]:
-        format = self.image_of(inputs)
+        format, targets = self.image_of(inputs), self._heldout_targets()
+        longest = max(map(len, self.targets), default=0)
+        paths = [self.source.path[row] for row in targets]
+        images = [(path, partial(self.source.files.read, path)) for path in paths]
+        yield from read_heldout(images, list(targets.values()), format=format, batch_size=batch_size, longest=longest)
+
+    def _heldout_targets(self) -> dict[int, tuple[int, ...]]:
+        """The target of each row that is held out and has one, where training needs targets."""
         rows = self.source.rows("heldout")[:HELDOUT_IMAGES] if self.config.split == "pretrain" else ()
         names = _names(self.source, self.config.targets)
         ids = {row: _kept(self.config, self.vocabulary.ids(names[row])) for row in rows}
-        usable = [row for row in rows if ids[row] or self.config.targets == "none"]
-        longest = max(map(len, self.targets), default=0)
-        paths = [self.source.path[row] for row in usable]
-        images = [(path, partial(self.source.files.read, path)) for path in paths]
-        targets = [ids[row] for row in usable]
-        yield from read_heldout(images, targets, format=format, batch_size=batch_size, longest=longest)
+        return {row: target for row, target in ids.items() if target or self.config.targets == "none"}
 
 
 def _classes_missing(source: Source, split: str) -> str:

@@ -69,17 +69,27 @@ class ShardDataset(ImageDataset):
             seed=seed,
         )
 
+    @property
+    def heldout_images(self) -> int:
+        selection = self._heldout_selection()
+        return sum(1 for _ in islice(members_of(self.prepared, selection), HELDOUT_IMAGES)) if selection else 0
+
     def heldout(self, inputs: Inputs, *, batch_size: int) -> Iterator[LabelBatch]:
-        format = self.image_of(inputs)
-        if self.config.split != "pretrain":
+        format, selection = self.image_of(inputs), self._heldout_selection()
+        if selection is None:
             return
         longest = self.selection.longest_target(self.prepared)
-        selection = replace(self.selection, split="heldout", share=1.0, left_out=frozenset())
         shards = self._shards()
         members = list(islice(members_of(self.prepared, selection), HELDOUT_IMAGES))
         images = [(rows.key(row), partial(read_member, shards, (rows, row))) for rows, row in members]
         targets = [selection.target(rows, row) for rows, row in members]
         yield from read_heldout(images, targets, format=format, batch_size=batch_size, longest=longest)
+
+    def _heldout_selection(self) -> Selection | None:
+        """All held-out images; None for a run on one half of a transfer task."""
+        if self.config.split != "pretrain":
+            return None
+        return replace(self.selection, split="heldout", share=1.0, left_out=frozenset())
 
     def _shards(self) -> Shards:
         return open_shards(self.prepared.folder, cache_gib=self.config.cache_gib)
