@@ -47,7 +47,6 @@ SAYS = (
     r"budget\.batch_size=\d+ is more than the \d+ images that '\w+' has to train on; add budget\.batch_size=\d+ ",
     r"has \d+ images to train on, fewer than one batch of \d+; give more images, or add mae\.budget\.batch_size=\d+ ",
     r"log_to=(mlflow|wandb) needs the package \1: pip install 'underpaint\[\1\]'",
-    r"this machine has not been measured; run `underpaint plan --calibrate` first",
     r"--config plan\.json is not a file; print one with `underpaint train RECIPE --plan`",
     r"sets/mine has no classes; add them with underpaint prepare --labels FILE",
     r"--data \./\w+ has no test images of two classes or more; its folders must be train/ and val/ or test/",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import shlex
@@ -18,8 +19,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.live_storages import live_peak
+from support.small_runs import make_textures
 from underpaint import config, files, recipes
 from underpaint.core import Inputs
+from underpaint.data.reading_time import Images
 from underpaint.models.mae_decoder import DecoderConfig
 from underpaint.models.recompute import make_lean
 from underpaint.models.vit import ViTConfig
@@ -35,7 +38,7 @@ from underpaint.plan.estimate import Plan
 from underpaint.plan.memory import memory
 from underpaint.plan.parallel_layout import NODE, Layout, possible
 from underpaint.plan.parameters import assumed_data, parameters
-from underpaint.plan.rates import Calibration, kept_rates
+from underpaint.plan.rates import Calibration, kept_rates, measure_rates
 from underpaint.run import Run
 from underpaint.training.loop import Precision
 from underpaint.training.parallel import ParallelConfig, prepare_blocks
@@ -327,9 +330,16 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("underpaint.plan.rates.SIDES", (16, 32))
     monkeypatch.setattr("underpaint.plan.rates.ELEMENTS", 1 << 14)
-    with pytest.raises(ValueError, match="has not been measured; run `underpaint plan --calibrate` first"):
-        make_plan("mae_laptop", gpus=1, device="cpu")
+    with pytest.raises(ValueError, match="has not been measured; run `underpaint plan --calibrate`"):
+        kept_rates()
+    brief = make_plan("mae_laptop", gpus=1, device="cpu")
+    assert brief.assumptions[0].startswith("rates of this machine as a first plan briefly measured them on")
+    assert kept_rates().is_brief
+    with monkeypatch.context() as patched:
+        patched.setattr("underpaint.plan.rates.measure_rates", lambda **_: pytest.fail("it was measured again"))
+        assert make_plan("mae_laptop", gpus=1, device="cpu").seconds == brief.seconds
     found = calibrate()
+    assert not found.is_brief
     assert kept_rates() == found
     assert "fp32 products, GFLOP/s by side: " in render_rates(found)
     assert (found.torch, found.threads) == (torch.__version__, torch.get_num_threads())
@@ -353,6 +363,36 @@ def test_calibration_is_kept_and_checked(tmp_path: Path, monkeypatch: pytest.Mon
         files.write_json(path, content)
         with pytest.raises(ValueError, match="run `underpaint plan --calibrate` again"):
             kept_rates()
+
+
+def test_products_that_take_longer_than_allowed_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that adds a second a look: the next product would take eight."""
+    monkeypatch.setattr("underpaint.plan.rates.ELEMENTS", 1 << 12)
+    ticks = itertools.count()
+    rates = measure_rates(lambda: float(next(ticks)), longest=7.0)
+    assert set(rates.matmul["fp32"]) == set(rates.matmul["bf16"]) == {"64"}
+    assert rates.matmul_rate("fp32", 4096) == rates.matmul_rate("fp32", 64)
+
+
+def test_a_plan_counts_reading_and_heldout_losses_of_a_given_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("underpaint.plan.duration.rates_here", lambda: RATES)
+    monkeypatch.setattr("underpaint.plan.estimate.rates_here", lambda: RATES)
+    folder = make_textures(tmp_path / "photos", 3)
+    read = Images(count=40, side=20, decoding=0.03, cropping=0.01, resizing=0.02, heldout=10)
+    monkeypatch.setattr("underpaint.plan.given_images.images_of", lambda opened, size: read)
+    fields = [f"data.source={folder}", "budget.epochs=16", "budget.batch_size=32", "cadence.evaluate=64"]
+    plan, bare = (make_plan("mae_smoke", given, samples=None) for given in (fields, ["budget.samples=640"]))
+    assert plan.samples == 640
+    each = plan.step.computing / 32
+    assert plan.reading == pytest.approx(32 * 0.04)
+    assert plan.evaluating == pytest.approx(10 * (0.05 + 10 * each / 3)), "every 64 of 640 samples"
+    assert plan.seconds == pytest.approx(20 * (plan.step.seconds + 32 * 0.04) + plan.evaluating)
+    assert "measured on 12 of 40 images; the loss of 10 held-out images 10 times" in render(plan)
+    assert (bare.reading, bare.evaluating) == (0.0, 0.0)
+    with pytest.raises(ValueError, match=r"set data\.source=FOLDER, or budget\.samples"):
+        make_plan("mae_smoke", ["budget.epochs=2"])
 
 
 def test_fields_of_the_run_can_be_set() -> None:

@@ -13,6 +13,7 @@ EXAMPLES = """\
   underpaint plan wsp_vit_6.5b14 --gpus 256 --device h100 --samples 5_000_000_000 --json plan.json
   underpaint plan --calibrate
   underpaint plan mae_laptop
+  underpaint plan mae_laptop data.source=./photos budget.epochs=20
   underpaint plan mae_vit_b16 objective.decoder.depth=1 parallel.recompute_pointwise=true --gpus 8 --device a100-40
 A run that cannot fit is refused (exit code 2), and the message names the nearest one that does."""
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", metavar="N", default="", help="number of training samples (default: the recipe's)")
     add("--price", metavar="P", type=float, default=0.0, help="price of one GPU-hour")
     add("--json", metavar="FILE", default="", help="new file to write the plan to, as JSON")
-    add("--calibrate", action="store_true", help="measure this machine first (about a minute)")
+    add("--calibrate", action="store_true", help="measure this machine in full first (about a minute)")
 
 
 def call(options: argparse.Namespace) -> None:

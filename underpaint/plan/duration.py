@@ -11,7 +11,7 @@ from underpaint.plan.accelerators import LINK_SHARE, Device
 from underpaint.plan.compute import measured_seconds, parts, update_seconds, work
 from underpaint.plan.parallel_layout import NODE, Layout
 from underpaint.plan.parameters import Parameters
-from underpaint.plan.rates import kept_rates
+from underpaint.plan.rates import rates_here
 from underpaint.run import Run
 
 ADAMW_BYTES = 7 * FP32
@@ -44,12 +44,12 @@ def step_time(
     """One optimizer step of ``batch_size`` samples; communication is hidden behind computation as far as it goes.
 
     Raises:
-        ValueError: for "cpu" on a machine that has not been calibrated.
+        ValueError: for "cpu" on a machine whose kept rates are damaged.
     """
     accumulation = run.budget.batch_size // (microbatch * layout.ranks)
     trained = parameters.trained
     if device.is_cpu:
-        rates = kept_rates()
+        rates = rates_here()
         asked = work(run, data_info, microbatch=microbatch, checkpointing=layout.checkpointing)
         computing = accumulation * measured_seconds(asked, rates, run.settled_precision)
         update = update_seconds(parameters, rates, clipped=run.optim.clip < float("inf")) / layout.shards

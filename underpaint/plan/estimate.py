@@ -15,13 +15,15 @@ from underpaint.config import Overrides, assignments
 from underpaint.core import BoxInput, DataInfo, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.data.detection.dataset import DetectionData
+from underpaint.data.reading_time import READ, Images
 from underpaint.data.video.dataset import VideoData
 from underpaint.plan.accelerators import FRAGMENTATION, GIB, GPUS, LINK_SHARE, Device, find_device
 from underpaint.plan.duration import StepTime, step_time
+from underpaint.plan.given_images import given_images
 from underpaint.plan.memory import Memory, memory
 from underpaint.plan.parallel_layout import NODE, Kind, Layout, possible
 from underpaint.plan.parameters import Parameters, assumed_data, parameters
-from underpaint.plan.rates import kept_rates
+from underpaint.plan.rates import rates_here
 from underpaint.run import Run
 from underpaint.run.declare import NeedsWholeBatch
 from underpaint.run.idle_fields import override_run
@@ -58,6 +60,8 @@ class Plan:
     samples: int
     batch_size: int
     step: StepTime
+    reading: float  # seconds of a step, where images are given
+    evaluating: float  # seconds of all held-out losses, likewise
     price: float  # of one GPU-hour
     data_bytes: int
     assumptions: tuple[str, ...]
@@ -69,7 +73,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        return self.step.seconds * (self.samples // self.batch_size)
+        return (self.step.seconds + self.reading) * (self.samples // self.batch_size) + self.evaluating
 
     @property
     def gpu_hours(self) -> float:
@@ -101,6 +105,8 @@ class Plan:
             "peak_moment": moment,
             "seconds": self.seconds,
             "step_seconds": asdict(self.step),
+            "reading_seconds": self.reading,
+            "evaluation_seconds": self.evaluating,
             "gpu_hours": self.gpu_hours,
             "cost": self.cost,
             "data_bytes": self.data_bytes,
@@ -138,9 +144,16 @@ def make_plan(
     overrides = assignments(overrides)
     chosen = override_run(recipes.find_recipe(run)() if isinstance(run, str) else run, overrides)
     require_fitting_start(chosen, planned=True)
-    if chosen.budget.epochs:
-        raise ValueError(f"budget.epochs={chosen.budget.epochs:g}: a plan counts no images; set budget.samples instead")
     given = {name: text for name, _, text in (assignment.partition("=") for assignment in overrides)}
+    target = find_device(device)
+    images = given_images(chosen) if target.is_cpu and {"data", "data.source"} & given.keys() else None
+    if images:
+        chosen = replace(chosen, budget=chosen.budget.for_images(images.count))
+    if chosen.budget.epochs:
+        raise ValueError(
+            f"budget.epochs={chosen.budget.epochs:g}: a plan counts the images of a folder that is given, for this "
+            f"machine alone; set data.source=FOLDER, or budget.samples instead"
+        )
     if not 0 <= price < math.inf:
         raise ValueError(f"price={price} must not be negative, infinite or no number")
     fields = [f"{name}={text}" for name, text in given.items() if name not in LAID_OUT]
@@ -149,7 +162,6 @@ def make_plan(
         fields.append(f"budget.samples={samples}")
         fields += [f"budget.warmup={budget.warmup}"] if budget.warmup != chosen.budget.warmup else []
         chosen = replace(chosen, budget=budget)
-    target = find_device(device)
     chosen, timing = _with_precision(chosen, target)
     if chosen.precision == "float8" and not target.float8:
         able = ", ".join(each.name for each in GPUS.values() if each.float8)
@@ -157,6 +169,7 @@ def make_plan(
     parallel = chosen.parallel
     question = _Question.of(
         chosen,
+        images=images,
         microbatch=chosen.budget.microbatch if "budget.microbatch" in given else None,
         layout=parallel.layout if "parallel.layout" in given else None,
         checkpointing=parallel.checkpoint_activations if "parallel.checkpoint_activations" in given else None,
@@ -184,9 +197,10 @@ def _with_precision(run: Run, target: Device) -> tuple[Run, tuple[str, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Question:
-    """A run, and what of its layout is given."""
+    """A run, its images where they are given, and what of its layout is given."""
 
     run: Run
+    images: Images | None
     parameters: Parameters
     data_info: DataInfo
     flops: int
@@ -195,11 +209,20 @@ class _Question:
     checkpointing: bool | None
 
     @classmethod
-    def of(cls, run: Run, *, microbatch: int | None, layout: Kind | None, checkpointing: bool | None) -> _Question:
+    def of(
+        cls,
+        run: Run,
+        *,
+        images: Images | None,
+        microbatch: int | None,
+        layout: Kind | None,
+        checkpointing: bool | None,
+    ) -> _Question:
         data_info = assumed_data(_labels(run))
         counted = parameters(run, data_info)
         return cls(
             run=run,
+            images=images,
             parameters=counted,
             data_info=data_info,
             flops=run.objective.flops_per_sample(data_info),
@@ -292,7 +315,8 @@ class _Question:
             data_info=self.data_info,
             flops=self.flops,
         )
-        samples = self.run.budget.steps * self.run.budget.batch_size
+        budget, images = self.run.budget, self.images
+        samples, times = budget.steps * budget.batch_size, self.run.cadence.evaluations(budget)
         return Plan(
             recipe=self.run.name,
             device=device,
@@ -302,8 +326,10 @@ class _Question:
             params=self.parameters.size,
             flops_per_sample=self.flops,
             samples=samples,
-            batch_size=self.run.budget.batch_size,
+            batch_size=budget.batch_size,
             step=step,
+            reading=budget.batch_size * images.seconds if images else 0.0,
+            evaluating=images.heldout_seconds(times, step.computing / budget.batch_size) if images else 0.0,
             price=0.0,
             data_bytes=samples * _bytes_of_sample(self.run),
             assumptions=tuple(self._assumptions(layout, device)),
@@ -312,9 +338,10 @@ class _Question:
     def _assumptions(self, layout: Layout, device: Device) -> Iterator[str]:
         run = self.run
         if device.is_cpu:
-            rates, threads = kept_rates(), torch.get_num_threads()
+            rates, threads = rates_here(), torch.get_num_threads()
             measured = f"measured them on {rates.date[:10]}, {rates.threads} threads"
-            yield f"rates of this machine as `plan --calibrate` {measured}"
+            by = "a first plan briefly" if rates.is_brief else "`plan --calibrate`"
+            yield f"rates of this machine as {by} {measured}"
             if rates.threads != threads:
                 yield f"this process has {threads} threads: `plan --calibrate` would measure with these"
         else:
@@ -328,8 +355,7 @@ class _Question:
                 f"nodes of {NODE} GPUs, {device.link * LINK_SHARE / 1e9:.0f} GB/s inside and "
                 f"{device.network * LINK_SHARE / 1e9:.1f} GB/s a GPU between them, hidden behind computation"
             )
-        size, each = (VIDEO_BYTES, "a video") if isinstance(run.data, VideoData) else (JPEG_BYTES, "an image")
-        yield f"{size / 1000:.0f} kB {each}; reading and decoding keep up"
+        yield self._reading()
         if isinstance(run.objective, NeedsWholeBatch):
             yield "the loss compares all pairs of a batch, so each rank takes its part of the batch at once"
         if self.parameters.batch_norm:
@@ -339,6 +365,18 @@ class _Question:
         if isinstance(run.data, DetectionData):
             objects = next(each.most for each in run.objective.inputs.values() if isinstance(each, BoxInput))
             yield f"{len(self.data_info.labels):,} classes, and {objects} objects in each image"
+
+    def _reading(self) -> str:
+        """A sentence on the files, and on the time that they take."""
+        if self.images is None:
+            videos = isinstance(self.run.data, VideoData)
+            size, each = (VIDEO_BYTES, "a video") if videos else (JPEG_BYTES, "an image")
+            return f"{size / 1000:.0f} kB {each}; reading and decoding keep up"
+        return (
+            f"{self.images.seconds * 1e3:.3g} ms to read a view, measured on {min(READ, self.images.count)} of "
+            f"{self.images.count:,} images; the loss of {self.images.heldout:,} held-out images "
+            f"{self.run.cadence.evaluations(self.run.budget):,} times"
+        )
 
 
 def _labels(run: Run) -> int:

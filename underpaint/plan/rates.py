@@ -1,7 +1,7 @@
 """Measured rates of this machine: matrix products by size and type, attention, and operations bound by memory.
 
 The rates hold for the load of the machine while they were measured, and for the number of threads that torch used; they
-are kept in the cache folder, and every plan prints their date.
+are kept in the cache folder, and every plan prints their date. The first plan for this machine measures them briefly.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from underpaint import files
 from underpaint.data.cache import cache_folder
+from underpaint.messages import say
 from underpaint.models.attention import attention
 from underpaint.training.optim import AdamW
 
@@ -33,6 +34,8 @@ ELEMENTS = 1 << 22
 """Size of the tensors of the pointwise operations: 16 MiB in fp32, more than a processor's cache holds."""
 LONGEST = 2.5
 """Seconds: where one product would take longer it is not tried, and has the rate of the next smaller one."""
+BRIEF = 0.05
+"""The same for a machine that is measured on the way to its first plan, in a second or two."""
 REPEATS = 5
 CALLS = 1000
 Clock = Callable[[], float]
@@ -54,6 +57,7 @@ class Calibration:
     layer_norm: float  # likewise
     adamw: float  # per byte of the weights
     call: float  # calls per second of an operation on next to nothing, with its way back
+    is_brief: bool = False  # measured in a second or two, for the first plan
 
     def matmul_rate(self, precision: str, side: float) -> float:
         """FLOPs per second of a product of the volume ``side`` cubed, between the measured sides."""
@@ -76,23 +80,41 @@ def _between(rates: dict[str, float], size: float) -> float:
 
 def calibrate() -> Calibration:
     """Measure this machine's processor (about a minute) and keep the result in the cache folder."""
-    calibration = measure_rates()
+    return _kept(measure_rates())
+
+
+def rates_here() -> Calibration:
+    """The rates kept by the last ``calibrate``; where there are none, the machine is measured briefly for them.
+
+    Raises:
+        ValueError: if they are damaged.
+    """
+    if _path().is_file():
+        return kept_rates()
+    say("measuring this machine briefly, once; `underpaint plan --calibrate` takes a minute and is more exact")
+    return _kept(replace(measure_rates(longest=BRIEF), is_brief=True))
+
+
+def _kept(calibration: Calibration) -> Calibration:
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, {"format": FORMAT, "calibration": asdict(calibration)})
     return calibration
 
 
-def measure_rates(clock: Clock = time.perf_counter) -> Calibration:
-    """The rates of this machine now; ``clock`` may be the time of the process, where others work on it too."""
-    pointwise = {name: _rate(*work, clock) for name, work in _pointwise().items()}
+def measure_rates(clock: Clock = time.perf_counter, *, longest: float = LONGEST) -> Calibration:
+    """The rates of this machine now; ``clock`` may be the time of the process, where others work on it too.
+
+    An operation is repeated for at most ``longest`` seconds, and products that would take longer are not tried.
+    """
+    pointwise = {name: _rate(*work, clock, longest) for name, work in _pointwise().items()}
     return Calibration(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         device="cpu",
-        matmul={name: _matmul(dtype, clock) for name, dtype in DTYPES.items()},
-        attention={name: _attention(dtype, clock) for name, dtype in DTYPES.items()},
+        matmul={name: _matmul(dtype, clock, longest) for name, dtype in DTYPES.items()},
+        attention={name: _attention(dtype, clock, longest) for name, dtype in DTYPES.items()},
         **pointwise,
     )
 
@@ -105,7 +127,7 @@ def kept_rates() -> Calibration:
     """
     path = _path()
     if not path.is_file():
-        raise ValueError("this machine has not been measured; run `underpaint plan --calibrate` first")
+        raise ValueError("this machine has not been measured; run `underpaint plan --calibrate`")
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is of another version; run `underpaint plan --calibrate` again")
@@ -145,7 +167,7 @@ def _path() -> Path:
     return cache_folder() / "calibration.json"
 
 
-def _matmul(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
+def _matmul(dtype: torch.dtype, clock: Clock, longest: float) -> dict[str, float]:
     """FLOPs per second of products of square matrices."""
     rates: dict[str, float] = {}
     for side in SIDES:
@@ -157,13 +179,13 @@ def _matmul(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
             for _ in range(repeats):
                 torch.mm(left, right)
 
-        rates[str(side)] = _rate(flops, products, clock)
-        if 8 * flops / rates[str(side)] > LONGEST:  # the next one has eight times the work
+        rates[str(side)] = _rate(flops, products, clock, longest)
+        if 8 * flops / rates[str(side)] > longest:  # the next one has eight times the work
             break
     return rates
 
 
-def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
+def _attention(dtype: torch.dtype, clock: Clock, longest: float) -> dict[str, float]:
     """FLOPs per second of two products forward and five backward, on 197 tokens, by width of a head."""
     rates: dict[str, float] = {}
     for width in HEAD_WIDTHS:
@@ -174,7 +196,7 @@ def _attention(dtype: torch.dtype, clock: Clock) -> dict[str, float]:
         def both(qkv: Tensor = qkv, gradient: Tensor = gradient) -> object:
             return torch.autograd.grad(attention(qkv), qkv, gradient)
 
-        rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock)
+        rates[str(width)] = _rate(7 * 2 * b * heads * n * n * width, both, clock, longest)
     return rates
 
 
@@ -215,11 +237,11 @@ def _numbers(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def _rate(amount: int, work: Callable[[], object], clock: Clock) -> float:
+def _rate(amount: int, work: Callable[[], object], clock: Clock, longest: float) -> float:
     """``amount`` per second, at the median of some repeats after the first."""
     work()
     times: list[float] = []
-    while len(times) < REPEATS and sum(times) < LONGEST:
+    while len(times) < REPEATS and sum(times) < longest:
         started = clock()
         work()
         times.append(clock() - started)

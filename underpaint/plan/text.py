@@ -49,6 +49,9 @@ def _lines(plan: Plan) -> Iterator[str]:
     bound = "computation" if step.computing >= step.exchanging else "communication"
     parts = f"computation {step.computing:.3g}, communication {step.exchanging:.3g}, update {step.update:.3g}"
     yield f"  step            {step.seconds:.3g} s, bound by {bound} ({parts})"
+    if plan.reading:
+        evaluations = f", {duration(plan.evaluating)} for held-out losses in all" if plan.evaluating else ""
+        yield f"  reading         {plan.reading:.3g} s a step{evaluations}"
     rate = plan.data_bytes / plan.seconds
     yield f"  data            {plan.data_bytes / 1e12:,.3g} TB to read, {rate / 1e6:,.1f} MB/s"
     money = f", {plan.cost:,.2f} at {plan.price:g} an hour" if plan.price else ""
