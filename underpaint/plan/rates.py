@@ -11,7 +11,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def rates_here() -> Calibration:
     if _path().is_file():
         return kept_rates()
     say("measuring this machine briefly, once; `underpaint plan --calibrate` takes a minute and is more exact")
-    return _kept(replace(measure_rates(longest=BRIEF), is_brief=True))
+    return _kept(measure_rates(longest=BRIEF))
 
 
 def _kept(calibration: Calibration) -> Calibration:
@@ -115,6 +115,7 @@ def measure_rates(clock: Clock = time.perf_counter, *, longest: float = LONGEST)
         device="cpu",
         matmul={name: _matmul(dtype, clock, longest) for name, dtype in DTYPES.items()},
         attention={name: _attention(dtype, clock, longest) for name, dtype in DTYPES.items()},
+        is_brief=longest < LONGEST,
         **pointwise,
     )
 
