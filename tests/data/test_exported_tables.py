@@ -49,6 +49,14 @@ def test_byte_order_marks_say_utf_16(tmp_path: Path) -> None:
     assert read_tags(file, tmp_path, KNOWN).tags["a.jpg"] == ("кошка", "снег")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_hundred_thousand_columns_are_read(tmp_path: Path, delimiter: str) -> None:
+    """Split by another character, their header is a field longer than Python reads."""
+    header = delimiter.join(["path", "tags", *(f"c{number}" for number in range(100_000))])
+    (tmp_path / "tags.csv").write_text(f"{header}\na.jpg{delimiter}owl\n")
+    assert read_tags(tmp_path / "tags.csv", tmp_path, KNOWN).tags == {"a.jpg": ("owl",)}
+
+
 def test_images_of_flickr_are_found_by_their_number(tmp_path: Path) -> None:
     """Flickr's own export calls a file by the title and the number of the photograph."""
     file = tmp_path / "tags.csv"

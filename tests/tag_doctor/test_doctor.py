@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import importlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -249,6 +250,37 @@ def test_bad_mappings_with_also_are_named(tmp_path: Path) -> None:
     file.write_text("tag,label,also\nheron,,bird\n")
     with pytest.raises(ValueError, match="line 2 drops 'heron' and gives it 'bird' also"):
         read_mapping(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_mappings_are_read_as_spreadsheets_save_them(
+    delimiter: str, encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.csv"
+    with file.open("w", encoding=encoding, newline="") as opened:
+        writer = csv.writer(opened, delimiter=delimiter)
+        writer.writerows([("Tag", "label", "also"), ("Möwe", "gull", "bird;sea"), ("see, blau", ""), ("", "", "")])
+    read = read_mapping(file)
+    assert read.labels == {"Möwe": "gull", "see, blau": ""}
+    assert read.implied == {"Möwe": "bird;sea"}
+    assert ("read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("tag,label\nsee, blau,lake\n", "line 2 has more fields than the header; put a text with ',' into double"),
+        ("tag,label\n,lake\n", "line 2 maps no tag to 'lake'; fill the column tag"),
+        ("word,label\nsee,lake\n", "lacks the columns tag; --mapping is a CSV file with the columns tag and label"),
+        ("tag,tag,label\nsee,sea,lake\n", "has the column 'tag' twice"),
+        ('tag,label\n"see,lake\n', "is not a CSV file: unexpected end"),
+    ],
+)
+def test_a_mapping_that_an_editor_broke_is_refused(content: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        read_mapping(tmp_path / "mine.csv")
 
 
 def test_a_folder_without_labels_is_refused(tmp_path: Path) -> None:

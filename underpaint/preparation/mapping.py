@@ -5,13 +5,10 @@ A third column, ``also``, may name further labels of every image that has the la
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 
-MAX_MAPPING_BYTES = 64 * 1024**2
-
+from underpaint.data.tables.edited import edited_rows
 
 SEPARATOR = ";"
 """Sign between the labels of ``also``."""
@@ -33,28 +30,20 @@ def read_mapping(file: Path) -> Mapping:
     Raises:
         ValueError: if the file is missing, too large or not such a CSV file, or has two targets for one tag.
     """
-    if not file.is_file():
-        raise ValueError(f"{file} does not exist; --mapping is a CSV file with the columns tag and label")
-    if file.stat().st_size > MAX_MAPPING_BYTES:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes; a mapping has at most {MAX_MAPPING_BYTES}")
     mapping = Mapping()
-    try:
-        reader = csv.DictReader(StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        if missing := {"tag", "label"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{file} lacks the columns {', '.join(sorted(missing))}; a mapping has tag and label")
-        for row in reader:
-            tag, label, also = (((row.get(name) or "").strip()) for name in ("tag", "label", "also"))
-            if mapping.labels.setdefault(row["tag"], label) != label:
-                before = mapping.labels[row["tag"]]
-                raise ValueError(f"{file} line {reader.line_num} maps {row['tag']!r} to {label!r}, after {before!r}")
-            if also and not label:
-                raise ValueError(
-                    f"{file} line {reader.line_num} drops {tag!r} and gives it {also!r} also; write the tag's own "
-                    "label as well, or leave also empty"
-                )
-            if also:
-                before = mapping.implied.get(row["tag"])
-                mapping.implied[row["tag"]] = f"{before}{SEPARATOR}{also}" if before else also
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error
+    advice = "--mapping is a CSV file with the columns tag and label"
+    for line, row in edited_rows(file, ("tag", "label"), optional=("also",), advice=advice):
+        tag, label, also = row["tag"], row["label"].strip(), row.get("also", "").strip()
+        if not tag.strip():
+            raise ValueError(f"{file} line {line} maps no tag to {label!r}; fill the column tag, or delete the line")
+        if mapping.labels.setdefault(tag, label) != label:
+            raise ValueError(f"{file} line {line} maps {tag!r} to {label!r}, after {mapping.labels[tag]!r}")
+        if also and not label:
+            raise ValueError(
+                f"{file} line {line} drops {tag!r} and gives it {also!r} also; write the tag's own label as well, or "
+                "leave also empty"
+            )
+        if also:
+            before = mapping.implied.get(tag)
+            mapping.implied[tag] = f"{before}{SEPARATOR}{also}" if before else also
     return mapping

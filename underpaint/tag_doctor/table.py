@@ -9,6 +9,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from underpaint.data.tables.edited import edited_rows
 from underpaint.files import write_bytes
 from underpaint.tag_doctor.labelled_set import LabelledSet
 from underpaint.tag_doctor.proposal import Proposal
@@ -16,7 +17,6 @@ from underpaint.tag_doctor.proposal import Proposal
 COLUMNS: list[str] = ["id", "accept", "kind", "score", "name", "becomes", "label", "also", "reason", "tags"]
 """Columns of the CSV file: ``accept``, ``label`` and ``also`` may be changed by hand."""
 YES, NO = ("yes", "y", "x", "1", "true"), ("no", "n", "0", "false", "")
-MOST_BYTES = 64 * 1024**2
 SHOWN_TAGS = 12
 
 
@@ -84,32 +84,22 @@ def read_accepted(file: Path, labelled: LabelledSet, proposals: Sequence[Proposa
     Raises:
         ValueError: if it is not such a table, has a row that is not a proposal about this set, or an unclear answer.
     """
-    if not file.is_file():
-        raise ValueError(f"{file} does not exist; save the page's answers, or edit proposals.csv")
-    if file.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{file} has {file.stat().st_size:,} bytes; a table of proposals has at most {MOST_BYTES:,}")
     of_id = {identity(labelled, proposal): proposal for proposal in proposals}
     accepted: list[Accepted] = []
-    try:
-        reader = csv.DictReader(StringIO(file.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        if missing := {"id", "accept"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{file} lacks the columns {', '.join(sorted(missing))}; keep those of proposals.csv")
-        for row in reader:
-            place, answer = f"{file} line {reader.line_num}", (row["accept"] or "").strip().lower()
-            if row["id"] not in of_id:
-                raise ValueError(
-                    f"{place}: {row['id']!r} is not a proposal about {labelled.name}; the table is of another set, or "
-                    "its ids were edited"
-                )
-            if answer not in (*YES, *NO):
-                raise ValueError(f"{place}: accept is {row['accept']!r}; write yes or no, or leave it empty")
+    advice = "save the page's answers, or edit proposals.csv and keep its columns"
+    for line, row in edited_rows(file, ("id", "accept"), optional=("label", "also"), advice=advice):
+        place, answer = f"{file} line {line}", row["accept"].strip().lower()
+        if row["id"] not in of_id:
+            raise ValueError(
+                f"{place}: {row['id']!r} is not a proposal about {labelled.name}; the table is of another set, or "
+                "its ids were edited"
+            )
+        if answer not in (*YES, *NO):
+            raise ValueError(f"{place}: accept is {row['accept']!r}; write yes or no, or leave it empty")
+        if answer in YES:
             proposal = of_id[row["id"]]
-            if answer in YES:
-                label, also = (row.get(name) for name in ("label", "also"))
-                label, also = (proposal.label if label is None else label), (proposal.also if also is None else also)
-                accepted.append(Accepted(proposal=proposal, label=label.strip(), also=also.strip()))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not a CSV file in UTF-8: {error}") from error
+            label, also = row.get("label", proposal.label), row.get("also", proposal.also)
+            accepted.append(Accepted(proposal=proposal, label=label.strip(), also=also.strip()))
     return accepted
 
 

@@ -52,7 +52,10 @@ def delimiter_of(line: str, is_known: Callable[[str], bool]) -> str:
     """The character by which a header has most of the columns that are known; a comma where it has none."""
 
     def known(delimiter: str) -> int:
-        return sum(map(is_known, next(csv.reader([line], delimiter=delimiter), [])))
+        try:
+            return sum(map(is_known, next(csv.reader([line], delimiter=delimiter), [])))
+        except csv.Error:  # without its own delimiter a header of many columns is a field longer than Python reads
+            return 0
 
     return max(DELIMITERS, key=known)
 
