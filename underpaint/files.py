@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,23 @@ def write_bytes(path: Path, content: bytes, *, mode: int | None = None, changed:
     """Replace ``path`` by ``content`` in one step: after a crash there is the old file or the new one.
 
     ``mode`` and ``changed`` are the file's permissions and its time of change in nanoseconds, where not the usual ones.
+    An error leaves no part of a file behind.
     """
     part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        if mode is not None:
-            os.fchmod(file.fileno(), mode)
-        if changed is not None:
-            os.utime(file.fileno(), ns=(changed, changed))
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    part.unlink(missing_ok=True)  # left by a kill; were it somebody's link, opening it would empty another file
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            if changed is not None:
+                os.utime(file.fileno(), ns=(changed, changed))
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):  # after the rename there is none
+            part.unlink()
     sync_folder(path.parent)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left"):
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
     monkeypatch.undo()
     files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_link_in_the_place_of_the_part_is_not_followed(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    """A folder from somebody else may have such a link to any file of the user."""
+    diary = tmp_path / "diary"
+    diary.write_bytes(b"mine")
+    link(tmp_path / "a.xmp.part", diary)
+    files.write_bytes(tmp_path / "a.xmp", b"tags")
+    assert diary.read_bytes() == b"mine"
+    assert (tmp_path / "a.xmp").read_bytes() == b"tags"
+    assert not (tmp_path / "a.xmp").is_symlink()
 
 
 def test_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

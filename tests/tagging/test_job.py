@@ -29,6 +29,7 @@ from underpaint.tagging import job, journal
 from underpaint.tagging.heldout import held_out
 from underpaint.tagging.job import TagOptions, undo_tags, write_tags
 from underpaint.tagging.journal import Journal
+from underpaint.tagging.packet import EMPTY
 from underpaint.tagging.sidecars import Change
 
 LABELS = ("red", "green", "blue", "black", "wide", "tall", "never seen")
@@ -206,6 +207,48 @@ def test_a_file_that_a_person_changed_stays(photos: Path, model: Path, heldout: 
     assert after == before
 
 
+def test_what_cannot_be_written_is_left_and_the_others_are_not(
+    photos: Path, model: Path, heldout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder, a pipe and a huge file in the place of sidecars, a name too long, and a folder in the way."""
+    images = sorted(path for path in photos.rglob("*.png") if path.name not in ("000.png", "001.png", "002.png"))
+    folder, pipe, huge, long, locked = images[3:8]
+    folder.with_name(f"{folder.name}.xmp").mkdir()
+    os.mkfifo(pipe.with_name(f"{pipe.name}.xmp"))
+    huge.with_name(f"{huge.name}.xmp").write_bytes(EMPTY)
+    with huge.with_suffix(".xmp").open("wb") as file:
+        file.truncate(3 << 20)
+    long.rename(long.with_name("\U0001f9ff" * 61 + ".png"))  # 248 bytes, of which a system takes 255
+    locked.with_name(f"{locked.name}.xmp.part").mkdir()
+    before, out = state(photos), tmp_path / "out"
+    words = ["predict", str(model), str(photos), "--write", "xmp", "--precision", "0.8", "--heldout", str(heldout)]
+    assert main([*words, "--out", str(out), "--apply"]) == 0
+    told = capsys.readouterr().out
+    assert "left alone 2 times: in the place of the XMP file there is a folder, or something else" in told
+    assert "left alone 1 time: the XMP file has 3,145,728 bytes" in told
+    assert ": cannot be written: File name too long" in told
+    assert ": cannot be written: Is a directory" in told
+    assert len([name for name in tree(photos) if name.endswith(".xmp")]) > 15
+    assert not [name for name in tree(photos) if name.endswith(".part")]
+    undo_tags(photos, out)
+    assert state(photos) == before
+
+
+def test_undo_of_another_folder_of_the_same_name_is_refused(
+    photos: Path, model: Path, heldout: Path, tmp_path: Path
+) -> None:
+    before, out = state(photos), tmp_path / "out"
+    write_tags(model, photos, out=out, apply=True, options=options(heldout))
+    other = tmp_path / "other" / "photos"
+    other.mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds the undo file of tags in"):
+        undo_tags(other, out)
+    other.rmdir()
+    photos.rename(other)
+    undo_tags(other, out)
+    assert state(other) == before
+
+
 def rows_of(out: Path) -> dict[str, dict[str, Any]]:
     tables = (out / "prepare_work" / "rows").glob("*.parquet")
     return {row["key"]: row for file in tables for row in pq.read_table(file).to_pylist() if not row["problem"]}
@@ -298,7 +341,8 @@ def test_an_undo_file_names_nothing_outside_the_folder(tmp_path: Path) -> None:
         )
         (photos / "a.xmp").write_bytes(b"")
         Journal(out / str(number), photos).write([change])
-        (out / str(number) / "job.json").write_text("{}")
+        job = {"format": 1, "folder": str(photos), "model": "", "precision": 0.9, "heldout": ""}
+        files.write_json(out / str(number) / "job.json", job)
         part = out / str(number) / "undo" / "000000.parquet"
         table = pq.read_table(part)
         pq.write_table(table.set_column(0, table.schema.field(0), [[name.encode()]]), part)

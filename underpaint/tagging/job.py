@@ -82,8 +82,8 @@ class Tagging:
     unchanged: int = 0
     """Images whose predicted tags people or an earlier call have given them already."""
     problems: list[PredictedRow] = field(default_factory=list)
-    changed_meanwhile: list[Path] = field(default_factory=list)
-    """Sidecars that somebody wrote at the same time, which stay as they are."""
+    left: dict[Path, str] = field(default_factory=dict)
+    """Sidecars that were not written, and why: somebody wrote them at the same time, or nobody may."""
     examples: list[Change] = field(default_factory=list)
 
     @property
@@ -164,10 +164,13 @@ def undo_tags(folder: str | Path, out: str | Path) -> Undone:
     Raises:
         ValueError: if there is nothing to undo.
     """
-    out = Path(out)
-    journal = Journal(out, Path(folder))
+    out, folder = Path(out), Path(folder)
+    journal = Journal(out, folder)
     if not journal.parts():
         raise ValueError(f"{out} holds nothing to undo: no tags were written from there, or they are undone already")
+    written = Path(_job_of(out)["folder"])
+    if written.exists() and not written.samefile(folder):  # one that was moved is given by its new name
+        raise ValueError(f"{out} holds the undo file of tags in {written}, not in {folder}; name that folder")
     with lock(out, marks=(JOB,)):
         return journal.undo()
 
@@ -182,12 +185,16 @@ def _checksum(model: Path) -> str:
     return str(read_description(folder)["weights"].get("xxh3", ""))
 
 
+def _job_of(out: Path) -> JobRecord:
+    return checked(JobRecord, files.read_json(out / JOB), where=str(out / JOB))
+
+
 def _require_same(journal: Journal, record: JobRecord) -> None:
     """Raise ValueError if other tags were written from this folder and not undone."""
     if not journal.parts():
         return
     out = journal.folder.parent
-    before = checked(JobRecord, files.read_json(out / JOB), where=str(out / JOB))
+    before = _job_of(out)
     if differing := [name for name in record if record[name] != before[name]]:
         raise ValueError(
             f"{out} holds the undo file of other tags ({', '.join(differing)} differ); take those back first (--undo), "
@@ -233,19 +240,24 @@ def _with_sidecars(
         except (BadPacket, OSError) as error:
             row["problem"], change = str(error), None
         if change is not None and change.sidecar not in before:
-            result.created += change.before is None
-            result.changed += change.before is not None
-            if len(result.examples) < EXAMPLES:
-                result.examples.append(change)
-            if result.applied:
-                waiting.append(change)
+            waiting.append(change)
         elif row["predicted_tags"] and not row["problem"]:
             result.unchanged += 1
         if len(waiting) == CHANGES_OF_PART:
-            result.changed_meanwhile += journal.write(waiting)
+            _write(waiting, result, journal)
             waiting.clear()
         yield path, row
-    result.changed_meanwhile += journal.write(waiting)
+    _write(waiting, result, journal)
+
+
+def _write(changes: Sequence[Change], result: Tagging, journal: Journal) -> None:
+    """Write the sidecars if ``result.applied``, and count those that are written, or would be."""
+    left = journal.write(changes) if result.applied else {}
+    done = [change for change in changes if change.sidecar not in left]
+    result.left |= left
+    result.created += sum(change.before is None for change in done)
+    result.changed += sum(change.before is not None for change in done)
+    result.examples += done[: EXAMPLES - len(result.examples)]
 
 
 def _counted(rows: Iterator[tuple[Path, PredictedRow]], result: Tagging) -> Iterator[PredictedRow]:

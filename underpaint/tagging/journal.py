@@ -6,9 +6,9 @@ that cannot be undone, and the same command goes on.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 UNDO = "undo"
 """Name of the folder of the parts."""
+CHANGED_MEANWHILE = "was changed meanwhile and stays as it is"
+_FAULTS_OF_ONE_FILE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ENOTDIR}
+)
+"""Numbers of the system's errors that other sidecars need not have."""
 
 
 class Entry(TypedDict):
@@ -66,21 +71,32 @@ class Journal:
     def written(self) -> set[Path]:
         """The sidecars that have been written, and those that somebody has changed since."""
         entries = (entry for part in self.parts() for entry in read_part(part))
-        return {self._path(entry) for entry in entries if _content(self._path(entry)) != entry["before"]}
+        return {self._path(entry) for entry in entries if not _has(self._path(entry), entry["before"])}
 
-    def write(self, changes: Sequence[Change]) -> list[Path]:
-        """Keep what the sidecars are, then write them; those that have changed since they were read are returned."""
+    def write(self, changes: Sequence[Change]) -> dict[Path, str]:
+        """Keep what the sidecars are, then write them; those that stay as they are come back with the reason.
+
+        Reasons are a change since they were read, and a folder or a name that takes no file.
+
+        Raises:
+            OSError: if the disk is full or damaged.
+        """
         if not changes:
-            return []
+            return {}
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_bytes(self.folder / f"{len(self.parts()):06d}.parquet", self._packed(changes))
-        changed_since: list[Path] = []
+        left: dict[Path, str] = {}
         for change in changes:
-            if _content(change.sidecar) != change.before:
-                changed_since.append(change.sidecar)
-                continue
-            files.write_bytes(change.sidecar, change.after, mode=change.mode, changed=change.written)
-        return changed_since
+            try:
+                if _has(change.sidecar, change.before):
+                    files.write_bytes(change.sidecar, change.after, mode=change.mode, changed=change.written)
+                else:
+                    left[change.sidecar] = CHANGED_MEANWHILE
+            except OSError as error:
+                if error.errno not in _FAULTS_OF_ONE_FILE:
+                    raise
+                left[change.sidecar] = f"cannot be written: {error.strerror}"
+        return left
 
     def undo(self) -> Undone:
         """Restore every sidecar that is as it was written, byte by byte, the last part first.
@@ -92,10 +108,9 @@ class Journal:
         for part in reversed(self.parts()):
             for entry in read_part(part):
                 sidecar = self._path(entry)
-                content = _content(sidecar)
-                if content == entry["before"]:
+                if _has(sidecar, entry["before"]):
                     untouched += 1
-                elif content is None or xxhash.xxh3_128_digest(content) != entry["after"]:
+                elif not sidecar.is_file() or xxhash.xxh3_128_digest(sidecar.read_bytes()) != entry["after"]:
                     kept.append(sidecar)
                 elif entry["before"] is None:
                     sidecar.unlink()
@@ -129,10 +144,11 @@ class Journal:
         return content.getvalue()
 
 
-def _content(file: Path) -> bytes | None:
-    with suppress(FileNotFoundError):
-        return file.read_bytes()
-    return None
+def _has(file: Path, content: bytes | None) -> bool:
+    """Whether a file has this content, where None stands for no file; a folder or a pipe in its place has none."""
+    if content is None:
+        return not file.exists()
+    return file.is_file() and file.read_bytes() == content
 
 
 def _schema() -> pa.Schema:

@@ -61,14 +61,12 @@ def planned_change(image: Path, labels: Sequence[str], *, model: str) -> Change 
     status = sidecar.stat() if sidecar.exists() else None
     if status is None and not labels:
         return None
-    if status and status.st_size > MAX_PACKET_BYTES:
-        raise BadPacket(f"the XMP file has {status.st_size:,} bytes; at most {MAX_PACKET_BYTES:,} are changed")
-    before = sidecar.read_bytes() if status else None
+    before = _packet(sidecar) if status else None
     with image.open("rb") as file:
         data = file.read(MAX_IMAGE_BYTES)
     earlier = packet_tags(before or b"")
     shared = image.with_suffix(".xmp")
-    further = packet_tags(shared.read_bytes()) if shared != sidecar and shared.is_file() else Embedded(tags=())
+    further = packet_tags(_packet(shared)) if shared != sidecar and shared.is_file() else Embedded(tags=())
     written_by_people = [tag for part in (embedded_tags(data), earlier, further) for tag in part.tags]
     said = {word.casefold() for tag in written_by_people for word in levels_of(tag)}
     predicted = tuple(label for label in labels if label.casefold() not in said)
@@ -89,3 +87,16 @@ def planned_change(image: Path, labels: Sequence[str], *, model: str) -> Change 
         written=written,
         predicted=predicted,
     )
+
+
+def _packet(sidecar: Path) -> bytes:
+    """The content of an XMP file.
+
+    Raises:
+        BadPacket: if it is a folder or a pipe, or larger than any packet.
+    """
+    if not sidecar.is_file():
+        raise BadPacket("in the place of the XMP file there is a folder, or something else that is not a file")
+    if (size := sidecar.stat().st_size) > MAX_PACKET_BYTES:
+        raise BadPacket(f"the XMP file has {size:,} bytes; at most {MAX_PACKET_BYTES:,} are read and changed")
+    return sidecar.read_bytes()

@@ -52,14 +52,17 @@ def _about_images(result: Tagging) -> list[str]:
 
 
 def _about_sidecars(result: Tagging) -> list[str]:
-    if not result.created + result.changed + result.unchanged:
+    if not result.created + result.changed + result.unchanged + len(result.left):
         return []
     wrote, changed = ("wrote", "changed") if result.applied else ("would write", "change")
     lines = [f"{wrote} {counted(result.created, 'new XMP file')} and {changed} {result.changed:,}"]
     if result.unchanged:
         lines[0] += f"; {counted(result.unchanged, 'image')} had their tags already"
     lines += [f"  {change.sidecar}: {', '.join(change.predicted)}" for change in result.examples[:SHOWN]]
-    lines += [f"  {path} was changed meanwhile and stays as it is" for path in result.changed_meanwhile[:SHOWN]]
+    for reason, count in Counter(result.left.values()).most_common():
+        path = next(path for path, given in result.left.items() if given == reason)
+        others = f", and {counted(count - 1, 'other')}" if count > 1 else ""
+        lines.append(f"  left as it was: {path}{others}: {reason}")
     if result.applied:
         return [*lines, "to take them back: the same command with --undo instead of --apply"]
     return [*lines, "nothing is written yet: add --apply"]
