@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import sys
 
+_JOINERS = "\u200c\u200d"
+"""Letters without width that names in Persian, and emoji, are made of."""
+
 
 def say(message: str) -> None:
     """One line for people, on standard error, so that standard output stays free for results."""
     print(message, file=sys.stderr, flush=True)
+
+
+def one_line(name: object) -> str:
+    r"""A name as one line: line breaks, escapes and marks of direction become ``\n``, ``\x1b``, ``\u202e``."""
+    return "".join(letter if letter.isprintable() or letter in _JOINERS else repr(letter)[1:-1] for letter in str(name))
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from underpaint.messages import duration
+from underpaint.messages import duration, one_line
 from underpaint.progress import Progress, progress
 
 
@@ -89,3 +89,16 @@ def test_a_terminal_gets_a_bar_and_no_line(now: list[float], monkeypatch: pytest
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\nb\x1b[2J.jpg", r"a\nb\x1b[2J.jpg"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("odd\udcff", r"odd\udcff"),
+        ("مرحبا \U0001f469\u200d\U0001f33e Möwe 'x'", "مرحبا \U0001f469\u200d\U0001f33e Möwe 'x'"),
+    ],
+)
+def test_a_name_is_one_line_and_no_command_of_a_terminal(name: str, shown: str) -> None:
+    assert one_line(name) == shown

@@ -56,6 +56,7 @@ def test_words_of_all_levels_count_once() -> None:
         ("class_12", "class 12"),
         ("Fotos 3", ""),
         ("Session 8", ""),
+        ("Output", ""),
         ("WhatsApp Images", ""),
         ("Bergen 2", "Bergen 2"),
         ("7", "7"),

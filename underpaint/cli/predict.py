@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace) -> None:
     from underpaint import files
     from underpaint.inference import content_of, predict
+    from underpaint.messages import one_line
     from underpaint.training.ranks import join
 
     without_effect = PRINTING if options.write else WRITING
@@ -92,7 +93,7 @@ def call(options: argparse.Namespace) -> None:
         return
     for row in predictions:
         best = ", ".join(f"{name} {100 * value:.1f}%" for name, value in row.labels)
-        print(f"{row.path}: {best or row.problem}")
+        print(f"{one_line(row.path)}: {best or row.problem}")
 
 
 def _write(options: argparse.Namespace, texts: dict[str, list[str]]) -> None:

@@ -53,6 +53,7 @@ def call(options: argparse.Namespace) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    from underpaint.messages import counted
     from underpaint.tag_doctor.examination import accept, propose
 
     if bool(options.accepted) != bool(options.mapping):
@@ -65,7 +66,7 @@ def _doctor(options: argparse.Namespace) -> None:
         return
     made = propose(options.folder, run=options.run, out=options.out)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in made.counts.items())
-    print(f"{sum(made.counts.values()):,} proposals{f': {kinds}' if kinds else ''}")
+    print(f"{counted(sum(made.counts.values()), 'proposal')}{f': {kinds}' if kinds else ''}")
     print(f"page: {made.folder / 'proposals.html'}\ntable: {made.folder / 'proposals.csv'}")
 
 

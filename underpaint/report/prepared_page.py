@@ -40,6 +40,19 @@ SHOWN_VALUES = 12
 """Licences, languages and reasons shown, each; the others are summed."""
 
 TAGS, LABELS = Mark(colour="grey", shape="cross"), Mark(colour="green", shape="circle")
+_FLAGS = {
+    "newer_sidecar": "an XMP file that is newer than the image; its keywords replace those inside",
+    "folder_tags": "no tag but the name of a folder",
+    "predicted_tags": "tags that predict --write wrote, which are not read",
+    "unread_keywords": "keywords that could not be read",
+    "no_flip": "never mirrored in training",
+    "deep": "more than 8 bits a channel",
+    "many_channels": "more than four channels",
+    "rotated": "turned as the camera noted",
+    "cmyk": "colours for print, converted",
+    "animated": "several pictures, of which the first is used",
+}
+"""Explanations of the flags of images."""
 _NAMES = {"synset": "a meaning in WordNet", "text": "a label of its own words", "cut": "cut off", "drop": "dropped"}
 
 
@@ -102,6 +115,7 @@ def content(folder: Path, *, images: bool) -> dict[str, object]:
         "repeats": _repeats(counted),
         "epoch": sum(counted.repeated),
         "values": {name: _values(counter, counted.images) for name, counter in counted.values.items()},
+        "meanings": _FLAGS,
         "record": record["settings"] if record else {},
     }
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from underpaint.evals.label_thresholds import FEW, SEEN, UNSEEN
-from underpaint.messages import counted
+from underpaint.messages import counted, one_line
 from underpaint.tagging.job import Tagging, TagOptions
 from underpaint.tagging.journal import Undone
 
@@ -58,11 +58,11 @@ def _about_sidecars(result: Tagging) -> list[str]:
     lines = [f"{wrote} {counted(result.created, 'new XMP file')} and {changed} {result.changed:,}"]
     if result.unchanged:
         lines[0] += f"; {counted(result.unchanged, 'image')} had their tags already"
-    lines += [f"  {change.sidecar}: {', '.join(change.predicted)}" for change in result.examples[:SHOWN]]
+    lines += [f"  {one_line(change.sidecar)}: {', '.join(change.predicted)}" for change in result.examples[:SHOWN]]
     for reason, count in Counter(result.left.values()).most_common():
         path = next(path for path, given in result.left.items() if given == reason)
         others = f", and {counted(count - 1, 'other')}" if count > 1 else ""
-        lines.append(f"  left as it was: {path}{others}: {reason}")
+        lines.append(f"  left as it was: {one_line(path)}{others}: {reason}")
     if result.applied:
         return [*lines, "to take them back: the same command with --undo instead of --apply"]
     return [*lines, "nothing is written yet: add --apply"]
@@ -75,8 +75,9 @@ def summary_of_undo(undone: Undone, out: Path) -> str:
         f"{undone.untouched:,} were as before already"
     ]
     if undone.kept:
+        example = one_line(undone.kept[0])
         lines.append(
-            f"{len(undone.kept):,} were changed by somebody since and stay as they are, such as {undone.kept[0]}: "
+            f"{len(undone.kept):,} were changed by somebody since and stay as they are, such as {example}: "
             f"delete the keyword underpaint there; their former contents are in {out}/undone-*"
         )
     return "\n".join(lines)
