@@ -119,9 +119,7 @@ def test_named_sizes_have_the_published_parameter_counts(name: str, millions: fl
     assert sum(p.numel() for p in vit.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "name", ["vit_b16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit_l16", "vit_2b14"))]
-)
+@pytest.mark.parametrize("name", ["vit_b16", pytest.param("vit_2b14", marks=pytest.mark.slow)])
 def test_flops_equal_torchs_counter_on_meta(name: str) -> None:
     data_info, batch = DataInfo(seed=0, labels=tuple(map(str, range(28_000)))), 2
     for config in (
