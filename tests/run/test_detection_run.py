@@ -12,7 +12,7 @@ import torch
 from support.detection_examples import BATCH, ENCODER, detect_run, make_objects
 from support.ranks import finish, losses, start
 from support.small_runs import SendSignal, assert_same_bits, log_lines
-from underpaint import core
+from underpaint import config, core
 from underpaint.models.init import initialise_encoder
 from underpaint.models.vit import ViT
 from underpaint.models.weights import save_encoder
@@ -72,27 +72,42 @@ def test_a_run_starts_from_a_pretrained_encoder_with_other_patches(annotations: 
         execute(bad, tmp_path / "bad")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", ["ddp", "fsdp"])
-def test_two_processes_do_what_one_does(annotations: Path, tmp_path: Path, layout: str) -> None:
-    """Losses and weights after three steps of plain SGD, from a pretrained encoder; one image has no objects."""
+LAYOUTS = ("ddp", "fsdp")
+ON_RANKS = """
+import sys
+from pathlib import Path
+from support.detection_examples import detect_run
+from underpaint import config
+from underpaint.run import execute
+annotations, out, layouts, *overrides = sys.argv[1:]
+for layout in layouts.split():
+    run = detect_run(Path(annotations), steps=3)
+    execute(config.override(run, [*overrides, f"parallel.layout={layout}"]), Path(out) / layout)
+"""
+
+
+@pytest.fixture(scope="module")
+def alone_and_on_ranks(annotations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps of plain SGD from a pretrained encoder, in every layout by one group of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
     plain = ViT(replace(ENCODER, size=(24, 24), patch=6, final_norm=True))
     initialise_encoder(plain, scheme="swag", seed=5)
-    save_encoder(tmp_path / "start", plain)
-    code = (
-        "import sys; from pathlib import Path; from underpaint import config; from underpaint.run import execute\n"
-        "from support.detection_examples import detect_run\n"
-        "execute(config.override(detect_run(Path(sys.argv[1]), steps=3), sys.argv[3:]), Path(sys.argv[2]))"
-    )
+    save_encoder(folder / "start", plain)
     common = ["optim.name=sgd", "optim.clip=inf", "optim.base_lr=0.5", "data.keep_empty=true"]
-    common += [f"init_from={tmp_path / 'start'}", "budget.microbatch=2"]
-    for world in (1, 2):
-        out = tmp_path / str(world)
-        given = [*common, f"parallel.layout={layout}"] if world == 2 else common
-        for status, err in finish(start(world, ["-c", code, str(annotations), str(out), *given])):
-            assert status == 0, err[-3000:]
-    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
-    mine, theirs = (load_model(tmp_path / name).state_dict() for name in "21")
+    common += [f"init_from={folder / 'start'}", "budget.microbatch=2"]
+    execute(config.override(detect_run(annotations, steps=3), common), folder / "alone")
+    for status, err in finish(start(2, ["-c", ON_RANKS, str(annotations), str(folder), " ".join(LAYOUTS), *common])):
+        assert status == 0, err[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_do_what_one_does(alone_and_on_ranks: Path, layout: str) -> None:
+    """Losses and weights; one image has no objects."""
+    alone, ranks = alone_and_on_ranks / "alone", alone_and_on_ranks / layout
+    assert losses(ranks) == pytest.approx(losses(alone), rel=1e-4)
+    mine, theirs = (load_model(folder).state_dict() for folder in (ranks, alone))
     for name, value in theirs.items():
         torch.testing.assert_close(mine[name], value, rtol=0, atol=1e-4, msg=name)
 
