@@ -88,3 +88,11 @@ def test_a_comma_within_fields_does_not_decide(tmp_path: Path) -> None:
     file.write_text("picture;words\na.jpg;one\n")
     with pytest.raises(ValueError, match="has the columns 'picture;words'; one must name the image: path"):
         read_tags(file, tmp_path, KNOWN)
+
+
+def test_a_table_that_is_one_json_value_is_named_as_such(tmp_path: Path) -> None:
+    """Read as CSV, it had a page of columns."""
+    file = tmp_path / "tags.json"
+    file.write_text('[{"path": "a.jpg", "tags": "cat"}]')
+    with pytest.raises(ValueError, match=r"tags.json is one JSON value, .* one JSON object a line, .* call it .jsonl"):
+        read_tags(file, tmp_path, KNOWN)
