@@ -242,6 +242,7 @@ def test_the_set_is_a_source_for_studies_too(tmp_path: Path) -> None:
     found = opened(tmp_path)
     heldout = list(found.heldout(INPUTS, batch_size=4))
     assert sum(len(batch["weight"]) for batch in heldout) == len([k for k in range(3, 113, 10) if k % 5 != 4])
+    assert found.heldout_images == len([k for k in range(3, 113, 10) if k % 5 != 4])
     assert all(batch["weight"].all() for batch in heldout)
 
 

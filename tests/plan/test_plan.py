@@ -378,8 +378,8 @@ def test_products_that_take_longer_than_allowed_are_not_tried(monkeypatch: pytes
     monkeypatch.setattr("underpaint.plan.rates.ELEMENTS", 1 << 12)
     ticks = itertools.count()
     rates = measure_rates(lambda: float(next(ticks)), longest=7.0)
-    assert set(rates.matmul["fp32"]) == set(rates.matmul["bf16"]) == {"64"}
-    assert rates.matmul_rate("fp32", 4096) == rates.matmul_rate("fp32", 64)
+    assert set(rates.matmul["fp32"]) == set(rates.matmul["bf16"]) == {"64", "128", "256"}
+    assert rates.matmul_rate("fp32", 4096) == rates.matmul_rate("fp32", 256)
 
 
 def test_a_plan_counts_reading_and_heldout_losses_of_a_given_folder(

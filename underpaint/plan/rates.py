@@ -28,6 +28,8 @@ from underpaint.training.optim import AdamW
 FORMAT = 1
 SIDES = (64, 128, 256, 512, 1024, 2048, 4096)
 """Sides of the square matrices that are multiplied."""
+GROUPED = 256
+"""Side below which as many products are timed together as have the work of one of this side."""
 HEAD_WIDTHS = (32, 64, 128)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ELEMENTS = 1 << 22
@@ -35,7 +37,7 @@ ELEMENTS = 1 << 22
 LONGEST = 2.5
 """Seconds: where one product would take longer it is not tried, and has the rate of the next smaller one."""
 BRIEF = 0.05
-"""The same for a machine that is measured on the way to its first plan, in a second or two."""
+"""The same for a machine that is measured on the way to its first plan, in a few seconds."""
 REPEATS = 5
 CALLS = 1000
 Clock = Callable[[], float]
@@ -57,7 +59,7 @@ class Calibration:
     layer_norm: float  # likewise
     adamw: float  # per byte of the weights
     call: float  # calls per second of an operation on next to nothing, with its way back
-    is_brief: bool = False  # measured in a second or two, for the first plan
+    is_brief: bool = False  # measured in a few seconds, for the first plan
 
     def matmul_rate(self, precision: str, side: float) -> float:
         """FLOPs per second of a product of the volume ``side`` cubed, between the measured sides."""
@@ -173,7 +175,7 @@ def _matmul(dtype: torch.dtype, clock: Clock, longest: float) -> dict[str, float
     rates: dict[str, float] = {}
     for side in SIDES:
         left, right = _numbers(side, side, dtype=dtype), _numbers(side, side, dtype=dtype)
-        repeats = max(1, (256 // side) ** 3)  # small products are timed in groups
+        repeats = max(1, (GROUPED // side) ** 3)  # small products are timed in groups
         flops = 2 * side**3 * repeats
 
         def products(left: Tensor = left, right: Tensor = right, repeats: int = repeats) -> None:
@@ -181,7 +183,7 @@ def _matmul(dtype: torch.dtype, clock: Clock, longest: float) -> dict[str, float
                 torch.mm(left, right)
 
         rates[str(side)] = _rate(flops, products, clock, longest)
-        if 8 * flops / rates[str(side)] > longest:  # the next one has eight times the work
+        if side >= GROUPED and 8 * flops / rates[str(side)] > longest:  # the next one has eight times the work
             break
     return rates
 
@@ -190,7 +192,7 @@ def _attention(dtype: torch.dtype, clock: Clock, longest: float) -> dict[str, fl
     """FLOPs per second of two products forward and five backward, on 197 tokens, by width of a head."""
     rates: dict[str, float] = {}
     for width in HEAD_WIDTHS:
-        b, heads, n = 2, 12, 197
+        b, heads, n = (2, 12, 197) if longest >= LONGEST else (1, 4, 197)  # emulated bf16 takes seconds for the former
         qkv = _numbers(b, n, 3, heads, width, dtype=dtype).requires_grad_()
         gradient = torch.ones(b, n, heads, width, dtype=dtype)
 
