@@ -204,6 +204,7 @@ def test_loss_of_proposals_is_that_of_torchvision_with_l1() -> None:
 def test_detections_of_one_stage_are_those_of_torchvision() -> None:
     """The same head in torchvision's RoIHeads, whose offsets are per class and whose class 0 is the background."""
     config = replace(CONFIG, cascade=(0.5,), score_threshold=0.3, detections=10, masks=False)
+    torch.manual_seed(0)  # other weights may detect too little
     cascade = Cascade(config, CLASSES).eval()
     perturbed(cascade, 0.1)
     stage = cascade.stages[0]

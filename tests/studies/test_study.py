@@ -214,7 +214,8 @@ def test_a_plan_times_equal_work_once(images: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(cost, "measure", measure)
     labels = str(images / "labels.csv")
     rows = verbs.plan_study("stages", size="smoke", out=tmp_path / "study", images=str(images), labels=labels)
-    speed = {row.part: row.seconds / row.samples for row in rows}
+    # held-out losses, of which a longer run has fewer for each sample, are in the third decimal
+    speed = {row.part: round(row.seconds / row.samples, 1) for row in rows}
     assert len(timed) == len(set(speed.values())) == 4
     assert speed["wsp-seed0"] == speed["mae_wsp-seed0"] == speed["wsp_equal_compute-seed0"] != speed["mae-seed0"]
     assert speed["finetune-mae-images-seed0"] == speed["finetune-random-images-seed0"]
