@@ -33,7 +33,7 @@ demo: $(STAMP) ## run the study: MAE, WSP and MAE then WSP on real tagged images
 	  echo "The study took $$(($$(date +%s) - start)) s, without the installation"; \
 	  echo "Open the report: $(CURDIR)/$(STUDY)/report.html"
 
-test: $(STAMP) ## run the fast tests, at most 5 minutes on 2 cores
+test: $(STAMP) ## run the fast tests (11 minutes on 2 cores)
 	$(BIN)/python -m pytest $(PROCESSES)
 
 test-slow: $(STAMP) ## run the tests that take more than five seconds each

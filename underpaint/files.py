@@ -34,8 +34,9 @@ def write_bytes(path: Path, content: bytes, *, mode: int | None = None, changed:
     """
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)  # left by a kill; were it somebody's link, opening it would empty another file
+    file, renamed = part.open("xb"), False
     try:
-        with part.open("xb") as file:
+        with file:
             file.write(content)
             file.flush()
             if mode is not None:
@@ -44,9 +45,11 @@ def write_bytes(path: Path, content: bytes, *, mode: int | None = None, changed:
                 os.utime(file.fileno(), ns=(changed, changed))
             os.fsync(file.fileno())
         os.replace(part, path)
+        renamed = True
     finally:
-        with suppress(OSError):  # after the rename there is none
-            part.unlink()
+        if not renamed:  # afterwards a part of this name is that of another writer
+            with suppress(OSError):
+                part.unlink()
     sync_folder(path.parent)
 
 

@@ -9,7 +9,7 @@ The rule. NETWORKS are tried from small to large, each timed for some steps on t
 
 The budget fills the time. A batch is the recipe's, or the largest power of two with ``STEPS`` steps in the budget and
 two batches in the images; the warm-up is a tenth. The state is saved and the held-out loss measured at least every
-``SAVE_SECONDS``. JPEGs are decoded small (``data.decoding=scaled``) where that takes less time for the images that are
+``SAVE_SECONDS``. JPEGs are decoded small (``data.decoding=scaled``) where that is faster for the images that are
 tried and their views stay within its bound (``Images.by_rule``). Labels need ``MIN_COUNT`` images, or one where fewer
 than ``FEW_LABELS`` labels have so many.
 """

@@ -61,6 +61,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_bytes() == b"new"
 
 
+def test_the_part_of_another_writer_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may begin as soon as the first writer has renamed its own."""
+    part, rename = tmp_path / "a.part", os.replace
+
+    def and_another_begins(source: Path, target: Path) -> None:
+        rename(source, target)
+        part.write_bytes(b"half")
+
+    monkeypatch.setattr(os, "replace", and_another_begins)
+    files.write_bytes(tmp_path / "a", b"first")
+    assert part.read_bytes() == b"half"
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
 def test_a_link_in_the_place_of_the_part_is_not_followed(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
     """A folder from somebody else may have such a link to any file of the user."""

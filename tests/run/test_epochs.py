@@ -50,7 +50,10 @@ def test_two_lengths_are_refused(other: str, images: Path) -> None:
 def test_where_no_data_are_read_epochs_say_so(images: Path) -> None:
     planned = plan_run(mae_run(images), ["budget.epochs=2"])
     assert planned["derived"] == {"peak_lr": pytest.approx(2e-2 * 16 / 256)}
-    with pytest.raises(ValueError, match=r"budget\.epochs=2: .* set data\.source=FOLDER, or budget\.samples"):
+    with pytest.raises(
+        ValueError,
+        match=r"budget\.epochs=2: a plan counts the images of a folder .* set data\.source=FOLDER, or budget\.samples",
+    ):
         make_plan("mae_smoke", ["budget.epochs=2"])
     with pytest.raises(ValueError, match=r"wsp\.budget\.epochs=2: a study .* set wsp\.budget\.samples"):
         verbs.build_study("stages", overrides=["wsp.budget.epochs=2"])

@@ -67,7 +67,7 @@ class Images:
         return self.decoding + self.resizing
 
     def by_rule(self) -> Images:
-        """The same with scaled decoding where that takes less time and keeps its views within ``BOUND``."""
+        """The same with scaled decoding where that is ``GAIN`` times as fast and keeps its views within ``BOUND``."""
         full, scaled = replace(self, uses="full"), replace(self, uses="scaled")
         return scaled if self.difference <= BOUND and scaled.seconds * GAIN < full.seconds else full
 
