@@ -165,6 +165,7 @@ def predict(
     """
     if top is not None and top < 1:
         raise ValueError(f"top={top} must be 1 or more")
+    images = list(images) if isinstance(images, Iterator) else images
     paths = find_images(images) if _are_paths(images) else None
     loaded, name = load_labeller(model, labels=labels, prompts=prompts, objective=objective)
     if isinstance(loaded, FinishedDetector) and isinstance(loaded, nn.Module):

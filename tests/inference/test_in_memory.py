@@ -81,6 +81,7 @@ def test_every_form_of_an_image_gives_the_same(images: Path, runs: Path) -> None
     shares = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
     torch.testing.assert_close(encoder.embed(shares), encoder.embed(path), atol=0.1, rtol=0)
     assert encoder.embed([]).shape == (0, 16)
+    assert torch.equal(encoder.embed(path.parent.glob(path.name)), encoder.embed(path))
 
 
 def test_pillow_images_are_read_as_their_files_are(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_pillow_images_are_read_as_their_files_are(tmp_path: Path) -> None:
         (np.zeros((8, 8), bool), "of bool is not an image; give uint8 pixels"),
         (torch.full((3, 8, 8), torch.nan), "NaN or infinite"),
         (np.zeros((8, 8), np.uint16), "more than 8 bits"),
-        ([torch.zeros(3, 8, 8), "absent.png"], r"images\[1\]: cannot be read: No such file"),
+        ([torch.zeros(3, 8, 8), "absent.png"], r"images\[1\]: absent.png cannot be read: No such file"),
         ([{"image": 1}], r"images\[0\]: an item of type dict is not an image"),
     ],
 )
@@ -175,7 +176,7 @@ def test_predictions_in_memory_are_those_of_the_files(images: Path, runs: Path) 
     expected = list(underpaint.predict(runs / "wsp", images, top=3))
     assert [row.path for row in expected] == paths
     opened = [Image.open(path) for path in paths]
-    for given in (paths, opened, Own(paths), [np.asarray(picture) for picture in opened]):
+    for given in (paths, iter(paths), opened, Own(paths), [np.asarray(picture) for picture in opened]):
         found = list(underpaint.predict(model, given, top=3))
         assert [[name for name, _ in row.labels] for row in found] == [[n for n, _ in row.labels] for row in expected]
         for row, same in zip(found, expected, strict=True):

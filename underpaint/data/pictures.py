@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -33,9 +33,9 @@ class Indexed(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-Pictures = Picture | Indexed
-"""One image, a batch of them as one array (n, h, w, c) or tensor (n, c, h, w), a list, or a dataset whose items are
-images, or tuples that begin with one."""
+Pictures = Picture | Indexed | Iterator[Any]
+"""One image, a batch of them as one array (n, h, w, c) or tensor (n, c, h, w), a list, an iterator such as
+``Path.glob``, or a dataset whose items are images, or tuples that begin with one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def picture_list(images: Pictures) -> Indexed:
         return [images]
     if isinstance(images, (np.ndarray, Tensor)):
         return list(images) if images.ndim == 4 else [images]
-    return images
+    return list(images) if isinstance(images, Iterator) else images
 
 
 def picture_at(images: Indexed, number: int) -> Picture:
@@ -126,7 +126,8 @@ def read_pictures(
         except BadImage as error:
             problem = str(error)
         except OSError as error:
-            problem = f"cannot be read: {error.strerror or error}"
+            name = f"{error.filename} " if error.filename else ""
+            problem = f"{name}cannot be read: {error.strerror or error}"
         problems.append(problem)
     return views, problems
 
