@@ -19,6 +19,7 @@ from torch import Tensor
 from support.image_files import noise
 from underpaint import verbs
 from underpaint.core import ImageInput
+from underpaint.data.decode.transforms import eval_view
 from underpaint.data.loader import read_encoded
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import Linear
@@ -102,6 +103,14 @@ def test_each_preset_is_timms_transform(preset: str, size: int, patch: int, mode
     for shape in SHAPES[:3]:
         expected = transform(Image.fromarray(picture(shape)))
         torch.testing.assert_close(shown(picture(shape), image), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_channels_are_resized_alike_whatever_their_number(channels: int) -> None:
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (90, 70, channels), np.uint8)).permute(2, 0, 1)
+    planes = [Image.fromarray(plane.numpy()).resize((48, 32), Image.Resampling.BICUBIC) for plane in image.contiguous()]
+    viewed = eval_view(image, size=(32, 48), eight_bit=True)
+    np.testing.assert_array_equal(viewed.numpy(), np.stack(planes).astype(np.float32) / np.float32(255))
 
 
 @pytest.mark.parametrize("size", range(8, 260, 12))

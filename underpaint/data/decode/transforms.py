@@ -112,10 +112,15 @@ _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BIL
 def _resized_by_pillow(
     image: UInt8[Tensor, "c h w"], size: tuple[int, int], interpolation: Interpolation
 ) -> Float[Tensor, "c out_h out_w"]:
-    """Channel by channel, which gives the bits of an image of all channels and takes any number of them."""
+    """Colours at once, other numbers of channels one by one, which takes twice the time and gives the same bits."""
     shape = size[1], size[0]
-    planes = [Image.fromarray(plane.numpy()).resize(shape, _PILLOW[interpolation]) for plane in image.contiguous()]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).float().div_(255)
+    if len(image) == 3:
+        colours = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(shape, _PILLOW[interpolation])
+        resized = np.asarray(colours).transpose(2, 0, 1)
+    else:
+        planes = [Image.fromarray(plane.numpy()).resize(shape, _PILLOW[interpolation]) for plane in image.contiguous()]
+        resized = np.stack([np.asarray(plane) for plane in planes])
+    return torch.from_numpy(resized.astype(np.float32)).div_(255)
 
 
 def _resized(
