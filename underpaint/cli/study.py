@@ -19,6 +19,7 @@ EXAMPLES = """\
   underpaint study stages
   underpaint study stages --size smoke --out /tmp/smoke
   underpaint study stages --images ./photos --tags tags.csv --labels labels.csv
+  underpaint study stages --size photos --images ./photos --tags tags.csv --labels labels.csv --plan
   underpaint study stages wsp.budget.samples=50_000 mae.precision=bf16 --out runs/longer
   underpaint study stages --baseline weights/mae_vit_b16 --baseline weights/maws_clip
   underpaint study stages --plan
@@ -40,8 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "protocols=linear,knn shots=1,5 splits=3 of transfer; docs/reference/studies.md lists them"
     )
     add_overrides(parser, overrides)
-    sizes = "amount of training: smoke takes seconds, tiny minutes, small hours (default: tiny)"
-    add("--size", choices=("smoke", "tiny", "small"), default="tiny", help=sizes)
+    sizes = (
+        "amount of training: smoke takes seconds, tiny minutes, small hours (default: tiny); photos, of the study "
+        "stages, a night: your photographs at 96 pixels"
+    )
+    add("--size", choices=("smoke", "tiny", "small", "photos"), default="tiny", help=sizes)
     add("--seeds", metavar="N", nargs="+", type=int, default=[], help="seeds to run (default: set by --size)")
     add("--out", metavar="DIR", default="", help="folder of the study (default: runs/STUDY_SIZE)")
     add("--images", metavar="DIR", default="", help="folder of your own images, instead of the built-in collections")

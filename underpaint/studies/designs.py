@@ -14,11 +14,12 @@ from underpaint import recipes
 from underpaint.config import Overrides
 from underpaint.data.dataset import ImageData
 from underpaint.results.study import ArmEntry, ContrastEntry, Equal, Role
-from underpaint.run import Budget, Run
+from underpaint.run import Budget, Cadence, Run
+from underpaint.run.declare import HasEncoder
 from underpaint.run.precision import MeasuredPrecision
 from underpaint.studies.parts import THREADS
 
-Size = Literal["smoke", "tiny", "small"]
+Size = Literal["smoke", "tiny", "small", "photos"]
 
 
 class StudyOptions(TypedDict, total=False):
@@ -42,7 +43,7 @@ def options_of(study: str, asked: StudyOptions) -> dict[str, object]:
     """The options that a study has, without those of other studies.
 
     Raises:
-        ValueError: where one of those is given.
+        ValueError: where one of those is given, or a size that the study lacks.
     """
     training = ("images", "tags", "labels", "baselines")
     refused = {
@@ -55,6 +56,8 @@ def options_of(study: str, asked: StudyOptions) -> dict[str, object]:
     for name, reason in refused.items():
         if name not in allowed and asked.get(name):
             raise ValueError(f"{reason}; `{study}` has none")
+    if asked.get("size") == "photos" and study != "stages":
+        raise ValueError(f"--size photos is a size of the study `stages`; `{study}` has smoke, tiny and small")
     left_out = {"precision", *refused} - set(allowed)
     return {name: value for name, value in asked.items() if name not in left_out}
 
@@ -224,6 +227,8 @@ class Design:
     seeds: tuple[int, ...] = (0,)
     mae_seconds: float = 0.0
     """Wall time of one sample of MAE in samples of WSP, for the arm of equal time; 0 measures it on this machine."""
+    fewest_images: int = 0
+    """Fewest images to train on; with fewer the study is refused, and a smaller size named."""
 
 
 BESIDE = "digits"
@@ -231,13 +236,34 @@ BESIDE = "digits"
 
 
 def design_of(size: Size, *, own_images: bool = False) -> Design:
-    """The design of a size; on a user's own images WSP learns from all the tags that they have."""
+    """The design of a size; on a user's own images WSP learns from all the tags that they have.
+
+    Raises:
+        ValueError: for a size that needs images of one's own, without them.
+    """
     design = _DESIGNS[size]()
+    if not (design.images or own_images):
+        raise ValueError(
+            f"--size {size} is for photographs of your own, and the built-in collections are drawings of fewer pixels; "
+            f"give --images DIR, or --data SET of `underpaint prepare`"
+        )
     mae, wsp, finetune = (replace(run, threads=THREADS) for run in (design.mae, design.wsp, design.finetune))
     if own_images:
         assert isinstance(wsp.data, ImageData)
         wsp = replace(wsp, data=replace(wsp.data, share=1.0))
     return replace(design, mae=mae, wsp=wsp, finetune=finetune)
+
+
+def require_images(design: Design, count: int, *, name: str) -> None:
+    """Raises ValueError if the images to train on are fewer than the design needs, with the size to take instead."""
+    if count >= design.fewest_images:
+        return
+    fitting = [size for size in ("tiny", "smoke") if _DESIGNS[size]().mae.budget.batch_size <= count]
+    raise ValueError(
+        f"'{name}' has {count:,} images to train on, and this size needs {design.fewest_images:,}: fewer give no "
+        f"scores that tell its arms apart; take --size {(*fitting, 'smoke')[0]}, or set fewest_images={count} with "
+        f"smaller budgets"
+    )
 
 
 def _smoke() -> Design:
@@ -292,4 +318,44 @@ def _small() -> Design:
     )
 
 
-_DESIGNS: dict[Size, Callable[[], Design]] = {"smoke": _smoke, "tiny": _tiny, "small": _small}
+def _photos() -> Design:
+    """Photographs of one's own at 96 pixels: a night on two cores, with three seeds, from which intervals follow.
+
+    The network and its rates are those of ``_small``, in patches of 8 pixels, so a photograph has 144 of them. JPEGs
+    are decoded small, since decoding a camera's files in full takes longer than the training.
+    """
+    mae, wsp, finetune = (
+        _on_photos(run) for run in (recipes.mae_small(), recipes.wsp_small(), recipes.finetune_small())
+    )
+    return Design(
+        mae=replace(mae, cadence=Cadence(log=6_400, save=25_600, keep=10_000_000, evaluate=48_000)),
+        wsp=replace(
+            wsp,
+            budget=Budget(samples=96_000, batch_size=128, microbatch=64, warmup=9_600),
+            cadence=Cadence(log=3_200, save=12_800, keep=10_000_000, evaluate=24_000),
+        ),
+        finetune=replace(finetune, budget=Budget(samples=8_000, batch_size=32, microbatch=32, warmup=800)),
+        images="",
+        transfer=(),
+        arms=(RANDOM, MAE, WSP, MAE_WSP, EQUAL_COMPUTE, EQUAL_TIME),
+        shots=(1, 5, 10),
+        seeds=(0, 1, 2),
+        fewest_images=1_000,
+    )
+
+
+def _on_photos(run: Run) -> Run:
+    """A recipe for drawings on photographs of 96 pixels."""
+    assert isinstance(run.data, ImageData)
+    assert isinstance(run.objective, HasEncoder)
+    encoder = replace(run.objective.encoder, size=(96, 96))
+    budget = replace(run.budget, microbatch=min(run.budget.microbatch, 64))  # less memory
+    return replace(
+        run,
+        objective=replace(run.objective, encoder=encoder),
+        data=replace(run.data, decoding="scaled"),
+        budget=budget,
+    )
+
+
+_DESIGNS: dict[Size, Callable[[], Design]] = {"smoke": _smoke, "tiny": _tiny, "small": _small, "photos": _photos}

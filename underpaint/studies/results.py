@@ -42,14 +42,7 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
     ``labels`` are those of WSP: where they name the classes of a task, that task is near them, and it says so.
     """
     source, sources = images.source, images.tasks
-    missing: list[str] = []
-    if "wsp" not in arms:
-        missing.append("WSP: the images have no tags, so only MAE alone and the untrained encoder were measured.")
-    if source.name not in {task.name for task in sources}:
-        missing.append(
-            "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
-            "if there is no file of tags)."
-        )
+    missing = lacking(images, arms=arms)
     collections = {task.name: task for task in (source, *sources)}
     return {
         "pretraining": source.name,
@@ -63,6 +56,22 @@ def describe(images: StudyImages, *, arms: Sequence[str], labels: Sequence[str])
         "near_labels": [said for task in sources if (said := remark(task, task_near_labels(source, labels, task)))],
         "not_measured": [*missing, *NOT_MEASURED],
     }
+
+
+def lacking(images: StudyImages, *, arms: Sequence[str]) -> list[str]:
+    """Sentences on what a study cannot measure for want of tags or classes, with what to give."""
+    missing: list[str] = []
+    if "wsp" not in arms:
+        missing.append(
+            "WSP: the images have no tags, so only MAE alone and the untrained encoder are measured (--tags FILE; "
+            "keywords inside images are read by `underpaint prepare`)."
+        )
+    if images.source.name not in {task.name for task in images.tasks}:
+        missing.append(
+            "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
+            "if there is no file of tags)."
+        )
+    return missing
 
 
 def _leakage(test: TestSet) -> LeakageEntry:

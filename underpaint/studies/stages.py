@@ -20,7 +20,7 @@ from underpaint.run.idle_fields import Idle, override_run, refuse_idle
 from underpaint.studies import stages_results
 from underpaint.studies.baselines import REMARK, Baseline, open_baselines, part_of
 from underpaint.studies.cost import relative_seconds
-from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm
+from underpaint.studies.designs import Arm, Design, Size, design_of, imported_arm, require_images
 from underpaint.studies.encoder_parts import finetuning_parts, frozen_part, untrained_part
 from underpaint.studies.example_pictures import draw_pictures
 from underpaint.studies.overrides import idle_in_recipes, idle_settings, idle_without_tags
@@ -32,7 +32,7 @@ from underpaint.studies.pretraining_images import (
     study_images,
 )
 from underpaint.studies.protocols import tag_scores
-from underpaint.studies.results import describe
+from underpaint.studies.results import describe, lacking
 
 
 def stages(
@@ -55,8 +55,8 @@ def stages(
     ``Study.measured`` of an earlier start; without it, the speed of MAE is measured where an arm needs it.
 
     Raises:
-        ValueError: if there are no images, a file of tags or labels does not fit them, or for a wrong override or
-            baseline.
+        ValueError: if there are no images or too few for the size, a file of tags or labels does not fit them, or for
+            a wrong override or baseline.
     """
     design = config.override(design_of(size, own_images=bool(images)), overrides)
     refuse_idle(overrides, design, idle_settings(overrides, design, images=images, seeds=seeds))
@@ -76,6 +76,8 @@ def stages(
             inputs=tuple(encoders.values()),
         )
     )
+    for sentence in lacking(setting.images, arms=arms) if images else ():
+        say(sentence)
     description = describe(setting.images, arms=arms, labels=setting.wsp.data_info.labels)
     description["stage_images"] = setting.stage_images
     return Study(
@@ -129,6 +131,7 @@ class _Setting:
         )
         self.source, self.tasks = self.images.source, self.images.tasks
         rows = self.source.rows("pretrain")
+        require_images(design, len(rows), name=self.source.name)
         encoder = normalised_encoder(design.mae, self.source, rows)
         self.mae = recipe_on(design.mae, self.images, encoder)
         tagged = any(self.source.tags[row] for row in rows)
