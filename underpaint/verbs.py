@@ -67,7 +67,7 @@ from underpaint.studies.designs import Size, StudyOptions, design_of, options_of
 from underpaint.studies.jobs import run_parts, usual_jobs
 from underpaint.studies.scaling import scaling
 from underpaint.studies.scaling_designs import scaling_design_of
-from underpaint.studies.side_by_side import measure_side_by_side
+from underpaint.studies.side_by_side import default_jobs, measure_side_by_side
 from underpaint.studies.stages import stages
 from underpaint.studies.transfer import transfer
 from underpaint.studies.transfer_designs import transfer_design_of
@@ -238,8 +238,8 @@ def run_study(
     """Run a study into ``out`` (default ``runs/NAME_SIZE``), write its results and report; the folder.
 
     Parts that are finished are skipped; with ``only``, the named ones alone are run. ``jobs`` parts are run at a time,
-    each in a process of one thread; 0 is as many as the cores allow. The other options are those of
-    ``studies/designs.py``.
+    each in a process of one thread; 0 is as many as cores and memory allow, or one where the last ``plan_study`` found
+    so many not faster here. The other options are those of ``studies/designs.py``.
 
     Raises:
         ValueError: for input the user can mend.
@@ -253,7 +253,7 @@ def run_study(
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     built = build_study(name, **asked)
     build = partial(build_study, name, **{**asked, "measured": built.measured, "precision": built.precision})
-    complete = run_parts(built, folder, only=only, jobs=jobs or usual_jobs(built), build=build)
+    complete = run_parts(built, folder, only=only, jobs=jobs or default_jobs(built), build=build)
     if not complete:
         say(f"{folder}: parts are missing; results and report are written when all are done")
         return folder
@@ -280,15 +280,19 @@ def judge_claims(folders: files.OneOrMany, *, out: str | Path = "") -> Path:
 def plan_study(name: str, *, out: str | Path = "", **asked: Unpack[StudyOptions]) -> list[cost.PlanRow]:
     """Parts that ``run_study`` would run, with the time estimated from a few measured steps on this machine.
 
-    Unless the study is short, it measures whether parts side by side are faster here, and says it.
+    Unless the study is short, it measures whether parts side by side are faster here, says it, and has ``run_study``
+    follow it. It says how much memory they need.
     """
     name = study_name(name)
     folder = _study_folder(name, out, asked)
     asked["measured"], asked["precision"] = parts.settled_earlier(folder, name)
     study = build_study(name, **asked)
     rows = cost.plan(study, folder)
-    if (compared := measure_side_by_side(study, rows, jobs=usual_jobs(study))) is not None:
+    jobs = usual_jobs(study)
+    if (compared := measure_side_by_side(study, rows, jobs=jobs)) is not None:
         say(compared.sentence(sum(row.seconds for row in rows if not row.done)))
+        jobs = compared.jobs if compared.is_faster else 1
+    say(cost.memory_sentence(jobs))
     return rows
 
 

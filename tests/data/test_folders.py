@@ -190,6 +190,18 @@ def test_one_folder_loose_images_or_tags_make_no_classes(tmp_path: Path) -> None
         assert set(opened(root).label) == {""}
 
 
+def test_class_folders_beside_a_table_of_tags_where_they_are_asked_for(tmp_path: Path) -> None:
+    root = folder(tmp_path / "own", *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)))
+    (root / "tags.csv").write_text("path,tags\ncat/1.png,kitten\n")
+    source = opened(root, labels="folders")
+    assert source.label == ("cat",) * 10 + ("dog",) * 10
+    assert [tags for tags in source.tags if tags] == [("kitten",)]
+    assert len(source.rows("test")) == 6
+    loose = folder(tmp_path / "loose", "cat/a.png", "dog/b.png", "c.png")
+    with pytest.raises(ValueError, match=r"labels=folders: .*loose has no class folders; every image must lie in one"):
+        opened(loose, labels="folders")
+
+
 def labelled(root: Path, classes: dict[str, str], **copies: str) -> Source:
     """A folder with a labels file; ``copies`` maps a new file (without suffix) to the file it repeats."""
     folder(root, *classes)

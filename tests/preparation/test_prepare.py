@@ -162,6 +162,30 @@ def test_embedded_keywords_and_class_folders(tmp_path: Path) -> None:
     assert {frozenset(one) for one in names_of(out).values()} == {frozenset({"animal"}), frozenset({"plant"})}
 
 
+def test_class_folders_are_the_classes_beside_keywords_where_they_are_asked_for(tmp_path: Path) -> None:
+    told = {name: xmp_png(content, TAGS[name]) for name, content in pictures().items() if name.endswith("png")}
+    folder = write_files(tmp_path / "photos", told)
+    plain, out = prepared(tmp_path / "set1", folder), prepared(tmp_path / "set2", folder, labels="folders")
+    assert names_of(out) == names_of(plain), "the labels stay those of the keywords"
+    source = open_source(str(out))
+    assert sorted(source.label) == sorted(name.partition("/")[0] for name in told)
+    assert source.rows("test")
+    assert underpaint.prepare([str(folder)], out)["settings"]["labels"] == "folders", "continued without the option"
+    flat = write_files(tmp_path / "flat", {Path(name).name: content for name, content in told.items()})
+    with pytest.raises(ValueError, match=r"--labels folders: .*flat has no class folders; every image must lie in one"):
+        prepared(tmp_path / "set3", flat, labels="folders")
+
+
+def test_splits_of_class_folders_are_kept(tmp_path: Path) -> None:
+    plain = {name: content for name, content in pictures().items() if name.endswith("png")}
+    halves = {
+        f"{half}/{name}": content for half, (name, content) in zip(("train", "test") * 2, plain.items(), strict=True)
+    }
+    source = open_source(str(prepared(tmp_path / "set", write_files(tmp_path / "photos", halves), labels="folders")))
+    tested = {xxhash.xxh3_128_digest(content).hex() for name, content in halves.items() if name.startswith("test/")}
+    assert {source.family[row] for row in source.rows("test")} == tested
+
+
 def test_the_index_says_where_the_bytes_are(tmp_path: Path, photos: Path) -> None:
     """Of shards that are written, and of tars that stay where they are."""
     tars = write_tars(tmp_path / "tars", pictures(), TAGS)

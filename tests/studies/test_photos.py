@@ -1,7 +1,8 @@
-"""The size ``photos`` of the study ``stages``: its values, what it refuses, and a shortened run."""
+"""The size ``photos`` of the study ``stages``: its values, and what it refuses."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from underpaint.cli.main import main
 from underpaint.data.dataset import ImageData
 from underpaint.run import encoder_of
 from underpaint.studies import stages
+from underpaint.studies.cost import IMAGE_BYTES, memory_sentence
 from underpaint.studies.designs import Size, design_of, require_images
 
 pytestmark = pytest.mark.usefixtures("images_opened_once")
@@ -71,3 +73,18 @@ def test_a_small_folder_that_is_asked_for_all_the_same(images: Path) -> None:
     settled = {"measured": {"mae_seconds": 0.5}, "precision": "fp32"}
     study = verbs.build_study("stages", size="photos", images=str(images), overrides=["fewest_images=100"], **settled)
     assert {part.name.rpartition("-seed")[2] for part in study.parts if "-seed" in part.name} == {"0", "1", "2"}
+
+
+def test_the_memory_that_a_plan_tells_holds_what_the_process_has() -> None:
+    """Beside what the system says of this process."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system has no /proc")
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024  # pyright: ignore[reportOptionalSubscript]
+    told = re.fullmatch(
+        r"memory: about (\S+) GiB for each .* most 0\.75 more for .*: (\S+) GiB for 2 at a time", memory_sentence(2)
+    )
+    assert told is not None
+    assert float(told[1]) == pytest.approx(peak / 2**30, abs=0.06)
+    assert float(told[2]) == pytest.approx(2 * (peak + IMAGE_BYTES) / 2**30, abs=0.11)
+    assert "at a time:" not in memory_sentence(1)

@@ -40,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="class of the objective's config, as module:Class, if the run has an objective of your own",
     )
-    add("--labels", metavar="FILE", default="", help="classes of a folder of images: CSV with path and class")
+    add(
+        "--labels",
+        metavar="FILE",
+        default="",
+        help="classes of a folder of images: CSV with path and class, or folders",
+    )
     add("--tags", metavar="FILE", default="", help="tags of a folder of images: CSV or Parquet with path and tags")
     add_workers(parser)
     add("--seed", type=int, help="seed of the random splits and initial weights (default: 0)")

@@ -10,6 +10,7 @@ EXAMPLES = """\
   underpaint prepare ./photos --out sets/photos
   underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
   underpaint prepare ./photos --out sets/photos --labels classes.csv
+  underpaint prepare ./photos --out sets/photos --labels folders
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
@@ -37,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
     tags = "table with the columns path (or key) and tags, for the images of all sources; repeatable"
     add("--tags", metavar="FILE", action="append", help=tags)
-    labels = "table of classes for a transfer task, with the columns path (or key), class and optionally split"
+    labels = (
+        "classes for a transfer task: a table with the columns path (or key), class and optionally split, or the word "
+        "folders for class folders"
+    )
     add("--labels", metavar="FILE", help=labels)
     unmatched = "largest share of the rows of a table that may match no image (default: 0.05)"
     add("--max-unmatched", metavar="SHARE", type=float, default=0.05, help=unmatched)

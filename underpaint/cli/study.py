@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     encoders = "study transfer: finished runs or imported encoders to measure"
     add("--from", metavar="RUN", nargs="+", default=[], dest="encoders", help=encoders)
     add("--tags", metavar="FILE", default="", help="tags of your images: CSV or Parquet with path and tags")
-    add("--labels", metavar="FILE", default="", help="classes of your images, a transfer task: CSV with path and class")
+    labels = "classes of your images, a transfer task: CSV with path and class, or the word folders for class folders"
+    add("--labels", metavar="FILE", default="", help=labels)
     baseline = "imported encoder to evaluate in the same way as the arms; repeatable"
     add("--baseline", metavar="DIR", action="append", default=[], help=baseline)
     add(
@@ -69,11 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="parts to run in parallel, at most one per core (default: as memory allows)",
+        help="parts to run in parallel, at most one per core (default: as memory allows; 1 where the last --plan found "
+        "several not faster here)",
     )
     largest = "study scaling: run the largest point too, after its error was predicted from the smaller ones"
     add("--largest", action="store_true", help=largest)
-    add("--plan", action="store_true", help="print samples, FLOPs, time and disk space of each training run, and stop")
+    add("--plan", action="store_true", help="print samples, FLOPs, time, memory and disk space, and stop")
 
 
 def call(options: argparse.Namespace) -> None:

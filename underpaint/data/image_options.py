@@ -26,7 +26,7 @@ class ImageOptions:
     )  # a collection's name; with a "/" or "." in front: a folder or set
     # File of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one.
     tags: str = field(default="", metadata=OPERATIONAL)
-    # Table path,class[,split] of the transfer task; "" takes class folders.
+    # Table path,class[,split] of the transfer task, or the word folders: class folders. "" takes these without tags.
     labels: str = field(default="", metadata=OPERATIONAL)
     # Collections or folders joined by +, whose test images' near duplicates are not trained on.
     exclude: str = field(default="", metadata=OPERATIONAL)

@@ -35,7 +35,7 @@ def open_source(source: str, *, tags: str = "", labels: str = "", tag_rules: Tag
     * with a ``/`` in it, or starting with a ``.``: a folder. ``tags`` is a table with the columns ``path`` and
       ``tags``; "" takes ``tags.csv`` or ``tags.parquet`` of the folder where there is one. ``tag_rules`` says how they
       become labels. ``labels`` is a table with the columns ``path``, ``class`` and perhaps ``split``, the transfer
-      task; "" takes class folders where the images lie in such;
+      task, or "folders" for class folders; "" takes these where there is no table of tags;
     * a folder with ``prepared.json`` in it: a prepared set, which brings its labels;
     * with a ``:``: the user's ``module:function``, which returns a Source or a dataset of ``torch.utils.data``
       (docs/extend.md);

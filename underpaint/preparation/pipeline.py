@@ -19,6 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from underpaint._version import __version__
+from underpaint.data.folders.folder import CLASS_FOLDERS
 from underpaint.data.folders.listing import list_folder
 from underpaint.data.shards.index import CLASSES, PREPARED, VOCABULARY, IndexWriter, index_schema
 from underpaint.files import write_json, xxh3
@@ -37,7 +38,7 @@ from underpaint.preparation.left_out import problems, refusals, tag_origins, wri
 from underpaint.preparation.partition_reader import WorkFolders, read_partition
 from underpaint.preparation.plan import Partition, cut, table_paths
 from underpaint.preparation.settings import Preparation, recorded
-from underpaint.preparation.transfer_task import decide_task, read_task
+from underpaint.preparation.transfer_task import decide_task, read_task, write_class_folders
 from underpaint.progress import Progress
 from underpaint.results.preparation import (
     FORMAT,
@@ -92,15 +93,22 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     ]
     paths = {source.name: list_folder(source.root).images for source in to_match}
     known = sorted({path for of_source in paths.values() for path in of_source})
-    is_joined = (wanted.tags or wanted.labels) and any(source.kind != "folder" for source in sources)
+    from_folders = wanted.labels == CLASS_FOLDERS
+    is_joined = (wanted.tags or (wanted.labels and not from_folders)) and any(
+        source.kind != "folder" for source in sources
+    )
     images = _image_names(sources, known) if is_joined else None
     of_all = [
         join_table(_table(option, given, needs), work_folders.joined, known=known, images=images, is_of=is_of)
         for option, given, is_of, needs in (
             *(("--tags", table, "tags", "tags") for table in wanted.tags),
-            *([("--labels", wanted.labels, "classes", "class")] if wanted.labels else []),
+            *([("--labels", wanted.labels, "classes", "class")] if wanted.labels and not from_folders else []),
         )
     ]
+    if from_folders:
+        roots = {str(source.root): paths[source.name] for source in to_match}
+        classes = write_class_folders(roots, work_folders.joined / "class_folders.parquet")
+        of_all.append(join_table(classes, work_folders.joined, known=known, images=None, is_of="classes"))
     tables = {source.name: (*of_all, *_own_table(source, paths, work_folders)) for source in sources}
     return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
 from underpaint._version import __version__
+from underpaint.data.folders.folder import CLASS_FOLDERS
 from underpaint.files import OneOrMany, paths_of, xxh3
 from underpaint.messages import counted
 from underpaint.preparation.families import Dedupe
@@ -32,7 +33,7 @@ class Preparation:
 
     sources: tuple[str, ...]
     tags: tuple[str, ...] = ()  # tables that are joined to the images of all sources
-    labels: str = ""  # a table of the images' classes, and perhaps splits, for the transfer task
+    labels: str = ""  # a table of the images' classes, and perhaps splits, or "folders", for the transfer task
     exclude: tuple[str, ...] = ()  # folders of evaluation images whose near duplicates are left out
     rules: TagRules = field(default_factory=TagRules)
     resample: Resampling = "sqrt"  # rule for the repeat factors in the column `repeat`, which a run may use
@@ -60,7 +61,7 @@ class PrepareOptions(TypedDict, total=False):
     tags: OneOrMany | None
     """Table of tags for the images of all sources, or several, whose tags are taken together; "" is none."""
     labels: str | None
-    """Table of the images' classes, and perhaps splits, for the transfer task."""
+    """Table of the images' classes, and perhaps splits, or "folders" for class folders, for the transfer task."""
     mapping: str | None
     """CSV file with the columns ``tag``, ``label`` and perhaps ``also`` that overrides the rules for single tags."""
     exclude: Sequence[str | Path] | None
@@ -167,7 +168,9 @@ def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSet
         "folders": wanted.folders,
         "dedupe": wanted.dedupe,
     }
-    if wanted.labels:
+    if wanted.labels == CLASS_FOLDERS:
+        settings["labels"] = CLASS_FOLDERS
+    elif wanted.labels:
         file = Path(wanted.labels).expanduser().resolve()
         settings["labels"], settings["labels_hash"] = str(file), xxh3(file)
     return settings

@@ -1,9 +1,9 @@
-"""The transfer task of a prepared set: classes from ``--labels FILE``, and the split into training and test images."""
+"""The transfer task of a prepared set: classes from ``--labels``, and the split into training and test images."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from underpaint.data.splits import TESTED_SHARE, test_families
+from underpaint.data.folders.folder import CLASS_FOLDERS, NO_CLASS_FOLDERS, class_folders
+from underpaint.data.splits import TESTED_SHARE, split_folders, test_families
 from underpaint.preparation.arrow_files import read_table, write_table
 from underpaint.preparation.families import by_family, read_families
 
@@ -49,6 +50,25 @@ class TransferTask:
         if content in self.tested:
             return "test" if has_class and given != "train" else ""
         return f"{stage}+train" if has_class and given != "" else stage
+
+
+def write_class_folders(paths: Mapping[str, Sequence[str]], file: Path) -> Path:
+    """Write a table of classes, and of splits where folders give them, from the class folders of each source's paths.
+
+    Raises:
+        ValueError: if a source has no class folders.
+    """
+    rows: list[dict[str, str]] = []
+    for source, of_source in paths.items():
+        split_of = split_folders(of_source)
+        classes = class_folders(of_source, below=split_of)
+        if not classes:
+            raise ValueError(f"--labels {CLASS_FOLDERS}: {source} has no class folders; {NO_CLASS_FOLDERS}")
+        rows += [{"path": path, "class": name, "split": split_of.get(path, "train")} for path, name in classes.items()]
+    has_splits = any(row["split"] != "train" for row in rows)
+    columns = ("path", "class", "split") if has_splits else ("path", "class")
+    write_table(pa.table({column: [row[column] for row in rows] for column in columns}), file)
+    return file
 
 
 def decide_task(files: Sequence[Path], folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import resource
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,10 @@ import torch
 
 from underpaint import config
 from underpaint.core import DataInfo
+from underpaint.data.loader import CACHE_BYTES
 from underpaint.data.open_dataset import ImageDataset
 from underpaint.data.reading_time import USUAL_SIZE, Images, images_of
+from underpaint.data.view_memory import BYTES as VIEW_BYTES
 from underpaint.messages import say
 from underpaint.run import Run, record
 from underpaint.run.bare_steps import example_state, take_steps
@@ -22,6 +26,8 @@ from underpaint.studies.parts import Study, TrainPart, Work, is_done, require_so
 from underpaint.training.devices import choose_device
 
 BYTES_PER_PARAMETER = 4
+IMAGE_BYTES = CACHE_BYTES + VIEW_BYTES
+"""Most bytes of images that a process keeps: decoded ones in training, views in evaluation."""
 TIMINGS = 5
 """Alternating repeats of a ratio of times."""
 
@@ -54,6 +60,18 @@ def plan(study: Study, folder: Path) -> list[PlanRow]:
         elif part.work is not None:
             rows.append(timings.of_work(part.name, part.work, done=is_done(part, folder)))
     return rows
+
+
+def memory_sentence(jobs: int) -> str:
+    """Sentence on the memory of so many parts at a time, said when the study is built and its steps are timed.
+
+    The process of a part does the same, and keeps images of training and evaluation, of both at most so many bytes.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    of_each = f"{held / 2**30:.1f} GiB for each part at a time, and at most {IMAGE_BYTES / 2**30:.2f} more"
+    together = f": {jobs * (held + IMAGE_BYTES) / 2**30:.1f} GiB for {jobs} at a time" if jobs > 1 else ""
+    return f"memory: about {of_each} for images that are kept{together}"
 
 
 class _Timings:
@@ -89,7 +107,7 @@ class _Timings:
 
     def _step(self, run: Run, data_info: DataInfo, name: str) -> tuple[float, int]:
         """Seconds of a training sample without reading, and the number of parameters."""
-        work = _work(run, data_info)
+        work = work_of(run, data_info)
         if work not in self._steps:
             say(f"timing a few steps of {name}")
             self._steps[work] = measure(run, data_info)
@@ -111,7 +129,7 @@ def relative_seconds(first: tuple[Run, DataInfo], second: tuple[Run, DataInfo]) 
     return round(ratios[TIMINGS // 2], 3)
 
 
-def _work(run: Run, data_info: DataInfo) -> str:
+def work_of(run: Run, data_info: DataInfo) -> str:
     """Key of the computation of a step: parts with the same key take the same time per sample."""
     fields = [run.objective, run.optim, run.precision, run.budget.forward_size, run.device, run.threads]
     return record.digest([config.record(fields), len(data_info.labels)])

@@ -28,7 +28,7 @@ class StudyOptions(TypedDict, total=False):
     size: Size  # "tiny" where it is not given
     images: str  # a folder, or any other name that ``open_source`` takes
     tags: str  # the file of their tags
-    labels: str  # the file of their classes
+    labels: str  # the file of their classes, or "folders" for class folders
     seeds: Sequence[int]  # else those of the size
     overrides: Overrides  # of its recipes, such as "wsp.budget.samples=50_000"
     baselines: Sequence[str]  # folders of encoders from elsewhere, to be measured beside the arms

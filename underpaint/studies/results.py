@@ -68,8 +68,8 @@ def lacking(images: StudyImages, *, arms: Sequence[str]) -> list[str]:
         )
     if images.source.name not in {task.name for task in images.tasks}:
         missing.append(
-            "Transfer on these images themselves: they have no labels (--labels FILE; folders count as classes only "
-            "if there is no file of tags)."
+            "Transfer on these images themselves: they have no labels (--labels FILE, or --labels folders for class "
+            "folders beside a file of tags)."
         )
     return missing
 

@@ -24,9 +24,15 @@ from underpaint.data.splits import (
 from underpaint.messages import counted
 from underpaint.tags.label_names import TagRulesName, label_names
 
+CLASS_FOLDERS = "folders"
+"""Value of ``labels`` by which class folders are the classes beside a table of tags, too."""
 TAGS_FILES = ("tags.csv", "tags.parquet", "tags.tsv", "tags.jsonl")
 
 
+NO_CLASS_FOLDERS = (
+    "every image must lie in one of two or more folders, or in such a folder of train/ and val/ or test/; or give a "
+    "table with the columns path and class"
+)
 NO_TAGS = TagsFile(tags={}, problems=(), notes=())
 NO_LABELS = LabelsFile(label={}, split={}, problems=(), notes=())
 
@@ -60,7 +66,8 @@ def open_folder(
 
     The folder is not listed again where its ``listing`` is given.
 
-    Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class.
+    Without any file of tags or labels, images in two or more sub-folders have the first folder's name as their class;
+    with ``labels="folders"`` beside a file of tags, too.
     If the file of labels has a column ``split``, or the first folders are ``train`` and ``val`` or ``test``, these are
     the splits (and the second folders the classes: ImageNet's layout; ``test`` alone only tests models); else splits
     are drawn. ``Source.notes`` says which. Exact copies are one family. Rows without an image and files that cannot be
@@ -68,13 +75,15 @@ def open_folder(
     """
     root, listing = folder.resolve(), listing or images_in(folder)
     family, unreadable = hash_files(root, listing.images)
-    tags_file, labels_file = _tags_file(folder, tags), _existing(labels) if labels else None
+    tags_file, labels_file = _tags_file(folder, tags), _labels_file(labels)
     tagged = read_tags(tags_file, root, family) if tags_file else NO_TAGS
     labelled = read_labels(labels_file, root, family) if labels_file else NO_LABELS
     split_of = {path: labelled.split.get(path, "") for path in family} if labelled.split else split_folders(family)
     label_of = labelled.label
-    if not tags_file and not labels_file:
-        label_of = _class_folders(family, below=split_of)
+    if labels == CLASS_FOLDERS or not (tags_file or labels_file):
+        label_of = class_folders(family, below=split_of)
+        if labels and not label_of:
+            raise ValueError(f"labels={labels}: {folder} has no class folders; {NO_CLASS_FOLDERS}")
     label_of = {path: label_of.get(path, "") for path in family}
     splits = given_splits(split_of, family, label_of) if split_of else own_splits(family, label_of)
     names, notes_on_tags = label_names(tagged.tags, tag_rules) if tags_file else ({}, ())
@@ -168,6 +177,10 @@ def _tags_file(folder: Path, tags: str) -> Path | None:
     return next((folder / name for name in TAGS_FILES if (folder / name).is_file()), None)
 
 
+def _labels_file(labels: str) -> Path | None:
+    return _existing(labels) if labels and labels != CLASS_FOLDERS else None
+
+
 def _existing(file: str) -> Path:
     path = Path(file).expanduser()
     if path.is_dir():
@@ -179,7 +192,7 @@ def _existing(file: str) -> Path:
     return path
 
 
-def _class_folders(paths: Collection[str], *, below: dict[str, str]) -> dict[str, str]:
+def class_folders(paths: Collection[str], *, below: Mapping[str, str]) -> dict[str, str]:
     """The class of each path: its first folder's name, if every image lies in one and there are at least two.
 
     If the first folders are splits (``below`` is not empty), the class is the second folder's name, for images that
