@@ -128,7 +128,7 @@ def run_cases(world: int, images: Path, cases: list[Case]) -> None:
             case.execute(images)
         return
     listed = json.dumps([vars(case) for case in cases])
-    for rank, (code, err) in enumerate(finish(start(world, [__file__, str(images), listed]))):
+    for rank, (code, err) in enumerate(finish(start(world, [__file__, str(images), listed]), timeout=600)):
         assert code == 0, f"rank {rank}: {err[-3000:]}"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from support.ranks import SGD, Case, checkpoint, finish, losses, run_cases, star
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ADAMW = ("optim.base_lr=2e-2", "optim.clip=0.5")
-EVERY_STEP = "cadence.save=16"
+FIRST_STEP = "cadence.save_at=16"
 STAGES = ("mae", "wsp")
 LAYOUTS = {
     "ddp2": (2, ("parallel.layout=ddp",)),
@@ -27,7 +26,9 @@ LAYOUTS = {
     "fsdp4": (4, ("parallel.layout=fsdp", "parallel.recompute_pointwise=true")),
     "hsdp4": (4, ("parallel.layout=hsdp", "parallel.node=2")),
 }
-OPTIMIZERS = {"sgd": SGD, "adamw": ADAMW}
+OPTIMIZERS = {"sgd": (*SGD, FIRST_STEP), "adamw": ADAMW}
+MOVES = {2: ("parallel.layout=fsdp",), 4: ("parallel.layout=hsdp", "parallel.node=2"), 1: ()}
+"""The numbers of ranks on which a run that was begun alone goes on, one after another."""
 
 
 def compared(layout: str) -> tuple[str, ...]:
@@ -35,25 +36,34 @@ def compared(layout: str) -> tuple[str, ...]:
     return ("sgd",) if layout in ("ddp4", "hsdp4") else ("sgd", "adamw")
 
 
+def compared_runs(folder: Path, world: int) -> list[Case]:
+    layouts = {"single": (1, ())} if world == 1 else {n: given for n, given in LAYOUTS.items() if given[0] == world}
+    return [
+        Case(out=str(folder / f"{layout}-{stage}-{optimizer}"), stage=stage, overrides=(*chosen, *overrides))
+        for layout, (_, overrides) in layouts.items()
+        for stage in STAGES
+        for optimizer, chosen in OPTIMIZERS.items()
+        if optimizer in compared(layout)
+    ]
+
+
 @pytest.fixture(scope="module")
 def root(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every stage with every optimizer, alone and on ranks; all runs of a world in one group of processes."""
+    """Every stage with every optimizer, alone and on ranks, and a run of each stage that moves between the worlds.
+
+    All runs of a world are made in one group of processes, whose start takes longer than the runs.
+    """
     folder = tmp_path_factory.mktemp("runs")
-    for world in (1, 2, 4):
-        layouts = {"single": (1, ())} if world == 1 else {n: given for n, given in LAYOUTS.items() if given[0] == world}
-        cases = [
-            Case(out=str(folder / f"{layout}-{stage}-{optimizer}"), stage=stage, overrides=(*chosen, *overrides))
-            for layout, (_, overrides) in layouts.items()
-            for stage in STAGES
-            for optimizer, chosen in OPTIMIZERS.items()
-            if optimizer in compared(layout)
-        ]
-        cases += [
-            Case(out=str(folder / f"{layout}-{stage}-start"), stage=stage, steps=2, overrides=(*overrides, EVERY_STEP))
-            for layout, (_, overrides) in layouts.items()
-            for stage in STAGES
-        ]
-        run_cases(world, images, cases)
+    run_cases(1, images, compared_runs(folder, 1))
+    for stage in STAGES:
+        shutil.copytree(folder / f"single-{stage}-adamw", folder / f"moved-{stage}")
+    for move, (world, overrides) in enumerate(MOVES.items(), start=1):
+        moved = [Case(out=str(folder / f"moved-{s}"), stage=s, overrides=(*ADAMW, *overrides)) for s in STAGES]
+        for case in moved:
+            go_back(Path(case.out), step=5 * move)
+        run_cases(world, images, [*(compared_runs(folder, world) if world > 1 else []), *moved])
+        for case in moved:
+            shutil.copytree(case.out, f"{case.out}-{world}")
     return folder
 
 
@@ -80,7 +90,7 @@ def test_ranks_equal_one_process(root: Path, layout: str, stage: str, optimizer:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_initial_weights_are_the_same_bits(root: Path, layout: str, stage: str) -> None:
     """The first step of a warm-up has rate 0, so the checkpoint after it holds them."""
-    one, many = (checkpoint(root / f"{which}-{stage}-start", 1) for which in ("single", layout))
+    one, many = (checkpoint(root / f"{which}-{stage}-sgd", 1) for which in ("single", layout))
     assert one.keys() == many.keys()
     for name, value in one.items():
         assert torch.equal(value, many[name]), name
@@ -97,25 +107,18 @@ def test_shards_are_written_by_their_ranks(root: Path) -> None:
         assert {name: value.shape for name, value in one.items()} == {n: value.shape for n, value in many.items()}
 
 
-def test_checkpoints_move_between_any_numbers_of_ranks(images: Path, tmp_path: Path) -> None:
-    """1 -> 2 -> 4 -> 1 at the steps 5, 10 and 15, then 20 further steps, against one process; sharded and plain."""
-    whole = [Case(out=str(tmp_path / stage), stage=stage, steps=35, overrides=ADAMW) for stage in STAGES]
-    run_cases(1, images, whole)
-    moved = [replace(case, out=f"{case.out}_moved") for case in whole]
-    chain = ((1, ()), (2, ("parallel.layout=fsdp",)), (4, ("parallel.layout=hsdp", "parallel.node=2")), (1, ()))
-    for case in moved:
-        shutil.copytree(tmp_path / case.stage, case.out)
-    for part, (world, overrides) in enumerate(chain):
-        for case in moved:
-            go_back(Path(case.out), step=5 * part)
-        run_cases(world, images, [replace(case, overrides=(*ADAMW, *overrides)) for case in moved])
-        for case in moved:
-            assert losses(Path(case.out)) == pytest.approx(losses(tmp_path / case.stage), rel=1e-5)
-    for case in moved:
-        mine, theirs = weights(Path(case.out)), weights(tmp_path / case.stage)
-        for name in theirs:
-            if not name.endswith("attn.qkv.bias"):
-                torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=1e-4)
+@pytest.mark.parametrize("stage", STAGES)
+def test_checkpoints_move_between_any_numbers_of_ranks(root: Path, stage: str) -> None:
+    """1 -> 2 -> 4 -> 1 at the steps 5, 10 and 15 of 20, against one process; sharded and plain."""
+    whole, last = root / f"single-{stage}-adamw", root / f"moved-{stage}-1"
+    for world in MOVES:
+        assert losses(root / f"moved-{stage}-{world}") == pytest.approx(losses(whole), rel=1e-5)
+    states = [last / "checkpoints" / f"step-{step:08d}" / "state.json" for step in (5, 10, 15, 20)]
+    assert [json.loads(state.read_text())["ranks"] for state in states] == [1, *MOVES], "each went on, none began anew"
+    mine, theirs = weights(last), weights(whole)
+    for name in theirs:
+        if not name.endswith("attn.qkv.bias"):
+            torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=1e-4)
 
 
 def go_back(folder: Path, *, step: int) -> None:
