@@ -1,18 +1,14 @@
-"""Parts side by side: each once, after what it needs, in other processes, and with the bits of one process."""
+"""Parts side by side: each once, after what it needs, in other processes. Their bits: test_kill_study.py."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import multiprocessing
 import os
 import pickle
 import pkgutil
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -31,8 +27,6 @@ from underpaint.recipes import mae_smoke
 from underpaint.studies import jobs
 from underpaint.studies.jobs import LOCKS, LOGS, Agenda, ProcessEnded, run_parts, usual_jobs
 from underpaint.studies.parts import ComputePart, Study, TrainPart, Work, is_done, output_of, read_output
-
-COMMAND = [sys.executable, "-m", "underpaint", "study", "stages", "--size", "smoke"]
 
 
 def part(name: str, *needs: str) -> ComputePart:
@@ -221,43 +215,3 @@ def test_every_error_of_the_package_survives_the_way_to_another_process() -> Non
 
 def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:
     return {kind}.union(*(subclasses(child) for child in kind.__subclasses__()))
-
-
-def weights_and_rows(folder: Path) -> tuple[dict[str, str], list[object]]:
-    weights = {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("encoder/*.safetensors"))
-    }
-    return weights, json.loads((folder / "results.json").read_text())["rows"]
-
-
-@pytest.mark.slow
-def test_two_jobs_stopped_and_continued_have_the_bits_of_one(tmp_path: Path) -> None:
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    subprocess.run([*COMMAND, "--jobs", "1", "--out", str(alone)], check=True, capture_output=True)
-    started = subprocess.Popen([*COMMAND, "--jobs", "2", "--out", str(both)], stderr=subprocess.PIPE, text=True)
-    while not (both / "mae-seed0" / "log.jsonl").exists() and started.poll() is None:
-        time.sleep(0.05)
-    started.send_signal(signal.SIGTERM)
-    _, printed = started.communicate(timeout=120)
-    assert started.returncode == 75, printed
-    assert "continue with\n  underpaint study stages" in printed
-    assert "Traceback" not in printed
-    subprocess.run([*COMMAND, "--jobs", "2", "--out", str(both)], check=True, capture_output=True)
-    assert weights_and_rows(both) == weights_and_rows(alone)
-
-
-@pytest.mark.slow
-def test_the_processes_end_with_the_main_one(tmp_path: Path) -> None:
-    started = subprocess.Popen([*COMMAND, "--jobs", "2", "--out", str(tmp_path / "s")], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "s" / "mae-seed0" / "log.jsonl").exists() and started.poll() is None:
-        time.sleep(0.05)
-    children = [int(pid) for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()]
-    assert len(children) >= 2
-    started.kill()
-    started.wait()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    subprocess.run([*COMMAND, "--jobs", "2", "--out", str(tmp_path / "s")], check=True, capture_output=True)

@@ -277,13 +277,3 @@ def test_another_image_size_of_a_later_stage_is_planned(
     larger = ["finetune.objective.encoder.size=48,48"]
     given = {"size": "smoke", "images": str(images), "out": tmp_path / "study"}
     assert verbs.plan_study("stages", overrides=larger, **given)
-
-
-@pytest.mark.slow
-def test_without_images_of_the_user_the_default_folder_is_below_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ``make demo`` does; the working folder was once taken for the images, and refused."""
-    monkeypatch.chdir(tmp_path)
-    assert verbs.run_study("stages", size="smoke", only=["random-*"]) == Path("runs/stages_smoke")
-    assert Path("runs/stages_smoke/random-seed0/encoder").is_dir()
