@@ -5,6 +5,7 @@ A block that starts with ``# longer`` is only parsed, by tests/docs/test_docs.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,13 @@ from support.video_examples import make_videos
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIALS = ROOT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PROGRAMS = {"underpaint": ["-m", "underpaint"], "torchrun": ["-m", "torch.distributed.run"]}
+COMMANDS = """
+import json, sys
+from underpaint.__main__ import main
+for words in json.loads(sys.argv[1]):
+    if code := main(words):
+        sys.exit(f"{words}: {code}")
+"""
 
 
 def blocks(name: str) -> list[tuple[str, str]]:
@@ -39,20 +47,33 @@ def run(name: str, folder: Path) -> str:
         shutil.copy(folder / "photos" / table, folder / table)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     printed = []
-    for language, code in blocks(name):
-        commands = [["-c", code]] if language == "python" else [words(line) for line in code.splitlines()]
-        for command in commands:
-            done = subprocess.run(
-                [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-            printed.append(done.stdout + done.stderr)
+    for command in programs(blocks(name)):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        printed.append(done.stdout + done.stderr)
     return "\n".join(printed)
 
 
-def words(line: str) -> list[str]:
-    program, *arguments = shlex.split(line, comments=True)
-    return [*PROGRAMS[program], *arguments]
+def programs(shown: list[tuple[str, str]]) -> Iterator[list[str]]:
+    """The arguments of ``python`` for what is shown: commands that follow each other share a process.
+
+    A start takes as long as most of these commands; tests/cli/test_working_folder.py starts every verb by itself.
+    """
+    lines: list[list[str]] = []
+    for language, code in shown:
+        if language == "python":
+            lines.append(["python", code])
+        else:
+            lines += [shlex.split(line, comments=True) for line in code.splitlines()]
+    for program, group in itertools.groupby(lines, key=lambda line: line[0]):
+        arguments = [line[1:] for line in group]
+        if program == "underpaint":
+            yield ["-P", "-c", COMMANDS, json.dumps(arguments)]
+        else:
+            options = {"python": ["-c"], "torchrun": ["-m", "torch.distributed.run"]}[program]
+            yield from ([*options, *given] for given in arguments)
 
 
 def test_every_tutorial_is_run_here() -> None:
