@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jaxtyping import install_import_hook
 
-import support.typechecker  # noqa: F401  the hook below finds it as an attribute of its package
+from support import typechecker
 
 # One thread: bits depend on the number of threads, and tensors this small are faster without a second one.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -26,7 +25,7 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 # Every annotated argument and result of the package is checked while the tests run, tensor shapes included.
-install_import_hook("underpaint", "support.typechecker.check")
+typechecker.install("underpaint")
 
 
 def pytest_configure(config: pytest.Config) -> None:
