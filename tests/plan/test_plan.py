@@ -451,8 +451,7 @@ def test_a_dry_run_agrees_with_the_closed_form(kind: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [64, 256])
-@pytest.mark.parametrize("name", ["mae_vit_6.5b14", "wsp_vit_6.5b14"])
+@pytest.mark.parametrize(("name", "ranks"), [("mae_vit_6.5b14", 64), ("wsp_vit_6.5b14", 256)])
 def test_dry_run_of_the_largest_size(name: str, ranks: int) -> None:
     run, layout = recipes.find_recipe(name)(), Layout(kind="fsdp", ranks=ranks, checkpointing=True)
     run = replace(run, budget=replace(run.budget, batch_size=8 * ranks))
