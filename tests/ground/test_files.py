@@ -27,12 +27,13 @@ import sys
 from pathlib import Path
 from underpaint import files
 root, content = Path(sys.argv[1]), b"x" * 400_000
-print("ready", flush=True)
 for number in range(10**9):
     files.write_bytes(root / "file", b"%d" % number + content + b"%d" % number)
     with files.new_folder(root / "folder") as part:
         for name in "ab":
             (part / name).write_bytes(b"%d" % number + content)
+    if number == 0:
+        print("written", flush=True)
 """
 
 
