@@ -12,6 +12,7 @@ from pathlib import Path
 
 from underpaint.data.folders.folder import images_in
 from underpaint.data.reading_time import READ, seen
+from underpaint.files import OneOrMany, paths_of
 from underpaint.fitted_recipes import MINUTES, Fitted, fewest_images, fit, name_of
 from underpaint.messages import duration
 from underpaint.preparation.folder_survey import FolderSurvey, survey
@@ -30,6 +31,18 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Tables that describe the images of a folder, as they are named on the command line."""
+
+    tags: tuple[str, ...] = ()
+    labels: str = ""
+
+    def classes(self) -> list[str]:
+        """The option of a command that reads the classes."""
+        return ["--labels", self.labels] if self.labels else []
+
+
+@dataclass(frozen=True, kw_only=True)
 class FirstLook:
     """A folder of images, and what can be run on it."""
 
@@ -40,29 +53,34 @@ class FirstLook:
         return "\n".join([*self.survey.lines(), "Commands that start as they stand:", *map(str, self.commands)])
 
 
-def look(folder: str | Path, *, minutes: float = MINUTES) -> FirstLook:
+def look(folder: str | Path, *, minutes: float = MINUTES, tags: OneOrMany = (), labels: str | Path = "") -> FirstLook:
     """Look at a folder of images before training: kinds, sizes, tags, copies, classes, and commands for ``minutes``.
 
-    Some training steps and images are timed on this machine. Nothing is written but what the cache keeps.
+    ``tags`` are tables of tags beside the folder's own, ``labels`` is a table of classes. Some training steps and
+    images are timed on this machine. Nothing is written but what the cache keeps.
 
     Raises:
-        ValueError: if it is not a folder, it holds no images, or the time is not positive.
+        ValueError: if it is not a folder, it holds no images, a table cannot be read, or the time is not positive.
     """
     if not 0 < minutes < float("inf"):
         raise ValueError(f"--minutes {minutes} must be a positive number")
     root = Path(folder).expanduser()
     listing = images_in(root)
-    surveyed = survey(root, listing)
+    given = Tables(tags=tuple(map(str, paths_of(tags))), labels=str(labels))
+    surveyed = survey(root, listing, tags=given.tags, labels=given.labels)
     some = listing.images[:: max(1, len(listing.images) // READ)][:READ]
     reads = [(root / path).read_bytes for path in some]
-    return FirstLook(survey=surveyed, commands=tuple(_commands(surveyed, reads, minutes * 60)))
+    return FirstLook(survey=surveyed, commands=tuple(_commands(surveyed, reads, minutes * 60, given)))
 
 
-def _commands(surveyed: FolderSurvey, reads: Sequence[Callable[[], bytes]], seconds: float) -> list[Command]:
+def _commands(
+    surveyed: FolderSurvey, reads: Sequence[Callable[[], bytes]], seconds: float, given: Tables
+) -> list[Command]:
     folder, name = _as_folder(surveyed.folder), name_of(surveyed.folder)
     copies = surveyed.copies.exact + surveyed.copies.near
     fewest = fewest_images(surveyed.tags.counts)
-    options = [*(["--min-count", str(fewest)] if fewest > 1 else []), *(["--dedupe"] if copies else [])]
+    options = [*(word for table in given.tags for word in ("--tags", table)), *given.classes()]
+    options += [*(["--min-count", str(fewest)] if fewest > 1 else []), *(["--dedupe"] if copies else [])]
     commands = [_command("prepare", folder, "--out", f"sets/{name}", *options)]
     count, labelled = (
         (count - copies) * 9 // 10 for count in (surveyed.usable, surveyed.tags.images)
@@ -81,7 +99,7 @@ def _commands(surveyed: FolderSurvey, reads: Sequence[Callable[[], bytes]], seco
         commands.append(_training(wsp, data, f"init_from=runs/{name}_mae", f"runs/{name}_mae_wsp"))
         commands.append(_command("predict", f"runs/{name}_mae_wsp", folder, "--top", "3"))
     if len(surveyed.classes) > 1:
-        commands.append(_command("eval", "knn", f"runs/{name}_mae", f"dataset={folder}"))
+        commands.append(_command("eval", "knn", f"runs/{name}_mae", f"dataset={folder}", *given.classes()))
     commands.append(_command("embed", f"runs/{name}_mae", folder, "--out", f"{name}.parquet"))
     return commands
 

@@ -127,7 +127,7 @@ def test_a_table_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert "7.png" not in in_folder(pairs), "the usual table is not read beside it"
     with pytest.raises(ValueError, match=r"data\.captions=gone\.csv is not a file; give a table with the columns"):
         opened(folder, captions="gone.csv")
-    with pytest.raises(ValueError, match="and none called 'caption'"):
+    with pytest.raises(ValueError, match="none of a usual name for caption"):
         opened(folder, captions=str(folder / "tags.csv"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from underpaint.data.folders.annotations import read_tags
+from underpaint.data.tables.table_file import TableFile
 from underpaint.data.tables.tag_tables import TagTable
 
 EXPORTS = {
@@ -28,7 +29,7 @@ def test_what_programs_export_is_read(
 ) -> None:
     file = tmp_path / "tags.csv"
     file.write_bytes(EXPORTS[program].encode(encoding))
-    read = read_tags(file, tmp_path, KNOWN)
+    read = read_tags(TableFile(file), tmp_path, KNOWN)
     assert read.tags == EXPECTED
     assert not read.problems
     assert ("it is read as Windows-1252" in capsys.readouterr().err) == (encoding == "cp1252")
@@ -40,13 +41,13 @@ def test_an_encoding_that_cannot_be_told_is_refused(tmp_path: Path, encoding: st
     file = tmp_path / "tags.csv"
     file.write_bytes(f"path,tags\na.jpg,{words}\n".encode(encoding))
     with pytest.raises(ValueError, match=r"UTF-8|has the columns"):
-        read_tags(file, tmp_path, KNOWN)
+        read_tags(TableFile(file), tmp_path, KNOWN)
 
 
 def test_byte_order_marks_say_utf_16(tmp_path: Path) -> None:
     file = tmp_path / "tags.csv"
     file.write_bytes(codecs.BOM_UTF16_BE + "path,tags\na.jpg,кошка;снег\n".encode("utf-16-be"))
-    assert read_tags(file, tmp_path, KNOWN).tags["a.jpg"] == ("кошка", "снег")
+    assert read_tags(TableFile(file), tmp_path, KNOWN).tags["a.jpg"] == ("кошка", "снег")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -54,7 +55,7 @@ def test_a_hundred_thousand_columns_are_read(tmp_path: Path, delimiter: str) -> 
     """Split by another character, their header is a field longer than Python reads."""
     header = delimiter.join(["path", "tags", *(f"c{number}" for number in range(100_000))])
     (tmp_path / "tags.csv").write_text(f"{header}\na.jpg{delimiter}owl\n")
-    assert read_tags(tmp_path / "tags.csv", tmp_path, KNOWN).tags == {"a.jpg": ("owl",)}
+    assert read_tags(TableFile(tmp_path / "tags.csv"), tmp_path, KNOWN).tags == {"a.jpg": ("owl",)}
 
 
 def test_images_of_flickr_are_found_by_their_number(tmp_path: Path) -> None:
@@ -62,11 +63,11 @@ def test_images_of_flickr_are_found_by_their_number(tmp_path: Path) -> None:
     file = tmp_path / "tags.csv"
     file.write_text("id,tags\n51234567890,lake;snow\n51234567891,owl\n1234,cat\n51999999999,dog\n")
     known = ["lake-at-dawn_51234567890_o.jpg", "51234567891_a1b2c3_k.jpg", "IMG_1234.jpg", "x.jpg"]
-    read = read_tags(file, tmp_path, known)
+    read = read_tags(TableFile(file), tmp_path, known)
     assert read.tags == {known[0]: ("lake", "snow"), known[1]: ("owl",)}
     assert len(read.problems) == 2, "a short number may be a camera's counter, and 51999999999 is nowhere"
     twice = ["lake_51234567890_o.jpg", "lake_51234567890_k.jpg", "51234567891.jpg"]
-    tags = read_tags(file, tmp_path, twice).tags
+    tags = read_tags(TableFile(file), tmp_path, twice).tags
     assert tags == {twice[0]: ("lake", "snow"), twice[1]: ("lake", "snow"), twice[2]: ("owl",)}, "two sizes of one"
 
 
@@ -75,19 +76,19 @@ def test_images_of_boorus_are_found_by_number_or_hash(tmp_path: Path) -> None:
     first, second = "d34e4cf0a437a5d65f8e82b7bcd02606", "0cc175b9c0f1b6a831c399e269772661"
     file = tmp_path / "posts.csv"
     file.write_text(f"id,md5,file_ext,tag_string\n81,{first},png,barn_owl snow\n92,{second},jpg,cat tree\n")
-    read = read_tags(file, tmp_path, [f"{first}.png", "92.jpg"])
+    read = read_tags(TableFile(file), tmp_path, [f"{first}.png", "92.jpg"])
     assert read.tags == {f"{first}.png": ("barn_owl", "snow"), "92.jpg": ("cat", "tree")}
-    assert TagTable(file).columns["digest"] == "md5"
+    assert TagTable(TableFile(file)).columns["digest"] == ("md5",)
 
 
 def test_a_comma_within_fields_does_not_decide(tmp_path: Path) -> None:
     """The header decides, not the number of commas in the rows; an unknown header is told with its columns."""
     file = tmp_path / "tags.csv"
     file.write_text("path;tags\na.jpg;one, two, three, four\n")
-    assert read_tags(file, tmp_path, KNOWN).tags == {"a.jpg": ("one", "two", "three", "four")}
+    assert read_tags(TableFile(file), tmp_path, KNOWN).tags == {"a.jpg": ("one", "two", "three", "four")}
     file.write_text("picture;words\na.jpg;one\n")
-    with pytest.raises(ValueError, match="has the columns 'picture;words'; one must name the image: path"):
-        read_tags(file, tmp_path, KNOWN)
+    with pytest.raises(ValueError, match="has the columns 'picture;words', and none of a usual name for path"):
+        read_tags(TableFile(file), tmp_path, KNOWN)
 
 
 def test_a_table_that_is_one_json_value_is_named_as_such(tmp_path: Path) -> None:
@@ -95,4 +96,4 @@ def test_a_table_that_is_one_json_value_is_named_as_such(tmp_path: Path) -> None
     file = tmp_path / "tags.json"
     file.write_text('[{"path": "a.jpg", "tags": "cat"}]')
     with pytest.raises(ValueError, match=r"tags.json is one JSON value, .* one JSON object a line, .* call it .jsonl"):
-        read_tags(file, tmp_path, KNOWN)
+        read_tags(TableFile(file), tmp_path, KNOWN)

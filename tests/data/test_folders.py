@@ -149,8 +149,8 @@ def test_rows_without_an_image_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"picture,tags\na.png,x\n", "has the columns 'picture', 'tags'; one must name the image: path"),
-        (b"path,words\na.png,x\n", "none called 'tags'"),
+        (b"picture,tags\na.png,x\n", "has the columns 'picture', 'tags', and none of a usual name for path"),
+        (b"path,words\na.png,x\n", "none of a usual name for tags"),
         (b"", "has the columns none"),
         (b"path,tags\nb.png,x\n", "names no existing image"),
         (b"path,tags\n\xff\xfe,x\n", "UTF-8"),

@@ -14,6 +14,7 @@ import pytest
 from underpaint.data.tables.matching import Match, match_paths, match_rows
 from underpaint.data.tables.metadata import distinct, from_fields, from_json, from_sidecar, is_caption
 from underpaint.data.tables.separators import SeparatorCount, split_tags
+from underpaint.data.tables.table_file import TableFile
 from underpaint.data.tables.tag_tables import TableRow, TagTable, is_table
 
 
@@ -106,7 +107,7 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, name: str) -> None:
         {"file_name": "ü/b.jpg", "keywords": "été", "title": ""},
     ]
     file = write(tmp_path, name, rows)
-    table = TagTable(file)
+    table = TagTable(TableFile(file))
     read = [row for block in table.rows() for row in block]
     assert is_table(file)
     assert table.separator == ";"
@@ -117,7 +118,7 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, name: str) -> None:
 
 def test_separators_of_other_columns_do_not_count(tmp_path: Path) -> None:
     file = write(tmp_path, "a.csv", [{"path": "a.jpg", "tags": "dog tree", "caption": "one; two\nthree"}])
-    (row,) = next(TagTable(file).rows())
+    (row,) = next(TagTable(TableFile(file)).rows())
     assert row.said.tags == ("dog", "tree")
 
 
@@ -133,18 +134,18 @@ def test_separators_of_other_columns_do_not_count(tmp_path: Path) -> None:
 )
 def test_columns_of_any_type_that_can_be_tags(tmp_path: Path, columns: dict, tags: tuple[str, ...] | None) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    (row,) = next(TagTable(tmp_path / "t.parquet").rows())
+    (row,) = next(TagTable(TableFile(tmp_path / "t.parquet")).rows())
     assert row.said.tags == tags
 
 
 def test_ids_that_became_floats_are_whole_numbers_again(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": pa.array([7.0, None, 8.5]), "tags": ["a", "b", "c"]}), tmp_path / "t.parquet")
-    assert [row.keys for row in next(TagTable(tmp_path / "t.parquet").rows())] == [("7",), (), ("8.5",)]
+    assert [row.keys for row in next(TagTable(TableFile(tmp_path / "t.parquet")).rows())] == [("7",), (), ("8.5",)]
 
 
 def test_a_path_counts_before_a_number_called_id(tmp_path: Path) -> None:
     file = write(tmp_path, "a.csv", [{"id": "1", "path": "x.jpg", "tags": "dog"}])
-    (row,) = next(TagTable(file).rows())
+    (row,) = next(TagTable(TableFile(file)).rows())
     assert (row.paths, row.keys) == (("x.jpg",), ())
 
 

@@ -41,6 +41,7 @@ from underpaint.data.quarantine import Quarantine
 from underpaint.data.shards.prepared_set import PreparedSet
 from underpaint.data.shards.tar import list_members
 from underpaint.data.tables import metadata
+from underpaint.data.tables.table_file import TableFile
 from underpaint.data.tables.tag_tables import TagTable
 from underpaint.models.vit import ViT, ViTConfig
 from underpaint.models.weights import load_encoder, save_encoder
@@ -202,18 +203,18 @@ def make_parquet(folder: Path) -> Path:
 
 
 def rows(file: Path) -> object:
-    return list(TagTable(file).rows())
+    return list(TagTable(TableFile(file)).rows())
 
 
 KNOWN = [f"{n}.jpg" for n in range(30)]
 
 
 def tags_of_folder(file: Path) -> object:
-    return read_tags(file, file.parent, KNOWN)
+    return read_tags(TableFile(file), file.parent, KNOWN)
 
 
 def labels_of_folder(file: Path) -> object:
-    return read_labels(file, file.parent, KNOWN)
+    return read_labels(TableFile(file), file.parent, KNOWN)
 
 
 def tensors() -> dict[str, torch.Tensor]:

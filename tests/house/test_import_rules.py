@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "tagging": EVERYTHING_TO_RUN | {"run", "inference"},
     # Recipes fitted to images, and a folder of images with what can be run on it.
     "fitted_recipes": {"config", "core", "data", "models", "recipes", "run", "studies", "training"},
-    "first_look": {"data", "fitted_recipes", "messages", "preparation"},
+    "first_look": {"data", "files", "fitted_recipes", "messages", "preparation"},
     "printed_plan": {"config", "files", "recipes", "run"},
     # One run, by name or fitted.
     "one_run": EVERYTHING_TO_RUN | {"fitted_recipes", "preparation", "recipes", "report", "run"},

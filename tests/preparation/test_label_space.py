@@ -283,12 +283,12 @@ def test_a_run_and_an_evaluation_use_the_classes_of_a_set(tmp_path: Path) -> Non
 def test_a_table_of_classes_that_says_two_things_of_one_image_is_refused(tmp_path: Path, known: list[str]) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("path,class\na.png,red\nb.png,blue\na.png,red\n")
-    join_table(table, tmp_path, known=known, images=None, is_of="classes")
+    join_table(TableFile(table), tmp_path, known=known, images=None, is_of="classes")
     table.write_text("path,class\na.png,red\nb.png,blue\na.png,blue\n")
     with pytest.raises(
         ValueError, match=r"a.png' twice: line 2 says class 'red', line 4 says class 'blue'; delete one"
     ):
-        join_table(table, tmp_path, known=known, images=None, is_of="classes")
+        join_table(TableFile(table), tmp_path, known=known, images=None, is_of="classes")
 
 
 def test_classes_can_be_added_to_a_set_and_a_wrong_split_is_named(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_folder_s_own_table_counts(tmp_path: Path) -> None:
     (folder / "tags.csv").write_text("path,tags\n0.png,cat;tree\n1.png,cat\n9.png,owl\n")
     found = survey(folder)
     assert found.tags.origins == {"table": 2}
-    assert "2 images have a row in tags.csv" in found.table
+    assert "2 images have a row in tags.csv" in found.tables[0]
     assert found.classes == {}
     assert "no classes to transfer to" in "\n".join(found.lines())
 

@@ -435,7 +435,7 @@ def test_errors_name_the_value_and_the_fix(tmp_path: Path, photos: Path, capsys:
     (tmp_path / "empty").mkdir()
     assert "holds no images" in refused(str(tmp_path / "empty"), *out)
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    assert "columns 'a', 'b'; one must name the image: path" in refused(str(tmp_path / "bad.csv"), *out)
+    assert "columns 'a', 'b', and none of a usual name for path" in refused(str(tmp_path / "bad.csv"), *out)
     assert "lie in each other" in refused(str(photos), "--out", str(photos / "set"))
     assert "lie in each other" in refused(str(photos / "animals"), "--out", str(photos))
     assert "must be 'all' or some of ['af'," in refused(str(photos), *out, "--language", "klingon")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from itertools import groupby
 
-from underpaint.cli.verb import Verb, add_overrides, add_workers
+from underpaint.cli.verb import TABLE, Verb, add_overrides, add_workers
 
 EXAMPLES = """\
   underpaint eval linear runs/mae dataset=digits
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--labels",
-        metavar="FILE",
+        metavar=TABLE,
         default="",
         help="classes of a folder of images: CSV with path and class, or folders",
     )
-    add("--tags", metavar="FILE", default="", help="tags of a folder of images: CSV or Parquet with path and tags")
+    add("--tags", metavar=TABLE, default="", help="tags of a folder of images: CSV or Parquet with path and tags")
     add_workers(parser)
     add("--seed", type=int, help="seed of the random splits and initial weights (default: 0)")
 

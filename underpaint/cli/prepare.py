@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from underpaint.cli.verb import Verb, old_spelling
+from underpaint.cli.verb import TABLE, Verb, old_spelling
 
 EXAMPLES = """\
   underpaint prepare ./photos --out sets/photos
   underpaint prepare ./photos posts.csv --out sets/photos --tags tags.parquet --vocabulary-size 5000
   underpaint prepare ./photos --out sets/photos --labels classes.csv
   underpaint prepare ./photos --out sets/photos --labels folders
+  underpaint prepare ./photos --out sets/photos --tags posts.csv:path=Datei,tags=Motiv,tags=Ort
   underpaint prepare ./laion/shards --out sets/laion --mapping mine.csv
   underpaint prepare ./more_shards --out sets/laion
   underpaint prepare ./photos ./phone --out sets/photos --dedupe
@@ -19,7 +20,9 @@ EXAMPLES = """\
   underpaint prepare openmoji --scenes 2000 --backgrounds ./photos --out sets/scenes
 Sources: folders of images (with class folders, .txt, .json, .xmp or tags.csv),
 tables (.csv, .tsv, .parquet, .jsonl or YFCC100M)
-and tar shards, which are read in place. --scenes takes a source of classified pictures
+and tar shards, which are read in place. Columns of other names than usual are named
+after a table's file: path, key, tags, caption, class, split, language, licence;
+also delimiter (comma, semicolon, tab, bar) and encoding. --scenes takes a source of classified pictures
 on white or with transparent parts. Run the same command again to continue; name a further source to add it."""
 
 SPEECH = ("nouns", "all")
@@ -37,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", metavar="SOURCE", nargs="+", help="folder of images, table, or tar shards")
     add("--out", metavar="DIR", required=True, help="folder of the prepared set: a new one, or one to continue")
     tags = "table with the columns path (or key) and tags, for the images of all sources; repeatable"
-    add("--tags", metavar="FILE", action="append", help=tags)
+    add("--tags", metavar=TABLE, action="append", help=tags)
     labels = (
         "classes for a transfer task: a table with the columns path (or key), class and optionally split, or the word "
         "folders for class folders"
     )
-    add("--labels", metavar="FILE", help=labels)
+    add("--labels", metavar=TABLE, help=labels)
     unmatched = "largest share of the rows of a table that may match no image (default: 0.05)"
     add("--max-unmatched", metavar="SHARE", type=float, default=0.05, help=unmatched)
     add(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from underpaint.cli.verb import Verb, add_overrides
+from underpaint.cli.verb import TABLE, Verb, add_overrides
 
 if TYPE_CHECKING:
     from underpaint.studies.cost import PlanRow
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="DIR", nargs="+", default=[], help=data)
     encoders = "study transfer: finished runs or imported encoders to measure"
     add("--from", metavar="RUN", nargs="+", default=[], dest="encoders", help=encoders)
-    add("--tags", metavar="FILE", default="", help="tags of your images: CSV or Parquet with path and tags")
+    add("--tags", metavar=TABLE, default="", help="tags of your images: CSV or Parquet with path and tags")
     labels = "classes of your images, a transfer task: CSV with path and class, or the word folders for class folders"
-    add("--labels", metavar="FILE", default="", help=labels)
+    add("--labels", metavar=TABLE, default="", help=labels)
     baseline = "imported encoder to evaluate in the same way as the arms; repeatable"
     add("--baseline", metavar="DIR", action="append", default=[], help=baseline)
     add(

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+TABLE = "FILE[:tags=NAME,...]"
+"""A table in help texts: a file, and after it the columns without a usual name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:

@@ -24,7 +24,7 @@ class ImageOptions:
     source: str = field(
         metadata=SHORT | OPERATIONAL
     )  # a collection's name; with a "/" or "." in front: a folder or set
-    # File of the folder's tags; "" takes DIR/tags.csv or .parquet where there is one.
+    # Table of tags, FILE or FILE:path=COLUMN,tags=COLUMN; "" takes DIR/tags.csv or .parquet where there is one.
     tags: str = field(default="", metadata=OPERATIONAL)
     # Table path,class[,split] of the transfer task, or the word folders: class folders. "" takes these without tags.
     labels: str = field(default="", metadata=OPERATIONAL)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from underpaint.data.folders.listing import Listing
 from underpaint.data.near_duplicates.fingerprints import perceptual_hashes, read_views
 from underpaint.data.near_duplicates.within_set import near_copies
 from underpaint.data.source import Source
+from underpaint.data.tables.table_file import TableFile, table_file
 from underpaint.messages import counted
 from underpaint.preparation.inputs import own_table
 from underpaint.preparation.plan import folder_names
@@ -84,8 +86,8 @@ class FolderSurvey:
     """Images that cannot be used, by the reason."""
     skipped: str
     """Line about files that are not read; "" where all are."""
-    table: str
-    """Line about the folder's own table of tags; "" without one."""
+    tables: tuple[str, ...]
+    """A line about each table of tags."""
     tags: TagSurvey
     copies: Copies
     classes: Mapping[str, int]
@@ -110,7 +112,7 @@ class FolderSurvey:
                 f"  cannot be used {counted(count, 'time')}: {why}"
                 for why, count in Counter(self.left_out).most_common(SHOWN)
             ),
-            *([f"  {self.table}"] if self.table else []),
+            *(f"  {table}" for table in self.tables),
             *_about_tags(self.tags, self.usable),
             _about_copies(self.copies),
             *_about_classes(self.classes, self.notes),
@@ -122,25 +124,27 @@ def kinds_in_words(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {suffix}" for suffix, count in Counter(kinds).most_common())
 
 
-def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
+def survey(folder: Path, listing: Listing | None = None, *, tags: Sequence[str] = (), labels: str = "") -> FolderSurvey:
     """Look at every image of a folder and its sub-folders: header, keywords, files beside it, and its pixels once.
 
-    The folder is not listed again where its ``listing`` is given.
+    The folder is not listed again where its ``listing`` is given. ``tags`` are tables beside the folder's own,
+    ``labels`` is a table of classes.
 
     Raises:
-        ValueError: if it is not a folder, or holds no images.
+        ValueError: if it is not a folder, holds no images, or a table cannot be read.
     """
     listing = listing or images_in(folder)
-    source = open_folder(folder, tags="", labels="", listing=listing)
+    source = open_folder(folder, tags=tags[0] if tags else "", labels=labels, listing=listing)
     root, table = source.root, own_table(source.root)
-    tagged = read_tags(Path(table), root, source.path) if table else None
+    tagged = [read_tags(given, root, source.path) for given in _tables(tags, table)]
     names = {path: folder_names(path, "last") for path in listing.images}
     are_tags = not table and len(set(names.values())) > 1
     samples: list[Sample | LeftOut] = []
     size = 0
     for path in progress(listing.images, "Reading images", total=len(listing.images), unit="images"):
-        tags = tagged.tags.get(path) if tagged else None
-        sample = read_file(root, row_of(path, tags=tags, folders=names[path] if are_tags else ()), {})
+        said = [each.tags[path] for each in tagged if path in each.tags]
+        written = tuple(chain.from_iterable(said)) if said else None
+        sample = read_file(root, row_of(path, tags=written, folders=names[path] if are_tags else ()), {})
         if isinstance(sample, Sample):
             size += (root / sample.name).stat().st_size
             sample = replace(sample, data=b"")  # those of thousands would not fit into memory
@@ -157,12 +161,20 @@ def survey(folder: Path, listing: Listing | None = None) -> FolderSurvey:
         bytes=size,
         left_out=Counter([*(each.reason for each in samples if isinstance(each, LeftOut)), *damaged.values()]),
         skipped=listing.skipped(),
-        table="; ".join(tagged.notes) if tagged else "",
+        tables=tuple("; ".join(each.notes) for each in tagged),
         tags=_tags([sample for sample in usable if sample.name not in damaged]),
         copies=copies,
         classes=Counter(label for label in source.label if label),
         notes=source.notes,
     )
+
+
+def _tables(given: Sequence[str], own: str) -> list[TableFile]:
+    """The given tables, and a folder's own one that is not among them."""
+    tables = [table_file(each) for each in given]
+    if own and Path(own) not in {table.file.resolve() for table in tables}:
+        tables.append(TableFile(Path(own)))
+    return tables
 
 
 def _tags(samples: Sequence[Sample]) -> TagSurvey:

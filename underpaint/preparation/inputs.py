@@ -12,6 +12,7 @@ from underpaint.data.folders.listing import Listing, list_folder, refuse_unreada
 from underpaint.data.shards.archives import is_tar, unread_archive, unread_archives
 from underpaint.data.source import Problem
 from underpaint.data.tables import tag_tables
+from underpaint.data.tables.table_file import absolute, table_file
 
 Kind = Literal["folder", "table", "tars"]
 
@@ -26,7 +27,7 @@ class PreparedFrom:
     name: str
     """A distinct name made from the last part of the path; shards' names begin with it, and the index has it."""
     path: str
-    """The path that the user gave, made absolute."""
+    """The path that the user gave, made absolute; that of a table may name its columns."""
     kind: Kind
     table: str = ""
     """Path of a folder's own table of tags; "" where it has none."""
@@ -34,8 +35,8 @@ class PreparedFrom:
     @property
     def root(self) -> Path:
         """The folder that paths are relative to."""
-        is_file = self.kind == "table" or (self.kind == "tars" and Path(self.path).is_file())
-        return Path(self.path).parent if is_file else Path(self.path)
+        path = table_file(self.path).file
+        return path.parent if self.kind == "table" or (self.kind == "tars" and path.is_file()) else path
 
 
 def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
@@ -45,9 +46,12 @@ def describe(sources: Sequence[str]) -> tuple[PreparedFrom, ...]:
         ValueError: for a source that does not exist or cannot be read.
     """
     described: list[PreparedFrom] = []
-    for given in dict.fromkeys(str(Path(source).expanduser().resolve()) for source in sources):
-        for kind, table in _kinds(Path(given)):
-            name = _distinct_name(Path(given), {source.name for source in described})
+    for given in dict.fromkeys(absolute(source) for source in sources):
+        path = table_file(given).file
+        for kind, table in _kinds(path):
+            if kind != "table" and given != str(path):
+                raise ValueError(f"{given} names columns, and {path} is not a table")
+            name = _distinct_name(path, {source.name for source in described})
             described.append(PreparedFrom(name=name, path=given, kind=kind, table=table))
     if not described:
         raise ValueError("prepare needs a SOURCE: a folder of images, a table (.csv, .tsv, .parquet), or tar shards")
@@ -102,7 +106,7 @@ def own_table(folder: Path) -> str:
 def require_apart(sources: Sequence[str | Path], out: Path) -> None:
     """Raise ValueError where a set would lie in one of its sources, or a source in the set."""
     target = out.expanduser().resolve()
-    for source in (Path(given).expanduser().resolve() for given in sources):
+    for source in (table_file(given).file.resolve() for given in sources):
         if target.is_relative_to(source) or source.is_relative_to(target):
             raise ValueError(f"--out {out} and the source {source} lie in each other; choose a folder beside it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,7 @@ from underpaint.data.tables.classes import classes_by_name
 from underpaint.data.tables.matching import Match, match_rows, spellings
 from underpaint.data.tables.metadata import NOTHING, Metadata
 from underpaint.data.tables.separators import describe
+from underpaint.data.tables.table_file import TableFile
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.files import read_json, write_json, xxh3
 from underpaint.messages import counted
@@ -100,7 +101,9 @@ class TableFit:
         return f"{counted(self.ambiguous, 'row')} may be about several images, such as: {self.ambiguity}"
 
 
-def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageNames | None, is_of: str) -> JoinedTable:
+def join_table(
+    given: TableFile, folder: Path, *, known: Sequence[str], images: ImageNames | None, is_of: str
+) -> JoinedTable:
     """Sort the rows of a table by the names of their images, so that each partition reads its own rows.
 
     ``known`` are the paths of loose images, which rows are matched with. If ``images`` are given, there are others too,
@@ -114,8 +117,9 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
     """
     inputs = [
         _FORMAT,
-        xxh3(file),
-        file.suffix,
+        xxh3(given.file),
+        given.file.suffix,
+        *([replace(given, file=Path()).written] if given != TableFile(given.file) else []),
         is_of,
         None if images is None else images.identity(),
         xxhash.xxh3_64_hexdigest("\n".join(sorted(known)).encode("utf-8", "backslashreplace")),
@@ -124,9 +128,8 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
     if about.is_file():
         kept = read_json(about)
         if (folder / kept["file"]).is_file():
-            return JoinedTable(**{**kept, "file": folder / kept["file"], "written": str(file)})
-    table = TagTable(file)
-    _require_column(table, is_of)
+            return JoinedTable(**{**kept, "file": folder / kept["file"], "written": str(given.file)})
+    table = TagTable(given, needs={"tags": ("tags", "caption"), "classes": ("class",)}[is_of])
     rows = [row for block in table.rows() for row in block]
     matches = match_rows(rows, known)
     if is_of == "classes":
@@ -145,7 +148,7 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
         by_end=sum(match.by_end for match in matches),
         separated=describe(table.separator) if table.separator and is_of == "tags" else "",
         is_of=is_of,
-        written=str(file),
+        written=str(given.file),
     )
     write_json(about, asdict(made) | {"file": target.name})
     return made
@@ -154,15 +157,6 @@ def join_table(file: Path, folder: Path, *, known: Sequence[str], images: ImageN
 def _image_of(row: TableRow, match: Match) -> str:
     """The image that a row is about, as the folder or the row spells it."""
     return match.path or next(iter((*row.paths, *row.keys)), "")
-
-
-def _require_column(table: TagTable, is_of: str) -> None:
-    needed = {"tags": ("tags", "caption"), "classes": ("class",)}[is_of]
-    if not table.is_yfcc and not any(name in table.columns for name in needed):
-        raise ValueError(
-            f"{table.file} has columns for {', '.join(table.columns)}, and none for {needed[0]}; name one "
-            f"{' or '.join(map(repr, needed))}"
-        )
 
 
 def _named_rows(

@@ -22,6 +22,7 @@ from underpaint._version import __version__
 from underpaint.data.folders.folder import CLASS_FOLDERS
 from underpaint.data.folders.listing import list_folder
 from underpaint.data.shards.index import CLASSES, PREPARED, VOCABULARY, IndexWriter, index_schema
+from underpaint.data.tables.table_file import TableFile, table_file
 from underpaint.files import write_json, xxh3
 from underpaint.messages import counted, say
 from underpaint.preparation import deduplication, labelling
@@ -108,32 +109,32 @@ def _workshop(sources: Sequence[PreparedFrom], wanted: Preparation, out: Path) -
     if from_folders:
         roots = {str(source.root): paths[source.name] for source in to_match}
         classes = write_class_folders(roots, work_folders.joined / "class_folders.parquet")
-        of_all.append(join_table(classes, work_folders.joined, known=known, images=None, is_of="classes"))
-    tables = {source.name: (*of_all, *_own_table(source, paths, work_folders)) for source in sources}
+        of_all.append(join_table(TableFile(classes), work_folders.joined, known=known, images=None, is_of="classes"))
+    tables = {source.name: (*of_all, *_own_table(source, paths, work_folders, wanted)) for source in sources}
     return replace(work_folders, tables=tables, exclusion=exclusion_folder(wanted.exclude, work_folders.work))
 
 
 def _image_names(sources: Sequence[PreparedFrom], known: Iterable[str]) -> ImageNames:
     tars = [tar for source in sources if source.kind == "tars" for tar in tar_files(Path(source.path))]
-    of_tables = [path for source in sources if source.kind == "table" for path in table_paths(Path(source.path))]
+    of_tables = [path for source in sources if source.kind == "table" for path in table_paths(table_file(source.path))]
     return ImageNames(tars=tars, loose=(*known, *of_tables))
 
 
-def _table(option: str, given: str, needs: str) -> Path:
-    file = Path(given).expanduser()
-    if not file.is_file():
-        raise ValueError(f"{option} {file} does not exist; give a table with a path or key, and {needs}")
-    return file
+def _table(option: str, given: str, needs: str) -> TableFile:
+    table = table_file(given)
+    if not table.file.is_file():
+        raise ValueError(f"{option} {table.file} does not exist; give a table with a path or key, and {needs}")
+    return table
 
 
 def _own_table(
-    source: PreparedFrom, paths: Mapping[str, Sequence[str]], work_folders: WorkFolders
+    source: PreparedFrom, paths: Mapping[str, Sequence[str]], work_folders: WorkFolders, wanted: Preparation
 ) -> tuple[JoinedTable, ...]:
-    """The table of tags in a folder of images, joined to its images; () where it has none."""
-    if not source.table:
+    """The table of tags in a folder, joined to its images; () where it has none, or the user names it himself."""
+    if not source.table or Path(source.table) in {table_file(table).file.resolve() for table in wanted.tags}:
         return ()
     known = paths.get(source.name, ())
-    return (join_table(Path(source.table), work_folders.joined, known=known, images=None, is_of="tags"),)
+    return (join_table(TableFile(Path(source.table)), work_folders.joined, known=known, images=None, is_of="tags"),)
 
 
 def _fits(partitions: Sequence[Partition], work_folders: WorkFolders, most: float) -> list[TableFit]:

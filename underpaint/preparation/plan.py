@@ -20,6 +20,7 @@ import xxhash
 
 from underpaint.data.folders.listing import Listing
 from underpaint.data.tables.metadata import NOTHING, Metadata
+from underpaint.data.tables.table_file import TableFile, table_file
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.preparation.arrow_files import write_table
 from underpaint.preparation.inputs import PreparedFrom, passed_over, tar_files
@@ -215,9 +216,9 @@ def _is_utf_8(path: str) -> bool:
 
 def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
     """The images that a table names, in its order; several rows of an image are merged."""
-    file = Path(source.path)
-    several = _rows_of_repeated_images(file)
-    for row in _rows(file):
+    table = table_file(source.path)
+    several = _rows_of_repeated_images(table)
+    for row in _rows(table):
         if not row.paths:
             yield _Planned((", ".join(row.keys),), problem=row.refusal or "a row without a path")
             continue
@@ -230,23 +231,23 @@ def _of_table(source: PreparedFrom) -> Iterator[_Planned]:
         yield _Planned(row.paths, said=said, problem=row.refusal, size=size, stamp=stamp)
 
 
-def _rows(file: Path) -> Iterator[TableRow]:
-    for block in TagTable(file).rows():
+def _rows(table: TableFile) -> Iterator[TableRow]:
+    for block in TagTable(table).rows():
         yield from block
 
 
-def table_paths(file: Path) -> Iterator[str]:
+def table_paths(table: TableFile) -> Iterator[str]:
     """The first path of each row of a table."""
-    return (row.paths[0] for row in _rows(file) if row.paths)
+    return (row.paths[0] for row in _rows(table) if row.paths)
 
 
-def _rows_of_repeated_images(file: Path) -> dict[str, Metadata | None]:
+def _rows_of_repeated_images(table: TableFile) -> dict[str, Metadata | None]:
     """The merged metadata of each image that has several rows, by its first path."""
-    hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(file) if row.paths), dtype=np.uint64)
+    hashes = np.fromiter((_path_hash(row.paths[0]) for row in _rows(table) if row.paths), dtype=np.uint64)
     values, counts = np.unique(hashes, return_counts=True)
     wanted = set(values[counts > 1].tolist())
     said: dict[str, Metadata | None] = {}
-    for row in _rows(file) if wanted else ():
+    for row in _rows(table) if wanted else ():
         if row.paths and _path_hash(row.paths[0]) in wanted:
             said[row.paths[0]] = (said.get(row.paths[0]) or NOTHING).merged_with(row.said)
     return said

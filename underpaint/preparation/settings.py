@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 from underpaint._version import __version__
 from underpaint.data.folders.folder import CLASS_FOLDERS
+from underpaint.data.tables.table_file import absolute, table_file
 from underpaint.files import OneOrMany, paths_of, xxh3
 from underpaint.messages import counted
 from underpaint.preparation.families import Dedupe
@@ -104,7 +105,7 @@ def continued(out: Path, sources: Sequence[str | Path], options: PrepareOptions)
         changed |= {"mapping": written.labels, "implied": written.implied}
     return replace(
         before,
-        sources=tuple(dict.fromkeys([*before.sources, *_absolute(sources)])),
+        sources=tuple({table_file(each).file: each for each in (*before.sources, *_absolute(sources))}.values()),
         exclude=before.exclude if exclude is None else _absolute(exclude),
         **plain,
         rules=replace(before.rules, **changed),
@@ -146,7 +147,7 @@ def _tuples(value: object) -> Any:
 
 
 def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    return tuple(str(Path(path).expanduser().resolve()) for path in paths)
+    return tuple(map(absolute, paths))
 
 
 def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSettings:
@@ -158,7 +159,7 @@ def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSet
             {"name": source.name, "path": source.path, "kind": source.kind, "table": source.table} for source in sources
         ],
         "tags": list(tags),
-        "tags_hash": [xxh3(Path(table)) for table in tags],
+        "tags_hash": [xxh3(table_file(table).file) for table in tags],
         "labels": "",
         "exclude": list(wanted.exclude),
         "rules": asdict(wanted.rules),
@@ -171,8 +172,8 @@ def recorded(sources: Sequence[PreparedFrom], wanted: Preparation) -> PrepareSet
     if wanted.labels == CLASS_FOLDERS:
         settings["labels"] = CLASS_FOLDERS
     elif wanted.labels:
-        file = Path(wanted.labels).expanduser().resolve()
-        settings["labels"], settings["labels_hash"] = str(file), xxh3(file)
+        settings["labels"] = absolute(wanted.labels)
+        settings["labels_hash"] = xxh3(table_file(wanted.labels).file)
     return settings
 
 

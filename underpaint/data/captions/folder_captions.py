@@ -11,6 +11,7 @@ from underpaint.data.folders.annotations import caption_rows
 from underpaint.data.source import Caption, Problem
 from underpaint.data.tables import metadata
 from underpaint.data.tables.metadata import Metadata
+from underpaint.data.tables.table_file import TableFile, table_file
 from underpaint.files import MAX_JSON_BYTES
 from underpaint.messages import counted
 
@@ -55,13 +56,13 @@ def read_folder_captions(root: Path, paths: tuple[str, ...], *, table: str) -> F
         captions.setdefault(path, {}).update(dict.fromkeys(texts))
         tags.setdefault(path, {}).update(dict.fromkeys(said.tags or ()))
 
-    file = _table_of(root, table)
-    if file is not None:
-        rows, unmatched = caption_rows(file, root, known)
+    given = _table_of(root, table)
+    if given is not None:
+        rows, unmatched = caption_rows(given, root, known)
         problems += unmatched
         for path, said in rows:
-            add(path, said, file.name)
-        notes.append(f"{counted(len({path for path, _ in rows}), 'image')} have a row in {file.name}")
+            add(path, said, given.file.name)
+        notes.append(f"{counted(len({path for path, _ in rows}), 'image')} have a row in {given.file.name}")
     beside = 0
     for path, sidecar in _sidecars(root, paths):
         beside += 1
@@ -79,13 +80,13 @@ def read_folder_captions(root: Path, paths: tuple[str, ...], *, table: str) -> F
     )
 
 
-def _table_of(root: Path, table: str) -> Path | None:
+def _table_of(root: Path, table: str) -> TableFile | None:
     if not table:
-        return next((root / name for name in CAPTIONS_FILES if (root / name).is_file()), None)
-    file = Path(table).expanduser()
-    if not file.is_file():
+        return next((TableFile(root / name) for name in CAPTIONS_FILES if (root / name).is_file()), None)
+    given = table_file(table)
+    if not given.file.is_file():
         raise ValueError(f"data.captions={table} is not a file; give a table with the columns path and caption")
-    return file
+    return given
 
 
 def _sidecars(root: Path, paths: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

@@ -11,6 +11,7 @@ from underpaint.data.tables.classes import classes_by_name
 from underpaint.data.tables.matching import Match, match_rows
 from underpaint.data.tables.metadata import Metadata
 from underpaint.data.tables.separators import describe
+from underpaint.data.tables.table_file import TableFile
 from underpaint.data.tables.tag_tables import TableRow, TagTable
 from underpaint.messages import counted
 from underpaint.tags.keyword_paths import words_and_paths
@@ -38,13 +39,13 @@ class LabelsFile:
     notes: tuple[str, ...]
 
 
-def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
+def read_tags(given: TableFile, root: Path, known: Collection[str]) -> TagsFile:
     """The tags of the ``known`` images of ``root``; rows that match none of them are problems.
 
     Raises:
         ValueError: if the file is not a table of tags, or gives no image a tag.
     """
-    table = _opened(file, "tags")
+    table, file = TagTable(given, needs=["tags"]), given.file
     merged: dict[str, dict[str, None]] = {}
     problems: list[Problem] = []
     by_end = 0
@@ -63,7 +64,7 @@ def read_tags(file: Path, root: Path, known: Collection[str]) -> TagsFile:
     return TagsFile(tags=tags, problems=tuple(problems), notes=tuple(notes))
 
 
-def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
+def read_labels(given: TableFile, root: Path, known: Collection[str]) -> LabelsFile:
     """The classes, and perhaps the splits, of the ``known`` images of ``root``.
 
     A row that says of an image what an earlier one says counts once, and a note says so.
@@ -72,7 +73,7 @@ def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
         ValueError: if the file is not a table of classes, names an unknown split, says two things of one image, or
             names no image.
     """
-    table = _opened(file, "class")
+    table, file = TagTable(given, needs=["class"]), given.file
     matched = list(_matched(table, known))
     said, repeats = classes_by_name(table, [(match.path, row) for row, match in matched])
     _require_any(file, root, said)
@@ -88,7 +89,7 @@ def read_labels(file: Path, root: Path, known: Collection[str]) -> LabelsFile:
 
 
 def caption_rows(
-    file: Path, root: Path, known: Collection[str]
+    given: TableFile, root: Path, known: Collection[str]
 ) -> tuple[list[tuple[str, Metadata]], tuple[Problem, ...]]:
     """The path and the metadata of each row that names a ``known`` image of ``root``, and the rows that name none.
 
@@ -97,23 +98,13 @@ def caption_rows(
     """
     matched: list[tuple[str, Metadata]] = []
     problems: list[Problem] = []
-    for row, match in _matched(_opened(file, "caption"), known):
+    for row, match in _matched(TagTable(given, needs=["caption"]), known):
         if match.path:
             matched.append((match.path, row.said))
         else:
             problems.append(_problem(row, match, root))
-    _require_any(file, root, [path for path, _ in matched])
+    _require_any(given.file, root, [path for path, _ in matched])
     return matched, tuple(problems)
-
-
-def _opened(file: Path, column: str) -> TagTable:
-    table = TagTable(file)
-    if not table.is_yfcc and column not in table.columns:
-        raise ValueError(
-            f"{file} has columns for {', '.join(table.columns)}, and none called {column!r}; it needs 'path' and "
-            f"{column!r}"
-        )
-    return table
 
 
 def _matched(table: TagTable, known: Collection[str]) -> Iterator[tuple[TableRow, Match]]:

@@ -21,6 +21,7 @@ from underpaint.data.splits import (
     split_folders,
     unread_halves,
 )
+from underpaint.data.tables.table_file import TableFile, table_file
 from underpaint.messages import counted
 from underpaint.tags.label_names import TagRulesName, label_names
 
@@ -106,7 +107,7 @@ def open_folder(
         licence="your own images",
         attribution=str(folder),
     )
-    notes = _notes(split_of, splits, label_of, named_by=labels if labelled.split else "")
+    notes = _notes(split_of, splits, label_of, named_by=str(labels_file.file) if labels_file and labelled.split else "")
     return replace(
         source,
         skipped=listing.links,
@@ -171,25 +172,26 @@ def _notes_on_classes(
     return notes
 
 
-def _tags_file(folder: Path, tags: str) -> Path | None:
+def _tags_file(folder: Path, tags: str) -> TableFile | None:
     if tags:
         return _existing(tags)
-    return next((folder / name for name in TAGS_FILES if (folder / name).is_file()), None)
+    return next((TableFile(folder / name) for name in TAGS_FILES if (folder / name).is_file()), None)
 
 
-def _labels_file(labels: str) -> Path | None:
+def _labels_file(labels: str) -> TableFile | None:
     return _existing(labels) if labels and labels != CLASS_FOLDERS else None
 
 
-def _existing(file: str) -> Path:
-    path = Path(file).expanduser()
+def _existing(written: str) -> TableFile:
+    table = table_file(written)
+    path = table.file
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file of tags or labels")
     if not path.exists():
         raise ValueError(f"{path} does not exist")
     if not path.is_file():
         raise ValueError(f"{path} is a device or a pipe; give a file of tags or labels")
-    return path
+    return table
 
 
 def class_folders(paths: Collection[str], *, below: Mapping[str, str]) -> dict[str, str]:

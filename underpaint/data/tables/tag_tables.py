@@ -5,24 +5,21 @@ They are read block by block, so that a table of a hundred million rows takes no
 
 from __future__ import annotations
 
-import bz2
-import csv
-import gzip
-import io
-import re
+import shlex
 import urllib.parse
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from underpaint.data.tables.csv_rows import BLOCK_BYTES, csv_rows, first_line, kind_of, numbered_csv_rows, plain
 from underpaint.data.tables.metadata import COLUMNS, Metadata, distinct, from_fields
 from underpaint.data.tables.separators import Separator, SeparatorCount, split_tags, word_of
-from underpaint.data.tables.text_form import delimiter_of, encoding_of
+from underpaint.data.tables.table_file import TableFile
+from underpaint.suggest import nearest
 
 if TYPE_CHECKING:
     import pyarrow
@@ -34,16 +31,22 @@ EXTENSIONS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".txt")
 Block = dict[str, list[object]]
 """Some rows of a table, column by column."""
 
-MAX_LINE_BYTES = 1_000_000
-BLOCK_BYTES = 16 * 1024**2
 BATCH_ROWS = 65_536
+MOST_NAMED = 20
+"""Most columns of a table that an error names."""
+MOST_USUAL = 4
+"""Most usual names of a column that an error gives as examples."""
 
-_COMPRESSED: dict[str, Callable[[Path, str], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}  # type: ignore[dict-item]
 JSON_ADVICE = "write one JSON object a line, in UTF-8"
 PARQUET_ADVICE = "is it a Parquet file, and whole?"
 _JSON_LINES = (".jsonl", ".ndjson")
-_KNOWN = frozenset(name for names in COLUMNS.values() for name in names)
-_WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_NAMES_OF_IMAGES = ("path", "key", "digest")
+_OPTIONS = {
+    "tags": "--tags {0} (train: data.tags={0})",
+    "class": "--labels {0} (train: data.labels={0})",
+    "caption": "data.captions={0}",
+}
+"""Ways to give a table, by its content."""
 
 _YFCC = ("id", "user", "nickname", "taken", "uploaded", "device", "title", "description", "tags", "machine_tags")
 _YFCC += ("longitude", "latitude", "accuracy", "page", "download", "licence", "licence_url", "server", "farm")
@@ -74,25 +77,29 @@ class TagTable:
     """A table about images, with named columns or in the form of YFCC100M.
 
     Raises:
-        ValueError: if the file is not a table, or lacks a column that names the image.
+        ValueError: if the file is not a table, lacks a column that the user named, one that names the image, or one
+            with any of the meanings ``needs``.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.is_yfcc = _kind(file) not in (".parquet", *_JSON_LINES) and is_yfcc(file)
-        self.columns = dict[str, str]() if self.is_yfcc else _columns(file)
-        """Names of this table's columns, by key of COLUMNS."""
+    def __init__(self, table: TableFile, *, needs: Sequence[str] = ()) -> None:
+        self.table = table
+        self.file = table.file
+        self.is_yfcc = kind_of(table.file) not in (".parquet", *_JSON_LINES) and is_yfcc(table.file)
+        if self.is_yfcc and table.columns:
+            raise ValueError(f"{table.file} is a table of YFCC100M, whose columns have no names; leave them out")
+        self.columns = dict[str, tuple[str, ...]]() if self.is_yfcc else _columns(table, needs)
+        """Names of this table's columns, by key of COLUMNS; tags may have several."""
 
     @cached_property
     def separator(self) -> Separator | None:
-        """The separator of tags in a cell, chosen from the whole column; None where no cell is a text."""
+        """The separator of tags in a cell, chosen from all columns of tags; None where no cell is a text."""
         if self.is_yfcc:
             return ","
-        if "tags" not in self.columns:
-            return None
+        names = self.columns.get("tags", ())
         count = SeparatorCount()
-        for block in self._blocks([self.columns["tags"]]):
-            count.add(block[self.columns["tags"]])
+        for block in self._blocks(names) if names else ():
+            for name in names:
+                count.add(block[name])
         return count.choose() if count.texts else None
 
     def rows(self) -> Iterator[list[TableRow]]:
@@ -100,65 +107,59 @@ class TagTable:
         if self.is_yfcc:
             yield from _yfcc(self.file)
             return
-        meanings = tuple(self.columns)
-        for block in self._blocks(list(self.columns.values())):
-            for meaning, name in self.columns.items():
-                if meaning != "tags" and any(isinstance(value, (list, dict)) for value in block[name]):
+        columns = dict(self.columns)
+        tags = columns.pop("tags", ())
+        single = {meaning: name for meaning, (name,) in columns.items()}
+        for block in self._blocks([*single.values(), *tags]):
+            for name in single.values():
+                if any(isinstance(value, (list, dict)) for value in block[name]):
                     raise ValueError(
                         f"{self.file} has lists in the column {name!r}; it must hold one text or number per row"
                     )
-            values = zip(*block.values(), strict=True)
-            yield [_row(dict(zip(meanings, row, strict=True)), self.separator) for row in values]
+            values = zip(*(block[name] for name in (*single.values(), *tags)), strict=True)
+            yield [_row(dict(zip(single, row, strict=False)), row[len(single) :], self.separator) for row in values]
 
     def place_of(self, number: int) -> str:
         """The place of a row, given by its number from 0, for people: its line in a CSV file, else ``row 4``."""
-        kind = _kind(self.file)
+        kind = kind_of(self.file)
         if self.is_yfcc or kind == ".parquet" or kind in _JSON_LINES:
             return f"row {number + 1}"
-        line, _ = next(islice(_numbered_csv_rows(self.file), number + 1, None))  # the first is the header
+        line, _ = next(islice(numbered_csv_rows(self.table), number + 1, None))  # the first is the header
         return f"line {line}"
 
-    def _blocks(self, names: list[str]) -> Iterator[Block]:
-        kind = _kind(self.file)
-        read = _parquet_blocks if kind == ".parquet" else _json_blocks if kind in _JSON_LINES else _csv_blocks
-        yield from read(self.file, names)
+    def _blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        kind, distinct_names = kind_of(self.file), list(dict.fromkeys(names))
+        if kind == ".parquet":
+            return _parquet_blocks(self.file, distinct_names)
+        if kind in _JSON_LINES:
+            return _json_blocks(self.file, distinct_names)
+        return _csv_blocks(self.table, distinct_names)
 
 
 def is_table(file: Path) -> bool:
-    return _kind(file) in EXTENSIONS or is_yfcc(file)
+    return kind_of(file) in EXTENSIONS or is_yfcc(file)
 
 
 def is_yfcc(file: Path) -> bool:
     """Whether the first line has the number of fields of YFCC100M and ends with its mark of photo or video."""
-    fields = _first_line(file).split(b"\t")
+    fields = first_line(file).split(b"\t")
     return len(fields) in _YFCC_FIRST and fields[-1] in (b"0", b"1")
 
 
-def _kind(file: Path) -> str:
-    """The extension in lower case, without that of a compression."""
-    name = file.with_suffix("") if file.suffix.lower() in _COMPRESSED else file
-    return name.suffix.lower()
-
-
-def _first_line(file: Path) -> bytes:
-    """The first line without its end, which may be a carriage return alone."""
-    try:
-        with _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened:
-            start = opened.read(MAX_LINE_BYTES)
-    except (EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"{file} is damaged, or cannot be read: {error}") from error
-    return re.split(rb"[\r\n]", start, maxsplit=1)[0]
-
-
-def _row(fields: dict[str, object], separator: Separator | None) -> TableRow:
-    names = ("path", "key", "digest", "class", "split")
-    path, key, digest, label, split = (word_of(fields.pop(name, None)) for name in names)
-    tags = fields.pop("tags", None)
+def _row(fields: dict[str, object], cells: Sequence[object], separator: Separator | None) -> TableRow:
+    """A row with one value by meaning, and the ``cells`` of its columns of tags."""
+    path, key, digest, label, split = (
+        word_of(fields.pop(name, None)) for name in (*_NAMES_OF_IMAGES, "class", "split")
+    )
     said = from_fields(fields)
+    filled = [cell for cell in cells if cell is not None]
+    if filled:
+        tags = distinct(tag for cell in filled for tag in split_tags(cell, separator))
+        said = Metadata(tags=tags).merged_with(said)
     return TableRow(
         paths=(path,) if path else (),
         keys=tuple(name for name in (key, digest) if name),
-        said=said if tags is None else Metadata(tags=distinct(split_tags(tags, separator))).merged_with(said),
+        said=said,
         label=label,
         split=split,
         refusal="" if path or key or digest else "a row without a path",
@@ -183,49 +184,74 @@ def _require_readable(file: Path, name: str, kind: pyarrow.DataType) -> None:
         raise ValueError(f"{file} has the column {name!r} of type {kind}; it must hold text, or lists of text")
 
 
-def _columns(file: Path) -> dict[str, str]:
-    if _kind(file) == ".json":
+def _columns(table: TableFile, needs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The columns that the user named, and of the others those with usual names."""
+    file = table.file
+    if kind_of(file) == ".json":
         raise ValueError(f"{file} is one JSON value, and a table has a row a line; {JSON_ADVICE}, and call it .jsonl")
-    there = _header(file)
-    lower = {_plain(name): name for name in reversed(there) if isinstance(name, str)}
-    chosen = {what: lower[name] for what, names in COLUMNS.items() for name in reversed(names) if name in lower}
-    twice = [name for name in chosen.values() if there.count(name) > 1]
+    there = _header(table)
+    chosen = {meaning: tuple(_found(name, there, file) for name in names) for meaning, names in table.columns.items()}
+    named = {name for names in chosen.values() for name in names}
+    lower = {plain(name): name for name in reversed(there) if isinstance(name, str) and name not in named}
+    of_image = [meaning for meaning in _NAMES_OF_IMAGES if meaning in chosen]
+    for meaning, names in COLUMNS.items():
+        usual = next((lower[name] for name in names if name in lower), None)
+        if usual is not None and meaning not in chosen and not (of_image and meaning in _NAMES_OF_IMAGES):
+            chosen[meaning] = (usual,)
+    twice = [name for names in chosen.values() for name in names if there.count(name) > 1]
     if twice:
         raise ValueError(f"{file} has the column {twice[0]!r} twice; remove or rename one of them")
-    if not {"path", "key", "digest"} & chosen.keys():
-        raise ValueError(
-            f"{file} has the columns {', '.join(map(repr, there[:20])) or 'none'}; one must name the image: "
-            f"{', '.join(COLUMNS['path'])}, or {', '.join(COLUMNS['key'])}"
-        )
-    if "path" in chosen:
-        for name in ("key", "digest"):
-            chosen.pop(name, "")  # numbers of rows are called id, too
+    lacking = [] if chosen.keys() & set(_NAMES_OF_IMAGES) else ["path"]
+    lacking += [] if not needs or chosen.keys() & set(needs) else [needs[0]]
+    if lacking:
+        _refuse(table, there, lacking, needs)
+    if "path" in chosen and "path" not in table.columns:
+        for meaning in ("key", "digest"):
+            chosen.pop(meaning, ())  # numbers of rows are called id, too
     return chosen
 
 
-def _plain(name: str) -> str:
-    """The name of a column in lower case, with ``_`` for blanks and hyphens: ``File Name`` is ``file_name``."""
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
+def _found(name: str, there: Sequence[str], file: Path) -> str:
+    """The column that the user called so, perhaps in another case."""
+    if name in there:
+        return name
+    alike = [each for each in there if plain(each) == plain(name)]
+    if not alike:
+        close = nearest(name, there[:MOST_NAMED])
+        meant = f"; did you mean {close!r}?" if close else ""
+        raise ValueError(f"{file} has no column {name!r} among {_named(there)}{meant}")
+    return alike[0]
 
 
-def _header(file: Path) -> list[str]:
-    if _kind(file) == ".parquet":
+def _named(there: Sequence[str]) -> str:
+    """Words with the names of the columns."""
+    further = f" and {len(there) - MOST_NAMED:,} more" if len(there) > MOST_NAMED else ""
+    return f"the columns {', '.join(map(repr, there[:MOST_NAMED])) or 'none'}{further}"
+
+
+def _refuse(table: TableFile, there: Sequence[str], lacking: Sequence[str], needs: Sequence[str]) -> NoReturn:
+    """Raise ValueError for a table without columns of the meanings ``lacking``, with the text that names them."""
+    usual = " or ".join(f"{meaning}, as {', '.join(COLUMNS[meaning][:MOST_USUAL])}, ..." for meaning in lacking)
+    wanted = {**table.columns, **dict.fromkeys(lacking, ("COLUMN",))}
+    example = shlex.quote(replace(table, columns=wanted).written)
+    option = _OPTIONS.get(needs[0], "{}") if needs else "{}"
+    raise ValueError(
+        f"{table.file} has {_named(there)}, and none of a usual name for {usual}; name it after the file: "
+        f"{option.format(example)}"
+    )
+
+
+def _header(table: TableFile) -> list[str]:
+    file = table.file
+    if kind_of(file) == ".parquet":
         import pyarrow.parquet
 
         with _arrow_errors(file, PARQUET_ADVICE):
             return list(pyarrow.parquet.read_schema(file).names)
-    if _kind(file) in _JSON_LINES:
+    if kind_of(file) in _JSON_LINES:
         with _arrow_errors(file, JSON_ADVICE):
             return next((list(batch.schema.names) for batch in _json_batches(file)), [])
-    return next(_csv_rows(file), [])
-
-
-def _delimiter(file: Path) -> str:
-    if _kind(file) == ".tsv":
-        return "\t"
-    with _opened_text(file) as text:
-        line = text.readline(MAX_LINE_BYTES)
-    return delimiter_of(line, lambda name: _plain(name) in _KNOWN)
+    return next(csv_rows(table), [])
 
 
 @contextmanager
@@ -265,9 +291,9 @@ def _json_batches(file: Path) -> Iterator[pyarrow.RecordBatch]:
             yield from opened
 
 
-def _csv_blocks(file: Path, names: list[str]) -> Iterator[Block]:
+def _csv_blocks(table: TableFile, names: list[str]) -> Iterator[Block]:
     """Blocks of a CSV file, all values as texts; a row may be shorter than the header, never longer."""
-    rows = _csv_rows(file)
+    rows = csv_rows(table)
     header = next(rows, [])
     places = [header.index(name) for name in names]
     while chunk := list(islice(rows, BATCH_ROWS)):
@@ -275,65 +301,6 @@ def _csv_blocks(file: Path, names: list[str]) -> Iterator[Block]:
             name: [row[place] if place < len(row) else "" for row in chunk]
             for name, place in zip(names, places, strict=True)
         }
-
-
-def _csv_rows(file: Path) -> Iterator[list[str]]:
-    """The header and the rows that are not empty; raises ValueError for a quote that is never closed."""
-    return (row for _, row in _numbered_csv_rows(file))
-
-
-def _numbered_csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The same with the number of the line that each begins in; lines may end as on Unix, Windows or an old Mac."""
-    with _opened_text(file) as text:
-        delimiter = _delimiter(file)
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        fields, lines = 0, 0
-        try:
-            for row in reader:
-                if len(row) > (fields := fields or len(row)):
-                    raise ValueError(
-                        f"{file} line {reader.line_num} has more fields than the header: put values with a "
-                        f"{_WORDS[delimiter]} in double quotes, and another character between tags"
-                    )
-                if row:
-                    yield lines + 1, row
-                lines = reader.line_num
-        except csv.Error as error:
-            # its word for a quote that is never closed is the end of the file
-            text_of_error = str(error)
-            reason = "a quote is opened and never closed" if "unexpected end" in text_of_error else text_of_error
-            raise ValueError(f"{file}: the row that begins in line {lines + 1} is not CSV: {reason}") from error
-
-
-def _encoding(file: Path) -> str:
-    status = file.stat()
-    return _encoding_of_version(file, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _encoding_of_version(file: Path, changed: int, size: int) -> str:
-    return encoding_of(lambda: _bytes(file), file)
-
-
-def _bytes(file: Path) -> Iterator[bytes]:
-    with _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened:
-        while block := opened.read(BLOCK_BYTES):
-            yield block
-
-
-@contextmanager
-def _opened_text(file: Path) -> Iterator[io.TextIOWrapper]:
-    """The text of a table, with its line ends unchanged."""
-    try:
-        with (
-            _COMPRESSED.get(file.suffix.lower(), open)(file, "rb") as opened,
-            io.TextIOWrapper(opened, encoding=_encoding(file), newline="") as text,
-        ):
-            yield text
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not a table in UTF-8: {error}; save it as UTF-8") from error
-    except (EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"{file} is damaged, or cannot be read: {error}") from error
 
 
 def _open_csv(
@@ -355,7 +322,7 @@ def _yfcc(file: Path) -> Iterator[list[TableRow]]:
     import pyarrow
     import pyarrow.csv
 
-    names = _YFCC_FIRST[_first_line(file).count(b"\t") + 1]
+    names = _YFCC_FIRST[first_line(file).count(b"\t") + 1]
     wanted = [name for name in _YFCC_READ if name in names]
     convert = pyarrow.csv.ConvertOptions(
         include_columns=wanted, column_types={name: pyarrow.string() for name in wanted}

@@ -12,19 +12,19 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from underpaint.data.tables.table_file import DELIMITERS
 from underpaint.messages import say
 
-DELIMITERS = (",", ";", "\t", "|")
-"""Characters between fields, in order of precedence."""
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _WESTERN = "cp1252"
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def encoding_of(blocks: Callable[[], Iterable[bytes]], file: Path) -> str:
+def encoding_of(blocks: Callable[[], Iterable[bytes]], file: Path, *, advice: str = "save it as UTF-8") -> str:
     """The encoding of a table: Unicode's by its mark, UTF-8, or that of Windows in Western Europe, which is said.
 
-    ``blocks`` reads the file from its beginning, piece by piece. Windows' encoding is taken where half of the letters
+    ``blocks`` reads the file from its beginning, piece by piece; ``advice`` ends the message about another encoding.
+    Windows' encoding is taken where half of the letters
     of the words with accents are plain ones, as in the languages that are written in it: words in other encodings of
     single bytes would have hardly any.
 
@@ -42,7 +42,7 @@ def encoding_of(blocks: Callable[[], Iterable[bytes]], file: Path) -> str:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         if not _is_western(blocks()):
-            raise ValueError(f"{file} is not a table in UTF-8: {error}; save it as UTF-8") from error
+            raise ValueError(f"{file} is not a table in UTF-8: {error}; {advice}") from error
         say(f"{file.name} is not in UTF-8: it is read as Windows-1252; save it as UTF-8 if words are wrong")
         return _WESTERN
     return "utf-8"
@@ -57,7 +57,7 @@ def delimiter_of(line: str, is_known: Callable[[str], bool]) -> str:
         except csv.Error:  # without its own delimiter a header of many columns is a field longer than Python reads
             return 0
 
-    return max(DELIMITERS, key=known)
+    return max(DELIMITERS.values(), key=known)
 
 
 def _is_western(blocks: Iterable[bytes]) -> bool:
