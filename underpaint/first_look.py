@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from underpaint.data.folders.folder import images_in
+from underpaint.data.folders.folder import listed
 from underpaint.data.reading_time import READ, seen
+from underpaint.data.splits import HELDOUT_FEWEST
 from underpaint.files import OneOrMany, paths_of
 from underpaint.fitted_recipes import MINUTES, Fitted, fewest_images, fit, name_of
 from underpaint.messages import duration
 from underpaint.preparation.folder_survey import FolderSurvey, survey
+from underpaint.preparation.labelling import heldout_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def look(folder: str | Path, *, minutes: float = MINUTES, tags: OneOrMany = (), 
     if not 0 < minutes < float("inf"):
         raise ValueError(f"--minutes {minutes} must be a positive number")
     root = Path(folder).expanduser()
-    listing = images_in(root)
+    listing = listed(root)  # what is skipped is a line of the survey
     given = Tables(tags=tuple(map(str, paths_of(tags))), labels=str(labels))
     surveyed = survey(root, listing, tags=given.tags, labels=given.labels)
     some = listing.images[:: max(1, len(listing.images) // READ)][:READ]
@@ -98,6 +100,8 @@ def _commands(
         wsp = fit("wsp", tagged, seconds=(1 - share) * seconds, given=[data], networks=[mae.network])
         commands.append(_training(wsp, data, f"init_from=runs/{name}_mae", f"runs/{name}_mae_wsp"))
         commands.append(_command("predict", f"runs/{name}_mae_wsp", folder, "--top", "3"))
+        if labelled * heldout_share(count) >= HELDOUT_FEWEST:  # thresholds are chosen on them
+            commands.append(_command("predict", f"runs/{name}_mae_wsp", folder, "--write", "xmp"))
     if len(surveyed.classes) > 1:
         commands.append(_command("eval", "knn", f"runs/{name}_mae", f"dataset={folder}", *given.classes()))
     commands.append(_command("embed", f"runs/{name}_mae", folder, "--out", f"{name}.parquet"))

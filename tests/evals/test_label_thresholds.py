@@ -15,6 +15,7 @@ from underpaint.evals.label_thresholds import (
     UNSEEN,
     chance_precision,
     choose_threshold,
+    fewest_named,
     label_thresholds,
     precision_interval,
     wilson,
@@ -73,6 +74,7 @@ def test_the_threshold_is_the_lowest_that_reaches_the_precision(seed: int) -> No
 def test_fifteen_right_images_are_the_fewest() -> None:
     score = np.linspace(1, 0, 40)
     assert choose_threshold(score, np.arange(40) < 14, precision=0.9) is None
+    assert [fewest_named(each) for each in (0.5, 0.8, 0.9)] == [2, 7, 15]
     assert choose_threshold(score, np.arange(40) < 15, precision=0.9) == pytest.approx((score[14] + score[15]) / 2)
 
 

@@ -81,6 +81,8 @@ def test_every_form_of_an_image_gives_the_same(images: Path, runs: Path) -> None
     shares = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
     torch.testing.assert_close(encoder.embed(shares), encoder.embed(path), atol=0.1, rtol=0)
     assert encoder.embed([]).shape == (0, 16)
+    with pytest.raises(ValueError, match="images is of type dict; give one image, or a list"):
+        encoder.embed({0: path})
     assert torch.equal(encoder.embed(path.parent.glob(path.name)), encoder.embed(path))
 
 

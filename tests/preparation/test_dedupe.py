@@ -164,6 +164,16 @@ def test_an_interrupted_search_is_done_again(
     assert outputs(prepared(tmp_path / "set", *sources, shard_images=8, dedupe="near")) == outputs(out)
 
 
+def test_other_rules_for_copies_make_the_set_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_files(tmp_path / "photos", {f"{number}.png": encoded(photograph(number)) for number in range(2)})
+    for rules, is_kept in (("old", False), ("old", True), ("new", False)):
+        monkeypatch.setattr(deduplication, "_FORMAT", rules)
+        underpaint.prepare(folder, tmp_path / "set", dedupe="near")
+        assert ("prepared already" in capsys.readouterr().err) == is_kept, rules
+
+
 def test_a_set_without_copies_has_an_empty_page(tmp_path: Path) -> None:
     photos = write_files(tmp_path / "photos", {f"{number}.png": encoded(photograph(number)) for number in range(3)})
     record = underpaint.prepare([str(photos)], tmp_path / "set", dedupe=True)

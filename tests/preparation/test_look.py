@@ -87,12 +87,16 @@ def test_images_that_were_cut_off_are_told_as_prepare_tells_them(tmp_path: Path)
     assert (found.copies.exact, found.tags.images) == (0, 2)
 
 
-def test_a_folder_is_listed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_listed_once(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls: list[Path] = []
     monkeypatch.setattr(folders, "list_folder", lambda root: calls.append(root) or list_folder(root))
     monkeypatch.setattr(first_look, "fit", lambda *_, **__: FITTED)
-    assert look(photos).commands
+    looked = look(photos)
     assert calls == [photos]
+    assert str(looked).count("skipped") == 1
+    assert "skipped" not in capsys.readouterr().err, "the survey says it"
 
 
 def test_prepare_begins_with_a_look_at_some_images(photos: Path) -> None:

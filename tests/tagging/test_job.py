@@ -22,15 +22,18 @@ from underpaint import config, files
 from underpaint.cli.main import main
 from underpaint.core import DataInfo
 from underpaint.data.loader import read_files
+from underpaint.evals.label_thresholds import SEEN, LabelThreshold
+from underpaint.evals.score import Interval
 from underpaint.models.weights import save_module
 from underpaint.objectives.classify import ClassifyConfig
 from underpaint.run import execute
 from underpaint.tagging import job, journal
 from underpaint.tagging.heldout import held_out
-from underpaint.tagging.job import TagOptions, undo_tags, write_tags
+from underpaint.tagging.job import Tagging, TagOptions, undo_tags, write_tags
 from underpaint.tagging.journal import Journal
 from underpaint.tagging.packet import EMPTY
-from underpaint.tagging.sidecars import Change
+from underpaint.tagging.sidecars import Change, planned_change
+from underpaint.tagging.summary import summary
 
 LABELS = ("red", "green", "blue", "black", "wide", "tall", "never seen")
 LR = "Xmp.lr.hierarchicalSubject"
@@ -136,6 +139,31 @@ def test_a_dry_run_writes_nothing_beside_the_images(
     assert {Path(row["path"]).name for row in rows if row["problem"]} == {"cut.png"}
 
 
+@pytest.mark.parametrize(
+    ("precision", "rows", "told"),
+    [
+        (
+            0.9,
+            [("owl", 6, 0.72), ("cat", 5, 0.0)],
+            "on 15 held-out images for 90%, and the most frequent one is on 6",
+        ),
+        (0.9, [("owl", 6, 0.72)], "(--heldout SOURCE), or --precision 0.7 writes 1 label"),
+        (0.9, [("owl", 40, 0.65), ("cat", 30, 0.81)], "not that sure of any label; --precision 0.8 writes 1 label"),
+        (0.9, [("owl", 40, 0.4)], "no label reaches even 50%: the model has learnt too little; train longer"),
+        (0.5, [("owl", 40, 0.3)], "the model has learnt too little"),
+    ],
+)
+def test_it_is_said_why_nothing_is_written(
+    tmp_path: Path, precision: float, rows: list[tuple[str, int, float]], told: str
+) -> None:
+    seen = {"average_precision": Interval(0.5, 0.4, 0.6), "chance": 0.1, "verdict": SEEN, "threshold": None}
+    labels = [LabelThreshold(label=name, images=images, reachable=reach, **seen) for name, images, reach in rows]
+    made = Tagging(out=tmp_path, applied=False, thresholds=labels, heldout="photos", heldout_images=60, images=193)
+    *_, last = summary(made, TagOptions(precision=precision)).splitlines()
+    assert last.startswith("nothing to write: ")
+    assert told in last
+
+
 def test_exiv2_reads_the_tags_and_undo_restores_every_byte(
     photos: Path, model: Path, heldout: Path, tmp_path: Path
 ) -> None:
@@ -232,6 +260,16 @@ def test_what_cannot_be_written_is_left_and_the_others_are_not(
     assert not [name for name in tree(photos) if name.endswith(".part")]
     undo_tags(photos, out)
     assert state(photos) == before
+
+
+def test_an_empty_sidecar_is_filled(tmp_path: Path) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(encoded(Image.new("RGB", (8, 8)), "JPEG"))
+    (tmp_path / "a.jpg.xmp").write_bytes(b" \n")
+    change = planned_change(image, ["owl"], model="m")
+    assert change is not None
+    assert change.before == b" \n"
+    assert b"underpaint|owl" in change.after
 
 
 def test_undo_of_another_folder_of_the_same_name_is_refused(

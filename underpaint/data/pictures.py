@@ -89,12 +89,19 @@ def stored(image: Picture, *, channels: int, value_range: tuple[float, float]) -
 
 
 def picture_list(images: Pictures) -> Indexed:
-    """The images one by one: one image is a list of one, and a batch is a list of its images."""
+    """The images one by one: one image is a list of one, and a batch is a list of its images.
+
+    Raises:
+        ValueError: for something that has no items in an order.
+    """
     if isinstance(images, (str, Path, Image.Image)):
         return [images]
     if isinstance(images, (np.ndarray, Tensor)):
         return list(images) if images.ndim == 4 else [images]
-    return list(images) if isinstance(images, Iterator) else images
+    given = list(images) if isinstance(images, Iterator) else images
+    if not isinstance(given, Indexed) or isinstance(given, (bytes, dict)):
+        raise ValueError(f"images is of type {type(given).__name__}; give one image, or a list or dataset of images")
+    return given
 
 
 def picture_at(images: Indexed, number: int) -> Picture:

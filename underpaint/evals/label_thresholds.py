@@ -42,6 +42,8 @@ class LabelThreshold:
     """SEEN, UNSEEN where the interval covers chance, or FEW."""
     threshold: float | None
     """None for a label that is not written: it does not reach the precision, or is not seen."""
+    reachable: float = 0.0
+    """The highest precision that a label which is seen has a threshold for."""
     named: int = 0
     """Held-out images whose score is at least the threshold."""
     right: int = 0
@@ -88,8 +90,10 @@ def _of_label(
     row = LabelThreshold(
         label=label, images=images, average_precision=measured, chance=chance, verdict=verdict, threshold=None
     )
-    threshold = choose_threshold(score, positive, precision=precision) if verdict == SEEN else None
-    if threshold is None:
+    if verdict != SEEN:
+        return row
+    row = replace(row, reachable=float(_sure_precision(score, positive)[1].max()))
+    if (threshold := choose_threshold(score, positive, precision=precision)) is None:
         return row
     named = score >= threshold
     apart = np.zeros(len(score), dtype=bool)
@@ -108,15 +112,26 @@ def _of_label(
 
 def choose_threshold(score: np.ndarray, positive: np.ndarray, *, precision: float) -> float | None:
     """The lowest threshold with the precision, halfway to the next lower score; None where there is none."""
-    order = np.argsort(-score, kind="stable")
-    ranked, right = score[order].astype(np.float64), np.cumsum(positive[order])
-    named = np.arange(1, len(ranked) + 1)
-    is_last = np.append(np.diff(ranked) != 0, True)  # of images with equal scores, which are named together
-    reached = np.flatnonzero(is_last & (_wilson_ends(right, named, ONE_SIDED)[0] >= precision))
+    ranked, sure = _sure_precision(score, positive)
+    reached = np.flatnonzero(sure >= precision)
     if not len(reached):
         return None
     last = int(reached[-1])
     return float(ranked[last] if last + 1 == len(ranked) else (ranked[last] + ranked[last + 1]) / 2)
+
+
+def fewest_named(precision: float) -> int:
+    """Fewest images that a label must have named, all of them right, to reach a precision."""
+    return math.ceil(precision * ONE_SIDED**2 / (1 - precision))
+
+
+def _sure_precision(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores, falling, and the lower end of the precision down to each; 0 within images of equal scores."""
+    order = np.argsort(-score, kind="stable")
+    ranked, right = score[order].astype(np.float64), np.cumsum(positive[order])
+    low, _ = _wilson_ends(right, np.arange(1, len(ranked) + 1), ONE_SIDED)
+    is_last = np.append(np.diff(ranked) != 0, True)  # images of equal scores are named together
+    return ranked, np.where(is_last, low, 0.0)
 
 
 def wilson(hits: int, trials: int) -> Interval:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from underpaint.data.decode.image import preview
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.folders.annotations import read_tags
-from underpaint.data.folders.folder import images_in, open_folder
+from underpaint.data.folders.folder import listed, open_folder
 from underpaint.data.folders.listing import Listing
 from underpaint.data.near_duplicates.fingerprints import perceptual_hashes, read_views
 from underpaint.data.near_duplicates.within_set import near_copies
@@ -133,7 +133,7 @@ def survey(folder: Path, listing: Listing | None = None, *, tags: Sequence[str] 
     Raises:
         ValueError: if it is not a folder, holds no images, or a table cannot be read.
     """
-    listing = listing or images_in(folder)
+    listing = listing or listed(folder)
     source = open_folder(folder, tags=tags[0] if tags else "", labels=labels, listing=listing)
     root, table = source.root, own_table(source.root)
     tagged = [read_tags(given, root, source.path) for given in _tables(tags, table)]

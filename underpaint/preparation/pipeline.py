@@ -218,7 +218,8 @@ def _write_set(
     fits: Sequence[TableFit],
 ) -> PrepareRecord:
     settings = recorded(sources, wanted)
-    digest = _digest([settings, [partition.name for partition in partitions]])
+    rules_for_copies = [work_folders.deduped.name] if work_folders.deduped else []
+    digest = _digest([settings, [partition.name for partition in partitions], *rules_for_copies])
     before = _finished(work_folders.out)
     if before is not None and before["digest"] == digest:
         say(f"{work_folders.out} is prepared already")

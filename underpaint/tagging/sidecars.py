@@ -82,7 +82,7 @@ def planned_change(image: Path, labels: Sequence[str], *, model: str) -> Change 
         mode=status.st_mode & 0o7777 if status else None,
         changed=changed,
         after=with_predicted(
-            EMPTY if before is None else before, predicted, about=about, inside=keyword_properties(data)
+            before if before and before.strip() else EMPTY, predicted, about=about, inside=keyword_properties(data)
         ),
         written=written,
         predicted=predicted,

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from underpaint.evals.label_thresholds import FEW, SEEN, UNSEEN
+from underpaint.evals.label_thresholds import FEW, SEEN, UNSEEN, fewest_named
 from underpaint.messages import counted, one_line
 from underpaint.tagging.job import Tagging, TagOptions
 from underpaint.tagging.journal import Undone
 
 SHOWN = 3
+LOWER = (0.8, 0.7, 0.6, 0.5)
+"""Precisions that are tried where no label reaches the one that is asked for."""
 
 
 def summary(result: Tagging, options: TagOptions) -> str:
     """Lines about the labels, the images and the sidecars of a call."""
-    return "\n".join([*_about_labels(result, options), *_about_images(result), *_about_sidecars(result)])
+    told = [*_about_labels(result, options), *_about_images(result), *_about_sidecars(result)]
+    return "\n".join([*told, *([] if result.tags else [f"nothing to write: {_why_nothing(result, options)}"])])
 
 
 def _about_labels(result: Tagging, options: TagOptions) -> list[str]:
@@ -36,12 +39,28 @@ def _about_labels(result: Tagging, options: TagOptions) -> list[str]:
             f"  by thresholds chosen on other held-out images: {apart.mean:.1%} of the tags are right "
             f"({apart.low:.1%} to {apart.high:.1%})"
         )
-    if not written:
-        lines.append(
-            "  nothing is written: give more images with tags that the model has not seen (--heldout SOURCE), or a "
-            "lower --precision"
-        )
     return lines
+
+
+def _why_nothing(result: Tagging, options: TagOptions) -> str:
+    """The reason why no image gets a tag, and the way out."""
+    if not result.images - len(result.problems):
+        return "no image could be read"
+    reach = {lower: sum(label.reachable >= lower for label in result.thresholds) for lower in LOWER}
+    lower = next((each for each in LOWER if each < options.precision and reach[each]), None)
+    way = f"--precision {lower} writes {counted(reach[lower], 'label')}" if lower else ""
+    if result.written_labels:
+        return f"no image here is as sure as the thresholds ask; {way or 'train longer'}"
+    needed, most = fewest_named(options.precision), max((label.images for label in result.thresholds), default=0)
+    if most < needed:
+        return (
+            f"even a label that is always right must be on {needed} held-out images for {options.precision:.0%}, and "
+            f"the most frequent one is on {most}; name more images with tags that the model has not seen "
+            f"(--heldout SOURCE){f', or {way}' if way else ''}"
+        )
+    if way:
+        return f"the model is not that sure of any label; {way}, and longer training gives more"
+    return f"no label reaches even {LOWER[-1]:.0%}: the model has learnt too little; train longer, or on more images"
 
 
 def _about_images(result: Tagging) -> list[str]:

@@ -39,7 +39,18 @@ NO_LABELS = LabelsFile(label={}, split={}, problems=(), notes=())
 
 
 def images_in(folder: Path) -> Listing:
-    """The files of a folder and its sub-folders, with one image or more; a line is printed about what is not read.
+    """The files of a folder as ``listed`` gives them; a line is printed about what is not read.
+
+    Raises:
+        ValueError: if it is not a folder, or holds no images.
+    """
+    listing = listed(folder)
+    say_skipped(folder, listing)
+    return listing
+
+
+def listed(folder: Path) -> Listing:
+    """The files of a folder and its sub-folders, with one image or more.
 
     Raises:
         ValueError: if it is not a folder, or holds no images.
@@ -51,7 +62,6 @@ def images_in(folder: Path) -> Listing:
         skipped = f"; {listing.skipped()}" if listing.skipped() else ""
         looked = f"looked in it and its sub-folders for {' '.join(EXTENSIONS)}"
         raise ValueError(f"{folder} holds no images; {looked}{skipped}")
-    say_skipped(folder, listing)
     return listing
 
 
