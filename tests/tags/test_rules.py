@@ -246,6 +246,15 @@ def test_the_chosen_meaning_has_the_highest_weight() -> None:
     assert checked > 500
 
 
+def test_a_chain_of_mappings_ends_where_its_last_row_does() -> None:
+    chain = {"kitty": "Cat", "cat": "tabby", "tabby": "tabby", "chick": "hen", "hen": ""}
+    canonicaliser = Canonicaliser(TagRules(mapping={**chain, "owl": "text:Dog", "dog": "wolf"}))
+    by_rule = Canonicaliser(TagRules()).decide("tabby").key
+    assert {canonicaliser.decide(tag).key for tag in ("kitty", "#CAT", "tabby")} == {by_rule}
+    assert canonicaliser.decide("chick").key == ""
+    assert canonicaliser.decide("owl").name == "Dog", "words as they are"
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
@@ -253,6 +262,8 @@ def test_the_chosen_meaning_has_the_highest_weight() -> None:
         ({"#Dog": "cat", "dog": "horse"}, "two targets for 'dog'"),
         ({"dog": "n00000001"}, "WordNet 3.0 has no synset 'n00000001'"),
         ({"dog": "text: -"}, "drop a tag by an empty target"),
+        ({"cat": "#Dog", "dog": "cat"}, "turns in a circle: 'cat', 'dog' become each other; delete one"),
+        ({"kitty": "cat", "cat": "dog", "dog": "cat"}, "turns in a circle: 'kitty', 'cat', 'dog'"),
     ],
 )
 def test_wrong_mappings_are_refused(mapping: dict[str, str], message: str) -> None:

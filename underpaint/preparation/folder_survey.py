@@ -169,11 +169,11 @@ def survey(folder: Path, listing: Listing | None = None, *, tags: Sequence[str] 
     )
 
 
-def _tables(given: Sequence[str], own: str) -> list[TableFile]:
+def _tables(given: Sequence[str], table: str) -> list[TableFile]:
     """The given tables, and a folder's own one that is not among them."""
     tables = [table_file(each) for each in given]
-    if own and Path(own) not in {table.file.resolve() for table in tables}:
-        tables.append(TableFile(Path(own)))
+    if table and Path(table) not in {each.file.resolve() for each in tables}:
+        tables.append(TableFile(Path(table)))
     return tables
 
 

@@ -17,8 +17,8 @@ LOWER = (0.8, 0.7, 0.6, 0.5)
 
 def summary(result: Tagging, options: TagOptions) -> str:
     """Lines about the labels, the images and the sidecars of a call."""
-    told = [*_about_labels(result, options), *_about_images(result), *_about_sidecars(result)]
-    return "\n".join([*told, *([] if result.tags else [f"nothing to write: {_why_nothing(result, options)}"])])
+    lines = [*_about_labels(result, options), *_about_images(result), *_about_sidecars(result)]
+    return "\n".join([*lines, *([] if result.tags else [f"nothing to write: {_why_nothing(result, options)}"])])
 
 
 def _about_labels(result: Tagging, options: TagOptions) -> list[str]:

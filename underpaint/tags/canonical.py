@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -69,7 +69,8 @@ class Canonicaliser:
         """Read WordNet and the word lists.
 
         Raises:
-            ValueError: if the mapping names a synset that WordNet lacks, or a lexicon cannot be read.
+            ValueError: if the mapping names a synset that WordNet lacks or turns in a circle, or a lexicon cannot be
+                read.
         """
         self._rules = rules
         self._known = wordnet()
@@ -83,9 +84,12 @@ class Canonicaliser:
         self._foreign = {word: language for language in sorted(chosen, reverse=True) for word in chosen[language]}
         self._lexicon = self._read_lexicons(rules.lexicons)
         self._names: dict[str, str] = {}
+        self._targets: dict[str, str] = {}
+        for tag, target in rules.mapping.items():
+            self._targets.setdefault(_mapping_key(tag), target.strip())
         self._mapping: dict[str, Decision] = {}
         for tag, target in rules.mapping.items():
-            decision = self._target(tag, target)
+            decision = self._target(tag, self._last(target.strip(), [_mapping_key(tag)]))
             if self._mapping.setdefault(_mapping_key(tag), decision).key != decision.key:
                 raise ValueError(f"the mapping has two targets for {tag!r}; case and hash signs do not tell tags apart")
 
@@ -114,7 +118,7 @@ class Canonicaliser:
                     f"the mapping gives {tag!r} further labels ({targets}), but it has none: {decision.reason}"
                 )
             for target in targets.split(";"):
-                further = self._target(tag, target)
+                further = self._target(tag, self._last(target.strip(), []))
                 if not further.key:
                     raise ValueError(
                         f"the mapping gives {tag!r} also {target!r}, which is not a label: {further.reason}"
@@ -161,6 +165,25 @@ class Canonicaliser:
         if synset not in self._names:
             self._names[synset] = self._known.lemmas(synset)[0]
         return Decision(kind="synset", key=synset, name=self._names[synset], reason=reason)
+
+    def _last(self, target: str, passed: Sequence[str]) -> str:
+        """The end of a chain of targets, where words are tags that the mapping has: kitty, cat, feline.
+
+        Raises:
+            ValueError: if the chain comes back to one of the tags ``passed``.
+        """
+        keys = dict.fromkeys(passed)
+        while not target.startswith(TEXT) and (key := _mapping_key(target)) in self._targets and target:
+            if key in keys and key != next(reversed(keys)):
+                raise ValueError(
+                    f"the mapping turns in a circle: {', '.join(map(repr, keys))} become each other; delete one of "
+                    f"these rows, or write {TEXT}{target} for the words as they are"
+                )
+            if key in keys:
+                break  # a tag that stays as it is
+            keys[key] = None
+            target = self._targets[key]
+        return target
 
     def _target(self, tag: str, target: str) -> Decision:
         """The decision that one entry of the user's mapping stands for.

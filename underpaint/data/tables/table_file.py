@@ -88,8 +88,8 @@ def _entries(text: str) -> list[str]:
 
 def _refuse_unknown_key(written: str) -> None:
     """Raise ValueError for a text that begins with a file, and goes on with another word than those known."""
-    if (found := _ANY.match(written)) and Path(found[1]).expanduser().is_file():
-        raise ValueError(f"{written} names {found[2]}=; {hint(found[2], (*COLUMNS, *_FORM), form='{}=')}")
+    if (match := _ANY.match(written)) and Path(match[1]).expanduser().is_file():
+        raise ValueError(f"{written} names {match[2]}=; {hint(match[2], (*COLUMNS, *_FORM), form='{}=')}")
 
 
 def _delimiter(word: str = "") -> str:
