@@ -13,6 +13,7 @@ _ADDRESS = re.compile(
 )
 _MACHINE = re.compile(r"[a-z]\w*:\w+=.*|hash\(.*\)|0x[0-9a-f]+")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_MARKS = re.compile(r"[\W_]+")
 _ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "ARMENIAN", "GEORGIAN")
 MAX_TAG_LETTERS = 200
 """Largest number of letters of a tag: no word has more, so a longer tag is a text in the wrong place."""
@@ -77,7 +78,11 @@ def squeeze(text: str) -> str:
 
     A vowel sign of Hindi, Thai, Arabic or Hebrew tells words apart as a letter does.
     """
-    return text if text.isalnum() else "".join(mark for mark in text if mark.isalnum() or _combines(mark))
+    if text.isalnum():
+        return text
+    if text.isascii():
+        return _MARKS.sub("", text)
+    return "".join(mark for mark in text if mark.isalnum() or _combines(mark))
 
 
 def _machine_made(lowered: str) -> str:
