@@ -25,9 +25,8 @@ from underpaint.data.feature_store import (
     FeatureStore,
     Staff,
     add_part,
-    hash_of,
     image_hashes,
-    unreadable,
+    read_hashed,
 )
 from underpaint.data.source import Folder
 from underpaint.evals.feature_makers import StoredEncoder
@@ -95,7 +94,7 @@ def fill_on_ray(encoder: StoredEncoder, maker: FeatureMaker, staff: Staff, image
             done += answer["images"]
             shown.update(done)
     store.look_again()
-    store.require(missing)
+    store.require(list(path_of))
 
 
 def _encode_part(work: _Work, part: str) -> dict[str, int]:
@@ -103,7 +102,8 @@ def _encode_part(work: _Work, part: str) -> dict[str, int]:
     path_of: dict[str, str] = json.loads(part)
     with _opening:
         maker = _maker(work)
-    reads = [partial(_read, work.root, path, number) for number, path in path_of.items()]
+    read = Folder(root=work.root).read
+    reads = [partial(read_hashed, read, path, number, at=f"{work.root / path}") for number, path in path_of.items()]
     add_part(work.store, maker, list(path_of), reads)
     return {"images": len(path_of)}
 
@@ -136,25 +136,3 @@ def _maker(work: _Work) -> FeatureMaker:
             free.put(maker)
 
     return replace(makers[0], encode=encode)
-
-
-def _read(root: Path, path: str, number: str) -> bytes:
-    """The bytes of the image of this hash.
-
-    Raises:
-        OSError: if the process that started could not read it either.
-        ValueError: if this worker sees another file or none. An image that it took as unreadable would stay so in the
-            store.
-    """
-    if number == unreadable(root, path):
-        raise OSError("the file cannot be read")
-    try:
-        data = Folder(root=root).read(path)
-    except OSError:
-        data = None
-    if data is None or hash_of(data) != number:
-        raise ValueError(
-            f"{root / path} is another file for a worker, or none; the machines of the cluster must share its folder, "
-            f"and images must not change meanwhile"
-        )
-    return data

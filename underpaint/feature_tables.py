@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypedDict
 
 from underpaint import files
 
 SUFFIXES = (".parquet", ".csv", ".npy")
+LOCK = ".lock"
+OWN = re.compile(r"\d{9}\.parquet(\.part)?|joined|\.lock")
+"""Names in a folder of parts."""
 
 
 class FeatureRow(TypedDict):
@@ -22,7 +27,7 @@ class FeatureRow(TypedDict):
 
 
 def require_table_name(out: Path) -> None:
-    """Raise ValueError for a name that says no known form, or for a file that exists already."""
+    """Raise ValueError for a name that says no known form, or for a file or a folder of parts that is somebody's."""
     if out.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which chooses its form")
     # an interrupted call, which has left its parts, may have written the names already
@@ -30,6 +35,30 @@ def require_table_name(out: Path) -> None:
     for file in (out, *([paths_file(out)] if has_names else [])):
         if file.exists():
             raise ValueError(f"{file} exists already; choose another --out, or delete it")
+    parts = parts_folder(out)
+    strangers = sorted(path.name for path in parts.iterdir() if not OWN.fullmatch(path.name)) if parts.is_dir() else []
+    if strangers:
+        raise ValueError(f"{parts} is for the parts of the table and holds {strangers[0]}; choose another --out")
+
+
+@contextmanager
+def new_parts(out: Path) -> Iterator[Path]:
+    """The folder of the parts of a table, without those of a call that was killed; nobody else writes there meanwhile.
+
+    Raises:
+        BlockingIOError: if another call writes the same table.
+    """
+    parts = parts_folder(out)
+    parts.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(parts / LOCK, wait=False))
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another call writes {out}; wait for it, or choose another --out") from error
+        for path in parts.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+        yield parts
 
 
 def parts_folder(out: Path) -> Path:

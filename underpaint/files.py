@@ -64,6 +64,12 @@ def as_utf8(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def beginning(name: str, *, most: int = 100) -> str:
+    """A name, or as much of it as so many bytes hold: the system allows 255 for a file with all that is added to it."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= most else encoded[:most].decode(errors="ignore")
+
+
 def read_json(path: Path) -> Any:
     """The parsed file.
 
@@ -119,8 +125,8 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged, or no Parquet file of this package: {reason}")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device.
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, about: dict[str, str] | None = None) -> None:
+    """A safetensors file (not synced: ``new_folder`` does that), for tensors of any device; ``about`` is its metadata.
 
     Raises:
         OSError: if the disk does not take it, for which safetensors has a separate class.
@@ -129,7 +135,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path, metadata=about)
     except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors leaves it to its owner alone; a run is for a team

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeGuard
@@ -30,7 +31,7 @@ from underpaint.evals.tagger import SplitTagger, Tagger
 from underpaint.evals.text_features import Towers
 from underpaint.evals.view import ViewSetting
 from underpaint.evals.zeroshot import ZeroShot
-from underpaint.feature_tables import join_parts, parts_folder, require_table_name
+from underpaint.feature_tables import join_parts, new_parts, parts_folder, require_table_name
 from underpaint.models.image_text import ImageText
 from underpaint.models.pooling import Pooling
 from underpaint.preparation.engine import EngineName
@@ -47,7 +48,7 @@ TOP = 5
 """Labels of an image where the caller does not say how many."""
 FEWEST_KEPT = 256
 """Features of fewer images are not kept in the cache: a file for each call would make it slow."""
-NOT_READABLE = "cannot be read; the cache says so, and the file itself no more: copy it, and the copy is tried"
+NOT_READABLE = "could not be read when its features were computed, and can be read now; start again"
 NOT_FINITE = "the network's output is not finite; its weights have diverged, or they overflow on this image"
 
 
@@ -102,6 +103,7 @@ def embed(
     Raises:
         ValueError: if there are no images, none of them gets an embedding, ``out`` exists already, ``folder`` holds no
             encoder, or the engine is not installed.
+        BlockingIOError: if another call writes ``out``.
     """
     out = Path(out)
     require_table_name(out)
@@ -113,25 +115,24 @@ def embed(
     if engine == "ray":
         fill_on_ray(encoder, maker, reader.staff, _below_one_folder(paths))
         reader = replace(reader, cached=True)  # few images too come from the workers by the cache
-    parts = parts_folder(out)
     bad, example, tables = 0, "", list[Path]()
-    for chunk, features in _read(paths, maker, reader, chunk=PART_IMAGES):
-        if not tables:
-            shutil.rmtree(parts, ignore_errors=True)  # of a call that was killed
-            parts.mkdir(parents=True)
-        problems = _problems(chunk, features, maker.image)
-        tables.append(parts / f"{len(tables):09d}.parquet")
-        files.write_bytes(tables[-1], _table(chunk, features.x, problems))
-        bad += sum(map(bool, problems))
-        example = example or problems[0]
-    join().leave()
-    if not reader.first:
-        return {"images": 0, "bad": 0, "width": maker.width}
+    with ExitStack() as held:
+        for chunk, features in _read(paths, maker, reader, chunk=PART_IMAGES):
+            parts = tables[0].parent if tables else held.enter_context(new_parts(out))
+            problems = _problems(chunk, features, maker.image)
+            tables.append(parts / f"{len(tables):09d}.parquet")
+            files.write_bytes(tables[-1], _table(chunk, features.x, problems))
+            bad += sum(map(bool, problems))
+            example = example or problems[0]
+        join().leave()
+        if not reader.first:
+            return {"images": 0, "bad": 0, "width": maker.width}
+        if bad < len(paths):
+            require_table_name(out)  # a file may have come meanwhile
+            join_parts(tables, out, width=maker.width)
+        shutil.rmtree(parts_folder(out))
     if bad == len(paths):
-        shutil.rmtree(parts)
         raise _nothing_to_show(bad, paths[0], example)
-    join_parts(tables, out, width=maker.width)
-    shutil.rmtree(parts)
     return {"images": len(paths), "bad": bad, "width": maker.width}
 
 

@@ -206,7 +206,7 @@ def evaluate(
     for field in getattr(chosen, "idle", ()):
         del recorded[field]
     settings = {"evaluation": recorded, **drawn, **versions, "data": answer.content_hash}
-    of_one = answer.datasets if len(answer.datasets) == 1 else []
+    of_one = [files.beginning(answer.datasets[0])] if len(answer.datasets) == 1 else []
     name = "-".join([type(chosen).__name__.lower(), *of_one, digest(settings)[:8]])
     for ending, write in answer.beside.items():
         write(target / f"{name}{ending}")

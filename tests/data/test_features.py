@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -104,9 +105,58 @@ def test_features_of_another_encoder_are_refused(pairs: OpenCaptions, tmp_path: 
     with pytest.raises(ValueError, match="holds features of the encoder first, this one is second; delete the file"):
         pairs.with_features(other_maker)
     file = min(maker.folder.glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(ValueError, match="is damaged; delete it, and its images are encoded again"):
-        pairs.with_features(maker)
+    content = file.read_bytes()
+    for damaged in (content[:50], content[:-1], content[:-50] + bytes([content[-50] ^ 1]) + content[-49:], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged; delete it, and its images are encoded again"):
+            pairs.with_features(maker)
     views = replace(pairs, dataset=replace(pairs.dataset, config=replace(pairs.dataset.config, views=2)))
     with pytest.raises(ValueError, match=r"data\.views=2: cached features have one view of each image"):
         views.with_features(Counted().maker())
+
+
+def test_an_image_with_a_space_in_its_name_that_cannot_be_read_leaves_a_sound_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its features are kept by its place, and names are divided by spaces in the files of the store."""
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
+    images = make_images(tmp_path / "images", count=40)
+    for path in sorted((images / "a").iterdir()):
+        path.rename(path.with_name(f"one {path.name}"))
+    table = images / "tags.csv"
+    table.write_text(table.read_text().replace("a/", "a/one "))
+    data = CaptionData(source=str(images), max_bad=0.5).open().for_inputs(INPUTS)
+    for path in (images / "a").iterdir():
+        path.touch()  # so that it is read again for its hash
+    real = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name.startswith("one "):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    for encoder in (Counted(), second := Counted()):
+        ready = data.with_features(encoder.maker())
+        assert ready.features is not None
+        assert 0 < int(ready.features[0].features.kept.sum()) < len(ready.features[0].features.kept)
+    assert second.images == 0
+    monkeypatch.undo()
+    monkeypatch.setenv("UNDERPAINT_CACHE", str(tmp_path / "cache"))
+    again = data.with_features(Counted().maker())
+    assert again.features is not None
+    assert again.features[0].features.kept.all(), "read again once the disk is well"
+
+
+def test_a_full_disk_is_an_error_of_the_machine_and_leaves_no_part(
+    pairs: OpenCaptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"a part")
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    maker = Counted().maker()
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        pairs.with_features(maker)
+    assert not list(maker.folder.iterdir())

@@ -71,6 +71,18 @@ def test_only_what_changed_is_measured_again(folder: Path) -> None:
     assert set(values) == set(names) - {"5"}
 
 
+def test_a_change_of_content_alone_is_seen(folder: Path) -> None:
+    """Of as many bytes, with the time of change put back, as programs that edit pictures do on request."""
+    names = names_of(folder)
+    measured(folder, names)
+    status = (folder / "3").stat()
+    (folder / "3").write_text("x")
+    os.utime(folder / "3", ns=(status.st_atime_ns, status.st_mtime_ns))
+    values, _, read = measured(folder, names)
+    assert read == ["3"]
+    assert values["3"] == "x"
+
+
 def test_work_that_ends_early_keeps_what_it_has_measured(folder: Path) -> None:
     names = sorted(names_of(folder), key=int)
 

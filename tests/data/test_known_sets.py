@@ -130,7 +130,7 @@ def test_imagenet_with_faults_is_refused_before_anything_else(tmp_path: Path) ->
     (root / "LOC_val_solution.csv").unlink()
     twice = ["ILSVRC2012_val_00000001.JPEG 0"] * 12
     (root / "val.txt").write_text("\n".join(twice))
-    with pytest.raises(ValueError, match=r"val.txt lists ILSVRC2012_val_00000001.JPEG twice; delete one of the lines"):
+    with pytest.raises(ValueError, match=r"val.txt has ILSVRC2012_val_00000001.JPEG twice; delete one of the lines"):
         open_source(f"in1k:{root}")
     (root / "val.txt").write_text("\n".join(f"ILSVRC2012_val_{n + 1:08d}.JPEG {n + 1}" for n in range(12)))
     with pytest.raises(ValueError, match=r"has the class 12; its numbers go from 0 to 11"):
@@ -221,6 +221,19 @@ def test_real_skips_images_without_labels(tmp_path: Path, flat: bool) -> None:
     expected = {f"{number + 1:08d}": tuple(WNIDS[label] for label in row) for number, row in enumerate(REAL) if row}
     assert accepted == expected
     assert source.notes == ("2 of 6 images have no label in ReaL and are not counted",)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_validation_image_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Beside a missing one, the count would be right."""
+    real, nested = real_tree(tmp_path / "real"), imagenet_tree(tmp_path / "imagenet")
+    image(real / "val" / "ILSVRC2012_val_00000002.png", 1)
+    (real / "val" / "ILSVRC2012_val_00000003.JPEG").unlink()
+    (nested / "val" / WNIDS[2] / "ILSVRC2012_val_00000003.JPEG").unlink()
+    shutil.copytree(nested / "val" / WNIDS[1], nested / "val" / WNIDS[2], dirs_exist_ok=True)
+    for name in (f"in-real:{real}", f"in1k:{nested}"):
+        with pytest.raises(ValueError, match="val has ILSVRC2012_val_00000002 twice; delete one of the files"):
+            open_source(name)
 
 
 def test_published_real_has_46837_images_with_labels() -> None:
@@ -388,7 +401,7 @@ def test_inaturalist_is_read_from_its_annotations(tmp_path: Path) -> None:
     assert [source.label[row] for row in source.rows("train")] == ["a", "a", "b", "b"]
     file = root / "train2018.json"
     changed(file, lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"]))
-    with pytest.raises(ValueError, match=r"train2018.json lists train_val2018/Aves/0/train0.jpg twice"):
+    with pytest.raises(ValueError, match=r"train2018.json has train_val2018/Aves/0/train0.jpg twice"):
         read_annotations(file)
     changed(file, lambda c: c["images"][1].update(file_name="../../etc/passwd"))
     with pytest.raises(ValueError, match=r"the path '../../etc/passwd' leaves the folder"):

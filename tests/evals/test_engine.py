@@ -15,11 +15,12 @@ import torch
 from support.small_runs import ENCODER, make_images
 from underpaint.core import DataInfo
 from underpaint.data import feature_store, view_batches
-from underpaint.data.feature_store import Staff
+from underpaint.data.feature_store import FeatureStore, Staff
 from underpaint.data.loader import read_images
 from underpaint.data.open_source import open_source
 from underpaint.data.source import Source
 from underpaint.data.view_memory import ViewMemory
+from underpaint.evals import engine as engine_module
 from underpaint.evals.accuracy import Accuracy
 from underpaint.evals.engine import Engine
 from underpaint.evals.knn import Knn
@@ -213,8 +214,108 @@ def test_processes_share_the_images_and_give_the_bits_of_one(
     assert len(list((tmp_path / "shared/features").rglob("*.safetensors"))) == 3
 
 
+def test_processes_share_the_images_while_another_evaluation_adds_some(source: Source, encoder: ViT) -> None:
+    """Its file comes after the first process looked, and before the second did."""
+    rows, values, barrier = list(range(len(source.path))), [None] * 2, threading.Barrier(2, timeout=60)
+    expected = Engine(device=CPU).features(encoder, source, rows, **HOW)
+    looked, results, problems = threading.Event(), dict[int, torch.Tensor](), list[Exception]()
+
+    class Late(Together):
+        def exchange(self, value: Any, /) -> list[Any]:
+            if self.rank == 0 and isinstance(value, (int, list)) and not looked.is_set():
+                Engine(device=CPU, cached=True).features(encoder, source, rows[:30], **HOW)
+                looked.set()
+            return super().exchange(value)
+
+    def work(rank: int) -> None:
+        group = Late(rank=rank, world=2, values=values, barrier=barrier)
+        engine = Engine(device=CPU, staff=Staff(group=group), cached=True)
+        try:
+            results[rank] = engine.features(encoder, source, rows, **HOW).x
+        except ValueError as problem:
+            problems.append(problem)
+            barrier.abort()
+
+    real = FeatureStore.__init__
+
+    def later(store: FeatureStore, maker: Any) -> None:
+        if threading.current_thread().name == "1":
+            looked.wait(60)
+        real(store, maker)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureStore, "__init__", later)
+        threads = [threading.Thread(target=work, args=(rank,), name=str(rank)) for rank in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not problems
+    for x in results.values():
+        torch.testing.assert_close(x, expected.x, rtol=0, atol=1e-6)
+    assert len(results) == 2
+
+
+def test_an_image_that_changes_meanwhile_is_not_kept_under_the_old_name(
+    source: Source, encoder: ViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, path = [0, 1, 2], source.root / source.path[1]
+    before = path.read_bytes()
+    expected = Engine(device=CPU).features(encoder, source, rows, **HOW).x
+    real = engine_module.image_hashes
+
+    def changed(*given: Any, **how: Any) -> list[str]:
+        hashes = real(*given, **how)
+        path.write_bytes((source.root / source.path[2]).read_bytes())
+        return hashes
+
+    monkeypatch.setattr(engine_module, "image_hashes", changed)
+    with pytest.raises(ValueError, match=rf"{path} is another file than when it was hashed.* Start again"):
+        Engine(device=CPU, cached=True).features(encoder, source, rows, **HOW)
+    monkeypatch.setattr(engine_module, "image_hashes", real)
+    path.write_bytes(before)
+    features = Engine(device=CPU, cached=True).features(encoder, source, rows, **HOW)
+    torch.testing.assert_close(features.x, expected, rtol=0, atol=1e-6)
+
+
+def test_an_image_that_could_not_be_read_once_is_read_again(
+    source: Source, encoder: ViT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an error of the network: taken for unreadable, it would count as wrong in every later evaluation."""
+    rows, engine, real = [0, 1, 5], Engine(device=CPU, cached=True), Path.read_bytes
+    failing, reads = source.root / source.path[1], list[Path]()
+
+    def fails_at_first(path: Path) -> bytes:
+        if path == failing:
+            reads.append(path)
+            if len(reads) == 1:
+                raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails_at_first)
+    with pytest.raises(ValueError, match=rf"{failing} is another file than when it was hashed, or none"):
+        engine.features(encoder, source, rows, **HOW)
+    again = engine.features(encoder, source, rows, **HOW)
+    assert again.kept.tolist() == [True] * 3
+    torch.testing.assert_close(again.x, Engine(device=CPU).features(encoder, source, rows, **HOW).x)
+
+
+def test_features_of_a_class_of_ones_own_are_not_kept(source: Source, encoder: ViT, tmp_path: Path) -> None:
+    """With the weights of another encoder, and code that says something else."""
+
+    class Negative(ViT):
+        def forward(self, image: Any, **how: Any) -> Any:
+            return -super().forward(image, **how)
+
+    own = Negative(ENCODER)
+    own.load_state_dict(encoder.state_dict())
+    engine = Engine(device=CPU, cached=True)
+    first, second = (engine.features(each, source, [0, 1], **HOW).x for each in (encoder, own))
+    assert torch.equal(first, -second)
+
+
 def test_processes_without_a_common_folder_are_told(source: Source, encoder: ViT) -> None:
-    group = Together(rank=0, world=2, values=[0, 9], barrier=threading.Barrier(1))
+    group = Together(rank=0, world=2, values=[None, 9], barrier=threading.Barrier(1))
     engine = Engine(device=CPU, staff=Staff(group=group), cached=True)
     with pytest.raises(ValueError, match=r"features that other processes computed .* set UNDERPAINT_CACHE"):
         engine.features(encoder, source, list(range(len(source.path))), **HOW)

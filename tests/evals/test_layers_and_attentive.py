@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ from underpaint.evals.engine import Engine
 from underpaint.evals.features import TaskFeatures, extract_task
 from underpaint.evals.layers import AllLayers, Layers, layers_of
 from underpaint.evals.linear import Linear
+from underpaint.evals.linear_sgd import LinearSGD
+from underpaint.evals.lowshot_linear import LowShotLinear
+from underpaint.evals.lowshot_vpt import LowShotVPT
 from underpaint.evals.view import evaluation_input
 from underpaint.models.vit import ViT
 
@@ -78,6 +82,43 @@ def test_the_layer_is_chosen_by_held_out_training_images(source: Source, encoder
     assert score.view == "crop@8/9"
     tuned = [score.settings[f"tuning_top1 of layer {layer}"] for layer in (1, 2)]
     assert score.settings["tuning_top1"] == max(tuned)
+
+
+CHOOSING: list[Any] = [
+    Linear(dataset="colours"),
+    Layers(dataset="colours"),
+    LinearSGD(dataset="colours", epochs=2),
+    Attentive(dataset="colours", epochs=2, queries=4),
+    LowShotLinear(dataset="colours", shots=3, splits=1, epochs=2, base_lr=(0.1, 1.0, 10.0)),
+    LowShotVPT(dataset="colours", shots=3, splits=1, epochs=1, base_lr=(0.01, 0.1)),
+]
+
+
+@pytest.mark.parametrize("probe", CHOOSING, ids=lambda probe: type(probe).__name__)
+def test_wrong_classes_of_test_images_change_no_choice(source: Source, encoder: ViT, probe: Any) -> None:
+    after = {"blue": "green", "green": "red", "red": "blue"}
+    tested = set(source.rows("test"))
+    label = tuple(after[name] if row in tested else name for row, name in enumerate(source.label))
+    right, wrong = (
+        probe(encoder, source=each, device=CPU, seed=0)[0] for each in (source, replace(source, label=label))
+    )
+    of_training = {name: value for name, value in right.settings.items() if name != "selection_bonus"}
+    assert of_training.keys() & {"l2", "base_lr"}
+    assert {name: wrong.settings[name] for name in of_training} == of_training
+    assert wrong.training == right.training
+
+
+@pytest.mark.parametrize("probe", CHOOSING[:4], ids=lambda probe: type(probe).__name__)
+def test_one_image_a_class_is_refused_before_any_is_read(source: Source, probe: Any) -> None:
+    kept = {source.label.index(name) for name in set(source.label)}
+    splits = tuple(each if row in kept or each == ("test",) else () for row, each in enumerate(source.splits))
+    few = replace(source, splits=splits)
+    assert len(few.rows("train")) == 3
+    with pytest.raises(ValueError, match="3 unrelated images in 3 classes are too few to spare any: label two or more"):
+        probe.check(few)
+    probe.check(source)
+    for one_rate in (LinearSGD(dataset="x", base_lr=(1.0,)), Attentive(dataset="x", base_lr=(1.0,))):
+        assert one_rate.check(few) == []
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_names_without_folders_are_matched_as_in_msn_s_lists(source: Source, tmp
 
     rows = source.rows("train")
     half = labelled_images(source, rows, ("blue", "green", "red"), unknown=-1)
-    assert [half.image[place] for place in protocol.drawn(half, seed=0)[0]] == [
+    assert [half.image[place] for place in protocol.drawn(half, unread=(), seed=0)[0]] == [
         "blue/blue_00.png",
         "green/green_03.png",
         "red/red_05.png",

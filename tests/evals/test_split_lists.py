@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,26 @@ def test_lists_whose_images_cannot_be_read_are_named(source: Source, encoder: Vi
         protocol = kind(dataset="colours", shots=1, lists=(str(file),))
         with pytest.raises(ValueError, match=r"none of the 2 images of the list .*list.txt could be read; check their"):
             protocol(encoder, source=source, device=CPU, seed=0)
+
+
+def test_no_image_of_the_same_name_stands_in_for_one_of_a_list_that_cannot_be_read(
+    source: Source, encoder: ViT, tmp_path: Path
+) -> None:
+    """``blue_00.png`` of the root is named, not that of the folder blue."""
+    shutil.copy(source.root / "green/green_02.png", source.root / "blue_00.png")
+    columns = {"path": "blue_00.png", "tags": (), "label": "green", "family": "x", "splits": ("train",), "flip": True}
+    whole = replace(source, **{name: (value, *getattr(source, name)) for name, value in columns.items()})
+    file = tmp_path / "list.txt"
+    file.write_text("blue_00.png\ngreen_01.png\nred_00.png\n")
+    for kind, options in PROTOCOLS:
+        protocol = kind(dataset="colours", shots=2, lists=(str(file),), **options)
+        training = protocol(encoder, source=whole, device=CPU, seed=0)[0].training
+        assert sorted(training) == ["blue_00.png", "green/green_01.png", "red/red_00.png"]
+    (source.root / "blue_00.png").write_bytes(b"no image")
+    for kind, options in PROTOCOLS:
+        protocol = kind(dataset="colours", shots=2, lists=(str(file),), **options)
+        training = protocol(encoder, source=whole, device=CPU, seed=0)[0].training
+        assert sorted(training) == ["green/green_01.png", "red/red_00.png"]
 
 
 def test_classes_that_a_list_lacks_are_named_before_and_after(source: Source, encoder: ViT, tmp_path: Path) -> None:

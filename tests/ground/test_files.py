@@ -251,3 +251,12 @@ def test_a_lock_leaves_files_of_others_alone(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "somebody's"
     with pytest.raises(OSError, match="link"), files.locked(tmp_path / "link"):
         pass
+
+
+def test_the_beginning_of_a_name_fits_with_all_that_is_added_to_it() -> None:
+    for name in ("short", "é" * 50, "\udcff.png"):
+        assert files.beginning(name) == name
+    for long in ("x" * 250, "é" * 99, "\U0001f600" * 60, "a" + "é" * 99):
+        kept = files.beginning(long)
+        assert long.startswith(kept)
+        assert 97 <= len(kept.encode()) <= 100

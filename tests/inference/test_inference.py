@@ -20,6 +20,7 @@ from support.small_runs import mae_run, make_images, wsp_run
 from underpaint import files, inference
 from underpaint.data import feature_store, view_batches
 from underpaint.data.decode.transforms import eval_view
+from underpaint.feature_tables import new_parts
 from underpaint.inference import embed, find_images, predict
 from underpaint.models.pieces import InMemory
 from underpaint.models.weights import load_encoder, save_tensors
@@ -135,6 +136,36 @@ def test_parts_of_a_killed_call_are_not_used(images: Path, runs: Path, tmp_path:
     parts.mkdir()
     (parts / "000000009.parquet").write_bytes(b"of other weights")
     assert embed(runs / "mae", [images], out)["images"] == 40
+
+
+def test_a_table_takes_nobody_else_s_place(
+    images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the same name, a call that writes the same table, and a file that comes meanwhile."""
+    out, parts = tmp_path / "features.parquet", tmp_path / "features.parquet.part"
+    parts.mkdir()
+    (parts / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"is for the parts of the table and holds mine.txt; choose another --out"):
+        embed(runs / "mae", [images], out)
+    (parts / "mine.txt").rename(tmp_path / "mine.txt")
+    with new_parts(out), pytest.raises(BlockingIOError, match=r"another call writes .*features.parquet; wait for it"):
+        embed(runs / "mae", [images], out)
+    real = inference.join_parts
+
+    def late(*given: Any, **how: Any) -> None:
+        raise AssertionError("joined over another file")
+
+    monkeypatch.setattr(inference, "join_parts", late)
+    read = inference._problems  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(inference, "_problems", lambda *given: out.write_text("other") and read(*given))
+    with pytest.raises(ValueError, match=r"features.parquet exists already"):
+        embed(runs / "mae", [images], out)
+    assert out.read_text() == "other"
+    monkeypatch.setattr(inference, "_problems", read)
+    monkeypatch.setattr(inference, "join_parts", real)
+    out.unlink()
+    assert embed(runs / "mae", [images], out)["images"] == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parquet", "mine.txt"]
 
 
 def test_bad_images_are_named(images: Path, runs: Path, tmp_path: Path) -> None:

@@ -219,6 +219,24 @@ def test_finetuning_on_less_than_a_batch_is_left_out_and_the_rest_measured(
     assert reason in capsys.readouterr().err
 
 
+def test_probes_that_have_no_image_to_choose_by_are_left_out_and_the_rest_measured(
+    encoders: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One training image a class; the study ended there, after hours perhaps."""
+    for half, count in (("train", 1), ("test", 2)):
+        write_images(tmp_path / "one" / half, list(COLOURS), count, seed=count)
+    options = {"size": "smoke", "encoders": encoders, "datasets": [str(tmp_path / "one"), str(data / "warm")]}
+    study = verbs.build_study("transfer", **options, overrides=["protocols=linear,knn,attentive,lowshot"])
+    kinds = {name: {p.name.split("-")[0] for p in study.parts if f"-{name}-" in p.name} for name in ("one", "warm")}
+    assert kinds == {"one": {"knn", "lowshot"}, "warm": {"linear", "knn", "attentive", "lowshot"}}
+    said = capsys.readouterr().err
+    for key in ("linear", "attentive"):
+        assert f"left out: {key} on one: a probe is tuned on a part of the training images, but 3 unrelated" in said
+    options["datasets"] = [str(tmp_path / "one")]
+    with pytest.raises(ValueError, match="nothing can be measured: linear on one: a probe is tuned on a part"):
+        verbs.build_study("transfer", **options, overrides=["protocols=linear"])
+
+
 def test_near_duplicates_of_test_images_are_not_finetuned_on(encoders: list[str], tmp_path: Path) -> None:
     """And on another dataset they are counted in a remark of its score."""
     rng = np.random.default_rng(0)
@@ -280,6 +298,8 @@ def test_bad_input_is_refused_before_anything_runs(
     unfinished.mkdir()
     (unfinished / "run.json").write_text("{}")
     save_encoder(twin / "encoder", ViT(NARROW))
+    linked = tmp_path / "linked"
+    linked.symlink_to(encoders[0])
     save_encoder(five / "encoder", ViT(replace(NARROW, channels=5, mean=(0.5,) * 5, std=(0.2,) * 5)))
     write_images(one / "train", ["red"], 3, seed=1)
     write_images(one / "val", ["red"], 3, seed=2)
@@ -291,6 +311,8 @@ def test_bad_input_is_refused_before_anything_runs(
         (["--from", str(unfinished), "--data", colours], "is a run that has not finished"),
         (["--from", str(tmp_path / "no"), "--data", colours], "holds no encoder"),
         (["--from", narrow, str(twin), "--data", colours], "both called 'narrow'"),
+        (["--from", narrow, str(linked), "--data", colours], "linked are the same encoder; leave one of them out"),
+        (["--from", narrow, f"{narrow}/encoder", "--data", colours], "are the same encoder; leave one of them out"),
         (["--from", str(five), "--data", colours], "takes images of 5 channels"),
         (["--from", narrow, "--data", str(one)], "has no test images of two classes or more"),
         (["--from", narrow, "--data", colours, colours], "both called 'colours'"),

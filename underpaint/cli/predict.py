@@ -89,7 +89,9 @@ def call(options: argparse.Namespace) -> None:
         **texts,
     )
     if options.json and join().first:
-        files.write_json(Path(options.json), content_of(list(predictions)))
+        predictions = list(predictions)
+        require_new(options.json)  # a file may have come meanwhile
+        files.write_json(Path(options.json), content_of(predictions))
         return
     for row in predictions:
         best = ", ".join(f"{name} {100 * value:.1f}%" for name, value in row.labels)

@@ -23,7 +23,7 @@ from underpaint.data.cache import cache_folder, measure_files
 from underpaint.data.decode.limits import BadImage
 from underpaint.data.source import Files
 from underpaint.data.view_batches import Read, view_batches
-from underpaint.files import sync_file, sync_folder
+from underpaint.files import sync_file, sync_folder, write_tensors
 from underpaint.progress import Progress
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ SECONDS_OF_FILE = 60.0
 """A file is written after so many images or so much time: what a kill can cost."""
 BATCH = 32
 """Images that are encoded together, unless the caller says otherwise."""
+UNREADABLE = "unreadable-"
+"""Beginning of the names of images whose bytes could not be read."""
 
 Encode = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d"]]
 
@@ -129,19 +131,22 @@ def fill(
     """The store, with the features of these images in it.
 
     Each process of the group computes a share: whole batches of the list of missing images, so that the features have
-    the bits of one process. The others' shares are in the store afterwards.
+    the bits of one process. The list is the first process's: another evaluation may add to the store meanwhile. The
+    others' shares are in the store afterwards.
 
     Raises:
         ValueError: as ``features_of``, but for features that are not finite.
     """
     staff = staff or Staff()
     store, read_of = FeatureStore(maker), dict(zip(hashes, reads, strict=True))
-    missing = [number for number in read_of if number not in store]
-    if any(staff.group.exchange(len(missing))):  # nobody adds a file before all have seen what is missing
+    looked = [number for number in read_of if number not in store] if staff.group.rank == 0 else None
+    missing = staff.group.exchange(looked)[0]  # nobody adds a file before the first has seen what is missing
+    assert missing is not None
+    if missing:
         _add_share(store, missing, read_of, name=name, staff=staff)
         staff.group.exchange(None)
         store.look_again()
-    store.require(missing)
+    store.require(list(read_of))
     return store
 
 
@@ -168,8 +173,8 @@ def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]
     def measure(path: str) -> str:
         try:
             return hash_of(files.read(path))
-        except BadImage:
-            return unreadable(root, path)
+        except BadImage as error:  # is not kept from one call to the next, as the file may be mended
+            raise OSError(str(error)) from error
 
     hashes, _ = measure_files(
         files,
@@ -184,7 +189,28 @@ def image_hashes(files: Files, paths: Sequence[str], *, root: Path) -> list[str]
 
 def unreadable(root: Path, path: str) -> str:
     """The name of an image that cannot be read, for its place."""
-    return xxhash.xxh3_128_hexdigest(f"cannot be read: {root / path}".encode(errors="surrogateescape"))
+    return UNREADABLE + xxhash.xxh3_128_hexdigest(str(root / path).encode(errors="surrogateescape"))
+
+
+def read_hashed(read: Callable[[str], bytes], path: str, image_hash: str, *, at: str) -> bytes:
+    """The bytes of the image of this hash; features of others would be kept under its name for ever.
+
+    Raises:
+        OSError: if the bytes could not be read when they were hashed.
+        ValueError: if they are others now, or cannot be read any more; ``at`` names the image.
+    """
+    if image_hash.startswith(UNREADABLE):
+        raise OSError("the file cannot be read")
+    try:
+        data = read(path)
+    except (OSError, BadImage):
+        data = None
+    if data is None or hash_of(data) != image_hash:
+        raise ValueError(
+            f"{at} is another file than when it was hashed, or none: images must not change while features are "
+            f"computed, and all machines must share their folder. Start again; if it stays so, `touch` the file"
+        )
+    return data
 
 
 def _add_share(
@@ -227,17 +253,25 @@ def _encoded(
 def _write(
     folder: Path, maker: FeatureMaker, hashes: Sequence[str], x: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]
 ) -> None:
-    """Write a file of a store; it appears whole."""
-    from safetensors.torch import save_file
-
+    """Write a file of a store; it appears whole, or an error leaves nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     name = xxhash.xxh3_64_hexdigest("".join(hashes).encode())
     part = folder / f"{name}.part{os.getpid()}"
-    about = {"encoder": maker.encoder_hash, "view": maker.view, "images": " ".join(hashes)}
-    save_file({"x": x.contiguous(), "kept": kept}, part, metadata=about)
-    sync_file(part)
-    part.replace(folder / f"{name}.safetensors")
+    about = {"encoder": maker.encoder_hash, "view": maker.view, "images": " ".join(hashes), "xxh3": _checksum(x, kept)}
+    try:
+        write_tensors(part, {"x": x, "kept": kept}, about=about)
+        sync_file(part)
+        part.replace(folder / f"{name}.safetensors")
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(folder)
+
+
+def _checksum(x: Float[Tensor, "n d"], kept: Bool[Tensor, " n"]) -> str:
+    """Checksum of the tensors of a file, in which one changed bit would be another score."""
+    state = xxhash.xxh3_64(x.contiguous().numpy().data)
+    state.update(kept.numpy().data)
+    return state.hexdigest()
 
 
 class FeatureStore:
@@ -274,9 +308,11 @@ class FeatureStore:
             )
 
     def read(self, hashes: Sequence[str]) -> Features:
-        """The features of images that are in the store, file by file."""
-        from safetensors import safe_open
+        """The features of images that are in the store, file by file.
 
+        Raises:
+            ValueError: if a file does not hold what was written.
+        """
         x = torch.zeros(len(hashes), self.maker.width)
         kept = torch.zeros(len(hashes), dtype=torch.bool)
         wanted: dict[Path, list[tuple[int, int]]] = {}
@@ -284,10 +320,10 @@ class FeatureStore:
             path, row = self._place[number]
             wanted.setdefault(path, []).append((place, row))
         for path, pairs in wanted.items():
-            with safe_open(path, framework="pt") as file:
-                places, rows = (torch.tensor(column) for column in zip(*pairs, strict=True))
-                kept[places] = file.get_tensor("kept")[rows]
-                x[places] = torch.where(kept[places, None], file.get_tensor("x")[rows], 0)
+            of_file = _read(path)
+            places, rows = (torch.tensor(column) for column in zip(*pairs, strict=True))
+            kept[places] = of_file.kept[rows]
+            x[places] = torch.where(kept[places, None], of_file.x[rows], 0)
         return Features(x=x, kept=kept)
 
     def _hashes(self, path: Path) -> list[str]:
@@ -298,8 +334,8 @@ class FeatureStore:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 x_shape, kept_shape = (file.get_slice(name).get_shape() for name in ("x", "kept"))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is damaged; delete it, and its images are encoded again: {error}") from error
+        except SafetensorError as error:
+            raise _damaged(path, str(error)) from error
         hashes = about.get("images", "").split()
         if (about.get("encoder"), about.get("view")) != (self.maker.encoder_hash, self.maker.view):
             raise ValueError(
@@ -307,5 +343,27 @@ class FeatureStore:
                 f"delete the file, or start from the other encoder"
             )
         if x_shape != [len(hashes), self.maker.width] or kept_shape != [len(hashes)]:
-            raise ValueError(f"{path} is damaged; delete it, and its images are encoded again")
+            raise _damaged(path, f"it has {len(hashes)} names for features of the shape {x_shape}")
         return hashes
+
+
+def _read(path: Path) -> Features:
+    """The features in a file of a store, in its order.
+
+    Raises:
+        ValueError: if it was changed since it was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            x, kept, about = file.get_tensor("x"), file.get_tensor("kept"), file.metadata() or {}
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+    if about.get("xxh3", "") not in ("", _checksum(x, kept)):  # files of older releases have none
+        raise _damaged(path, "its checksum is another one")
+    return Features(x=x, kept=kept)
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is damaged; delete it, and its images are encoded again: {reason}")

@@ -22,6 +22,7 @@ from underpaint.evals.features import (
     UNKNOWN_CLASS,
     Encoder,
     labelled_rows,
+    require_tunable,
     transfer_classes,
     unseen_classes,
 )
@@ -72,8 +73,10 @@ class Attentive:
             raise ValueError(f"tuning_share={self.tuning_share} must lie between 0 and 1")
 
     def check(self, source: Source) -> list[str]:
-        """Nothing to remark; raises ValueError for a source without a transfer task."""
+        """Nothing to remark; raises ValueError without a transfer task, or without an image to choose a rate by."""
         transfer_classes(source)
+        if len(self.base_lr) > 1:
+            require_tunable(source, share=self.tuning_share)
         return []
 
     def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
@@ -87,6 +90,7 @@ class Attentive:
 
     def measure(self, encoder: Encoder, *, source: Source, engine: Engine, seed: int) -> list[Score]:
         """The same by an engine."""
+        self.check(source)
         device = engine.device
         classes, seed = transfer_classes(source), keyed_random.key(seed, "attentive")
         AttentivePooling(encoder.config.width, queries=self.queries, seed=seed)

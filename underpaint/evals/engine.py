@@ -13,11 +13,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from underpaint.core import ImageInput
-from underpaint.data.feature_store import FeatureMaker, Features, Staff, fill, image_hashes
+from underpaint.data.feature_store import FeatureMaker, Features, Staff, fill, image_hashes, read_hashed
 from underpaint.data.source import Files, Source
 from underpaint.data.view_batches import view_batches
 from underpaint.data.view_memory import ViewMemory
-from underpaint.evals.feature_makers import SplitClassifier, classifier_maker, encoder_maker, unnamed_maker
+from underpaint.evals.feature_makers import (
+    SplitClassifier,
+    classifier_maker,
+    encoder_maker,
+    has_known_code,
+    unnamed_maker,
+)
 from underpaint.evals.mode import evaluation_mode
 from underpaint.evals.text_features import Towers
 from underpaint.evals.zeroshot import ZeroShot
@@ -72,7 +78,7 @@ class Engine:
         batch_size: int,
     ) -> Features:
         """Pooled tokens of the rows, on the CPU."""
-        if isinstance(encoder, ViT):
+        if isinstance(encoder, ViT) and has_known_code(encoder):
             maker = encoder_maker(encoder, format, device=self.device, pooling=pooling, batch=batch_size)
         else:
             encode = partial(_pooled, encoder, pooling=pooling, device=self.device)
@@ -129,6 +135,10 @@ class Engine:
         reads = [partial(files.read, path) for path in paths]
         if self.cached and maker.encoder_hash:
             hashes = self._hashes(files, paths, root)
+            reads = [
+                partial(read_hashed, files.read, path, image_hash, at=f"{root / path}")
+                for path, image_hash in zip(paths, hashes, strict=True)
+            ]
             store = fill(hashes, reads, maker, name=name, staff=self.staff)
             for start in range(0, len(hashes), chunk):
                 yield store.read(hashes[start : start + chunk])
@@ -147,10 +157,14 @@ class Engine:
     def maker_of(
         self, classifier: ScoringNetwork, format: ImageInput, batch: int
     ) -> tuple[FeatureMaker, Callable[[Tensor], Tensor]]:
-        """The maker of a classifier's features, and what makes scores of them; scores themselves for other networks."""
+        """The maker of a classifier's features, and what makes scores of them; scores themselves for other networks.
+
+        The features of a class of the user's own are not kept: its code may change.
+        """
         if isinstance(classifier, ZeroShot):
             return encoder_maker(classifier.encoder, format, device=self.device, batch=batch), classifier.scores_of
-        if isinstance(classifier, SplitClassifier) and isinstance(classifier.encoder, ViT):
+        is_known = has_known_code(classifier)
+        if isinstance(classifier, SplitClassifier) and isinstance(classifier.encoder, ViT) and is_known:
             width = classifier.encoder.config.width
             maker = classifier_maker(classifier, format, width=width, device=self.device, batch=batch)
             return maker, classifier.scores_of

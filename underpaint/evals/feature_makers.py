@@ -91,6 +91,11 @@ def classifier_maker(
     return FeatureMaker(encode=encode, encoder_hash=checksum, image=image, width=width, batch=batch)
 
 
+def has_known_code(network: object) -> bool:
+    """Whether a network's class is this package's; code of others may change while the weights stay the same."""
+    return type(network).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def unnamed_maker(encode: Encode, image: ImageInput, *, batch: int) -> FeatureMaker:
     """A network of which nobody can say whether two are the same: its features are not kept."""
     return FeatureMaker(encode=encode, encoder_hash="", image=image, width=0, batch=batch)

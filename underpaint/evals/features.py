@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from underpaint.core import ImageInput
 from underpaint.data.folders.advice import layout_advice
 from underpaint.data.source import Source
+from underpaint.evals.class_splits import hold_out, labelled_images
 from underpaint.evals.engine import Engine
 from underpaint.evals.unreadable import unreadable_images
 from underpaint.evals.view import ViewSetting, evaluation_input, view_name
@@ -74,6 +75,8 @@ class TaskFeatures:
     view: str = ""
     """View of each image that the encoder was shown, in full (``view_name``)."""
     remarks: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
+    """Paths of the training images that could not be read."""
 
     def __post_init__(self) -> None:
         assert not set(self.train.family) & set(self.test.family), f"{self.dataset}: a family is in train and in test"
@@ -149,6 +152,7 @@ def extract_task(
         test=halves["test"],
         view=view_name(format),
         remarks=tuple(remarks),
+        unread=frozenset(source.path[row] for row in source.rows("train")).difference(halves["train"].image),
     )
 
 
@@ -206,6 +210,12 @@ def labelled_rows(source: Source, split: Literal["train", "test"]) -> list[int]:
         if not source.label[row]:
             raise ValueError(f"{source.path[row]} of '{source.name}' is a {split} image without a class; label it")
     return rows
+
+
+def require_tunable(source: Source, *, share: float) -> None:
+    """Raise ValueError if a source has too few training images to hold a share of them out, whatever is drawn."""
+    images = labelled_images(source, labelled_rows(source, "train"), transfer_classes(source), unknown=UNKNOWN_CLASS)
+    hold_out(images, share=share, key=0)
 
 
 def _advice(source: Source) -> str:

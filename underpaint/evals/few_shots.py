@@ -6,7 +6,7 @@ Five splits from five seeds, at most K images of a class that has fewer, mean to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -100,8 +100,10 @@ class FewShots:
             if (lacking := sorted(set(classes) - set(few)))
         ]
 
-    def drawn(self, half: Labelled, *, seed: int) -> list[list[int]]:
+    def drawn(self, half: Labelled, *, unread: Collection[str], seed: int) -> list[list[int]]:
         """The training images of each split, as places in ``half``, which has the images that could be read.
+
+        ``unread`` are the paths of the others; none in a folder below, of the same name, stands in their place.
 
         Raises:
             ValueError: if no image of a list is among them.
@@ -109,7 +111,7 @@ class FewShots:
         if not self.lists:
             keys = [keyed_random.key(seed, "lowshot", split) for split in range(self.splits)]
             return [few_shot(half, shots=self.shots, key=key) for key in keys]
-        place_of = places_by_name(half.image)
+        place_of = {name: place for name, place in places_by_name(half.image).items() if name not in unread}
         named = [[place_of.get(name) for name in read_split_list(file)] for file in self.lists]
         for file, split in zip(self.lists, named, strict=True):
             if all(place is None for place in split):

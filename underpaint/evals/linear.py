@@ -19,7 +19,14 @@ from underpaint import keyed_random
 from underpaint.data.source import Source
 from underpaint.evals.choosing import Accuracies, best_of
 from underpaint.evals.class_splits import hold_out
-from underpaint.evals.features import Encoder, LabelledFeatures, TaskFeatures, labelled_rows, transfer_classes
+from underpaint.evals.features import (
+    Encoder,
+    LabelledFeatures,
+    TaskFeatures,
+    labelled_rows,
+    require_tunable,
+    transfer_classes,
+)
 from underpaint.evals.logistic import LogisticModel, fit_logistic
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
@@ -56,7 +63,7 @@ class LinearFields:
         """Nothing to remark.
 
         Raises:
-            ValueError: if there is no transfer task, or it is too large for the exact solver.
+            ValueError: if there is no transfer task, it is too large for the exact solver, or no image can be spared.
         """
         images, classes = len(labelled_rows(source, "train")), len(transfer_classes(source))
         if images * classes > LARGEST:
@@ -65,6 +72,7 @@ class LinearFields:
                 f"the exact solver needs about {needed:,.0f} GiB for {images:,} training images of {classes:,} "
                 f"classes; take linear_sgd, which trains the same probe and reads the features in pieces"
             )
+        require_tunable(source, share=self.tuning_share)
         return []
 
 

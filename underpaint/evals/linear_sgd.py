@@ -19,7 +19,7 @@ from underpaint.data.source import Source
 from underpaint.evals.choosing import Accuracies, Choice, choose
 from underpaint.evals.class_splits import hold_out
 from underpaint.evals.feature_training import Candidate, FeatureHeads, HeadRecipe, head_device, predict, require_rates
-from underpaint.evals.features import Encoder, TaskFeatures
+from underpaint.evals.features import Encoder, TaskFeatures, require_tunable, transfer_classes
 from underpaint.evals.score import Score
 from underpaint.evals.transfer import transfer
 from underpaint.evals.view import ViewSetting, require_view
@@ -65,6 +65,13 @@ class LinearSGD:
             raise ValueError(f"batch_size={self.batch_size} must be 1 or more, and epochs={self.epochs} 0 or more")
         if not 0 < self.tuning_share < 1:
             raise ValueError(f"tuning_share={self.tuning_share} must lie between 0 and 1")
+
+    def check(self, source: Source) -> list[str]:
+        """Nothing to remark; raises ValueError without a transfer task, or without an image to choose a rate by."""
+        transfer_classes(source)
+        if len(self.candidates()) > 1:
+            require_tunable(source, share=self.tuning_share)
+        return []
 
     def __call__(self, encoder: Encoder, *, source: Source, device: torch.device, seed: int) -> list[Score]:
         return transfer(encoder, source, protocols=(self,), seed=seed, device=device)

@@ -49,7 +49,7 @@ class LowShot(FewShots):
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
         hits, training, remarks = [], [], list(task.remarks)
-        splits = self.drawn(task.train, seed=seed)
+        splits = self.drawn(task.train, unread=task.unread, seed=seed)
         for split, rows in enumerate(splits):
             model, predicted = self.predict(task, rows)
             hits.append((predicted == task.test.y).double())

@@ -66,7 +66,7 @@ class LowShotLinear(FewShots):
         return transfer(encoder, source, protocols=(self,), seed=seed, device=device)
 
     def score(self, task: TaskFeatures, *, seed: int) -> list[Score]:
-        splits = [torch.tensor(rows) for rows in self.drawn(task.train, seed=seed)]
+        splits = [torch.tensor(rows) for rows in self.drawn(task.train, unread=task.unread, seed=seed)]
         heads = FeatureHeads(task.train.x, task.train.y, classes=len(task.classes), device=head_device())
         recipe, candidates = RECIPE.lasting(self.epochs), self.candidates()
         chosen, settings = candidates[0], dict[str, float]()

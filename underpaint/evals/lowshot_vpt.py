@@ -197,7 +197,8 @@ class PromptTuning:
         rows, unread = labelled_rows(self.source, "train"), list[str]()
         while True:
             half = labelled_images(self.source, rows, self.classes, unknown=UNKNOWN_CLASS)
-            splits = [[rows[place] for place in split] for split in self.protocol.drawn(half, seed=self.seed)]
+            drawn = self.protocol.drawn(half, unread=unread, seed=self.seed)
+            splits = [[rows[place] for place in split] for split in drawn]
             asked = sorted(set().union(*splits))
             good = torch.cat([readable for _, readable in self.views(asked)]).tolist()
             bad = {row for row, readable in zip(asked, good, strict=True) if not readable}

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from underpaint.data.feature_store import Staff, features_of, image_hashes
+from underpaint.data.feature_store import Staff, features_of, image_hashes, read_hashed
 from underpaint.data.loader import read_encoded
 from underpaint.data.open_source import is_folder_name, open_source
 from underpaint.data.shards.prepared_source import is_prepared_name
@@ -65,8 +65,11 @@ def embed_pictures(towers: Towers, source: Source) -> Pictures:
     Raises:
         ValueError: if none can be read.
     """
-    reads = [partial(source.files.read, path) for path in source.path]
     hashes = image_hashes(source.files, source.path, root=source.root)
+    reads = [
+        partial(read_hashed, source.files.read, path, image_hash, at=f"{source.root / path}")
+        for path, image_hash in zip(source.path, hashes, strict=True)
+    ]
     maker = encoder_maker(towers.model.encoder, towers.image_input, device=towers.device)
     staff = Staff(workers=usual_workers())
     features = features_of(hashes, reads, maker, name=source.name, staff=staff)

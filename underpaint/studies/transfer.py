@@ -29,6 +29,7 @@ from underpaint.studies.transfer_designs import (
     frozen_evaluations,
     left_out_by_size,
     transfer_design_of,
+    untunable,
 )
 from underpaint.studies.transfer_inputs import Dataset, Sets, Tested, open_encoders, open_sets, part_name
 from underpaint.studies.transfer_protocols import (
@@ -154,6 +155,9 @@ class _Suite:
         self._own_seeds = set(seeds) if any(encoder.seed is None for encoder in encoders) else set[int]()
         self.seeds = tuple(sorted(self._named_seeds | self._own_seeds))
         self._facts = dict[str, DataInfo]()
+        self._untunable = {
+            task.source.name: untunable(self._evaluations(self.encoders[0], task), task.source) for task in self.tasks
+        }
         self.on_videos, self._no_videos = self._pairs_on_videos()
         detected = sets.objects if "detection" in design.protocols else ()
         self.on_objects = [(encoder, each) for encoder in self.encoders for each in detected]
@@ -198,6 +202,7 @@ class _Suite:
     def _left_out(self) -> list[str]:
         """Protocols that an encoder or a dataset does not allow, each with the reason."""
         lines = [*self.sets.passed_over, *self._no_videos, *self._not_finetuned]
+        lines += [f"{key} on {name}: {why}" for name, keys in self._untunable.items() for key, why in keys.items()]
         for protocols, sets in ((("video", "video_attentive"), self.sets.videos), (("detection",), self.sets.objects)):
             if not {*protocols} & {*self.design.protocols}:
                 lines += [f"{each.name}: protocols has no {' and no '.join(protocols)}" for each in sets]
@@ -294,6 +299,10 @@ class _Suite:
         return parts + [(AFTER_IMAGES + place, part) for several in further for place, part in enumerate(several)]
 
     def _frozen(self, encoder: Tested, task: Dataset) -> list[FrozenEvaluation]:
+        untuned = self._untunable[task.source.name]
+        return [each for each in self._evaluations(encoder, task) if each.key not in untuned]
+
+    def _evaluations(self, encoder: Tested, task: Dataset) -> list[FrozenEvaluation]:
         c = encoder.baseline.config
         return frozen_evaluations(
             self.design, task.source, width=c.width, tokens=c.num_patches, classes=len(task.classes)

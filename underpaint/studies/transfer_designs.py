@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from underpaint import recipes
 from underpaint.data.source import Source
 from underpaint.evals.attentive import Attentive
-from underpaint.evals.features import labelled_rows, transfer_classes
+from underpaint.evals.features import labelled_rows, require_tunable, transfer_classes
 from underpaint.evals.knn import Knn
 from underpaint.evals.linear import LARGEST, Linear
 from underpaint.evals.linear_sgd import LinearSGD
@@ -174,6 +174,19 @@ def frozen_evaluations(
     if "lowshot_vpt" in design.protocols:
         asked += [_prompts(design, name, shots, min(images, shots * classes)) for shots in design.shots]
     return asked
+
+
+def untunable(asked: Sequence[FrozenEvaluation], source: Source) -> dict[str, str]:
+    """Keys of the evaluations that choose a setting by training images of which the source has too few, and why."""
+    reasons: dict[str, str] = {}
+    for each in asked:
+        share: float | None = getattr(each.evaluation, "tuning_share", None)
+        try:
+            if share is not None:
+                require_tunable(source, share=share)
+        except ValueError as error:
+            reasons[each.key] = str(error)
+    return reasons
 
 
 def _prompts(design: TransferDesign, name: str, shots: int, images: int) -> FrozenEvaluation:

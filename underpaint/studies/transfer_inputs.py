@@ -19,6 +19,7 @@ from underpaint.data.splits import TESTED_FOLDERS
 from underpaint.data.video.dataset import VideoData
 from underpaint.evals.accuracy import needed_classes
 from underpaint.evals.features import transfer_classes
+from underpaint.files import beginning
 from underpaint.models.image_text import ImageTextConfig
 from underpaint.models.weights import holds_network, read_description, require_same_form
 from underpaint.results.study import CollectionEntry
@@ -74,16 +75,20 @@ def open_encoders(folders: Sequence[str]) -> tuple[Tested, ...]:
     """The encoders of runs or imports; folders called NAME-seed0, NAME-seed1 are one arm with several seeds.
 
     Raises:
-        ValueError: for a folder without an encoder, a run that has not finished, two of one name, seeds of one arm with
-            encoders of other shapes, or an encoder that takes neither colours nor greys.
+        ValueError: for a folder without an encoder, a run that has not finished, one that is named twice, two of one
+            name, seeds of one arm with encoders of other shapes, or an encoder that takes neither colours nor greys.
     """
     if not folders:
         raise ValueError("the study `transfer` measures encoders that are there: give --from RUN [RUN ...]")
     tested = [_open_encoder(folder) for folder in folders]
     first: dict[str, Tested] = {}
     names: dict[str, str] = {}
+    places: dict[Path, str] = {}
     for encoder, folder in zip(tested, folders, strict=True):
         name, channels = encoder.baseline.name, encoder.baseline.config.channels
+        if (place := encoder.baseline.folder.resolve()) in places:
+            raise ValueError(f"--from {places[place]} and {folder} are the same encoder; leave one of them out")
+        places[place] = folder
         if name in names:
             raise ValueError(f"--from {names[name]} and {folder} are both called {name!r}; rename one")
         names[name] = folder
@@ -196,7 +201,7 @@ def _open_set(name: str, design: TransferDesign) -> tuple[str, Dataset | Videos 
 
 
 def _name_for_parts(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._-") or "dataset"
+    return beginning(re.sub(r"[^A-Za-z0-9._+-]+", "_", name)).strip("._-") or "dataset"
 
 
 def _called(name: str, source: Source) -> str:

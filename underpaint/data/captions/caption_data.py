@@ -21,7 +21,7 @@ from underpaint.data.captions.image_texts import ImageTexts, draw, folder_texts,
 from underpaint.data.captions.wording import Wording
 from underpaint.data.dataset import ImageData
 from underpaint.data.decode.limits import BadImage
-from underpaint.data.feature_store import FeatureMaker, Features, features_of
+from underpaint.data.feature_store import UNREADABLE, FeatureMaker, Features, features_of, hash_of
 from underpaint.data.folders.folder_dataset import FolderDataset
 from underpaint.data.loader import ImageStream, read_heldout
 from underpaint.data.quarantine import Quarantine
@@ -217,11 +217,11 @@ class PairStream(Stream):
 
 
 def _hash_of(key: str, read: Callable[[], bytes]) -> str:
-    """The hash of an image's bytes; its name where it cannot be read, and so has no features."""
+    """The hash of an image's bytes; one of its name where it cannot be read, and so has no features."""
     try:
-        return xxhash.xxh3_128_hexdigest(read())
+        return hash_of(read())
     except (OSError, BadImage):
-        return key
+        return UNREADABLE + hash_of(key.encode(errors="surrogateescape"))
 
 
 def _paired(batch: LabelBatch, ids: Int64[Tensor, "b l"]) -> PairBatch:

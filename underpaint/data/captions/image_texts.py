@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import xxhash
 
-from underpaint.data.cache import measure_files
 from underpaint.data.captions.folder_captions import EMPTY, FolderCaptions, read_folder_captions
 from underpaint.data.captions.wording import Wording, captions_of
+from underpaint.data.feature_store import image_hashes, read_hashed
 from underpaint.data.folders.folder_dataset import FolderDataset
 from underpaint.data.open_dataset import HELDOUT_IMAGES
 from underpaint.data.open_source import is_folder_name
@@ -101,16 +101,10 @@ class FolderTexts:
 
     def images(self) -> Iterator[StoredImage]:
         files, paths = self.source.files, [self.source.path[row] for row in self.rows]
-        hashes, _ = measure_files(
-            files,
-            paths,
-            kind="hashes",
-            store=str(self.source.root),
-            measure=lambda path: xxhash.xxh3_128_hexdigest(files.read(path)),
-            description="Reading files to find their features",
-        )
-        for index, path in enumerate(paths):
-            yield StoredImage(index, hashes.get(path, path), partial(files.read, path))
+        root = self.source.root
+        for index, (path, image_hash) in enumerate(zip(paths, image_hashes(files, paths, root=root), strict=True)):
+            read = partial(read_hashed, files.read, path, image_hash, at=f"{root / path}")
+            yield StoredImage(index, image_hash, read)
 
 
 def folder_texts(dataset: FolderDataset, wording: Wording, table: str) -> tuple[FolderDataset, FolderTexts]:

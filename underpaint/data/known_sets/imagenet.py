@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from underpaint.data.known_sets.class_table import imagenet_classes
@@ -41,6 +41,7 @@ def validation(root: Path) -> dict[str, str]:
     """
     wnids = imagenet_classes().wnids
     folders = class_folders(root, "val")
+    _require_once([path for paths in folders.values() for path in paths], root)
     if set(folders) != {""}:
         require_classes(folders, wnids, where=f"{root / 'val'}")
         return {path: wnid for wnid, paths in folders.items() for path in paths}
@@ -53,6 +54,12 @@ def validation(root: Path) -> dict[str, str]:
             f"{', '.join(LISTS)}{kit}"
         )
     return _listed(place, images, wnids)
+
+
+def _require_once(images: Sequence[str], root: Path) -> None:
+    """Raise ValueError for an image of ``val/`` that is there twice, in two folders or with two endings."""
+    numbered = [Path(path).stem for path in images if NUMBER.fullmatch(Path(path).name)]
+    require_once(numbered, where=f"{root / 'val'}", of="files")
 
 
 def _listed(file: Path, images: list[str], wnids: tuple[str, ...]) -> dict[str, str]:
@@ -107,6 +114,7 @@ def read_real(root: Path) -> Images:
     wnids = imagenet_classes().wnids
     rows = real_labels(root / "real.json")
     images = [path for paths in class_folders(root, "val").values() for path in paths]
+    _require_once(images, root)
     records = []
     for path in images:
         match = NUMBER.fullmatch(Path(path).name)

@@ -74,12 +74,12 @@ def require_classes(there: Iterable[str], expected: Sequence[str], *, where: str
         raise ValueError(f"{where} must have {len(expected):,} classes: {' and '.join(sentences)}")
 
 
-def require_once(paths: Sequence[str], *, where: str) -> None:
-    """Raise ValueError for an image that is listed twice."""
+def require_once(paths: Sequence[str], *, where: str, of: str = "lines") -> None:
+    """Raise ValueError for an image that is there twice among the lines, or the files, of ``where``."""
     seen: set[str] = set()
     for path in paths:
         if path in seen:
-            raise ValueError(f"{where} lists {path} twice; delete one of the lines")
+            raise ValueError(f"{where} has {path} twice; delete one of the {of}")
         seen.add(path)
 
 
