@@ -59,7 +59,7 @@ DETECTION = (
 STUDIES = {
     "scenes": DETECTION,
     "bccd": DETECTION,
-    "motions": ("protocols=video,video_attentive", "clips=1", "crops=1"),
+    "motions": ("protocols=video", "clips=1", "crops=1"),
 }
 """Changes of each study in the smallest design."""
 PROMISED = 0.12
@@ -182,7 +182,7 @@ def precision_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
 
 
 def motion_tables(folder: Path, dataset: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Values]:
-    """Top-1 of the finetuned encoders with frames in order, in random order and one alone, and of the frozen ones."""
+    """Top-1 of the finetuned encoders with frames in order, in random order and one alone."""
     finetuned = [row for row in rows if row["protocol"] == "video"]
     tables = {"top-1, finetuned": _by_arm(finetuned)}
     source, device = open_videos(str(dataset / "val.csv"), "", split="test"), choose_device("auto")
@@ -194,9 +194,6 @@ def motion_tables(folder: Path, dataset: Path, rows: Sequence[Mapping[str, Any]]
             (score,) = evaluation.predictions(model, source, Engine(device=device)).scores()
             values.setdefault(row["arm"], {})[row["seed"]] = score.value
         tables[f"top-1, finetuned, frames {frames}"] = values
-    tables["top-1, attentive probe of single frames"] = _by_arm(
-        [row for row in rows if row["protocol"] == "video_attentive"]
-    )
     return tables
 
 
