@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         length = [f"{kind}.budget.samples={budgets[kind]}", f"{kind}.budget.warmup={budgets[kind] // 10}"]
         asked = {"encoders": encoders, "datasets": [str(dataset)]}
         underpaint.run_study("transfer", out=folder, jobs=options.jobs, overrides=[*overrides, *length], **asked)
-        rows = files.read_json(folder / RESULTS_FILE)["scores"]
+        rows = files.read_json(folder / RESULTS_FILE)["rows"]
         tables = motion_tables(folder, dataset, rows) if name == "motions" else precision_tables(rows)
         for title, values in tables.items():
             print(table(title, values))
