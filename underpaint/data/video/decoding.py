@@ -45,8 +45,12 @@ class Video:
     """An open video; made by ``open_video``."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self.container = container
         self.stream = stream
+        self.reformatter = VideoReformatter()
+        """One for all frames: that of ``VideoFrame.reformat`` is made for each, with threads of its own."""
         require_frame_size(stream.codec_context.width, stream.codec_context.height)
         self.rate = _mean_rate(stream)
         self.start = stream.start_time or 0
@@ -71,10 +75,18 @@ class Video:
             if place and number == numbers[place - 1]:
                 wanted.append(wanted[-1])
             else:
-                wanted.append(_in_rgb(cursor.at((number + 0.5) / self.rate), short_side))
+                wanted.append(self._in_rgb(cursor.at((number + 0.5) / self.rate), short_side))
         if any(frame.shape != wanted[0].shape for frame in wanted):
             raise BadImage("its frames change their size")
         return torch.stack(wanted)
+
+    def _in_rgb(self, frame: VideoFrame, short_side: int) -> UInt8[Tensor, "c h w"]:
+        """The frame as it is shown, turned by the rotation that a phone wrote beside it."""
+        factor = max(1.0, min(frame.width, frame.height) / short_side)
+        size = {"width": max(1, round(frame.width / factor)), "height": max(1, round(frame.height / factor))}
+        rgb = self.reformatter.reformat(frame, **size, format="rgb24", interpolation="AREA", threads=1)
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise
+        return torch.from_numpy(np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns))).permute(2, 0, 1)
 
     def _duration(self) -> float:
         """Seconds of the video as its header says, or as its packets do where it says nothing."""
@@ -198,12 +210,3 @@ def require_frame_size(width: int, height: int) -> None:
         raise BadImage(f"{width} x {height} pixels a frame are outside the limit of 1 to {MAX_FRAME_PIXELS}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadImage(f"{width} x {height} pixels a frame: one side is more than {MAX_ASPECT} times the other")
-
-
-def _in_rgb(frame: VideoFrame, short_side: int) -> UInt8[Tensor, "c h w"]:
-    """The frame as it is shown, turned by the rotation that a phone wrote beside it."""
-    factor = max(1.0, min(frame.width, frame.height) / short_side)
-    width, height = max(1, round(frame.width / factor)), max(1, round(frame.height / factor))
-    pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise
-    return torch.from_numpy(np.ascontiguousarray(np.rot90(pixels, turns))).permute(2, 0, 1)
