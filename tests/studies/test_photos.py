@@ -1,7 +1,8 @@
-"""The size ``photos`` of the study ``stages``: its values, and what it refuses."""
+"""The size ``photos`` of the study ``stages``: its values, what it refuses, and a shortened run."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from support.small_runs import make_textures
 from underpaint import verbs
 from underpaint.cli.main import main
 from underpaint.data.dataset import ImageData
+from underpaint.models.weights import read_encoder_config
 from underpaint.run import encoder_of
 from underpaint.studies import stages
 from underpaint.studies.cost import IMAGE_BYTES, memory_sentence
 from underpaint.studies.designs import Size, design_of, require_images
+from underpaint.studies.parts import read_output
 
 pytestmark = pytest.mark.usefixtures("images_opened_once")
 
@@ -88,3 +91,50 @@ def test_the_memory_that_a_plan_tells_holds_what_the_process_has() -> None:
     assert float(told[1]) == pytest.approx(peak / 2**30, abs=0.06)
     assert float(told[2]) == pytest.approx(2 * (peak + IMAGE_BYTES) / 2**30, abs=0.11)
     assert "at a time:" not in memory_sentence(1)
+
+
+SHORT = (
+    *("fewest_images=10", "mae_seconds=0.5"),
+    *(
+        f"{run}.objective.encoder.{field}"
+        for run in ("mae", "wsp", "finetune")
+        for field in ("width=32", "depth=1", "heads=2")
+    ),
+    *(
+        f"{run}.budget.{field}"
+        for run in ("mae", "wsp")
+        for field in ("samples=64", "batch_size=16", "microbatch=16", "warmup=16")
+    ),
+    *(
+        "finetune.budget.samples=64",
+        "finetune.budget.batch_size=16",
+        "finetune.budget.microbatch=16",
+        "finetune.budget.warmup=16",
+    ),
+    *(f"{run}.precision=fp32" for run in ("mae", "wsp", "finetune")),
+)
+"""Overrides by which the study takes seconds; pixels, patches, data and arms stay those of the size."""
+
+
+@pytest.mark.slow
+def test_canonical_labels_and_own_classes_in_one_study(tmp_path: Path) -> None:
+    """Words of one meaning become one label, function words none, and class folders beside the tags are the task."""
+    folder, out = tmp_path / "own", tmp_path / "study"
+    files = sorted(make_textures(tmp_path / "plain", 48).rglob("*.png"))
+    rows = ["path,tags"]
+    for number, file in enumerate(files):
+        name = f"{('cats', 'dogs')[number % 2]}/{file.name}"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        file.rename(folder / name)
+        rows.append(f"{name},{('#Kittens;the', 'kitten', 'puppies;the', 'Puppy')[number % 4]}")
+    (folder / "tags.csv").write_text("\n".join(rows))
+    measured = ("transfer", "finetune", "accuracy")
+    only = ["mae-seed0", "mae_wsp-seed0", "tags-mae_wsp-seed0", *(f"{part}-mae_wsp-own-seed0" for part in measured)]
+    asked = {"size": "photos", "images": str(folder), "labels": "folders", "overrides": SHORT}
+    assert verbs.run_study("stages", out=out, only=only, **asked) == out
+    labels = json.loads((out / "mae_wsp-seed0" / "model" / "labels.json").read_text())["labels"]
+    assert sorted(labels) == ["kitten", "puppy"]
+    assert read_encoder_config(out / "mae_wsp-seed0").size == (96, 96)
+    scores = [*read_output("transfer-mae_wsp-own-seed0", out), *read_output("accuracy-mae_wsp-own-seed0", out)]
+    assert {score["protocol"] for score in scores} == {"linear", "lowshot", "knn", "finetune"}
+    assert {score["dataset"] for score in scores} == {"own"}
