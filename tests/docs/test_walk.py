@@ -46,7 +46,7 @@ WALKED = {
 SAYS = (
     r"budget\.batch_size=\d+ is more than the \d+ images that '\w+' has to train on; add budget\.batch_size=\d+ ",
     r"has \d+ images to train on, fewer than one batch of \d+; give more images, or add mae\.budget\.batch_size=\d+ ",
-    r"'\w+' has \d+ images to train on, and this size needs 1,000: .* take --size tiny, or set fewest_images=\d+ ",
+    r"'\w+' has \d+ images to train on, and this size needs 1,000: .* take --size (?:tiny|smoke), or set ",
     r"--labels folders: \S+/photos has no class folders; every image must lie in one of two or more folders",
     r"log_to=(mlflow|wandb) needs the package \1: pip install 'underpaint\[\1\]'",
     r"--config plan\.json is not a file; print one with `underpaint train RECIPE --plan`",

@@ -32,7 +32,7 @@ def test_values_of_the_size() -> None:
     design = design_of("photos", own_images=True)
     runs = (design.mae, design.wsp, design.finetune)
     assert {(encoder_of(run).size, encoder_of(run).patch) for run in runs} == {((96, 96), 8)}
-    assert [run.budget.samples for run in runs] == [192_000, 96_000, 8_000]
+    assert [run.budget.samples for run in runs] == [128_000, 64_000, 8_000]
     assert all(run.budget.samples % run.budget.batch_size == 0 for run in runs)
     data = [run.data for run in runs if isinstance(run.data, ImageData)]
     assert {(each.tag_rules, each.decoding, each.share) for each in data} == {("canonical", "scaled", 1.0)}

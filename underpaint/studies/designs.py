@@ -328,11 +328,15 @@ def _photos() -> Design:
         _on_photos(run) for run in (recipes.mae_small(), recipes.wsp_small(), recipes.finetune_small())
     )
     return Design(
-        mae=replace(mae, cadence=Cadence(log=6_400, save=25_600, keep=10_000_000, evaluate=48_000)),
+        mae=replace(
+            mae,
+            budget=Budget(samples=128_000, batch_size=128, microbatch=64, warmup=12_800),
+            cadence=Cadence(log=6_400, save=25_600, keep=10_000_000, evaluate=32_000),
+        ),
         wsp=replace(
             wsp,
-            budget=Budget(samples=96_000, batch_size=128, microbatch=64, warmup=9_600),
-            cadence=Cadence(log=3_200, save=12_800, keep=10_000_000, evaluate=24_000),
+            budget=Budget(samples=64_000, batch_size=128, microbatch=64, warmup=6_400),
+            cadence=Cadence(log=3_200, save=12_800, keep=10_000_000, evaluate=16_000),
         ),
         finetune=replace(finetune, budget=Budget(samples=8_000, batch_size=32, microbatch=32, warmup=800)),
         images="",
@@ -349,13 +353,8 @@ def _on_photos(run: Run) -> Run:
     assert isinstance(run.data, ImageData)
     assert isinstance(run.objective, HasEncoder)
     encoder = replace(run.objective.encoder, size=(96, 96))
-    budget = replace(run.budget, microbatch=min(run.budget.microbatch, 64))  # less memory
-    return replace(
-        run,
-        objective=replace(run.objective, encoder=encoder),
-        data=replace(run.data, decoding="scaled"),
-        budget=budget,
-    )
+    objective = replace(run.objective, encoder=encoder)
+    return replace(run, objective=objective, data=replace(run.data, decoding="scaled"))
 
 
 _DESIGNS: dict[Size, Callable[[], Design]] = {"smoke": _smoke, "tiny": _tiny, "small": _small, "photos": _photos}
