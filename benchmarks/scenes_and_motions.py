@@ -206,7 +206,7 @@ def motion_tables(folder: Path, dataset: Path, rows: Sequence[Mapping[str, Any]]
     """Top-1 of the finetuned encoders with frames in order, in random order and one alone."""
     finetuned = [row for row in rows if row["protocol"] == "video"]
     tables = {"top-1, finetuned": _by_arm(finetuned)}
-    source, device = open_videos(str(dataset / "val.csv"), "", split="test"), choose_device("auto")
+    source, device = open_videos(str(dataset / "val.csv"), "", split="test"), choose_device("any")
     for frames in cast(tuple[Frames, ...], get_args(Frames)[1:]):
         values: dict[str, dict[int, float]] = {}
         for row in finetuned:
