@@ -230,7 +230,8 @@ def table(title: str, values: Values) -> str:
     lines = [f"### {title}", "", "| arm | mean | each seed |", "|---|---|---|"]
     for arm, of_seed in values.items():
         each = [of_seed[seed] for seed in sorted(of_seed)]
-        lines.append(f"| {arm} | {_percent(paired_t(each))} | {', '.join(f'{100 * value:.1f}' for value in each)} |")
+        mean = _percent(paired_t(each)) if len(each) > 1 else f"{100 * each[0]:.1f}"
+        lines.append(f"| {arm} | {mean} | {', '.join(f'{100 * value:.1f}' for value in each)} |")
     lines += ["", "| comparison | difference |", "|---|---|"]
     for first, second in combinations(values, 2):
         seeds = sorted(values[first].keys() & values[second].keys())
