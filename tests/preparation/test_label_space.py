@@ -20,6 +20,7 @@ from underpaint.core import ImageInput, LabelInput
 from underpaint.data.dataset import ImageData
 from underpaint.data.open_source import open_source
 from underpaint.data.stream import Batching
+from underpaint.data.tables.table_file import TableFile
 from underpaint.preparation.joining import join_table
 from underpaint.run import execute
 
