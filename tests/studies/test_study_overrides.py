@@ -109,7 +109,8 @@ def test_the_fields_of_the_design(images: Path) -> None:
         ("mae_seconds=0.1", {}, "no arm of this size is as long as another in time"),
     ):
         assert re.match(f"{override} does nothing: {reason}", str(parts_of(images, [override], **given)))
-    tried = {*RECIPES, "images", "transfer", "arms", "shots", "seeds", "mae_seconds"}
+    assert "needs 100,000: " in str(parts_of(images, ["fewest_images=100_000"]))
+    tried = {*RECIPES, "images", "transfer", "arms", "shots", "seeds", "mae_seconds", "fewest_images"}
     assert {field.name for field in dataclasses.fields(Design)} == tried
 
 
