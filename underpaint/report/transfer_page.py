@@ -58,7 +58,7 @@ def _lead(means: Mapping[str, Cell], contrasts: Sequence[Contrast], tasks: int) 
     """The sentence at the top: the encoder with the highest mean, if its difference to every other is above 0."""
     ordered = sorted(means, key=lambda arm: -means[arm].value)
     if not tasks or len(ordered) < 2:
-        return "Scores of one encoder, or of encoders without a common task: nothing is compared."
+        return "Scores of one encoder, or of encoders without a common task of classes: no means are compared."
     first, second, *_ = ordered
     over = f"the mean over the {tasks} task{'s' if tasks > 1 else ''} that all encoders share"
     scores = {arm: f"{means[arm].text} {means[arm].note} per cent correct" for arm in ordered}
