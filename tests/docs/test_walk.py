@@ -48,6 +48,7 @@ SAYS = (
     r"has \d+ images to train on, fewer than one batch of \d+; give more images, or add mae\.budget\.batch_size=\d+ ",
     r"'\w+' has \d+ images to train on, and this size needs 1,000: .* take --size (?:tiny|smoke), or set ",
     r"--labels folders: \S+/photos has no class folders; every image must lie in one of two or more folders",
+    r"posts\.csv has no column 'Datei' among the columns 'path', 'tags'",
     r"log_to=(mlflow|wandb) needs the package \1: pip install 'underpaint\[\1\]'",
     r"--config plan\.json is not a file; print one with `underpaint train RECIPE --plan`",
     r"sets/mine has no classes; add them with underpaint prepare --labels FILE",
