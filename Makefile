@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml underpaint/_version.py
 	  touch $@; \
 	  echo "Installation took $$(($$(date +%s) - start)) s"
 
-demo: $(STAMP) ## run the study: MAE, WSP and MAE then WSP on real tagged images, at most 10 minutes on 2 cores
+demo: $(STAMP) ## run the study: MAE, WSP and MAE then WSP on real tagged images, 12 minutes on 2 cores
 	@start=$$(date +%s); set -e; \
 	  $(BIN)/underpaint study stages --size tiny --out $(STUDY); \
 	  echo "The study took $$(($$(date +%s) - start)) s, without the installation"; \
